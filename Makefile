@@ -1,0 +1,46 @@
+# One word for each thing that people do with Sluice. `make run` and `make test` set up all they need.
+
+PYTHON ?= python3
+PORT ?= 5000
+CONSUMERS ?= 1
+MODEL ?= resnet50
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
+
+.PHONY: run install check test test-redis test-redis8 test-matrix bench chaos clean
+
+## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
+run: $(RUN)
+	@$(BIN)/python deploy/run.py --port $(PORT) --consumers $(CONSUMERS) --model $(MODEL)
+
+## install: all that development needs, in $(VENV)
+install: $(DEV)
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; say which with PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu, python3-venv is a package of its own: apt-get install python3-venv"; exit 2; }
+
+$(RUN): pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable '.[run]'
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(RUN)
+
+## check: style, types and the direction of imports
+check: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## test: the whole suite, against the embedded Valkey
+test: $(DEV)
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .sluice build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Entries in, outcomes out: the only package that imports ONNX Runtime. Knows nothing of HTTP or Keras."""

@@ -1,0 +1,59 @@
+"""`python -m consumers`: serve one model until SIGTERM. Reads the settings, loads the model, wires the worker."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import uvloop
+
+from consumers.artefact import ArtefactError, locate
+from consumers.model import GoldenMismatch, Model
+from consumers.provider import ProviderError
+from consumers.worker import Worker
+from stream.logs import configure
+from stream.settings import Settings, from_command_line
+
+logger = logging.getLogger("consumers")
+
+
+def main() -> int:
+    settings = from_command_line("python -m consumers", sys.argv[1:])
+    configure(settings.log_level)
+    try:
+        model = load(settings)
+    except (ArtefactError, ProviderError, GoldenMismatch) as error:
+        print(f"python -m consumers: {error}", file=sys.stderr)
+        return 2
+    return run(model, settings)
+
+
+def load(settings: Settings) -> Model:
+    path = locate(settings.models_dir, settings.model, settings.version)
+    model = Model(path, provider=settings.provider, threads=settings.threads, max_batch=settings.max_batch)
+    about = model.description
+    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)
+    return model
+
+
+def run(model: Model, settings: Settings) -> int:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(model, settings))
+    except TimeoutError:
+        logger.critical("not finished within the grace of %g s; others will claim what is held", settings.grace_s)
+        # A thread may still be inside the model, and an orderly exit would wait for it.
+        os._exit(1)
+    return 0
+
+
+async def _serve(model: Model, settings: Settings) -> None:
+    worker = Worker(model, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Batches: deliveries side by side in one input buffer, and what the model's answer means for each. No I/O."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.entry import Entry
+from stream.group import Delivery
+
+
+@dataclass(slots=True)
+class Batch:
+    """Deliveries whose pixels lie in `slot`, row by row.
+
+    `slot` is uint8 [max_batch, height, width, 3]; row i belongs to `deliveries[i]`.
+    """
+
+    deliveries: list[Delivery]
+    slot: NDArray[np.uint8]
+
+    @classmethod
+    def fill(cls, slot: NDArray[np.uint8], deliveries: Iterable[Delivery]) -> "Batch":
+        """Copy each image into its row: the one copy between Redis's reply and the model."""
+        batch = cls(list(deliveries), slot)
+        for row, delivery in zip(slot, batch.deliveries, strict=False):
+            row.reshape(-1)[:] = np.frombuffer(entry_of(delivery).pixels, np.uint8)
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.deliveries)
+
+    def keep(self, rows: list[int]) -> None:
+        """Drop all rows but these (ascending)."""
+        if len(rows) < len(self.deliveries):
+            self.slot[: len(rows)] = self.slot[rows]
+            self.deliveries = [self.deliveries[row] for row in rows]
+
+
+def entry_of(delivery: Delivery) -> Entry:
+    """The entry of a delivery that is known to be well-formed."""
+    assert isinstance(delivery.entry, Entry)
+    return delivery.entry
+
+
+def top(probabilities: NDArray[np.float32], count: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The `count` most probable classes of float32 [classes], most probable first; all, in class order, for 0.
+
+    Equal probabilities come in class order, whatever `count` is.
+    """
+    classes = len(probabilities)
+    if count == 0:
+        return tuple(range(classes)), tuple(probabilities.tolist())
+    count = min(count, classes)
+    # A partition finds the candidates in O(classes); it breaks ties arbitrarily, so all that tie at the edge compete.
+    edge = np.partition(probabilities, classes - count)[classes - count]
+    candidates = np.flatnonzero(probabilities >= edge)
+    best = candidates[np.argsort(-probabilities[candidates], kind="stable")[:count]]
+    return tuple(best.tolist()), tuple(probabilities[best].tolist())

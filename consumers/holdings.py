@@ -1,0 +1,55 @@
+"""What this consumer holds, from delivery to completion, and what it has done so far. No I/O."""
+
+import time
+from dataclasses import dataclass, field
+
+from stream.group import Delivery
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events since the start, for the heartbeat and the logs."""
+
+    images: int = 0
+    batches: int = 0
+    last_batch: int = 0
+    reclaimed: int = 0
+    superseded: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    dead: int = 0
+
+
+class RedisClock:
+    """Redis's clock, estimated between heartbeats, so that hosts need not agree on the time."""
+
+    def __init__(self) -> None:
+        self._offset_ms: float | None = None
+
+    def set(self, now_ms: int) -> None:
+        self._offset_ms = now_ms - time.monotonic() * 1000
+
+    def now_ms(self) -> float:
+        assert self._offset_ms is not None, "the first heartbeat comes before the first read"
+        return time.monotonic() * 1000 + self._offset_ms
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Entry ids in this consumer's hands, and when the present run began (seconds of the monotonic clock)."""
+
+    held: set[str] = field(default_factory=set)
+    counts: Counts = field(default_factory=Counts)
+    clock: RedisClock = field(default_factory=RedisClock)
+    run_began_s: float | None = None
+
+    def take(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Note deliveries as held; returns those that were not held already."""
+        new = [delivery for delivery in deliveries if delivery.entry_id not in self.held]
+        self.held.update(delivery.entry_id for delivery in new)
+        return new
+
+    def run_lasts_s(self) -> float:
+        """Seconds since the present run began; 0 while none runs."""
+        return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s

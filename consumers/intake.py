@@ -1,0 +1,176 @@
+"""Intake: entries become batches. Reads new ones, and claims one by one what dead consumers held.
+
+Knows no inference. A batch's slot is taken before reading, so that at most one batch waits while another runs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from redis.exceptions import RedisError, ResponseError
+
+from consumers.batch import Batch, entry_of
+from consumers.holdings import Holdings
+from consumers.outlet import Outlet
+from consumers.pace import Pace
+from results.completion import Completed
+from results.outcome import Failed
+from stream.connection import Backoff, passes_by_itself
+from stream.entry import MalformedEntry
+from stream.group import Delivery, Group
+
+logger = logging.getLogger(__name__)
+
+Slot = NDArray[np.uint8]
+
+
+class Intake:
+    """Fills `batches` until `stopping` is set."""
+
+    def __init__(
+        self,
+        group: Group,
+        holdings: Holdings,
+        outlet: Outlet,
+        pace: Pace,
+        *,
+        slots: Iterable[Slot],
+        max_deliveries: int,
+        claim_interval_s: float,
+    ) -> None:
+        self._group = group
+        self._holdings = holdings
+        self._outlet = outlet
+        self._pace = pace
+        self._max_deliveries = max_deliveries
+        self._claim_interval_s = claim_interval_s
+        self._slots: asyncio.Queue[Slot] = asyncio.Queue()
+        for slot in slots:
+            self._slots.put_nowait(slot)
+        self.batches: asyncio.Queue[Batch | None] = asyncio.Queue()
+        self.stopping = asyncio.Event()
+
+    def release(self, batch: Batch) -> None:
+        """The batch has run: its slot may be filled again."""
+        self._slots.put_nowait(batch.slot)
+
+    async def run(self) -> None:
+        """Read and claim until `stopping`, then end the queue of batches with None."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_new())
+            tasks.create_task(self._claim_stale())
+        self.batches.put_nowait(None)
+
+    async def _read_new(self) -> None:
+        backoff = Backoff()
+        while not self.stopping.is_set():
+            slot = await self._slots.get()
+            try:
+                deliveries = await self._group.read(self._pace.batch_size)
+                backoff.reset()
+            except RedisError as error:
+                self._slots.put_nowait(slot)
+                _log(error)
+                await backoff.pause()
+                await self._recover()
+                continue
+            if not self._submit(slot, deliveries):
+                self._slots.put_nowait(slot)
+
+    async def _recover(self) -> None:
+        """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list."""
+        try:
+            await self._group.create()
+            after = "0"
+            while found := await self._group.read_own(self._pace.batch_size, after):
+                after = found[-1].entry_id
+                for delivery in found:
+                    await self._submit_alone(delivery)
+        except RedisError as error:
+            _log(error)
+
+    async def _claim_stale(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                while not self.stopping.is_set() and (delivery := await self._group.claim()):
+                    await self._take_over(delivery)
+            except RedisError as error:
+                # The reading loop meets the same error, and mends what can be mended.
+                logger.debug("cannot claim: %s", error)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._claim_interval_s):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _take_over(self, delivery: Delivery) -> None:
+        if delivery.entry_id in self._holdings.held:
+            return  # It was ours all along: a pause of this whole process let its lease lapse.
+        self._holdings.counts.reclaimed += 1
+        logger.info(
+            "claimed entry=%s deliveries=%d holders=%s",
+            delivery.entry_id, delivery.deliveries, ",".join(delivery.holders),
+        )  # fmt: skip
+        if delivery.deliveries > self._max_deliveries:
+            self._bury(delivery)
+        else:
+            await self._submit_alone(delivery)
+
+    async def _submit_alone(self, delivery: Delivery) -> None:
+        """Queue a redelivered entry as a batch of its own, and wait until it is completed.
+
+        Whatever made its consumer die can then take nobody with it, and only one such entry is held at a time.
+        """
+        slot = await self._slots.get()
+        if not self._submit(slot, [delivery]):
+            self._slots.put_nowait(slot)
+        await self._outlet.completed(delivery.entry_id)
+
+    def _submit(self, slot: Slot, deliveries: list[Delivery]) -> bool:
+        """Queue what can be run; whether anything could."""
+        size = slot[0].size
+        runnable = []
+        for delivery in self._holdings.take(deliveries):
+            if isinstance(delivery.entry, MalformedEntry):
+                self._refuse_malformed(delivery, delivery.entry)
+            elif len(delivery.entry.pixels) != size or delivery.entry.height != slot.shape[1]:
+                self._refuse_size(delivery, slot)
+            else:
+                runnable.append(delivery)
+        if runnable:
+            self.batches.put_nowait(Batch.fill(slot, runnable))
+        return bool(runnable)
+
+    def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
+        logger.error("malformed entry=%s: %s", delivery.entry_id, error)
+        outcome = Failed(id=f"malformed-{delivery.entry_id}", reason="malformed", detail=str(error))
+        self._outlet.put(Completed(delivery.entry_id, outcome, "", burial=f"malformed: {error}"))
+
+    def _refuse_size(self, delivery: Delivery, slot: Slot) -> None:
+        entry = entry_of(delivery)
+        detail = (
+            f"the image was prepared as {entry.height} x {entry.width}, this model version takes "
+            f"{slot.shape[1]} x {slot.shape[2]}; send it again"
+        )
+        self._outlet.put(Completed(delivery.entry_id, Failed(entry.id, "wrong_size", detail), entry.reply))
+
+    def _bury(self, delivery: Delivery) -> None:
+        self._holdings.take([delivery])
+        self._holdings.counts.dead += 1
+        reason = f"given up after {delivery.deliveries - 1} deliveries: each consumer that held it died or hung"
+        logger.error("dead letter entry=%s: %s: %s", delivery.entry_id, reason, ", ".join(delivery.holders))
+        if isinstance(delivery.entry, MalformedEntry):
+            self._refuse_malformed(delivery, delivery.entry)
+            return
+        outcome = Failed(delivery.entry.id, "dead", f"The image was {reason}. It is kept as a dead letter.")
+        self._outlet.put(Completed(delivery.entry_id, outcome, delivery.entry.reply, reason, delivery.deliveries - 1))
+
+
+def _log(error: RedisError) -> None:
+    expected = passes_by_itself(error) or (isinstance(error, ResponseError) and str(error).startswith("NOGROUP"))
+    logger.log(logging.WARNING if expected else logging.ERROR, "cannot read: %s", error)

@@ -1,0 +1,104 @@
+"""Keeper: renews leases and beats beside the running batch, and ends a consumer whose run hangs.
+
+Knows no inference: a batch that takes minutes does not keep it from renewing.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from consumers.holdings import Holdings
+from consumers.model import Model
+from consumers.pace import Pace
+from stream.group import Group
+from stream.presence import ConsumerReport, Presence
+
+logger = logging.getLogger(__name__)
+
+#: Exit status of a consumer whose inference hangs (sysexits.h: temporary failure): whoever watches it starts another.
+EX_TEMPFAIL = 75
+
+
+class Keeper:
+    """Keeps this consumer's leases and its place among the living."""
+
+    def __init__(
+        self,
+        group: Group,
+        presence: Presence,
+        model: Model,
+        holdings: Holdings,
+        pace: Pace,
+        *,
+        lease_s: float,
+        run_timeout_s: float,
+        give_up: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._group = group
+        self._presence = presence
+        self._model = model
+        self._holdings = holdings
+        self._pace = pace
+        self._lease_s = lease_s
+        self._run_timeout_s = run_timeout_s
+        self._give_up = give_up
+
+    async def join(self) -> None:
+        """Announce the model, make the group and beat once: from then on ingest sends work."""
+        await self._group.create()
+        await self._presence.announce(self._model.description)
+        await self._beat()
+
+    async def run(self) -> None:
+        """Renew and beat four times a lease, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            if self._holdings.run_lasts_s() > self._run_timeout_s:
+                self._end_hanging()
+            try:
+                await self._renew()
+                await self._beat()
+                await self._group.tidy()
+            except RedisError as error:
+                logger.warning("cannot renew or beat: %s", error)
+
+    async def _renew(self) -> None:
+        if held := tuple(self._holdings.held):
+            lost = await self._group.renew(held)
+            # What was completed between the snapshot and the renewal is not lost.
+            if still := self._holdings.held.intersection(lost):
+                logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
+
+    async def _beat(self) -> None:
+        now_ms, announced = await self._presence.beat(self._report(), lease_s=self._lease_s)
+        self._holdings.clock.set(now_ms)
+        if not announced:
+            await self._presence.announce(self._model.description)
+
+    def _report(self) -> ConsumerReport:
+        counts = self._holdings.counts
+        return ConsumerReport(
+            name=self._group.consumer,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=self._model.description.version,
+            provider=self._model.provider,
+            state="running" if self._holdings.run_began_s is not None else "idle",
+            images_per_s=round(self._pace.images_per_s, 2),
+            images=counts.images,
+            last_batch=counts.last_batch,
+            held=len(self._holdings.held),
+            reclaimed=counts.reclaimed,
+        )
+
+    def _end_hanging(self) -> None:
+        # A thread that hangs inside the provider can't be stopped; the process can. Its leases end by themselves.
+        logger.critical(
+            "an inference runs for more than %g s: this consumer exits with %d, to be started anew",
+            self._run_timeout_s, EX_TEMPFAIL,
+        )  # fmt: skip
+        self._give_up(EX_TEMPFAIL)

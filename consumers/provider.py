@@ -1,0 +1,149 @@
+"""Execution providers: opening a session on the one that was asked for, never silently on another.
+
+Knows no Redis and nothing of what the model means.
+"""
+
+import ctypes
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from stream.cores import usable_cores
+from stream.settings import Provider
+
+logger = logging.getLogger(__name__)
+
+_NAMES = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+
+#: Best first.
+_AUTO = ("tensorrt", "cuda", "cpu")
+
+
+class ProviderError(Exception):
+    """The provider that was asked for does not work here; the message says which and why."""
+
+
+def open_session(path: Path, wanted: Provider, *, threads: int, max_batch: int) -> ort.InferenceSession:
+    """A session on the wanted provider; `auto` tries TensorRT, CUDA and the CPU in this order.
+
+    Raises ProviderError where ONNX Runtime reports another provider than the one asked for: it falls back to
+    the CPU without an error of its own.
+    """
+    candidates = [wanted] if wanted != "auto" else [name for name in _AUTO if name == "cpu" or gpu_present()]
+    failures = []
+    for name in candidates:
+        try:
+            return _open(path, name, threads=threads, max_batch=max_batch)
+        except ProviderError as error:
+            logger.info("provider %s does not work here: %s", name, error)
+            failures.append(f"{name}: {error}")
+    raise ProviderError("; ".join(failures))
+
+
+def _open(path: Path, name: str, *, threads: int, max_batch: int) -> ort.InferenceSession:
+    if name != "cpu":
+        _require_gpu()
+    try:
+        session = ort.InferenceSession(
+            str(path), sess_options(threads), providers=_with_options(path, name, max_batch=max_batch)
+        )
+    except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
+        raise ProviderError(f"cannot load {path}: {error}") from error
+    reported = session.get_providers()[0]
+    if reported != _NAMES[name]:
+        raise ProviderError(f"asked for {_NAMES[name]}, ONNX Runtime took {reported}")
+    return session
+
+
+def sess_options(threads: int) -> ort.SessionOptions:
+    """Threads from the settings or the usable cores; none of them spins, since other processes share the cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _with_options(path: Path, name: str, *, max_batch: int) -> list[tuple[str, dict[str, Any]]]:
+    cuda = (_NAMES["cuda"], cuda_options())
+    cpu: tuple[str, dict[str, Any]] = (_NAMES["cpu"], {})
+    match name:
+        case "tensorrt":
+            return [(_NAMES["tensorrt"], tensorrt_options(path, max_batch=max_batch)), cuda, cpu]
+        case "cuda":
+            return [cuda, cpu]
+        case _:
+            return [cpu]
+
+
+def cuda_options() -> dict[str, Any]:
+    """HEURISTIC: the default re-tunes at each new shape. The arena grows by what is asked, not by doubling."""
+    return {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        "prefer_nhwc": "1",
+    }
+
+
+def tensorrt_options(path: Path, *, max_batch: int) -> dict[str, Any]:
+    """fp16, with the range of batch sizes stated at every start (else engines are rebuilt), engines cached.
+
+    The cache's folder is named by everything an engine depends on and TensorRT does not check.
+    """
+    meta = ort.InferenceSession(str(path), sess_options(1), providers=[_NAMES["cpu"]])
+    (model_input,) = meta.get_inputs()
+    height, width = model_input.shape[1:3]
+
+    def shape(batch: int) -> str:
+        return f"{model_input.name}:{batch}x{height}x{width}x3"
+
+    stated: dict[str, Any] = {
+        "trt_fp16_enable": True,
+        "trt_profile_min_shapes": shape(1),
+        "trt_profile_opt_shapes": shape(max_batch),
+        "trt_profile_max_shapes": shape(max_batch),
+        "trt_timing_cache_enable": True,
+        "trt_engine_cache_enable": True,
+    }
+    key = repr((path.stat().st_size, path.stat().st_mtime_ns, ort.__version__, sorted(stated.items()), _gpu_name()))
+    folder = path.parent / "tensorrt" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return {**stated, "trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
+
+
+def gpu_present() -> bool:
+    """Whether the NVIDIA driver is there and sees a device."""
+    return _gpu_count() > 0
+
+
+def _require_gpu() -> None:
+    if not gpu_present():
+        raise ProviderError("no NVIDIA GPU: the driver (libcuda) is absent or reports no device")
+    ort.preload_dlls()
+
+
+def _gpu_count() -> int:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value
+
+
+def _gpu_name() -> str:
+    driver = ctypes.CDLL("libcuda.so.1")
+    name = ctypes.create_string_buffer(256)
+    device = ctypes.c_int()
+    failed = (
+        driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, 256, device)
+    )
+    return "unknown" if failed else name.value.decode()

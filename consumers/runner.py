@@ -1,0 +1,148 @@
+"""Runner: batches become outcomes. The model runs in one thread beside the event loop; nothing here blocks it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from redis.exceptions import RedisError
+
+from consumers.batch import Batch, entry_of, top
+from consumers.holdings import Holdings
+from consumers.intake import Intake
+from consumers.model import Model
+from consumers.outlet import Outlet
+from consumers.pace import Pace
+from results.completion import Completed
+from results.outcome import Done, Failed, Reason
+from results.store import Store
+from stream.group import Delivery
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs what the intake has ready, one batch at a time, and hands the outcomes to the outlet."""
+
+    def __init__(
+        self, model: Model, intake: Intake, outlet: Outlet, store: Store, holdings: Holdings, pace: Pace
+    ) -> None:
+        self._model = model
+        self._intake = intake
+        self._outlet = outlet
+        self._store = store
+        self._holdings = holdings
+        self._pace = pace
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    async def run(self) -> None:
+        """Run batches until the intake has ended; then close the outlet."""
+        async for batch in self._ready():
+            await self._drop_unwanted(batch)
+            if len(batch):
+                await self._run(batch)
+            self._intake.release(batch)
+        self._thread.shutdown()
+        self._outlet.close()
+
+    async def _ready(self) -> AsyncIterator[Batch]:
+        while (batch := await self._intake.batches.get()) is not None:
+            yield batch
+
+    async def _drop_unwanted(self, batch: Batch) -> None:
+        """Take out what has expired or was cancelled while it waited; neither is worth an inference."""
+        cancelled = await self._cancelled(batch)
+        now_ms = self._holdings.clock.now_ms()
+        rows = []
+        for row, delivery in enumerate(batch.deliveries):
+            entry = entry_of(delivery)
+            if entry.id in cancelled:
+                self._holdings.counts.cancelled += 1
+                self._fail(delivery, "cancelled", "The request was cancelled before the image was classified.")
+            elif 0 < entry.due_ms < now_ms:
+                self._holdings.counts.expired += 1
+                self._fail(delivery, "expired", "The deadline passed before the image was classified.")
+            else:
+                rows.append(row)
+        batch.keep(rows)
+
+    async def _cancelled(self, batch: Batch) -> set[str]:
+        ids = [entry_of(delivery).id for delivery in batch.deliveries]
+        try:
+            states = await self._store.states(ids)
+        except (RedisError, ValueError) as error:
+            logger.warning("cannot look for cancellations, running all: %s", error)
+            return set()
+        return {request_id for request_id, state in zip(ids, states, strict=True) if state == "cancelled"}
+
+    async def _run(self, batch: Batch) -> None:
+        began_ms = self._holdings.clock.now_ms()
+        try:
+            probabilities, seconds = await self._timed(lambda: self._model.run(batch.slot, len(batch)))
+        except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
+            await self._run_one_by_one(batch, error)
+            return
+        self._pace.note(len(batch), seconds)
+        counts = self._holdings.counts
+        counts.batches += 1
+        counts.images += len(batch)
+        counts.last_batch = len(batch)
+        self._outlet.put(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
+
+    async def _run_one_by_one(self, batch: Batch, error: Exception) -> None:
+        """A batch failed: only the images that fail by themselves are guilty."""
+        if len(batch) == 1:
+            delivery = batch.deliveries[0]
+            logger.error("inference failed entry=%s: %s", delivery.entry_id, error)
+            self._holdings.counts.failed += 1
+            self._fail(delivery, "inference_failed", f"The model failed on this image: {error}", bury=True)
+            return
+        logger.warning("inference of %d images failed, running them one by one: %s", len(batch), error)
+        for row, delivery in enumerate(batch.deliveries):
+            await self._run(Batch([delivery], batch.slot[row : row + 1]))
+
+    async def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        """Run in the inference thread; the clock that finds hanging runs ticks meanwhile."""
+
+        def timed() -> tuple[T, float]:
+            started = time.perf_counter()
+            return work(), time.perf_counter() - started
+
+        self._holdings.run_began_s = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        finally:
+            self._holdings.run_began_s = None
+
+    def _done(
+        self, batch: Batch, probabilities: NDArray[np.float32], *, began_ms: float, run_ms: float
+    ) -> list[Completed]:
+        finished = []
+        for delivery, row in zip(batch.deliveries, probabilities, strict=True):
+            entry = entry_of(delivery)
+            indices, values = top(row, entry.top)
+            outcome = Done(
+                id=entry.id,
+                version=self._model.description.version,
+                provider=self._model.provider,
+                indices=indices,
+                probabilities=values,
+                batch=len(batch),
+                queue_ms=max(0.0, began_ms - delivery.accepted_ms),
+                run_ms=run_ms,
+            )
+            finished.append(Completed(delivery.entry_id, outcome, entry.reply))
+        return finished
+
+    def _fail(self, delivery: Delivery, reason: Reason, detail: str, *, bury: bool = False) -> None:
+        entry = entry_of(delivery)
+        burial = f"{reason}: {detail}" if bury else ""
+        self._outlet.put(
+            Completed(delivery.entry_id, Failed(entry.id, reason, detail), entry.reply, burial, delivery.deliveries)
+        )

@@ -1,0 +1,47 @@
+"""What a client reads: the JSON of predictions and of problems. Pure, knows no Redis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from ingest.problems import MEDIA_TYPE, Problem
+from results.outcome import Done
+
+#: Digits of a probability after the point: float32 has seven significant ones.
+_DIGITS = 7
+
+
+def prediction(done: Done, *, model: str, labels: Sequence[str]) -> dict[str, Any]:
+    """One image's answer: its labels, most probable first, and who gave it."""
+    ranked = zip(done.indices, done.probabilities, strict=True)
+    return {
+        "success": True,
+        "predictions": [{"label": labels[index], "probability": round(value, _DIGITS)} for index, value in ranked],
+        "model": model,
+        "version": done.version,
+        "id": done.id,
+    }
+
+
+def stages(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
+    """Headers that say where the time went (Server-Timing, milliseconds) and what computed it."""
+    timing = {"decode": decode_ms, "queue": done.queue_ms, "inference": done.run_ms, "total": total_ms}
+    return {
+        "Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in timing.items()),
+        "X-Sluice-Provider": done.provider,
+        "X-Sluice-Batch": str(done.batch),
+    }
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    return JSONResponse(
+        problem.document(), status_code=problem.status, headers=problem.headers(), media_type=MEDIA_TYPE
+    )
+
+
+def answer_problem(_request: Request, error: Exception) -> JSONResponse:
+    """Starlette's exception handler for every Problem."""
+    assert isinstance(error, Problem)
+    return problem_response(error)

@@ -1,0 +1,95 @@
+"""The catalog: which models are served, and the dispatch to each. Learns from Redis, knows no file."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.dispatch import Dispatch
+from ingest.problems import BadParameter, NoConsumer, UnknownModel
+from stream.connection import Backoff
+from stream.keys import Partition
+from stream.presence import model_names
+from stream.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: How old the list of living consumers may be. Admission itself looks at the list in Redis; this one decides
+#: how pictures are prepared and what `/readyz` says.
+_REFRESH_S = 1.0
+
+
+class Catalog:
+    """All dispatches of one ingest process."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._dispatches: dict[str, Dispatch] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.outage: str | None = "Redis has not answered yet"
+
+    async def run(self) -> None:
+        """Keep the catalog fresh and receive replies until cancelled; survives any outage of Redis."""
+        backoff = Backoff()
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                try:
+                    await self._refresh()
+                except RedisError as error:
+                    self.outage = f"Redis does not answer ({type(error).__name__})"
+                    logger.warning("cannot refresh the catalog: %s", error)
+                    await backoff.pause()
+                else:
+                    self.outage = None
+                    backoff.reset()
+                    await asyncio.sleep(_REFRESH_S)
+
+    async def _refresh(self) -> None:
+        assert self._tasks is not None
+        for name in await model_names(self._redis):
+            if name not in self._dispatches:
+                dispatch = Dispatch(self._redis, self._settings, Partition(name), ingest=self._name)
+                await dispatch.refresh()
+                self._tasks.create_task(dispatch.run())
+                self._dispatches[name] = dispatch
+        for dispatch in self._dispatches.values():
+            await dispatch.refresh()
+
+    @property
+    def served(self) -> list[str]:
+        """Names of the models that a living consumer serves."""
+        return sorted(name for name, dispatch in self._dispatches.items() if dispatch.consumers)
+
+    def find(self, name: str | None) -> Dispatch:
+        """The dispatch to a model, or to the default model; raises UnknownModel, BadParameter or NoConsumer."""
+        wanted = name or self._settings.model or self._only()
+        try:
+            return self._dispatches[wanted]
+        except KeyError:
+            have = ", ".join(self.served) or "none"
+            if name:
+                raise UnknownModel(f"There is no model {wanted!r}. Served at present: {have}.") from None
+            raise NoConsumer(self._nobody(wanted), retry_after_s=2) from None
+
+    def _only(self) -> str:
+        served = self.served
+        if len(served) > 1:
+            raise BadParameter(
+                f"Several models are served; name one in the path: {', '.join(f'/predict/{name}' for name in served)}."
+            )
+        if not served and len(self._dispatches) == 1:
+            return next(iter(self._dispatches))
+        if not served:
+            raise NoConsumer(self._nobody(""), retry_after_s=2)
+        return served[0]
+
+    def _nobody(self, name: str) -> str:
+        if self.outage:
+            return f"{self.outage}. Send the image again later."
+        return f"No consumer serves {name or 'any model'}. Start one with: python -m consumers"

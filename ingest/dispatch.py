@@ -1,0 +1,172 @@
+"""Dispatch: pixels of one model go into the stream, and their outcome comes back. Knows no HTTP and no picture."""
+
+import asyncio
+import logging
+import math
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.problems import (
+    DeadlinePassed,
+    InferenceFailed,
+    NoConsumer,
+    Overloaded,
+    StreamUnavailable,
+)
+from results.outcome import Done, Failed, Outcome
+from results.replies import Replies
+from results.store import Store
+from stream.admission import Admission, Full, Unattended
+from stream.connection import connect_reader, passes_by_itself
+from stream.entry import Entry
+from stream.keys import Partition
+from stream.model import ModelDescription
+from stream.presence import ConsumerReport, Presence
+from stream.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Retry-After, in seconds, where no rate is known to compute it from, and its bounds where one is.
+_RETRY_S = 2.0
+_LONGEST_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image on its way: raw uint8 [height, width, 3] of the model it was prepared for, and how many classes
+    are wanted (0: all)."""
+
+    pixels: bytes
+    top: int
+
+
+class Dispatch:
+    """The way to the consumers of one model and back."""
+
+    def __init__(self, redis: Redis, settings: Settings, partition: Partition, *, ingest: str) -> None:
+        self._settings = settings
+        self._ingest = ingest
+        self._reader = connect_reader(settings)
+        self._store = Store(redis, partition)
+        self._admission = Admission(
+            redis, partition, max_backlog=settings.max_backlog, result_ttl_s=settings.result_ttl_s
+        )
+        self._replies = Replies(self._reader, self._store, partition, ingest=ingest)
+        self._presence = Presence(redis, partition)
+        self._versions: dict[str, ModelDescription] = {}
+        self.name = partition.model
+        self.consumers: list[ConsumerReport] = []
+
+    async def run(self) -> None:
+        """Receive replies until cancelled."""
+        try:
+            await self._replies.run()
+        finally:
+            await self._reader.aclose()
+
+    async def refresh(self) -> None:
+        """Learn who is alive and what they serve; raises redis-py's errors."""
+        self.consumers = [one for one in await self._presence.consumers() if one.alive]
+        if any(one.version not in self._versions for one in self.consumers):
+            self._versions = await self._presence.versions()
+
+    @property
+    def model(self) -> ModelDescription:
+        """The newest version that a living consumer serves; pictures are prepared for it. Raises NoConsumer."""
+        versions = [one.version for one in self.consumers if one.version in self._versions]
+        if not versions:
+            raise NoConsumer(
+                f"No consumer serves {self.name} at present. Start one with: python -m consumers --model {self.name}",
+                retry_after_s=_RETRY_S,
+            )
+        return self._versions[max(versions, key=int)]
+
+    async def labels(self, version: str) -> tuple[str, ...]:
+        """The labels of the version that answered."""
+        if version not in self._versions:
+            await self.refresh()
+        return self._versions[version].labels
+
+    async def classify(self, model: ModelDescription, picture: Picture) -> Done:
+        """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work."""
+        entry = Entry(
+            id=uuid.uuid4().hex,
+            reply=self._ingest,
+            top=picture.top,
+            height=model.height,
+            width=model.width,
+            pixels=picture.pixels,
+        )
+        reply = self._replies.expect(entry.id)
+        try:
+            await self._admit(entry)
+            return _done(await self._await(entry.id, reply))
+        except asyncio.CancelledError:
+            with suppress(RedisError):
+                await asyncio.shield(self._store.cancel(entry.id))
+            raise
+        finally:
+            reply.cancel()
+
+    async def _admit(self, entry: Entry) -> None:
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                await self._admission.admit(entry, timeout_s=self._settings.request_timeout_s)
+        except Full as full:
+            raise Overloaded(
+                f"The queue is full ({full.backlog} images wait). Send the image again after the time in Retry-After.",
+                retry_after_s=self._drain_s(full.backlog),
+            ) from full
+        except Unattended as unattended:
+            raise NoConsumer(
+                f"No consumer of {self.name} is alive. Send the image again later.", retry_after_s=_RETRY_S
+            ) from unattended
+        except (RedisError, TimeoutError) as error:
+            raise _unavailable(error) from error
+
+    async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                return await reply
+        except TimeoutError:
+            return await self._late(request_id)
+
+    async def _late(self, request_id: str) -> Outcome:
+        """At the deadline, one look at the store: a reply that was dropped from the stream is found there."""
+        try:
+            state = await self._store.state(request_id)
+        except RedisError as error:
+            raise _unavailable(error) from error
+        if isinstance(state, Done | Failed):
+            return state
+        return Failed(request_id, "expired", "No consumer answered in time.")
+
+    def _drain_s(self, backlog: int) -> float:
+        """How long the living consumers need for the backlog at their measured speed, in seconds."""
+        rate = math.fsum(one.images_per_s for one in self.consumers)
+        return min(backlog / rate, _LONGEST_RETRY_S) if rate > 0 else _RETRY_S
+
+
+def _unavailable(error: Exception) -> StreamUnavailable:
+    if isinstance(error, RedisError) and not passes_by_itself(error):
+        logger.error("Redis refuses what ingest asks: %s", error)
+    return StreamUnavailable(
+        f"Redis cannot take images at present ({type(error).__name__}). Send the image again later.",
+        retry_after_s=_RETRY_S,
+    )
+
+
+def _done(outcome: Outcome) -> Done:
+    match outcome:
+        case Done():
+            return outcome
+        case Failed(reason="expired"):
+            raise DeadlinePassed(f"{outcome.detail} Send it again, or allow more time (request_timeout_s).")
+        case Failed(reason="wrong_size"):
+            raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=_RETRY_S)
+        case Failed():
+            raise InferenceFailed(outcome.detail)

@@ -1,0 +1,42 @@
+"""`python -m ingest.health [--wait SECONDS]`: is the service ready? For container health checks and `make run`."""
+
+import argparse
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from stream.settings import Settings
+
+_INTERVAL_S = 0.1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m ingest.health", description=__doc__)
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for readiness")
+    wait_s = parser.parse_args().wait
+    settings = Settings()
+    url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"
+    deadline = time.monotonic() + wait_s
+    while (why := not_ready(url)) and time.monotonic() < deadline:
+        time.sleep(_INTERVAL_S)
+    if why:
+        print(f"not ready: {url}: {why}", file=sys.stderr, flush=True)
+        return 1
+    print(f"ready: {url}", flush=True)
+    return 0
+
+
+def not_ready(url: str) -> str:
+    """Why the service at this URL is not ready; empty where it is."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode(errors="replace")
+    except OSError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

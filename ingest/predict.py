@@ -1,0 +1,117 @@
+"""`POST /predict`: photographs in, labels out. Knows neither formats nor Redis, only who does."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from ingest.answers import prediction, stages
+from ingest.catalog import Catalog
+from ingest.decoding import Decoder
+from ingest.dispatch import Dispatch, Picture
+from ingest.problems import BadParameter, Problem
+from ingest.uploads import Limits, Upload, read_uploads
+from results.outcome import Done
+from stream.model import ModelDescription
+
+_DEFAULT_TOP = 5
+
+T = TypeVar("T")
+
+
+class Predict:
+    """The endpoint. One image gets the plain answer; several get a list in the order in which they were sent."""
+
+    def __init__(self, catalog: Catalog, decoder: Decoder, limits: Limits) -> None:
+        self._catalog = catalog
+        self._decoder = decoder
+        self._limits = limits
+
+    async def __call__(self, request: Request) -> Response:
+        started = time.perf_counter()
+        dispatch = self._catalog.find(request.path_params.get("model"))
+        model = dispatch.model
+        top = _top(request, model)
+        uploads = await read_uploads(request, self._limits)
+        work = [self._classify(dispatch, model, upload, top) for upload in uploads]
+        if len(work) == 1:
+            done, decode_ms = await _unless_gone(request, work[0])
+            body = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
+            total_ms = (time.perf_counter() - started) * 1000
+            return JSONResponse(body, headers=stages(done, decode_ms=decode_ms, total_ms=total_ms))
+        outcomes = await _unless_gone(request, _all(work))
+        return JSONResponse(await _results(dispatch, uploads, outcomes))
+
+    async def _classify(
+        self, dispatch: Dispatch, model: ModelDescription, upload: Upload, top: int
+    ) -> tuple[Done, float]:
+        began = time.perf_counter()
+        pixels = await self._decoder.decode(upload, model)
+        decode_ms = (time.perf_counter() - began) * 1000
+        return await dispatch.classify(model, Picture(pixels, top)), decode_ms
+
+
+async def _all(work: list[Coroutine[Any, Any, T]]) -> list[T | Problem]:
+    """The results of all, a Problem in the place of what failed; anything else that is raised is raised here."""
+
+    async def guarded(one: Coroutine[Any, Any, T]) -> T | Problem:
+        try:
+            return await one
+        except Problem as problem:
+            return problem
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(guarded(one)) for one in work]
+    return [task.result() for task in running]
+
+
+async def _results(
+    dispatch: Dispatch, uploads: list[Upload], outcomes: list[tuple[Done, float] | Problem]
+) -> dict[str, Any]:
+    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
+        raise problems[0]
+    results: list[dict[str, Any]] = []
+    for upload, outcome in zip(uploads, outcomes, strict=True):
+        if isinstance(outcome, Problem):
+            results.append({"filename": upload.filename, "success": False, "error": outcome.document()})
+        else:
+            done, _ = outcome
+            answer = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
+            results.append({"filename": upload.filename, **answer})
+    return {"success": True, "results": results}
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, unless the client hangs up first: then the work is cancelled, and nobody is answered."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return await task
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _top(request: Request, model: ModelDescription) -> int:
+    """How many classes the client wants to see."""
+    classes = len(model.labels)
+    asked = request.query_params.get("top")
+    if asked is None:
+        return min(_DEFAULT_TOP, classes)
+    if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked[:9]) <= classes):
+        raise BadParameter(f"top is {asked[:40]!r}; it must be a whole number from 1 to {classes}.")
+    return int(asked)

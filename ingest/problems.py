@@ -1,0 +1,106 @@
+"""What may go wrong with a request, and how a client is told (RFC 9457). Knows no web framework, no picture.
+
+Problem
+ ├─ NoImage 400                 ├─ DamagedImage 422
+ ├─ MalformedUpload 400         ├─ InferenceFailed 500
+ ├─ BadParameter 400            ├─ Overloaded 503
+ ├─ UnknownModel 404            ├─ NoConsumer 503
+ ├─ RequestTimeout 408          ├─ StreamUnavailable 503
+ ├─ PayloadTooLarge 413         └─ DeadlinePassed 504
+ ├─ TooManyPixels 413
+ └─ UnsupportedMediaType 415
+"""
+
+import math
+from typing import ClassVar
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """The one way a request fails; the web boundary turns it into an answer.
+
+    `detail` is one sentence or two for the client: what was wrong, and what to do about it.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    def document(self) -> dict[str, str | int | bool]:
+        """The problem details object of RFC 9457, with `success` beside it as in every answer."""
+        return {
+            "type": f"urn:sluice:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "success": False,
+        }
+
+    def headers(self) -> dict[str, str]:
+        """What the answer needs beside its body; Retry-After counts whole seconds (RFC 9110, 10.2.3)."""
+        if self.retry_after_s is None:
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
+
+
+class NoImage(Problem):
+    status, code, title = 400, "no_image", "No image"
+
+
+class MalformedUpload(Problem):
+    status, code, title = 400, "malformed_upload", "Malformed upload"
+
+
+class BadParameter(Problem):
+    status, code, title = 400, "bad_parameter", "Bad parameter"
+
+
+class UnknownModel(Problem):
+    status, code, title = 404, "unknown_model", "Unknown model"
+
+
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request took too long to arrive"
+
+
+class PayloadTooLarge(Problem):
+    status, code, title = 413, "payload_too_large", "Payload too large"
+
+
+class TooManyPixels(Problem):
+    status, code, title = 413, "too_many_pixels", "Too many pixels"
+
+
+class UnsupportedMediaType(Problem):
+    status, code, title = 415, "unsupported_media_type", "Not an image format that is taken"
+
+
+class DamagedImage(Problem):
+    status, code, title = 422, "damaged_image", "Damaged image"
+
+
+class InferenceFailed(Problem):
+    status, code, title = 500, "inference_failed", "Inference failed"
+
+
+class Overloaded(Problem):
+    status, code, title = 503, "overloaded", "Overloaded"
+
+
+class NoConsumer(Problem):
+    status, code, title = 503, "no_consumer", "No consumer is ready"
+
+
+class StreamUnavailable(Problem):
+    status, code, title = 503, "stream_unavailable", "The stream is unavailable"
+
+
+class DeadlinePassed(Problem):
+    status, code, title = 504, "deadline_passed", "Deadline passed"

@@ -1,0 +1,54 @@
+"""Completion: a batch of outcomes leaves the group, is stored and announced, in one atomic step and one round trip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from results.outcome import Outcome, encode
+from stream.keys import GROUP, Partition
+from stream.scripts import load
+
+#: Replies kept for one ingest process, about. Ten times what its reader takes at once; an outcome that was
+#: dropped here is still found under its request's id.
+_LONGEST_REPLY_STREAM = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """One entry's end. `reply` names the ingest that waits, or is empty; `burial` is the reason why the
+    entry becomes a dead letter, or empty."""
+
+    entry_id: str
+    outcome: Outcome
+    reply: str
+    burial: str = ""
+    deliveries: int = 1
+
+
+class Completion:
+    """The exit of one partition."""
+
+    def __init__(
+        self, redis: Redis, partition: Partition, *, consumer: str, result_ttl_s: float, max_dead_letters: int
+    ) -> None:
+        self._partition = partition
+        self._consumer = consumer
+        self._arguments: list[bytes | str | int] = [
+            GROUP,
+            int(result_ttl_s * 1000),
+            max_dead_letters,
+            _LONGEST_REPLY_STREAM,
+        ]
+        self._script = load(redis, "results", "complete")
+
+    async def complete(self, batch: Sequence[Completed]) -> list[bool]:
+        """Complete each entry; False where another consumer had done so before, and nothing was changed."""
+        of = self._partition
+        keys = [of.entries, of.holders, of.dead, of.counters]
+        arguments: list[bytes | str | int] = [*self._arguments]
+        for one in batch:
+            keys += [of.request(one.outcome.id), of.replies(one.reply)]
+            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), one.burial, one.deliveries,
+                          self._consumer]  # fmt: skip
+        return [bool(mine) for mine in await self._script(keys, arguments)]

@@ -1,0 +1,83 @@
+"""The reply stream of one ingest process and its single reader, which resolves futures. No polling."""
+
+import asyncio
+import logging
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from results.outcome import Done, Failed, Outcome, decode
+from results.store import Store
+from stream.connection import BLOCK_S, Backoff
+from stream.keys import Partition
+
+logger = logging.getLogger(__name__)
+
+#: Replies taken at once.
+_COUNT = 1000
+
+
+class Replies:
+    """Futures of outcomes for the requests that this process admitted to one partition.
+
+    `reader` makes the blocking reads and is used for nothing else.
+    """
+
+    def __init__(self, reader: Redis, store: Store, partition: Partition, *, ingest: str) -> None:
+        self._reader = reader
+        self._store = store
+        self._stream = partition.replies(ingest)
+        self._last_id = "0"
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+
+    def expect(self, request_id: str) -> asyncio.Future[Outcome]:
+        """A future for the outcome; to be made before the request is admitted."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = future
+        future.add_done_callback(lambda _: self._waiting.pop(request_id, None))
+        return future
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Read replies until cancelled; survives any outage of Redis."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._read()
+                backoff.reset()
+            except RedisError as error:
+                logger.warning("replies cannot be read: %s", error)
+                await backoff.pause()
+                await self._catch_up(backoff)
+
+    async def _read(self) -> None:
+        reply: Any = await self._reader.xread({self._stream: self._last_id}, count=_COUNT, block=int(BLOCK_S * 1000))
+        for _, entries in reply or ():
+            for entry_id, fields in entries:
+                self._last_id = entry_id.decode()
+                self._resolve(decode(fields[b"o"]))
+
+    async def _catch_up(self, backoff: Backoff) -> None:
+        """After an outage: find what was answered meanwhile, and start anew with the stream.
+
+        A server that lost its data counts entry ids from a new beginning, and the last id seen could lie ahead.
+        """
+        while True:
+            waiting = list(self._waiting)
+            try:
+                for state in await self._store.states(waiting) if waiting else ():
+                    if isinstance(state, Done | Failed):
+                        self._resolve(state)
+            except RedisError:
+                await backoff.pause()
+                continue
+            self._last_id = "0"
+            return
+
+    def _resolve(self, outcome: Outcome) -> None:
+        future = self._waiting.get(outcome.id)
+        if future is not None and not future.done():
+            future.set_result(outcome)

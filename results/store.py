@@ -1,0 +1,47 @@
+"""Where each request stands, kept under its id until it expires."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from results.outcome import Outcome, decode
+from stream.keys import Partition
+from stream.scripts import load
+
+State = Outcome | Literal["queued", "cancelled", "unknown"]
+
+
+class Store:
+    """The requests of one partition."""
+
+    def __init__(self, redis: Redis, partition: Partition) -> None:
+        self._redis = redis
+        self._partition = partition
+        self._cancel = load(redis, "results", "cancel")
+
+    async def state(self, request_id: str) -> State:
+        """The request's outcome, or how far it is; `unknown` where it expired or never was."""
+        return (await self.states([request_id]))[0]
+
+    async def states(self, request_ids: Iterable[str]) -> list[State]:
+        """The states of several requests, in one round trip."""
+        values = await self._redis.mget([self._partition.request(request_id) for request_id in request_ids])
+        return [_state(value) for value in values]
+
+    async def cancel(self, request_id: str) -> bool:
+        """Mark a request that is still queued as cancelled; False where there was nothing to cancel."""
+        return bool(await self._cancel([self._partition.request(request_id)]))
+
+
+def _state(value: bytes | str | None) -> State:
+    assert not isinstance(value, str), "connections return bytes"
+    match value:
+        case None:
+            return "unknown"
+        case b"queued":
+            return "queued"
+        case b"cancelled":
+            return "cancelled"
+        case _:
+            return decode(value)

@@ -1,0 +1,1 @@
+"""What both ends of the stream must agree on: settings, keys, the entry, admission, the consumer group."""

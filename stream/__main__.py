@@ -1,0 +1,24 @@
+"""`python -m stream`: run the embedded server in the foreground, for those who have no Redis."""
+
+import logging
+import sys
+
+from stream.embedded import FolderInUse, serve
+from stream.logs import configure
+from stream.settings import from_command_line
+
+
+def main() -> int:
+    settings = from_command_line("python -m stream", sys.argv[1:])
+    configure(settings.log_level)
+    if settings.redis_url:
+        logging.getLogger("stream").warning("SLUICE_REDIS_URL is set: the embedded server will not be used")
+    try:
+        return serve(settings.data_dir, appendfsync=settings.appendfsync)
+    except FolderInUse as error:
+        print(f"python -m stream: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The stream entry: one image on its way to a consumer. Pure codec, knows no Redis.
+
+    field      value
+    ---------  ---------------------------------------------------------------
+    v          b"1", the version of this layout
+    id         the request's id: 32 hexadecimal digits (UUID 4)
+    reply      name of the ingest process that waits; empty: nobody does
+    top        how many classes are wanted, decimal; 0: all probabilities
+    h, w       height and width in pixels, decimal
+    px         raw uint8 [h, w, 3] RGB, C order: h * w * 3 bytes
+    due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
+               Appended by admit.lua, the only one who knows that clock.
+
+Fields that a reader does not know are ignored, so that a newer ingest may add some.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+LAYOUT = b"1"
+
+
+class MalformedEntry(ValueError):
+    """An entry that no ingest of this version can have written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image with what a consumer needs to answer for it.
+
+    `pixels` are raw uint8 [height, width, 3] RGB; `due_ms` is a Unix time by Redis's clock, 0 for none.
+    """
+
+    id: str
+    reply: str
+    top: int
+    height: int
+    width: int
+    pixels: bytes
+    due_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != self.height * self.width * 3:
+            raise MalformedEntry(f"{len(self.pixels)} bytes are not {self.height} x {self.width} x 3 pixels")
+
+    def fields(self) -> list[bytes | str | int]:
+        """The entry as XADD wants it, without `due`."""
+        return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
+                "h", self.height, "w", self.width, "px", self.pixels]  # fmt: skip
+
+    @classmethod
+    def decode(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Read an entry's fields; raises MalformedEntry and names what was wrong."""
+        try:
+            if fields[b"v"] != LAYOUT:
+                raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")
+            return cls(
+                id=fields[b"id"].decode("ascii"),
+                reply=fields[b"reply"].decode("ascii"),
+                top=int(fields[b"top"]),
+                height=int(fields[b"h"]),
+                width=int(fields[b"w"]),
+                pixels=fields[b"px"],
+                due_ms=int(fields[b"due"]),
+            )
+        except KeyError as error:
+            raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
+        except MalformedEntry:
+            raise
+        except ValueError as error:
+            raise MalformedEntry(str(error)) from error

@@ -1,0 +1,116 @@
+"""The consumer group's commands: read, renew, claim. Callers see deliveries, never a reply of Redis.
+
+What a group read changes, in order:
+1. the group's last-delivered id moves past the entries, so that nobody else reads them;
+2. each enters the pending entries list under the reading consumer, with delivery count 1 and idle time 0;
+3. only completion (XACK) takes it out again. A reply that gets lost on the way leaves it there, unread:
+   `read_own` finds it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from stream.connection import BLOCK_S
+from stream.entry import Entry, MalformedEntry
+from stream.keys import GROUP, Partition
+from stream.scripts import load
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry in this consumer's hands.
+
+    `deliveries` counts this one; `holders` names the consumers that lost it before. `entry` is the
+    error itself where the fields could not be read.
+    """
+
+    entry_id: str
+    entry: Entry | MalformedEntry
+    deliveries: int = 1
+    holders: tuple[str, ...] = ()
+
+    @property
+    def redelivered(self) -> bool:
+        return self.deliveries > 1
+
+    @property
+    def accepted_ms(self) -> int:
+        """When the entry was accepted, Unix milliseconds by Redis's clock: the first half of its id."""
+        return int(self.entry_id.partition("-")[0])
+
+
+class Group:
+    """One consumer's view of one partition's group.
+
+    `reader` makes the blocking reads and is used for nothing else; `redis` runs the short commands.
+    """
+
+    def __init__(self, redis: Redis, reader: Redis, partition: Partition, *, consumer: str, lease_s: float) -> None:
+        self._redis = redis
+        self._reader = reader
+        self._partition = partition
+        self.consumer = consumer
+        self._lease_ms = int(lease_s * 1000)
+        self._claim = load(redis, "stream", "claim")
+        self._renew = load(redis, "stream", "renew")
+        self._tidy = load(redis, "stream", "tidy")
+
+    async def create(self) -> None:
+        """Make the group, from the stream's beginning, unless it exists: nothing accepted before may be skipped."""
+        try:
+            await self._redis.xgroup_create(self._partition.entries, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def read(self, count: int) -> list[Delivery]:
+        """Up to `count` new entries; waits up to `BLOCK_S` for the first, and returns none where none came."""
+        return await self._read(self._reader, ">", count, block_ms=int(BLOCK_S * 1000))
+
+    async def read_own(self, count: int, after: str = "0") -> list[Delivery]:
+        """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
+
+        Redis counts each such read as another delivery; the count here is at least 2.
+        """
+        found = await self._read(self._redis, after, count, block_ms=None)
+        return [Delivery(one.entry_id, one.entry, deliveries=2) for one in found]
+
+    async def _read(self, redis: Redis, after: str, count: int, *, block_ms: int | None) -> list[Delivery]:
+        reply: Any = await redis.xreadgroup(
+            GROUP, self.consumer, {self._partition.entries: after}, count=count, block=block_ms
+        )
+        return [_delivery(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
+
+    async def renew(self, entry_ids: Iterable[str]) -> list[str]:
+        """Renew the leases of held entries; returns those that are held no longer."""
+        lost: list[bytes] = await self._renew([self._partition.entries], [GROUP, self.consumer, *entry_ids])
+        return [entry_id.decode() for entry_id in lost]
+
+    async def claim(self) -> Delivery | None:
+        """Take over one entry whose consumer has been silent for a lease, or None where there is none."""
+        reply = await self._claim(
+            [self._partition.entries, self._partition.holders], [GROUP, self.consumer, self._lease_ms]
+        )
+        if len(reply) == 1:
+            return None
+        _, entry_id, flat, deliveries, holders = reply
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        found = _delivery(entry_id, fields)
+        return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode().split()))
+
+    async def tidy(self) -> int:
+        """Remove dead consumers that hold nothing from the group; returns how many."""
+        return int(await self._tidy([self._partition.entries, self._partition.alive], [GROUP]))
+
+
+def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
+    entry: Entry | MalformedEntry
+    try:
+        entry = Entry.decode(fields or {})
+    except MalformedEntry as error:
+        entry = error
+    return Delivery(entry_id.decode(), entry)

@@ -1,0 +1,83 @@
+"""Every Redis key of Sluice, in one place. Knows no connection and no value.
+
+| key | type | holds | lives |
+| --- | --- | --- | --- |
+| `sluice:models` | set | names of the models that consumers have announced | permanent |
+| `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
+| `sluice:{m/n}:request:<id>` | string | where a request stands: `queued`, `cancelled`, or its outcome | expires |
+| `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
+| `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
+| `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
+| `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat holds (Unix ms) | permanent, bounded |
+| `sluice:{m/n}:consumers` | hash | consumer -> what it last said of itself (JSON) | permanent, bounded |
+| `sluice:{m/n}:versions` | hash | version -> model description (JSON) | permanent, bounded |
+| `sluice:{m/n}:counters` | hash | event -> how often it happened, over all processes | permanent, bounded |
+
+All keys of one partition share the hash tag `{m/n}` (m the model's name, n the partition's number), so that
+a script may touch them together on a Cluster.
+"""
+
+import re
+from dataclasses import dataclass
+
+MODELS = "sluice:models"
+GROUP = "consumers"
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def valid_model_name(name: str) -> bool:
+    """Whether a model's name can stand in a key, a path and a URL."""
+    return _MODEL_NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One stream of one model, and the names of all keys that belong to it."""
+
+    model: str
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        if not valid_model_name(self.model):
+            raise ValueError(
+                f"{self.model!r} is not a model name: letters, digits, '.', '_' and '-', "
+                "starting with a letter or a digit, at most 100"
+            )
+
+    def _key(self, rest: str) -> str:
+        return f"sluice:{{{self.model}/{self.number}}}:{rest}"
+
+    @property
+    def entries(self) -> str:
+        return self._key("entries")
+
+    @property
+    def dead(self) -> str:
+        return self._key("dead")
+
+    @property
+    def holders(self) -> str:
+        return self._key("holders")
+
+    @property
+    def alive(self) -> str:
+        return self._key("alive")
+
+    @property
+    def consumers(self) -> str:
+        return self._key("consumers")
+
+    @property
+    def versions(self) -> str:
+        return self._key("versions")
+
+    @property
+    def counters(self) -> str:
+        return self._key("counters")
+
+    def request(self, request_id: str) -> str:
+        return self._key(f"request:{request_id}")
+
+    def replies(self, ingest: str) -> str:
+        return self._key(f"replies:{ingest}")

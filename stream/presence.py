@@ -1,0 +1,98 @@
+"""Who serves what: heartbeats of consumers and descriptions of models. Written by consumers, read by anybody."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from redis.asyncio import Redis
+
+from stream.keys import GROUP, MODELS, Partition
+from stream.model import ModelDescription
+from stream.scripts import load
+
+#: How long a consumer that died stays listed, so that somebody who looks sees that it died.
+_FORGET_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReport:
+    """What a consumer says of itself with each heartbeat; rates in images per second, memory in bytes."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    provider: str
+    state: str
+    images_per_s: float = 0.0
+    images: int = 0
+    last_batch: int = 0
+    held: int = 0
+    reclaimed: int = 0
+    alive: bool = True
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        known = {field: value for field, value in json.loads(raw).items() if field in cls.__slots__}
+        return cls(**known)
+
+
+class Presence:
+    """One partition's list of living consumers and of the versions they serve."""
+
+    def __init__(self, redis: Redis, partition: Partition) -> None:
+        self._redis = redis
+        self._partition = partition
+        self._beat = load(redis, "stream", "beat")
+        self._leave = load(redis, "stream", "leave")
+
+    async def announce(self, model: ModelDescription) -> None:
+        """Publish the description that ingest prepares pictures by."""
+        await self._redis.hset(self._partition.versions, model.version, model.encode())
+        await self._redis.sadd(MODELS, model.name)
+
+    async def beat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
+        """Say "alive for another lease".
+
+        Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not.
+        """
+        keys = [self._partition.alive, self._partition.consumers, self._partition.versions]
+        arguments: list[bytes | str | int] = [
+            report.name,
+            int(lease_s * 1000),
+            report.encode(),
+            _FORGET_S * 1000,
+            report.version,
+        ]
+        now_ms, announced = await self._beat(keys, arguments)
+        return int(now_ms), bool(announced)
+
+    async def leave(self, consumer: str) -> int:
+        """Say goodbye; returns how many entries the consumer still held."""
+        keys = [self._partition.entries, self._partition.alive, self._partition.consumers]
+        return int(await self._leave(keys, [GROUP, consumer]))
+
+    async def consumers(self) -> list[ConsumerReport]:
+        """The latest report of each consumer, the dead of the last minutes included (`alive` says which)."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self._partition.alive, 0, -1, withscores=True)
+            pipe.hgetall(self._partition.consumers)
+            (seconds, microseconds), alive_until, reports = await pipe.execute()
+        now_ms = seconds * 1000 + microseconds // 1000
+        living = {name for name, until_ms in alive_until if until_ms >= now_ms}
+        return [replace(ConsumerReport.decode(raw), alive=name in living) for name, raw in sorted(reports.items())]
+
+    async def versions(self) -> dict[str, ModelDescription]:
+        """The descriptions of all versions ever announced, by version."""
+        found: Any = await self._redis.hgetall(self._partition.versions)
+        return {version.decode(): ModelDescription.decode(raw) for version, raw in found.items()}
+
+
+async def model_names(redis: Redis) -> list[str]:
+    """The names of all models that consumers have announced, sorted."""
+    names: Any = await redis.smembers(MODELS)
+    return sorted(name.decode() for name in names)

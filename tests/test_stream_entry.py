@@ -1,0 +1,68 @@
+"""The entry's codec: its bytes are pinned, and what goes in comes out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.entry import Entry, MalformedEntry
+
+GOLDEN = {
+    b"due": b"1700000000123",
+    b"v": b"1",
+    b"id": b"00112233445566778899aabbccddeeff",
+    b"reply": b"host-1-abcd",
+    b"top": b"5",
+    b"h": b"1",
+    b"w": b"2",
+    b"px": b"\x00\x01\x02\xfd\xfe\xff",
+}
+ENTRY = Entry(
+    id="00112233445566778899aabbccddeeff",
+    reply="host-1-abcd",
+    top=5,
+    height=1,
+    width=2,
+    pixels=b"\x00\x01\x02\xfd\xfe\xff",
+    due_ms=1700000000123,
+)
+
+
+def as_redis_stores(fields: list[bytes | str | int]) -> dict[bytes, bytes]:
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in fields]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_the_bytes_on_the_wire_are_these() -> None:
+    """A change here is a new layout, and needs a new `v`."""
+    assert as_redis_stores(["due", ENTRY.due_ms, *ENTRY.fields()]) == GOLDEN
+    assert Entry.decode(GOLDEN) == ENTRY
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.uuids(), st.integers(0, 2**50), st.data())
+def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, due: int, data: st.DataObject) -> None:
+    """For any picture, class count and deadline."""
+    pixels = data.draw(st.binary(min_size=height * width * 3, max_size=height * width * 3))
+    entry = Entry(id=f"{id_}", reply="", top=top, height=height, width=width, pixels=pixels, due_ms=due)
+    assert Entry.decode(as_redis_stores(["due", due, *entry.fields()])) == entry
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_a_missing_field_is_named(name: bytes) -> None:
+    """Each field is needed."""
+    with pytest.raises(MalformedEntry, match=name.decode()):
+        Entry.decode({key: value for key, value in GOLDEN.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(b"v", b"2"), (b"h", b"two"), (b"h", b"2"), (b"px", b"12345"), (b"due", b""), (b"id", b"\xff")],
+)
+def test_a_wrong_field_is_refused(field: bytes, value: bytes) -> None:
+    """Another layout, a number that is none, pixels that don't fit."""
+    with pytest.raises(MalformedEntry):
+        Entry.decode({**GOLDEN, field: value})
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A newer ingest may add some."""
+    assert Entry.decode({**GOLDEN, b"traceparent": b"00-1-2-01"}) == ENTRY

@@ -1,0 +1,25 @@
+"""Waiting for a condition, never for a time."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+_INTERVAL_S = 0.02
+
+
+def wait_until(condition: Callable[[], object], description: str, *, timeout_s: float = 30) -> None:
+    """Return once the condition holds; fail with the description where it does not in time."""
+    pause = threading.Event()
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
+        pause.wait(_INTERVAL_S)
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], description: str, *, timeout_s: float = 30) -> None:
+    """`wait_until` for coroutines."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
+        await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=_INTERVAL_S)
