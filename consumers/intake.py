@@ -72,14 +72,14 @@ class Intake:
                 backoff.reset()
             except RedisError as error:
                 self._slots.put_nowait(slot)
-                _log(error)
+                _log(error, backoff)
                 await backoff.pause()
-                await self._recover()
+                await self._recover(backoff)
                 continue
             if not self._submit(slot, deliveries):
                 self._slots.put_nowait(slot)
 
-    async def _recover(self) -> None:
+    async def _recover(self, backoff: Backoff) -> None:
         """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list."""
         try:
             await self._group.create()
@@ -89,7 +89,7 @@ class Intake:
                 for delivery in found:
                     await self._submit_alone(delivery)
         except RedisError as error:
-            _log(error)
+            _log(error, backoff)
 
     async def _claim_stale(self) -> None:
         while not self.stopping.is_set():
@@ -171,6 +171,6 @@ class Intake:
         self._outlet.put(Completed(delivery.entry_id, outcome, delivery.entry.reply, reason, delivery.deliveries - 1))
 
 
-def _log(error: RedisError) -> None:
+def _log(error: RedisError, backoff: Backoff) -> None:
     expected = passes_by_itself(error) or (isinstance(error, ResponseError) and str(error).startswith("NOGROUP"))
-    logger.log(logging.WARNING if expected else logging.ERROR, "cannot read: %s", error)
+    logger.log(backoff.log_level if expected else logging.ERROR, "cannot read: %s", error)

@@ -56,7 +56,7 @@ class Outlet:
                 mine = await self._completion.complete(finished)
                 break
             except RedisError as error:
-                logger.warning("cannot complete %d entries, they are kept: %s", len(finished), error)
+                logger.log(backoff.log_level, "cannot complete %d entries, they are kept: %s", len(finished), error)
                 await backoff.pause()
         self._holdings.counts.superseded += mine.count(False)
         for one in finished:

@@ -105,7 +105,7 @@ class Worker:
             except RedisError as error:
                 if not passes_by_itself(error):
                     raise
-                logger.warning("waiting for Redis: %s", error)
+                logger.log(backoff.log_level, "waiting for Redis: %s", error)
                 await backoff.pause()
 
     async def _leave(self) -> None:

@@ -43,7 +43,7 @@ class Catalog:
                     await self._refresh()
                 except RedisError as error:
                     self.outage = f"Redis does not answer ({type(error).__name__})"
-                    logger.warning("cannot refresh the catalog: %s", error)
+                    logger.log(backoff.log_level, "cannot refresh the catalog: %s", error)
                     await backoff.pause()
                 else:
                     self.outage = None

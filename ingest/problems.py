@@ -26,6 +26,7 @@ class Problem(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    closes: ClassVar[bool] = False
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -45,9 +46,12 @@ class Problem(Exception):
 
     def headers(self) -> dict[str, str]:
         """What the answer needs beside its body; Retry-After counts whole seconds (RFC 9110, 10.2.3)."""
-        if self.retry_after_s is None:
-            return {}
-        return {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
+        headers = {}
+        if self.closes:
+            headers["Connection"] = "close"
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        return headers
 
 
 class NoImage(Problem):
@@ -68,6 +72,7 @@ class UnknownModel(Problem):
 
 class RequestTimeout(Problem):
     status, code, title = 408, "request_timeout", "The request took too long to arrive"
+    closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
 
 
 class PayloadTooLarge(Problem):

@@ -49,7 +49,7 @@ class Replies:
                 await self._read()
                 backoff.reset()
             except RedisError as error:
-                logger.warning("replies cannot be read: %s", error)
+                logger.log(backoff.log_level, "replies cannot be read: %s", error)
                 await backoff.pause()
                 await self._catch_up(backoff)
 

@@ -1,9 +1,12 @@
 """Connections to Redis with every value stated, and which of its errors pass by themselves. Knows no key.
 
-Automatic retries are off: a command whose reply was lost may have been carried out, so whoever sent it decides.
+A command is sent again only where its connection turned out to be closed, once, and only by `connect`: after a
+restart of Redis every pooled connection is stale. A reply that was lost then means that a command runs twice, which
+all of Sluice's short commands bear: admission knows its ids, completion is fenced. A blocking read is never repeated.
 """
 
 import asyncio
+import logging
 import random
 from urllib.parse import quote
 
@@ -54,15 +57,17 @@ def url(settings: Settings) -> str:
 
 def connect(settings: Settings) -> Redis:
     """A client for short commands; each answer is awaited at most `redis_timeout_s`."""
-    return _client(settings, reply_timeout_s=settings.redis_timeout_s, connections=_POOL_SIZE)
+    once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    return _client(settings, reply_timeout_s=settings.redis_timeout_s, connections=_POOL_SIZE, retry=once)
 
 
 def connect_reader(settings: Settings) -> Redis:
     """A client with one connection, for blocking reads of at most `BLOCK_S`."""
-    return _client(settings, reply_timeout_s=BLOCK_S + settings.redis_timeout_s, connections=1)
+    never = Retry(NoBackoff(), 0)
+    return _client(settings, reply_timeout_s=BLOCK_S + settings.redis_timeout_s, connections=1, retry=never)
 
 
-def _client(settings: Settings, *, reply_timeout_s: float, connections: int) -> Redis:
+def _client(settings: Settings, *, reply_timeout_s: float, connections: int, retry: Retry) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url(settings),
         max_connections=connections,
@@ -70,7 +75,7 @@ def _client(settings: Settings, *, reply_timeout_s: float, connections: int) -> 
         socket_timeout=reply_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
         socket_read_size=_READ_SIZE,
-        retry=Retry(NoBackoff(), 0),
+        retry=retry,
         retry_on_error=[],
         health_check_interval=0,
         protocol=2,
@@ -93,6 +98,11 @@ class Backoff:
 
     def reset(self) -> None:
         self._attempts = 0
+
+    @property
+    def log_level(self) -> int:
+        """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event."""
+        return logging.DEBUG if self._attempts else logging.WARNING
 
     async def pause(self) -> None:
         """Sleep a random time up to a bound that doubles with each attempt."""

@@ -19,7 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
+        "logfile": "valkey.log",
         "shutdown-timeout": str(_SHUTDOWN_S),
     }
     return [str(server_binary()), *(word for key, value in options.items() for word in (f"--{key}", value))]
@@ -98,7 +101,7 @@ def _owned(data_dir: Path) -> Iterator[None]:
 
 def _stop_leftover(path: Path) -> None:
     """End the server that a killed run left behind, so that its data has one writer."""
-    leftover = Redis(unix_socket_path=str(path), socket_timeout=_SHUTDOWN_S)
+    leftover = Redis(unix_socket_path=str(path), socket_timeout=_SHUTDOWN_S, retry=Retry(NoBackoff(), 0))
     try:
         pid = int(leftover.info("server")["process_id"])
     except RedisConnectionError:

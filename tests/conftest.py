@@ -33,6 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A server for one test to kill: it writes each command to its append-only file before it answers."""
+    server = Server(tmp_path, options={"appendonly": "yes", "appendfsync": "always"})
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture(autouse=True)
 def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test, every key it left is one of the permanent ones or expires."""

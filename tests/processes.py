@@ -48,6 +48,10 @@ class Process:
         self._popen.kill()
         self._popen.wait()
 
+    def wait(self, timeout_s: float = 20) -> int:
+        """The exit status, once it has ended."""
+        return self._popen.wait(timeout_s)
+
     def stop(self, *, timeout_s: float = 20) -> int:
         """SIGTERM; the exit status."""
         self._popen.terminate()
@@ -71,20 +75,25 @@ class Processes:
         for process in self._started:
             process.kill()
 
-    def start(self, module: str, **settings: object) -> Process:
+    def stop_all(self) -> None:
+        """SIGTERM to all that still run, for those that have processes of their own to end."""
+        for process in self._started:
+            if process.status is None:
+                process.stop()
+
+    def start(self, module: str, *, rogue: str = "", **settings: object) -> Process:
         """`python -m module` with these settings, given as SLUICE_ variables."""
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._settings, **own}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ROGUE": rogue, **self._settings, **own}
         log = self._folder / f"{module.replace('.', '-')}-{len(self._started)}.log"
         process = Process([sys.executable, "-m", module], environment, log)
         self._started.append(process)
         return process
 
-    def consumer(self, *, module: str = "consumers", ready: bool = True, **settings: object) -> Process:
-        """A consumer; returns when it takes work."""
-        process = self.start(module, **settings)
-        if ready:
-            wait_until(lambda: process.says("ready consumer="), "the consumer is ready")
+    def consumer(self, *, rogue: str = "", **settings: object) -> Process:
+        """A consumer, or one that misbehaves (tests/rogue_consumer.py); returns when it takes work."""
+        process = self.start("tests.rogue_consumer" if rogue else "consumers", rogue=rogue, **settings)
+        wait_until(lambda: process.says("ready consumer="), "the consumer is ready")
         return process
 
     def ingest(self, *, ready: bool = True, **settings: object) -> tuple[Process, str]:

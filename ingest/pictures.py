@@ -1,0 +1,98 @@
+"""A file of any format that is taken to the model's input: raw RGB pixels, upright, of the model's size.
+
+Safe to call from many threads at once; changes no setting of Pillow's. What the file names itself and which
+content type it was sent with count for nothing. Colour profiles are not applied, as in training.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ingest import jpeg, still
+from ingest.formats import format_of
+from ingest.framing import Frame, frame
+from ingest.orientation import Turn
+from ingest.problems import DamagedImage, TooManyPixels
+from ingest.resampling import Pixels, resample, resample_image
+from stream.model import Interpolation, ModelDescription
+
+#: What Pillow's plugins raise on hostile bytes. None of it is documented; each was met by flipping and cutting
+#: bytes of every format, or stands as a `raise` in a plugin:
+_RAISED_BY_PILLOW: Final = (
+    OSError,  # truncated or broken data; UnidentifiedImageError is one, and ingest.reading.TooMuchReading
+    SyntaxError,  # a header that is not the format's
+    ValueError,  # sizes, chunks and tags that make no sense; bytes that are no text
+    EOFError,  # no frame in the file
+    LookupError,  # a mode, a palette entry or a tag that does not exist
+    TypeError,  # a tag of another type than the plugin expects
+    AttributeError,  # a tag that the plugin expects is missing
+    ArithmeticError,  # a size of zero as a divisor, a number beyond 32 bits
+    RuntimeError,  # a decoder in the wrong state
+    AssertionError,  # the plugin's own expectation of the file
+    NotImplementedError,  # rare variants
+    struct.error,  # fewer bytes than a field needs
+    zlib.error,  # compressed text and profiles
+    Warning,  # damage that Pillow only warns of, in a process that makes errors of warnings
+)
+
+
+def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max_pixels: int) -> bytes:
+    """uint8 [height, width, 3] of the model's input, C order.
+
+    Raises UnsupportedMediaType, DamagedImage, TooManyPixels, each with what to do about it, and nothing else.
+    """
+    data = bytes(data)
+    kind = format_of(data)
+    pixels, turn = _scaled_jpeg(data, model, max_pixels) if kind == "JPEG" else _scaled(data, kind, model, max_pixels)
+    return np.ascontiguousarray(turn.apply(pixels)).tobytes()
+
+
+def _scaled_jpeg(data: bytes, model: ModelDescription, max_pixels: int) -> tuple[Pixels, Turn]:
+    header = jpeg.read_header(data)
+    size = jpeg.size_of(data)
+    if size is not None:
+        still.check_pixels(*size, max_pixels)
+        framed = frame(*size, header.turn, model)
+        divisor = _divisor(framed, model.resize.interpolation)
+        decoded = jpeg.decode(data, *size, divisor)
+        if decoded is not None:
+            return resample(*decoded, framed.shrunk(divisor), model.resize.interpolation), header.turn
+    return _scaled(header.bare(data), "JPEG", model, max_pixels, header.turn)
+
+
+def _divisor(framed: Frame, interpolation: Interpolation) -> int:
+    """Nearest takes single pixels, which only the full picture has."""
+    return 1 if interpolation == "nearest" else jpeg.divisor_for(framed.scale())
+
+
+def _scaled(
+    data: bytes, kind: str, model: ModelDescription, max_pixels: int, turn: Turn | None = None
+) -> tuple[Pixels, Turn]:
+    with _damage_told(kind):
+        image = still.open_image(data, kind, max_pixels)
+        pixels = still.decode(image)
+        turn = turn or still.turn_of_image(image)
+        framed = frame(pixels.width, pixels.height, turn, model)
+        return resample_image(pixels, framed, model.resize.interpolation), turn
+
+
+@contextmanager
+def _damage_told(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise TooManyPixels(f"The {kind} picture is too large to be decoded. Scale it down before sending.") from error
+    except _RAISED_BY_PILLOW as error:
+        raise DamagedImage(f"The {kind} file is damaged: {_words(error)}. Send the whole file.") from error
+
+
+def _words(error: BaseException) -> str:
+    """The decoder's message, without the address of the buffer that it read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its header can't be read"
+    return str(error).partition("\n")[0][:200] or type(error).__name__

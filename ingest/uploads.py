@@ -1,0 +1,93 @@
+"""The images in a request's body, read within limits of size, number and time. Decodes nothing, writes no file.
+
+A body is either multipart/form-data with parts named `image`, or the image itself under any other content type:
+`curl --data-binary @cat.jpg` calls a photograph application/x-www-form-urlencoded. What it is, its bytes say.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from ingest.multipart import Form, boundary_of
+from ingest.problems import MalformedUpload, NoImage, PayloadTooLarge, RequestTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes of the whole body, number of images in it, and seconds for all of it to arrive."""
+
+    max_bytes: int
+    max_images: int
+    body_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image as it was sent. `filename` is what the client calls it: never a path to open."""
+
+    filename: str | None
+    data: bytes
+
+
+async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
+    """The images of the request in the order sent, at least one.
+
+    Raises NoImage, MalformedUpload, PayloadTooLarge, RequestTimeout, and starlette's ClientDisconnect.
+    """
+    _refuse_declared_size(request, limits)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            if request.headers.get("content-type", "")[:10].lower() == "multipart/":
+                return await _read_form(request, limits)
+            return await _read_raw(request, limits)
+    except TimeoutError as error:
+        raise RequestTimeout(
+            f"The request did not arrive within {limits.body_timeout_s:g} s. Send smaller images."
+        ) from error
+
+
+def _refuse_declared_size(request: Request, limits: Limits) -> None:
+    """By the header alone, so that a client that waits for `100 Continue` never sends the body."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limits.max_bytes):
+        raise _too_large(limits)
+
+
+def _too_large(limits: Limits) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The request has more than {limits.max_bytes} bytes. Send fewer images at once, or smaller ones."
+    )
+
+
+async def _read_raw(request: Request, limits: Limits) -> list[Upload]:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.max_bytes:
+            raise _too_large(limits)
+        chunks.append(chunk)
+    if size == 0:
+        raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
+    return [Upload(None, b"".join(chunks))]
+
+
+async def _read_form(request: Request, limits: Limits) -> list[Upload]:
+    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.max_bytes:
+            raise _too_large(limits)
+        form.feed(chunk)
+    if size == 0:
+        raise NoImage("The form is empty. Send the image in a part named image.")
+    if not form.ended:
+        raise MalformedUpload("The form breaks off before its closing boundary. Send all of it.")
+    if not form.images:
+        named = ", ".join(repr(name) for name in form.other_names[:8]) or "no part at all"
+        raise NoImage(
+            f"The form has {named}, but no part named image. Name the part image, as in curl -F image=@cat.jpg."
+        )
+    return [Upload(filename, data) for filename, data in form.images]

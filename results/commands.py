@@ -1,0 +1,127 @@
+"""The commands of `python -m results`, each from its arguments to its exit status. Parses none of them."""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from results.dead import DeadLetter, DeadLetters
+from results.outcome import Done
+from results.printout import letter_document, letter_lines, letters_table, state_document, state_lines
+from results.store import Store
+from stream.console import FAILED, NOT_FOUND, OK
+from stream.entry import MalformedEntry
+from stream.keys import Partition
+from stream.presence import Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a command works with: one partition, its letters, the arguments, and how long a replayed request lives."""
+
+    redis: Redis
+    partition: Partition
+    given: argparse.Namespace
+    request_ttl_s: float
+
+    @property
+    def letters(self) -> DeadLetters:
+        return DeadLetters(self.redis, self.partition)
+
+
+Command = Callable[[Desk], Awaitable[int]]
+
+
+async def get(desk: Desk) -> int:
+    """Where one request stands; NOT_FOUND where nobody knows it (any more)."""
+    state = await Store(desk.redis, desk.partition).state(desk.given.id)
+    labels: Sequence[str] = ()
+    if isinstance(state, Done):
+        versions = await Presence(desk.redis, desk.partition).versions()
+        labels = versions[state.version].labels if state.version in versions else ()
+    _print(desk, state_document(desk.given.id, state, labels), state_lines(desk.given.id, state, labels))
+    return NOT_FOUND if state == "unknown" else OK
+
+
+async def list_dead(desk: Desk) -> int:
+    """A table of all dead letters, cut to the terminal, or in full where the output goes elsewhere."""
+    letters = await desk.letters.all()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = letters_table(letters, width=width) if letters else ["No dead letters."]
+    _print(desk, [letter_document(letter) for letter in letters], lines)
+    return OK
+
+
+async def show_dead(desk: Desk) -> int:
+    """All of one dead letter but its pixels, which go into a file on demand."""
+    letter = await desk.letters.find(desk.given.id)
+    if letter is None:
+        return _missing(desk.given.id)
+    _print(desk, letter_document(letter), letter_lines(letter))
+    return OK if desk.given.image is None else await _save(desk, letter, desk.given.image)
+
+
+async def _save(desk: Desk, letter: DeadLetter, path: Path) -> int:
+    # PPM: three numbers and the pixels as they are. Viewers and Pillow read it, and writing it needs neither.
+    try:
+        entry = await desk.letters.image(letter)
+        if entry is None:
+            return _missing(letter.id)
+        path.write_bytes(b"P6 %d %d 255\n" % (entry.width, entry.height) + entry.pixels)
+    except (MalformedEntry, OSError) as error:
+        return _complain(f"no image of {letter.id}: {error}", FAILED)
+    return OK
+
+
+async def replay_dead(desk: Desk) -> int:
+    """Put the named dead letters, or all, back in front of the consumers."""
+
+    async def replay(letter: DeadLetter) -> bool:
+        if not letter.request_id:
+            _complain(f"{letter.id} has no request id: no consumer can read it", NOT_FOUND)
+            return False
+        return await desk.letters.replay(letter, request_ttl_s=desk.request_ttl_s)
+
+    wanted = [letter.id for letter in await desk.letters.all()] if desk.given.all else desk.given.ids
+    return await _each(desk, wanted, replay, "replayed")
+
+
+async def drop_dead(desk: Desk) -> int:
+    """Delete the named dead letters for good."""
+    return await _each(desk, desk.given.ids, desk.letters.drop, "dropped")
+
+
+async def _each(
+    desk: Desk, references: Sequence[str], do: Callable[[DeadLetter], Awaitable[bool]], done: str
+) -> int:
+    """Do it to each; says at once what is done, since an error of Redis may end it halfway."""
+    status = OK
+    for reference in references:
+        letter = await desk.letters.find(reference)
+        if letter is not None and await do(letter):
+            document = {"id": letter.id, "request_id": letter.request_id or None, "action": done}
+            _print(desk, document, [f"{done} {letter.id}  request {letter.request_id or '-'}"])
+        else:
+            status = _missing(reference)
+    return status
+
+
+def _print(desk: Desk, document: Any, lines: Sequence[str]) -> None:  # noqa: ANN401 (whatever JSON can hold)
+    text = json.dumps(document) if desk.given.json else "\n".join(lines)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _missing(reference: str) -> int:
+    return _complain(f"there is no dead letter {reference}", NOT_FOUND)
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"python -m results: {message}\n")
+    return status

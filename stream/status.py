@@ -1,0 +1,138 @@
+"""The status of one partition: its consumers, its backlog and what is wrong with it. Shows nothing, knows no host.
+
+All ages are by Redis's clock, so that it does not matter where one looks from.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from stream.keys import GROUP, Partition
+from stream.presence import ConsumerReport
+from stream.scripts import load
+
+#: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
+_MOST_PENDING = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One consumer, by what it says of itself and by what Redis knows of it; times in seconds.
+
+    `report` is None where its heartbeat is forgotten or was never heard; `silent_s` is the time since the
+    heartbeat ended, 0 for the living, None where it is unknown. Of `held` entries, the oldest was accepted
+    `oldest_s` ago and the lease of the stalest was last renewed `idle_s` ago.
+    """
+
+    name: str
+    report: ConsumerReport | None
+    silent_s: float | None
+    held: int
+    oldest_s: float
+    idle_s: float
+
+    @property
+    def alive(self) -> bool:
+        return self.silent_s == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One partition at one moment.
+
+    Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
+    where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
+    `counters` counts events over all processes since the data began.
+    """
+
+    model: str
+    now_ms: int
+    members: tuple[Member, ...]
+    backlog: int
+    pending: int
+    lag: int | None
+    oldest_s: float | None
+    dead_letters: int
+    counters: Mapping[str, int]
+
+    @property
+    def living(self) -> int:
+        """How many consumers are alive."""
+        return sum(member.alive for member in self.members)
+
+    @property
+    def images_per_s(self) -> float:
+        """What the living consumers can do together, at the speed that each measured: how fast a backlog drains."""
+        return math.fsum(member.report.images_per_s for member in self.members if member.alive and member.report)
+
+    @property
+    def drain_s(self) -> float | None:
+        """Seconds until the backlog is worked off at that speed; None where nobody works."""
+        if self.backlog == 0:
+            return 0.0
+        return self.backlog / self.images_per_s if self.images_per_s > 0 else None
+
+    def problems(self, *, max_age_s: float) -> list[str]:
+        """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
+        found = []
+        if self.living == 0:
+            found.append("No consumer is alive.")
+        if self.oldest_s is not None and self.oldest_s > max_age_s:
+            found.append(f"The oldest of {self.backlog} entries waits for {self.oldest_s:.1f} s.")
+        found += [
+            f"{member.name} is dead and holds {member.held} entries, silent for {member.idle_s:.1f} s."
+            for member in self.members
+            if member.held and not member.alive
+        ]
+        return found
+
+
+async def read_status(redis: Redis, partition: Partition) -> Status:
+    """The partition's status now, in one round trip; raises redis-py's errors."""
+    of = partition
+    keys = [of.entries, of.alive, of.consumers, of.counters, of.dead]
+    reply = await load(redis, "stream", "status")(keys, [GROUP, _MOST_PENDING])
+    now_ms, backlog, oldest, pending, lag, dead_letters, counters, reports, alive, held = reply
+    return Status(
+        model=partition.model,
+        now_ms=now_ms,
+        members=_members(now_ms, _named(reports), _named(alive), held),
+        backlog=backlog,
+        pending=pending,
+        lag=lag,
+        oldest_s=None if oldest is None else _age_s(now_ms, oldest),
+        dead_letters=dead_letters,
+        counters={event: int(count) for event, count in sorted(_named(counters).items())},
+    )
+
+
+def _members(
+    now_ms: int, reports: Mapping[str, bytes], alive_until: Mapping[str, bytes], held: list[list[Any]]
+) -> tuple[Member, ...]:
+    holdings = {name.decode(): rest for name, *rest in held}
+    members = []
+    for name in sorted({*reports, *holdings}):
+        count, idle_ms, oldest = holdings.get(name, (0, 0, None))
+        members.append(
+            Member(
+                name=name,
+                report=ConsumerReport.decode(reports[name]) if name in reports else None,
+                silent_s=max(0.0, (now_ms - float(alive_until[name])) / 1000) if name in alive_until else None,
+                held=count,
+                oldest_s=0.0 if oldest is None else _age_s(now_ms, oldest),
+                idle_s=idle_ms / 1000,
+            )
+        )
+    return tuple(members)
+
+
+def _named(flat: list[bytes]) -> dict[str, bytes]:
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _age_s(now_ms: int, entry_id: bytes) -> float:
+    """Time since an entry was accepted: the first half of its id is Redis's clock at that moment."""
+    return max(0.0, (now_ms - int(entry_id.partition(b"-")[0])) / 1000)

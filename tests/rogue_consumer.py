@@ -1,0 +1,43 @@
+"""`python -m tests.rogue_consumer`: a consumer whose model misbehaves on pictures that begin with a marked pixel.
+
+ROGUE says how: `crash` (SIGKILL, as a segmentation fault or the kernel's out-of-memory killer would), `raise`,
+`hang`, or `slow`, which takes 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line
+with the size of each batch that the model was given.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.__main__ import main
+from consumers.model import Model
+
+MARK = (1, 2, 3)
+
+_run = Model.run
+
+
+def _rogue(self: Model, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
+        log.write(f"{count}\n")
+    how = os.environ["ROGUE"]
+    if how == "slow":
+        threading.Event().wait(0.05 * count)
+    elif (slot[:count, 0, 0] == MARK).all(axis=1).any():
+        if how == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hang":
+            threading.Event().wait()
+        raise RuntimeError("the model does not like this picture")
+    return _run(self, slot, count)
+
+
+Model.run = _rogue  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""EfficientNet-Lite0 with its real weights: what it says of real photographs."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import skimage
+from PIL import Image
+
+from export import keras_application, labels, lite0, torch_checkpoint
+from export.__main__ import main
+from export.errors import UnreadableFile
+from tests import tiny_keras
+
+pytestmark = tiny_keras.quiet_keras
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("models")
+    assert main(["efficientnet-lite0", "--output", str(output)]) == 0
+    return output / "efficientnet-lite0" / "1" / "model.onnx"
+
+
+def prepared(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Shorter side to 256, bicubic, then the 224 x 224 in the centre: as the artefact says."""
+    image = image.convert("RGB")
+    ratio = 256 / min(image.size)
+    image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    return np.asarray(image.crop((left, top, left + 224, top + 224)))
+
+
+@pytest.mark.parametrize(
+    ("photograph", "names", "probability"),
+    [
+        ("chelsea", {"tabby", "tiger_cat", "Egyptian_cat"}, 0.8),
+        ("coffee", {"espresso", "cup"}, 0.9),
+        ("camera", {"tripod"}, 0.9),
+    ],
+)
+def test_photographs_are_recognised(exported: Path, photograph: str, names: set[str], probability: float) -> None:
+    """Two cups and a cat are enough to tell a wrong padding, epsilon or channel order."""
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    image = prepared(Image.fromarray(getattr(skimage.data, photograph)()))
+    answer = session.run(["probabilities"], {"images": image[np.newaxis]})[0][0]
+    found = dict(zip(labels.imagenet(), answer.tolist(), strict=True))
+    assert labels.imagenet()[answer.argmax()] in names
+    assert sum(found[name] for name in names) > probability
+
+
+def test_it_brings_its_own_resizing(exported: Path) -> None:
+    """And its own normalisation; both are in the file."""
+    found = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert found["sluice.resize"] == '{"mode": "crop", "shorter_side": 256, "interpolation": "bicubic"}'
+    assert found["sluice.preprocess"] == "lite"
+    assert found["sluice.name"] == "efficientnet-lite0"
+
+
+def test_batch_normalisation_is_folded_into_the_convolutions(exported: Path) -> None:
+    """49 convolutions, one change of layout, and no normalisation left but the input's."""
+    kinds = [node.op_type for node in onnx.load(exported).graph.node]
+    assert kinds.count("Conv") == 49
+    assert kinds.count("Transpose") == 1
+    assert "BatchNormalization" not in kinds
+
+
+def checkpoint() -> dict[str, npt.NDArray[np.float32]]:
+    return torch_checkpoint.read(keras_application.lite0_checkpoint())
+
+
+def test_a_foreign_checkpoint_is_refused() -> None:
+    """A tensor that is missing, one of another shape, and one too many."""
+    model, tensors = lite0.build(), checkpoint()
+    with pytest.raises(UnreadableFile, match=r"'_fc\.bias'"):
+        lite0.load(model, {name: tensor for name, tensor in tensors.items() if name != "_fc.bias"})
+    with pytest.raises(UnreadableFile, match="not one of EfficientNet-Lite0"):
+        lite0.load(model, {**tensors, "_fc.bias": tensors["_fc.bias"][:-1]})
+    with pytest.raises(UnreadableFile, match="it has extra as well"):
+        lite0.load(model, {**tensors, "extra": tensors["_fc.bias"]})

@@ -1,0 +1,254 @@
+"""The service as its users see it: real HTTP over a socket, real processes behind."""
+
+import concurrent.futures
+import io
+import socket
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+import redis
+from numpy.typing import NDArray
+from PIL import Image
+
+from stream.keys import GROUP
+from tests import tiny_model
+from tests.processes import Processes
+from tests.requests_direct import TINY, pictures
+from tests.servers import Server
+from tests.waiting import wait_until
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """A lossless file of the picture, of the model's own size: what arrives at the model is known exactly."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def ranked(image: NDArray[np.uint8], top: int = 5, *, seed: int = 7) -> list[dict[str, object]]:
+    (truth,) = tiny_model.expected(image[None], tiny_model.weights(seed=seed))
+    best = np.argsort(-truth, kind="stable")[:top]
+    return [{"label": f"class_{index}", "probability": pytest.approx(float(truth[index]), abs=1e-5)} for index in best]
+
+
+@pytest.fixture
+def service(processes: Processes) -> Iterator[httpx.Client]:
+    """One ingest and one consumer of the tiny model."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+def test_one_image_gets_its_labels(service: httpx.Client) -> None:
+    """By multipart as curl -F sends it, and as the bare body."""
+    (image,) = pictures(1)
+    for answer in (
+        service.post("/predict", files={"image": ("cat.png", png(image), "image/png")}),
+        service.post("/predict", content=png(image), headers={"content-type": "image/png"}),
+        service.post("/predict/tiny", content=png(image)),
+    ):
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body.pop("id").isalnum()
+        assert body == {"success": True, "predictions": ranked(image), "model": "tiny", "version": "1"}
+        assert "inference;dur=" in answer.headers["server-timing"]
+        assert answer.headers["x-sluice-provider"] == "CPUExecutionProvider"
+
+
+def test_several_images_are_answered_in_the_order_sent(service: httpx.Client) -> None:
+    """One that fails has its error in its place, and spoils no other."""
+    images = pictures(3)
+    files = [("image", (f"{number}.png", png(image))) for number, image in enumerate(images)]
+    files.insert(1, ("image", ("broken.png", png(images[0])[:100])))
+    body = service.post("/predict", files=files).json()
+    assert body["success"] is True
+    assert [one["filename"] for one in body["results"]] == ["0.png", "broken.png", "1.png", "2.png"]
+    broken = body["results"].pop(1)
+    assert broken["success"] is False
+    assert broken["error"]["status"] == 422
+    assert [one["predictions"] for one in body["results"]] == [ranked(image) for image in images]
+
+
+@pytest.mark.parametrize("top", [1, 3, 10])
+def test_top_says_how_many_labels_are_wanted(service: httpx.Client, top: int) -> None:
+    """From one to all classes."""
+    (image,) = pictures(1)
+    answer = service.post("/predict", params={"top": top}, content=png(image))
+    assert answer.json()["predictions"] == ranked(image, top)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "code"),
+    [
+        ("/predict?top=0", None, 400, "bad_parameter"),
+        ("/predict?top=11", None, 400, "bad_parameter"),
+        ("/predict?top=many", None, 400, "bad_parameter"),
+        ("/predict/nowhere", None, 404, "unknown_model"),
+        ("/predict", b"", 400, "no_image"),
+        ("/predict", b"This is a text, not a photograph.", 415, "unsupported_media_type"),
+        ("/nowhere", b"", 404, "not_found"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(
+    service: httpx.Client, path: str, content: bytes | None, status: int, code: str
+) -> None:
+    """RFC 9457 problem documents, with the status in them, and `success` false."""
+    answer = service.post(path, content=png(pictures(1)[0]) if content is None else content)
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["success"] is False
+    assert problem["detail"]
+
+
+def test_methods_that_make_no_sense_are_refused(service: httpx.Client) -> None:
+    """GET on /predict says what to do instead."""
+    answer = service.get("/predict")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "POST" in answer.json()["detail"]
+
+
+def test_many_clients_and_consumers_and_each_image_is_classified_once(
+    processes: Processes, service: httpx.Client, server: Server
+) -> None:
+    """2,000 requests from 32 clients against 3 consumers: 2,000 right answers."""
+    for _ in range(2):
+        processes.consumer(version=1)
+    images = pictures(2000)
+
+    def ask(image: NDArray[np.uint8]) -> list[dict[str, object]]:
+        answer = service.post("/predict", content=png(image))
+        assert answer.status_code == 200, answer.text
+        predictions: list[dict[str, object]] = answer.json()["predictions"]
+        return predictions
+
+    with concurrent.futures.ThreadPoolExecutor(32) as clients:
+        for predictions, image in zip(clients.map(ask, images), images, strict=True):
+            assert predictions == ranked(image)
+    with redis.Redis.from_url(server.url) as client:
+        assert client.hgetall(TINY.counters) == {b"completed": b"2000"}
+        assert client.xlen(TINY.entries) == 0
+
+
+def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Processes) -> None:
+    """503 with Retry-After, and the command that would help."""
+    _, url = processes.ingest(ready=False)
+    assert httpx.get(url + "/healthz").status_code == 200
+    for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(pictures(1)[0]))):
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["code"] in {"no_consumer", "stream_unavailable"}
+
+
+def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> None:
+    """Neither has to be started first."""
+    _, url = processes.ingest(ready=False)
+    processes.consumer(version=1)
+    wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
+
+
+def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, server: Server) -> None:
+    """503 and Retry-After, at once; what was accepted is answered."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest(max_backlog=3)
+    images = pictures(12)
+    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), images))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused
+    assert all(answer.json()["code"] == "overloaded" and int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    for answer, image in zip(answers, images, strict=True):
+        assert answer.status_code == 503 or answer.json()["predictions"] == ranked(image)
+
+
+def test_a_deadline_that_passes_is_told(processes: Processes) -> None:
+    """504 soon after the deadline, though the consumer is busy for longer."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest(request_timeout_s=0.2)
+    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), pictures(20)))
+    late = [answer for answer in answers if answer.status_code == 504]
+    assert late
+    assert {answer.json()["code"] for answer in late} == {"deadline_passed"}
+    assert {answer.status_code for answer in answers} <= {200, 504}
+
+
+def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: Server) -> None:
+    """The consumer never runs it."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest()
+    body = png(pictures(1)[0])
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with redis.Redis.from_url(server.url) as client:
+        with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(10) as others:
+            busy = [others.submit(service.post, "/predict", content=body) for _ in range(10)]
+            wait_until(lambda: client.xlen(TINY.entries) >= 5, "the consumer is busy")
+            before = client.xlen(TINY.entries)
+            with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as impatient:
+                impatient.sendall(head + body)
+                wait_until(lambda: client.xlen(TINY.entries) != before, "the image is queued")
+            wait_until(lambda: _cancelled(client) == 1, "the request is marked as cancelled")
+            assert all(one.result().status_code == 200 for one in busy)
+        wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
+        assert b'"reason": "cancelled"' in b"".join(_requests(client))
+
+
+def _requests(client: redis.Redis) -> list[bytes]:
+    return [value for name in client.scan_iter(TINY.request("*")) if (value := client.get(name))]
+
+
+def _cancelled(client: redis.Redis) -> int:
+    return sum(value == b"cancelled" for value in _requests(client))
+
+
+def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes: Processes, own_server: Server) -> None:
+    """No restart of ingest is needed."""
+    processes.consumer(version=1, redis_url=own_server.url)
+    _, url = processes.ingest(redis_url=own_server.url)
+    (image,) = pictures(1)
+    with httpx.Client(base_url=url, timeout=30) as service:
+        assert service.post("/predict", content=png(image)).status_code == 200
+        own_server.kill()
+        answer = service.post("/predict", content=png(image))
+        assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
+        assert answer.elapsed.total_seconds() < 2
+        own_server.start()
+        wait_until(lambda: service.post("/predict", content=png(image)).status_code == 200, "it answers again")
+
+
+def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
+    """SIGTERM under load: every request that was taken is answered, exit status 0."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    ingest, url = processes.ingest()
+    images = pictures(10)
+    with (
+        httpx.Client(base_url=url, timeout=30) as service,
+        concurrent.futures.ThreadPoolExecutor(10) as clients,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        answers = [clients.submit(service.post, "/predict", content=png(image)) for image in images]
+        wait_until(lambda: client.xlen(TINY.entries) >= 8, "the images are queued")
+        assert ingest.stop() == 0
+        for answer, image in zip(answers, images, strict=True):
+            assert answer.result().json()["predictions"] == ranked(image)
+        assert client.xpending(TINY.entries, GROUP)["pending"] == 0
+
+
+def test_several_workers_share_the_port(processes: Processes) -> None:
+    """Each has its own replies; any may take any request."""
+    processes.consumer(version=1)
+    ingest, url = processes.ingest(workers=2)
+    images = pictures(60)
+    for image in images:
+        assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
+    assert ingest.stop() == 0
+
+
+def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:
+    """Exit status 2 and one line."""
+    second = processes.start("ingest", port=service.base_url.port)
+    assert second.wait() == 2
+    assert "in use" in second.text
