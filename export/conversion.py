@@ -1,0 +1,114 @@
+"""The export itself, step by step: network, graph, ONNX, comparison, file.
+
+Knows the order of the steps and what one hands to the next.  Knows neither options nor printing.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from tensorflow.types.experimental import GenericFunction
+
+from export import artefact, framework, graph, head, job, keras_application, keras_file, parity
+from export.description import Description
+from export.errors import ConversionFailed
+from export.graph import Classify
+from export.job import Job
+from export.network import Network
+from export.parity import Answer, Floats, Parity, Pixels
+from export.progress import Progress
+
+STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    path: Path
+    size_bytes: int
+    parity: Parity
+
+
+def run(task: Job, progress: Progress) -> Written:
+    """Exports what the job names; raises ExportError, and then nothing was written."""
+    framework.prepare()
+    with progress.step(f"{task.model_name}: network and weights", silent=task.weights == "imagenet"):
+        network = _network(task)
+    resize = task.resize_to(network.height, network.width)
+    with progress.step("answers of the framework"):
+        pictures = parity.pictures(network.height, network.width)
+        classify, expected = _reference(network, pictures)
+        labels = job.labels_for(task, outputs=expected.shape[1])
+    with progress.step("conversion to ONNX"):
+        proto = graph.to_onnx(classify, network, opset=task.opset)
+    with progress.step("answers of ONNX Runtime, and the file"):
+        actual = parity.answers(_session(proto), pictures)
+        agreement = parity.compare(expected, actual, tolerance=task.tolerance)
+        description = Description(
+            name=task.model_name,
+            version=task.version,
+            labels=labels,
+            height=network.height,
+            width=network.width,
+            resize=resize,
+            precision="fp32",
+            preprocess=network.preprocess,
+            source={**network.source, **framework.versions()},
+            parity=asdict(agreement),
+            golden_input=pictures[0],
+            golden_output=expected[0],
+        )
+        size_bytes = artefact.write(proto, description, task.target)
+    return Written(task.target, size_bytes, agreement)
+
+
+def _network(task: Job) -> Network:
+    if task.keras_file is not None:
+        return keras_file.load(task.keras_file, preprocess=task.preprocess, size=task.size)
+    assert task.architecture is not None
+    return keras_application.load(
+        task.architecture,
+        weights=task.weights,
+        classes=job.classes(task),
+        size=task.size,
+        preprocess=task.preprocess,
+    )
+
+
+def _reference(network: Network, pictures: Pixels) -> tuple[Classify, Floats]:
+    """The whole classifier, and its probabilities for the pictures.
+
+    The model runs once, without a head, so that its own numbers can tell which head it needs.
+    """
+    scores = parity.answers(_eager(graph.traced(graph.raw(network), network)), pictures)
+    kind = head.decide(scores, keras_file.last_activation(network.model))
+    classify = graph.classify(network, kind)
+    if kind == "as-is":
+        return classify, scores
+    return classify, parity.answers(_eager(graph.traced(classify, network)), pictures)
+
+
+def _eager(traced: GenericFunction) -> Answer:
+    def answer(images: Pixels) -> Floats:
+        return np.asarray(traced(images)[graph.OUTPUT_NAME])
+
+    return answer
+
+
+def _session(proto: onnx.ModelProto) -> Answer:
+    """ONNX Runtime on the CPU; raises ConversionFailed where it can't load the graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; TensorFlow's names make for many warnings
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # One exception for each of ONNX Runtime's status codes, none with a common base of its own.
+    except Exception as e:
+        raise ConversionFailed(f"ONNX Runtime can't load the converted network: {e}") from e
+    run_session: Callable[..., list[Floats]] = session.run
+
+    def answer(images: Pixels) -> Floats:
+        return run_session([graph.OUTPUT_NAME], {graph.INPUT_NAME: images})[0]
+
+    return answer

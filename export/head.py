@@ -1,0 +1,60 @@
+"""Decides how a model's last numbers become probabilities.  Knows neither TensorFlow nor files.
+
+Two witnesses are heard: the numbers that the model gave for the parity images, and the activation
+it ends in.  The numbers decide where they can:
+
+1. rows that are nowhere negative and sum to 1 are probabilities, whatever made them;
+2. else the model ends in logits, and softmax is added, if its last activation is linear, is
+   log_softmax (whose softmax is the probabilities), or can't be known (a layer of one's own);
+3. one single number is the second of two classes: a probability after a sigmoid, else a logit;
+4. anything else (sigmoid or ReLU for several outputs) is no choice of one among N.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from export.errors import NotAClassifier
+from export.network import Head
+
+#: How far a row's sum may be from 1.  A float16 softmax over 1000 classes is off by up to 5e-4.
+SUM_TOLERANCE = 1e-3
+
+_ENDS_IN_LOGITS = ("linear", "log_softmax", None)
+
+
+def decide(scores: npt.NDArray[np.float32], activation: str | None) -> Head:
+    """`scores` [images,outputs] are the model's own answers; raises NotAClassifier."""
+    if scores.ndim != 2:
+        shape = ",".join(map(str, scores.shape[1:]))
+        raise NotAClassifier(
+            f"the model is no classifier: it answers one image with an array of shape [{shape}], not with"
+            " one row of scores (is its top missing?)"
+        )
+    if not np.isfinite(scores).all():
+        raise NotAClassifier(
+            "the model answers with numbers that are not finite: is the file damaged,"
+            " or --preprocess not what it was trained with?"
+        )
+    if scores.shape[1] == 1:
+        return _of_one(activation)
+    if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() <= SUM_TOLERANCE:
+        return "as-is"
+    if activation in _ENDS_IN_LOGITS:
+        return "softmax"
+    raise NotAClassifier(
+        f"the model is no classifier that chooses one of {scores.shape[1]} classes: it ends in"
+        f" {activation}, and its outputs don't sum to 1"
+    )
+
+
+def _of_one(activation: str | None) -> Head:
+    match activation:
+        case "sigmoid":
+            return "complement"
+        case "linear":
+            return "sigmoid"
+        case _:
+            raise NotAClassifier(
+                f"the model has a single output after {activation or 'a layer of its own'};"
+                " for two classes that must be sigmoid or linear"
+            )
