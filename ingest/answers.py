@@ -41,7 +41,7 @@ def problem_response(problem: Problem) -> JSONResponse:
     )
 
 
-def answer_problem(_request: Request, error: Exception) -> JSONResponse:
+async def answer_problem(_request: Request, error: Exception) -> JSONResponse:
     """Starlette's exception handler for every Problem."""
     assert isinstance(error, Problem)
     return problem_response(error)

@@ -16,6 +16,7 @@ from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.predict import Predict
 from ingest.problems import MEDIA_TYPE, NoConsumer, Problem, StreamUnavailable
+from ingest.stored import Stored
 from ingest.uploads import Limits
 from stream.connection import connect
 from stream.cores import usable_cores
@@ -46,10 +47,13 @@ def create_app(settings: Settings) -> Starlette:
         await redis.aclose()
 
     predict = Predict(catalog, decoder, limits)
-    return Starlette(
+    stored = Stored(catalog)
+    app = Starlette(
         routes=[
             Route("/predict", predict.__call__, methods=["POST"]),
             Route("/predict/{model}", predict.__call__, methods=["POST"]),
+            Route("/results/{id}", stored.get),
+            Route("/results/{id}", stored.delete, methods=["DELETE"]),
             Route("/healthz", _alive),
             Route("/readyz", _ready(catalog)),
         ],
@@ -61,6 +65,9 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+    # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _alive(_request: Request) -> Response:

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.dispatch import Dispatch
-from ingest.problems import BadParameter, NoConsumer, UnknownModel
+from ingest.problems import BadParameter, NoConsumer, StreamUnavailable, UnknownModel, UnknownResult
+from results.store import State
 from stream.connection import Backoff
 from stream.keys import Partition
 from stream.presence import model_names
@@ -60,6 +61,16 @@ class Catalog:
                 self._dispatches[name] = dispatch
         for dispatch in self._dispatches.values():
             await dispatch.refresh()
+
+    async def locate(self, request_id: str) -> tuple[Dispatch, State]:
+        """The dispatch that a request was made to, and where it stands; raises UnknownResult, StreamUnavailable."""
+        if self.outage and not self._dispatches:
+            raise StreamUnavailable(f"{self.outage}.", retry_after_s=2)
+        for dispatch in self._dispatches.values():
+            state = await dispatch.state(request_id)
+            if state != "unknown":
+                return dispatch, state
+        raise UnknownResult("There is no such request, or its result has expired. Send the image again.")
 
     @property
     def served(self) -> list[str]:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.problems import (
+    Cancelled,
     DeadlinePassed,
     InferenceFailed,
     NoConsumer,
@@ -19,7 +20,7 @@ from ingest.problems import (
 )
 from results.outcome import Done, Failed, Outcome
 from results.replies import Replies
-from results.store import Store
+from results.store import State, Store
 from stream.admission import Admission, Full, Unattended
 from stream.connection import connect_reader, passes_by_itself
 from stream.entry import Entry
@@ -72,7 +73,7 @@ class Dispatch:
         """Learn who is alive and what they serve; raises redis-py's errors."""
         self.consumers = [one for one in await self._presence.consumers() if one.alive]
         if any(one.version not in self._versions for one in self.consumers):
-            self._versions = await self._presence.versions()
+            self._versions.update(await self._presence.versions())
 
     @property
     def model(self) -> ModelDescription:
@@ -91,6 +92,20 @@ class Dispatch:
             await self.refresh()
         return self._versions[version].labels
 
+    async def state(self, request_id: str) -> State:
+        """Where a request of this model stands; raises StreamUnavailable."""
+        try:
+            return await self._store.state(request_id)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
+    async def cancel(self, request_id: str) -> bool:
+        """Cancel a request that is still queued; False where there is none. Raises StreamUnavailable."""
+        try:
+            return await self._store.cancel(request_id)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
     async def classify(self, model: ModelDescription, picture: Picture) -> Done:
         """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work."""
         entry = Entry(
@@ -104,7 +119,7 @@ class Dispatch:
         reply = self._replies.expect(entry.id)
         try:
             await self._admit(entry)
-            return _done(await self._await(entry.id, reply))
+            return done_or_problem(await self._await(entry.id, reply))
         except asyncio.CancelledError:
             with suppress(RedisError):
                 await asyncio.shield(self._store.cancel(entry.id))
@@ -137,10 +152,7 @@ class Dispatch:
 
     async def _late(self, request_id: str) -> Outcome:
         """At the deadline, one look at the store: a reply that was dropped from the stream is found there."""
-        try:
-            state = await self._store.state(request_id)
-        except RedisError as error:
-            raise _unavailable(error) from error
+        state = await self.state(request_id)
         if isinstance(state, Done | Failed):
             return state
         return Failed(request_id, "expired", "No consumer answered in time.")
@@ -160,12 +172,18 @@ def _unavailable(error: Exception) -> StreamUnavailable:
     )
 
 
-def _done(outcome: Outcome) -> Done:
+def done_or_problem(outcome: Outcome) -> Done:
+    """The answer, or the Problem that a failure is to a client, raised."""
     match outcome:
         case Done():
             return outcome
         case Failed(reason="expired"):
-            raise DeadlinePassed(f"{outcome.detail} Send it again, or allow more time (request_timeout_s).")
+            raise DeadlinePassed(
+                f"{outcome.detail} Send it again, or look later whether it was answered after all.",
+                location=f"/results/{outcome.id}",
+            )
+        case Failed(reason="cancelled"):
+            raise Cancelled(outcome.detail)
         case Failed(reason="wrong_size"):
             raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=_RETRY_S)
         case Failed():

@@ -5,6 +5,8 @@ Problem
  ├─ MalformedUpload 400         ├─ InferenceFailed 500
  ├─ BadParameter 400            ├─ Overloaded 503
  ├─ UnknownModel 404            ├─ NoConsumer 503
+ ├─ UnknownResult 404
+ ├─ Cancelled 410
  ├─ RequestTimeout 408          ├─ StreamUnavailable 503
  ├─ PayloadTooLarge 413         └─ DeadlinePassed 504
  ├─ TooManyPixels 413
@@ -28,10 +30,11 @@ class Problem(Exception):
     title: ClassVar[str] = "Internal error"
     closes: ClassVar[bool] = False
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, location: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.location = location
 
     def document(self) -> dict[str, str | int | bool]:
         """The problem details object of RFC 9457, with `success` beside it as in every answer."""
@@ -51,6 +54,8 @@ class Problem(Exception):
             headers["Connection"] = "close"
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.location is not None:
+            headers["Location"] = self.location
         return headers
 
 
@@ -73,6 +78,14 @@ class UnknownModel(Problem):
 class RequestTimeout(Problem):
     status, code, title = 408, "request_timeout", "The request took too long to arrive"
     closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
+
+
+class UnknownResult(Problem):
+    status, code, title = 404, "unknown_result", "Unknown result"
+
+
+class Cancelled(Problem):
+    status, code, title = 410, "cancelled", "Cancelled"
 
 
 class PayloadTooLarge(Problem):

@@ -1,5 +1,6 @@
 """Every format that Pillow decodes in full: PNG, WebP, GIF's first frame, BMP, TIFF, unusual JPEG. Knows no model."""
 
+import warnings
 from typing import Final
 
 from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes looking for its forty others
@@ -16,7 +17,12 @@ from ingest.colours import opaque
 from ingest.orientation import UPRIGHT, Turn, turn_of
 from ingest.problems import TooManyPixels
 from ingest.reading import BoundedReader
-from ingest.tiff import check_offsets
+from ingest.tiff import check_offsets, silence_libtiff
+
+# Pillow warns of what it finds odd in a file, up to once for each of 65,535 tags and their values: a flood in the
+# log, and Python keeps each text that it has shown. Clients are told what matters; the log has no use for the rest.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+silence_libtiff()
 
 #: Pillow unpacks run-length-encoded BMP in Python, pixel by pixel: about 0.1 microseconds each.
 _MOST_RLE_PIXELS: Final = 4_000_000

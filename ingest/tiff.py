@@ -1,11 +1,15 @@
-"""How many pieces a TIFF says it has. Reads the first directory only, decodes nothing.
+"""What Pillow leaves open about TIFF: how many pieces a file says it has, and that libtiff is silent. Decodes nothing.
 
 Pillow makes an object of 300 bytes for every tile that the file names, when it opens the file: 20 MB of offsets
 would take more than a gigabyte.
 """
 
+import contextlib
+import ctypes
 import struct
 from typing import Final
+
+from PIL import _imaging
 
 from ingest.problems import DamagedImage
 
@@ -33,3 +37,15 @@ def check_offsets(data: bytes) -> None:
                 )
     except struct.error:
         return  # Pillow says what is wrong with it
+
+
+def silence_libtiff() -> None:
+    """Keep libtiff from writing to the error output: one line for each bad row, thousands for one small file.
+
+    Pillow raises all the same. It offers no setting for this, so the library that its extension has loaded
+    is told directly; where that is built otherwise, libtiff goes on talking.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
+        set_handler(None)

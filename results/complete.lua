@@ -5,10 +5,10 @@
 --
 -- KEYS  1 entries   2 holders   3 dead   4 counters   then per entry: its request, its reply stream
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream
---       then per entry: id, outcome, '1' if somebody waits for a reply, reason to make it a dead letter or '',
---       deliveries, consumer
+--       then per entry: id, outcome, '1' if somebody waits for a reply, why it failed or '', reason to make it a
+--       dead letter or '', deliveries, consumer
 -- reply for each entry 1, or 0 where somebody else had completed it
-local PER_ENTRY = 6
+local PER_ENTRY = 7
 
 local function bury(id, reason, deliveries, consumer)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
@@ -16,22 +16,30 @@ local function bury(id, reason, deliveries, consumer)
         local holders = redis.call('HGET', KEYS[2], id) or consumer
         redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[3], '*', 'reason', reason, 'deliveries', deliveries,
             'holders', holders, 'entry', id, unpack(entry[2]))
-        redis.call('HINCRBY', KEYS[4], 'dead', 1)
     end
 end
 
 local completed = {}
-local sum = 0
+local events = {completed = 0, superseded = 0}
+
+local function count_event(name)
+    events[name] = (events[name] or 0) + 1
+end
+
 local count = (#ARGV - 4) / PER_ENTRY
 for i = 1, count do
     local request, replies = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-    local id, outcome, waits, reason, deliveries, consumer = unpack(ARGV, 5 + PER_ENTRY * (i - 1), 4 + PER_ENTRY * i)
+    local id, outcome, waits, failure, burial, deliveries, consumer = unpack(
+        ARGV, 5 + PER_ENTRY * (i - 1), 4 + PER_ENTRY * i)
     local mine = redis.call('XACK', KEYS[1], ARGV[1], id)
     completed[i] = mine
-    sum = sum + mine
+    count_event(mine == 1 and 'completed' or 'superseded')
     if mine == 1 then
-        if reason ~= '' then
-            bury(id, reason, deliveries, consumer)
+        if failure ~= '' then
+            count_event(failure)
+        end
+        if burial ~= '' then
+            bury(id, burial, deliveries, consumer)
         end
         redis.call('XDEL', KEYS[1], id)
         redis.call('HDEL', KEYS[2], id)
@@ -42,8 +50,9 @@ for i = 1, count do
         end
     end
 end
-redis.call('HINCRBY', KEYS[4], 'completed', sum)
-if sum < count then
-    redis.call('HINCRBY', KEYS[4], 'superseded', count - sum)
+for name, times in pairs(events) do
+    if times > 0 then
+        redis.call('HINCRBY', KEYS[4], name, times)
+    end
 end
 return completed

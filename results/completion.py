@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from results.outcome import Outcome, encode
+from results.outcome import Failed, Outcome, encode
 from stream.keys import GROUP, Partition
 from stream.scripts import load
 
@@ -49,6 +49,7 @@ class Completion:
         arguments: list[bytes | str | int] = [*self._arguments]
         for one in batch:
             keys += [of.request(one.outcome.id), of.replies(one.reply)]
-            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), one.burial, one.deliveries,
+            failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
+            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), failure, one.burial, one.deliveries,
                           self._consumer]  # fmt: skip
         return [bool(mine) for mine in await self._script(keys, arguments)]

@@ -74,14 +74,18 @@ def run(program: str, settings: Settings, work: Callable[[Redis], Awaitable[int]
     """Connect, do the work and return its exit status; what goes wrong becomes one line and a status."""
 
     async def connected() -> int:
-        async with connect(settings) as redis:
+        try:
+            redis = connect(settings)
+        except ValueError as error:  # a URL that redis-py cannot read
+            return _fail(program, str(error), FAILED)
+        async with redis:
             return await work(redis)
 
     try:
         return asyncio.run(connected())
     except NoSuchModel as error:
         return _fail(program, str(error), NOT_FOUND)
-    except (SeveralModels, RedisError, ValueError) as error:
+    except (SeveralModels, RedisError) as error:
         return _fail(program, explain(error), FAILED)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -81,7 +81,7 @@ class Processes:
             if process.status is None:
                 process.stop()
 
-    def start(self, module: str, *, rogue: str = "", **settings: object) -> Process:
+    def start(self, module: str, *, rogue: str = "", **settings: Any) -> Process:
         """`python -m module` with these settings, given as SLUICE_ variables."""
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ROGUE": rogue, **self._settings, **own}
@@ -90,13 +90,13 @@ class Processes:
         self._started.append(process)
         return process
 
-    def consumer(self, *, rogue: str = "", **settings: object) -> Process:
+    def consumer(self, *, rogue: str = "", **settings: Any) -> Process:
         """A consumer, or one that misbehaves (tests/rogue_consumer.py); returns when it takes work."""
         process = self.start("tests.rogue_consumer" if rogue else "consumers", rogue=rogue, **settings)
         wait_until(lambda: process.says("ready consumer="), "the consumer is ready")
         return process
 
-    def ingest(self, *, ready: bool = True, **settings: object) -> tuple[Process, str]:
+    def ingest(self, *, ready: bool = True, **settings: Any) -> tuple[Process, str]:
         """An ingest and its base URL; returns when it is ready, or merely alive."""
         port = free_port()
         process = self.start("ingest", port=port, **settings)

@@ -22,14 +22,14 @@ TINY = Partition("tiny")
 
 def pictures(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
     """Random pictures uint8 [count, 16, 16, 3], none of them marked."""
-    images = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+    images: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     images[:, 0, 0, 0] = 9
     return images
 
 
 def marked() -> NDArray[np.uint8]:
     """A picture that a rogue consumer does not bear."""
-    (image,) = pictures(1, seed=99)
+    image: NDArray[np.uint8] = pictures(1, seed=99)[0].copy()
     image[0, 0] = MARK
     return image
 

@@ -350,6 +350,16 @@ def test_a_strip_is_cropped_without_being_scaled_in_full(size: tuple[int, int]) 
     assert pixels.min() == pixels.max() == 9
 
 
+def test_a_damaged_file_writes_nothing_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff would write a line for each bad row, straight to the error output."""
+    data = bytearray(encoded(scene().convert("1"), "TIFF", compression="group4"))
+    for place in range(200, len(data), 7):
+        data[place] ^= 0x55
+    with pytest.raises(DamagedImage):
+        to_pixels(bytes(data), model(), MOST)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_many_threads_decode_at_once() -> None:
     """Threads share nothing that shows: the pixels are those of one thread alone."""
     files = [*one_of_each().values(), encoded(photograph(), "JPEG"), encoded(photograph(1600, 1200), "JPEG")]
