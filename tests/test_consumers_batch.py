@@ -33,7 +33,7 @@ def test_dropped_rows_close_up() -> None:
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.sampled_from([0.0, 0.1, 0.2, 0.5])), st.integers(1, 60))
-def test_top_is_a_stable_sort(probabilities: np.ndarray, count: int) -> None:  # type: ignore[type-arg]
+def test_top_is_a_stable_sort(probabilities: np.ndarray, count: int) -> None:
     """Also where many classes are equally probable."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     assert top(probabilities, count) == (tuple(order.tolist()), tuple(probabilities[order].tolist()))

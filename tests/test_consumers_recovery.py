@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -20,7 +21,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-SHORT = {"lease_s": 1.5, "redis_timeout_s": 1.0}
+SHORT: dict[str, Any] = {"lease_s": 1.5, "redis_timeout_s": 1.0}
 
 
 async def test_what_a_killed_consumer_held_is_answered_within_a_lease_and_a_second(
