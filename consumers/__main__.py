@@ -9,6 +9,7 @@ import sys
 import uvloop
 
 from consumers.artefact import ArtefactError, locate
+from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import ProviderError
 from consumers.worker import Worker
@@ -41,6 +42,9 @@ def run(model: Model, settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(model, settings))
+    except SizeConflict as error:
+        print(f"python -m consumers: {error}", file=sys.stderr)
+        return 2
     except TimeoutError:
         logger.critical("not finished within the grace of %g s; others will claim what is held", settings.grace_s)
         # A thread may still be inside the model, and an orderly exit would wait for it.

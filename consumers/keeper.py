@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 EX_TEMPFAIL = 75
 
 
+class SizeConflict(Exception):
+    """Two versions of one model with different input sizes cannot be served side by side."""
+
+
 class Keeper:
     """Keeps this consumer's leases and its place among the living."""
 
@@ -48,10 +52,26 @@ class Keeper:
         self._give_up = give_up
 
     async def join(self) -> None:
-        """Announce the model, make the group and beat once: from then on ingest sends work."""
+        """Announce the model, make the group and beat once: from then on ingest sends work.
+
+        Raises SizeConflict while another version with another input size is being served.
+        """
+        await self._refuse_another_size()
         await self._group.create()
         await self._presence.announce(self._model.description)
         await self._beat()
+
+    async def _refuse_another_size(self) -> None:
+        # Ingest prepares pictures for one size; entries on their way would fit only one of the two versions.
+        mine = self._model.description
+        versions = await self._presence.versions()
+        serving = {one.version for one in await self._presence.consumers() if one.alive}
+        for other in (versions[version] for version in serving & versions.keys()):
+            if (other.height, other.width) != (mine.height, mine.width):
+                raise SizeConflict(
+                    f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version {other.version}, "
+                    f"in service now, takes {other.height} x {other.width}: stop that first, or export under another name"
+                )
 
     async def run(self) -> None:
         """Renew and beat four times a lease, until cancelled."""

@@ -24,6 +24,10 @@ from stream.group import Delivery
 
 logger = logging.getLogger(__name__)
 
+#: Nobody is asked about cancellations in a batch that was accepted so recently, in milliseconds: hardly any
+#: client hangs up so soon, and the question would be a good part of the time that such a request takes.
+_WORTH_ASKING_MS = 50
+
 T = TypeVar("T")
 
 
@@ -57,8 +61,9 @@ class Runner:
 
     async def _drop_unwanted(self, batch: Batch) -> None:
         """Take out what has expired or was cancelled while it waited; neither is worth an inference."""
-        cancelled = await self._cancelled(batch)
         now_ms = self._holdings.clock.now_ms()
+        waited_ms = now_ms - min(delivery.accepted_ms for delivery in batch.deliveries)
+        cancelled = await self._cancelled(batch) if waited_ms > _WORTH_ASKING_MS else set()
         rows = []
         for row, delivery in enumerate(batch.deliveries):
             entry = entry_of(delivery)

@@ -97,3 +97,10 @@ def processes(server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Proc
     """A factory of ingest and consumer processes on the shared server."""
     with Processes(tmp_path, redis_url=server.url, models_dir=models_dir) as started:
         yield started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what talks to a server, so that `make test-matrix` repeats just that against the others."""
+    for item in items:
+        if {"server", "own_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")

@@ -1,6 +1,7 @@
 """Whole consumers, as processes: right answers, once each; orderly ends."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -9,6 +10,7 @@ from results.outcome import Done, Failed
 from results.store import Store
 from stream.keys import GROUP
 from stream.presence import Presence
+from tests import tiny_model
 from tests.processes import Processes
 from tests.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
 from tests.waiting import eventually
@@ -119,3 +121,13 @@ async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Proce
     assert process.status == 2
     assert "python -m export nowhere" in process.text
     assert "Traceback" not in process.text
+
+
+def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path: Path) -> None:
+    """Entries on their way would fit only one of the two; exit status 2 and what to do."""
+    processes.consumer(version=1)
+    tiny_model.build(tmp_path, version="3", size=32)
+    other = processes.start("consumers", models_dir=tmp_path)
+    assert other.wait() == 2
+    assert "takes 32 x 32 pixels" in other.text
+    assert "Traceback" not in other.text
