@@ -11,7 +11,7 @@ import uvloop
 from consumers.artefact import ArtefactError, locate
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
-from consumers.provider import ProviderError
+from consumers.provider import Execution, ProviderError
 from consumers.worker import Worker
 from stream.logs import configure
 from stream.settings import Settings, from_command_line
@@ -32,7 +32,8 @@ def main() -> int:
 
 def load(settings: Settings) -> Model:
     path = locate(settings.models_dir, settings.model, settings.version)
-    model = Model(path, provider=settings.provider, threads=settings.threads, max_batch=settings.max_batch)
+    execution = Execution(settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs)
+    model = Model(path, execution)
     about = model.description
     logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)
     return model

@@ -73,23 +73,31 @@ class Intake:
             except RedisError as error:
                 self._slots.put_nowait(slot)
                 _log(error, backoff)
-                await backoff.pause()
                 await self._recover(backoff)
                 continue
             if not self._submit(slot, deliveries):
                 self._slots.put_nowait(slot)
 
     async def _recover(self, backoff: Backoff) -> None:
-        """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list."""
-        try:
-            await self._group.create()
-            after = "0"
-            while found := await self._group.read_own(self._pace.batch_size, after):
-                after = found[-1].entry_id
-                for delivery in found:
-                    await self._submit_alone(delivery)
-        except RedisError as error:
-            _log(error, backoff)
+        """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list.
+
+        Tried until it succeeds: nobody else can take these entries before their lease ends.
+        """
+        while not self.stopping.is_set():
+            await backoff.pause()
+            try:
+                await self._group.create()
+                await self._reread_own()
+                return
+            except RedisError as error:
+                _log(error, backoff)
+
+    async def _reread_own(self) -> None:
+        after = "0"
+        while found := await self._group.read_own(self._pace.batch_size, after):
+            after = found[-1].entry_id
+            for delivery in found:
+                await self._submit_alone(delivery)
 
     async def _claim_stale(self) -> None:
         while not self.stopping.is_set():

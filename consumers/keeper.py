@@ -69,8 +69,9 @@ class Keeper:
         for other in (versions[version] for version in serving & versions.keys()):
             if (other.height, other.width) != (mine.height, mine.width):
                 raise SizeConflict(
-                    f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version {other.version}, "
-                    f"in service now, takes {other.height} x {other.width}: stop that first, or export under another name"
+                    f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version "
+                    f"{other.version}, in service now, takes {other.height} x {other.width}: stop that first, "
+                    "or export under another name"
                 )
 
     async def run(self) -> None:

@@ -12,9 +12,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from consumers.artefact import ArtefactError, Golden, describe, golden
-from consumers.provider import open_session
+from consumers.buffers import BucketBuffers
+from consumers.provider import Execution, open_session
 from stream.model import ModelDescription
-from stream.settings import Provider
 
 _BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -30,16 +30,17 @@ class GoldenMismatch(Exception):
 class Model:
     """A model on one provider, warm. Not thread-safe: one run at a time."""
 
-    def __init__(self, path: Path, *, provider: Provider, threads: int, max_batch: int) -> None:
-        self._session: ort.InferenceSession = open_session(path, provider, threads=threads, max_batch=max_batch)
+    def __init__(self, path: Path, execution: Execution) -> None:
+        self._session: ort.InferenceSession = open_session(path, execution)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description: ModelDescription = describe(path, metadata)
         self.provider: str = self._session.get_providers()[0]
-        self.max_batch = max_batch
+        self.max_batch = execution.max_batch
         (self._input,) = (one.name for one in self._session.get_inputs())
         self._outputs = [self._session.get_outputs()[0].name]
         self._check_shape(path)
-        self._buckets = () if self.provider == "CPUExecutionProvider" else buckets(max_batch)
+        self._buckets = () if self.provider == "CPUExecutionProvider" else buckets(self.max_batch)
+        self._buffers = self._bind() if execution.cuda_graphs and self.provider == "CUDAExecutionProvider" else {}
         self._check_golden(golden(metadata, self.description))
         self.image_s = self._warm()
 
@@ -58,8 +59,13 @@ class Model:
         Raises what ONNX Runtime raises.
         """
         size = next((bucket for bucket in self._buckets if bucket >= count), count)
+        if bound := self._buffers.get(size):
+            return bound.run(slot[:size])[:count]
         (probabilities,) = self._session.run(self._outputs, {self._input: slot[:size]})
         return np.asarray(probabilities[:count], np.float32)
+
+    def _bind(self) -> dict[int, BucketBuffers]:
+        return {bucket: BucketBuffers(self._session, self.slot(), bucket=bucket) for bucket in self._buckets}
 
     def _warm(self) -> float:
         """Run each bucket once; returns the seconds of one image by itself, measured on a warm model."""

@@ -6,6 +6,7 @@ Knows no Redis and nothing of what the model means.
 import ctypes
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,44 @@ _NAMES = {
 _AUTO = ("tensorrt", "cuda", "cpu")
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs."""
+
+    provider: Provider = "auto"
+    threads: int = 0
+    max_batch: int = 32
+    cuda_graphs: bool = False
+
+
 class ProviderError(Exception):
     """The provider that was asked for does not work here; the message says which and why."""
 
 
-def open_session(path: Path, wanted: Provider, *, threads: int, max_batch: int) -> ort.InferenceSession:
+def open_session(path: Path, execution: Execution) -> ort.InferenceSession:
     """A session on the wanted provider; `auto` tries TensorRT, CUDA and the CPU in this order.
 
     Raises ProviderError where ONNX Runtime reports another provider than the one asked for: it falls back to
     the CPU without an error of its own.
     """
+    wanted = execution.provider
     candidates = [wanted] if wanted != "auto" else [name for name in _AUTO if name == "cpu" or gpu_present()]
     failures = []
     for name in candidates:
         try:
-            return _open(path, name, threads=threads, max_batch=max_batch)
+            return _open(path, name, execution)
         except ProviderError as error:
             logger.info("provider %s does not work here: %s", name, error)
             failures.append(f"{name}: {error}")
     raise ProviderError("; ".join(failures))
 
 
-def _open(path: Path, name: str, *, threads: int, max_batch: int) -> ort.InferenceSession:
+def _open(path: Path, name: str, execution: Execution) -> ort.InferenceSession:
     if name != "cpu":
         _require_gpu()
     try:
         session = ort.InferenceSession(
-            str(path), sess_options(threads), providers=_with_options(path, name, max_batch=max_batch)
+            str(path), session_options(execution.threads), providers=_with_options(path, name, execution)
         )
     except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
         raise ProviderError(f"cannot load {path}: {error}") from error
@@ -62,7 +74,7 @@ def _open(path: Path, name: str, *, threads: int, max_batch: int) -> ort.Inferen
     return session
 
 
-def sess_options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int) -> ort.SessionOptions:
     """Threads from the settings or the usable cores; none of them spins, since other processes share the cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
@@ -72,24 +84,25 @@ def sess_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _with_options(path: Path, name: str, *, max_batch: int) -> list[tuple[str, dict[str, Any]]]:
-    cuda = (_NAMES["cuda"], cuda_options())
+def _with_options(path: Path, name: str, execution: Execution) -> list[tuple[str, dict[str, Any]]]:
+    cuda = (_NAMES["cuda"], cuda_options(graphs=execution.cuda_graphs and name == "cuda"))
     cpu: tuple[str, dict[str, Any]] = (_NAMES["cpu"], {})
     match name:
         case "tensorrt":
-            return [(_NAMES["tensorrt"], tensorrt_options(path, max_batch=max_batch)), cuda, cpu]
+            return [(_NAMES["tensorrt"], tensorrt_options(path, max_batch=execution.max_batch)), cuda, cpu]
         case "cuda":
             return [cuda, cpu]
         case _:
             return [cpu]
 
 
-def cuda_options() -> dict[str, Any]:
+def cuda_options(*, graphs: bool) -> dict[str, Any]:
     """HEURISTIC: the default re-tunes at each new shape. The arena grows by what is asked, not by doubling."""
     return {
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
         "prefer_nhwc": "1",
+        "enable_cuda_graph": "1" if graphs else "0",
     }
 
 
@@ -98,7 +111,7 @@ def tensorrt_options(path: Path, *, max_batch: int) -> dict[str, Any]:
 
     The cache's folder is named by everything an engine depends on and TensorRT does not check.
     """
-    meta = ort.InferenceSession(str(path), sess_options(1), providers=[_NAMES["cpu"]])
+    meta = ort.InferenceSession(str(path), session_options(1), providers=[_NAMES["cpu"]])
     (model_input,) = meta.get_inputs()
     height, width = model_input.shape[1:3]
 
@@ -140,6 +153,8 @@ def _gpu_count() -> int:
 
 
 def _gpu_name() -> str:
+    if not gpu_present():
+        return "none"
     driver = ctypes.CDLL("libcuda.so.1")
     name = ctypes.create_string_buffer(256)
     device = ctypes.c_int()

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
 
     provider: Provider = Field("auto", description="ONNX Runtime's execution provider. auto: the best that works")
     threads: int = Field(0, ge=0, le=1024, description="threads of one inference on the CPU. 0: the usable cores")
+    cuda_graphs: bool = Field(False, description="replay each batch size as one CUDA graph (provider cuda only)")
     max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
     max_batch_seconds: Seconds = Field(
         1.0, description="a batch that would run longer, at the measured speed, is made smaller"

@@ -37,7 +37,6 @@ def _rogue(self: Model, slot: NDArray[np.uint8], count: int) -> NDArray[np.float
     return _run(self, slot, count)
 
 
-Model.run = _rogue  # type: ignore[method-assign]
-
 if __name__ == "__main__":
+    Model.run = _rogue  # type: ignore[method-assign]
     sys.exit(main())

@@ -1,0 +1,133 @@
+"""Models, providers and artefacts: what is loaded, on what, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from consumers.artefact import ArtefactError, locate
+from consumers.model import GoldenMismatch, Model
+from consumers.provider import Execution, ProviderError, cuda_options, gpu_present, open_session, tensorrt_options
+from tests import tiny_model
+from tests.requests_direct import pictures
+
+CPU = Execution("cpu", threads=1, max_batch=8)
+
+needs_gpu = pytest.mark.skipif(not gpu_present(), reason="no NVIDIA GPU: the driver (libcuda) is absent or sees none")
+
+
+def test_a_model_answers_for_each_row(tmp_path: Path) -> None:
+    """A slot holds old pictures behind the new ones; only the first rows count."""
+    model = Model(tiny_model.build(tmp_path), CPU)
+    slot = model.slot()
+    slot[:] = pictures(8)
+    np.testing.assert_allclose(model.run(slot, 5), tiny_model.expected(slot[:5], tiny_model.weights()), atol=1e-5)
+
+
+def test_the_description_is_what_the_file_says(tmp_path: Path) -> None:
+    """Ingest prepares pictures by it."""
+    about = Model(tiny_model.build(tmp_path, name="mine", version="4"), CPU).description
+    assert (about.name, about.version, about.height, about.width) == ("mine", "4", 16, 16)
+    assert about.labels[3] == "class_3"
+    assert about.resize.mode == "squash"
+    assert len(about.digest) == 64
+
+
+def test_a_model_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    """The golden input is run on the very provider that will serve."""
+    path = tiny_model.build(tmp_path)
+    damaged = onnx.load(path)
+    (weights,) = (one for one in damaged.graph.initializer if one.name == "weights")
+    weights.CopyFrom(onnx.numpy_helper.from_array(tiny_model.weights(seed=1), "weights"))
+    onnx.save(damaged, path)
+    with pytest.raises(GoldenMismatch, match="golden output"):
+        Model(path, CPU)
+
+
+def test_a_file_without_our_metadata_says_what_is_missing(tmp_path: Path) -> None:
+    """It was not made by `python -m export`."""
+    path = tiny_model.build(tmp_path)
+    bare = onnx.load(path)
+    del bare.metadata_props[:]
+    onnx.save(bare, path)
+    with pytest.raises(ArtefactError, match="python -m export"):
+        Model(path, CPU)
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "tensorrt"])
+@pytest.mark.skipif(gpu_present(), reason="a GPU is there")
+def test_a_provider_that_does_not_work_is_never_replaced_in_silence(wanted: str, tmp_path: Path) -> None:
+    """ONNX Runtime would fall back to the CPU without a word."""
+    with pytest.raises(ProviderError, match="no NVIDIA GPU"):
+        Model(tiny_model.build(tmp_path), Execution(wanted))  # type: ignore[arg-type]
+
+
+def test_auto_takes_what_works_and_says_which(tmp_path: Path) -> None:
+    """The name goes into the log and the answers' headers."""
+    assert Model(tiny_model.build(tmp_path), Execution("auto")).provider in ort.get_available_providers()
+
+
+def test_a_broken_file_is_told_with_its_path(tmp_path: Path) -> None:
+    """Whatever ONNX Runtime says of it is passed on."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ProviderError, match=r"model\.onnx"):
+        open_session(path, CPU)
+
+
+def test_the_highest_version_is_served_unless_told_otherwise(tmp_path: Path) -> None:
+    """Versions are numbers: 10 comes after 9."""
+    for version in ("9", "10"):
+        tiny_model.build(tmp_path, version=version)
+    assert locate(tmp_path, "", "").parent.name == "10"
+    assert locate(tmp_path, "tiny", "9").parent.name == "9"
+
+
+def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
+    """No guess between two models; no model and no version say how to make one."""
+    with pytest.raises(ArtefactError, match="python -m export"):
+        locate(tmp_path, "", "")
+    tiny_model.build(tmp_path, name="one")
+    tiny_model.build(tmp_path, name="two")
+    with pytest.raises(ArtefactError, match="one, two"):
+        locate(tmp_path, "", "")
+    with pytest.raises(ArtefactError, match="versions: 1"):
+        locate(tmp_path, "one", "2")
+
+
+def test_tensorrt_engines_are_cached_by_all_they_depend_on(tmp_path: Path) -> None:
+    """Profiles are stated at each start, and another batch size is another folder."""
+    path = tiny_model.build(tmp_path)
+    options = tensorrt_options(path, max_batch=32)
+    assert options["trt_profile_min_shapes"] == "images:1x16x16x3"
+    assert options["trt_profile_max_shapes"] == "images:32x16x16x3"
+    assert options["trt_fp16_enable"] is True
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.parent.parent == path.parent
+    assert Path(tensorrt_options(path, max_batch=16)["trt_engine_cache_path"]) != folder
+
+
+def test_cuda_never_tunes_by_exhaustion() -> None:
+    """It would do so again at each new batch size."""
+    assert cuda_options(graphs=False)["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert cuda_options(graphs=True)["enable_cuda_graph"] == "1"
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(
+    "execution",
+    [Execution("cuda"), Execution("cuda", cuda_graphs=True), Execution("tensorrt")],
+    ids=["cuda", "cuda graphs", "tensorrt"],
+)
+def test_a_gpu_answers_as_the_cpu_does(execution: Execution, tmp_path: Path) -> None:
+    """For every batch size, so in every bucket, and twice, so that captured graphs are replayed."""
+    path = tiny_model.build(tmp_path)
+    model = Model(path, execution)
+    slot = model.slot()
+    for count in (*range(1, 33), *range(1, 33)):
+        slot[:] = pictures(32, seed=count)
+        truth = tiny_model.expected(slot[:count], tiny_model.weights())
+        np.testing.assert_allclose(model.run(slot, count), truth, atol=2e-2)
