@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.gate import Gate
 from ingest.problems import (
     Cancelled,
     DeadlinePassed,
@@ -31,9 +32,8 @@ from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Retry-After, in seconds, where no rate is known to compute it from, and its bounds where one is.
+#: Retry-After, in seconds, where nothing is known of when it will be better.
 _RETRY_S = 2.0
-_LONGEST_RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,8 @@ class Dispatch:
         self._ingest = ingest
         self._reader = connect_reader(settings)
         self._store = Store(redis, partition)
-        self._admission = Admission(
-            redis, partition, max_backlog=settings.max_backlog, result_ttl_s=settings.result_ttl_s
-        )
+        self._admission = Admission(redis, partition, result_ttl_s=settings.result_ttl_s)
+        self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
         self._replies = Replies(self._reader, self._store, partition, ingest=ingest)
         self._presence = Presence(redis, partition)
         self._versions: dict[str, ModelDescription] = {}
@@ -72,6 +71,7 @@ class Dispatch:
     async def refresh(self) -> None:
         """Learn who is alive and what they serve; raises redis-py's errors."""
         self.consumers = [one for one in await self._presence.consumers() if one.alive]
+        self._gate.set_rate(math.fsum(one.images_per_s for one in self.consumers))
         if any(one.version not in self._versions for one in self.consumers):
             self._versions.update(await self._presence.versions())
 
@@ -85,6 +85,11 @@ class Dispatch:
                 retry_after_s=_RETRY_S,
             )
         return self._versions[max(versions, key=int)]
+
+    def refuse_if_full(self) -> None:
+        """Raise Overloaded where an image would be refused, before anybody decodes it."""
+        if self._gate.shut:
+            raise self._overloaded(self._gate.most)
 
     async def labels(self, version: str) -> tuple[str, ...]:
         """The labels of the version that answered."""
@@ -130,12 +135,12 @@ class Dispatch:
     async def _admit(self, entry: Entry) -> None:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                await self._admission.admit(entry, timeout_s=self._settings.request_timeout_s)
+                await self._admission.admit(
+                    entry, timeout_s=self._settings.request_timeout_s, max_backlog=self._gate.most
+                )
         except Full as full:
-            raise Overloaded(
-                f"The queue is full ({full.backlog} images wait). Send the image again after the time in Retry-After.",
-                retry_after_s=self._drain_s(full.backlog),
-            ) from full
+            self._gate.shut_for(full.backlog)
+            raise self._overloaded(full.backlog) from full
         except Unattended as unattended:
             raise NoConsumer(
                 f"No consumer of {self.name} is alive. Send the image again later.", retry_after_s=_RETRY_S
@@ -157,10 +162,11 @@ class Dispatch:
             return state
         return Failed(request_id, "expired", "No consumer answered in time.")
 
-    def _drain_s(self, backlog: int) -> float:
-        """How long the living consumers need for the backlog at their measured speed, in seconds."""
-        rate = math.fsum(one.images_per_s for one in self.consumers)
-        return min(backlog / rate, _LONGEST_RETRY_S) if rate > 0 else _RETRY_S
+    def _overloaded(self, backlog: int) -> Overloaded:
+        return Overloaded(
+            f"The queue is full ({backlog} images wait). Send the image again after the time in Retry-After.",
+            retry_after_s=self._gate.retry_after_s(backlog),
+        )
 
 
 def _unavailable(error: Exception) -> StreamUnavailable:

@@ -35,6 +35,7 @@ class Predict:
         dispatch = self._catalog.find(request.path_params.get("model"))
         model = dispatch.model
         top = _top(request, model)
+        dispatch.refuse_if_full()
         uploads = await read_uploads(request, self._limits)
         work = [self._classify(dispatch, model, upload, top) for upload in uploads]
         if len(work) == 1:

@@ -29,23 +29,24 @@ class Unattended(Refused):
 
 
 class Admission:
-    """The entrance of one partition, bounded to `max_backlog` entries over all ingest processes."""
+    """The entrance of one partition."""
 
-    def __init__(self, redis: Redis, partition: Partition, *, max_backlog: int, result_ttl_s: float) -> None:
+    def __init__(self, redis: Redis, partition: Partition, *, result_ttl_s: float) -> None:
         self._partition = partition
-        self._max_backlog = max_backlog
         self._result_ttl_s = result_ttl_s
         self._script = load(redis, "stream", "admit")
 
-    async def admit(self, entry: Entry, *, timeout_s: float) -> int:
+    async def admit(self, entry: Entry, *, timeout_s: float, max_backlog: int) -> int:
         """Append the entry, due in `timeout_s` by Redis's clock; returns the backlog, this entry included.
+
+        It is refused where `max_backlog` entries are in the stream, whichever ingest admitted them.
 
         Admitting the same request id again changes nothing. Raises Full or Unattended, or redis-py's errors;
         after a lost answer it is not known whether the entry is in the stream.
         """
         keys = [self._partition.entries, self._partition.request(entry.id), self._partition.alive]
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
-        arguments = [self._max_backlog, ttl_ms, int(timeout_s * 1000), *entry.fields()]
+        arguments = [max_backlog, ttl_ms, int(timeout_s * 1000), *entry.fields()]
         verdict, backlog = await self._script(keys, arguments)
         match verdict:
             case b"full":

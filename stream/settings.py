@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     result_ttl_s: Seconds = Field(600.0, description="how long a result is kept under its id")
 
     max_backlog: int = Field(1000, ge=1, description="most entries in the stream; beyond it ingest answers 503")
+    max_wait_s: Seconds = Field(
+        10.0, description="ingest answers 503 where the consumers, at their measured speed, need longer for the backlog"
+    )
     lease_s: Seconds = Field(10.0, description="an entry whose consumer is silent for so long goes to another")
     max_deliveries: int = Field(3, ge=1, description="deliveries of one entry before it becomes a dead letter")
     max_dead_letters: int = Field(100, ge=1, description="dead letters kept, the newest")
@@ -84,6 +87,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"result_ttl_s ({self.result_ttl_s:g}) must exceed request_timeout_s ({self.request_timeout_s:g}): "
                 "else a result can expire before its client gives up"
+            )
+        if self.max_wait_s >= self.request_timeout_s:
+            raise ValueError(
+                f"max_wait_s ({self.max_wait_s:g}) must be below request_timeout_s ({self.request_timeout_s:g}): "
+                "else images are accepted that will expire before their turn"
             )
         if self.run_timeout_s <= self.max_batch_seconds:
             raise ValueError(

@@ -36,12 +36,12 @@ def marked() -> NDArray[np.uint8]:
 
 async def send(redis: Redis, images: Iterable[NDArray[np.uint8]], *, top: int = 0, timeout_s: float = 60) -> list[str]:
     """Admit each picture; returns the request ids."""
-    admission = Admission(redis, TINY, max_backlog=100_000, result_ttl_s=120)
+    admission = Admission(redis, TINY, result_ttl_s=120)
     ids = []
     for image in images:
         height, width, _ = image.shape
         entry = Entry(uuid.uuid4().hex, "", top, height, width, image.tobytes())
-        await admission.admit(entry, timeout_s=timeout_s)
+        await admission.admit(entry, timeout_s=timeout_s, max_backlog=100_000)
         ids.append(entry.id)
     return ids
 

@@ -167,7 +167,7 @@ def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, 
 def test_a_deadline_that_passes_is_told(processes: Processes) -> None:
     """504 soon after the deadline, though the consumer is busy for longer."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
-    _, url = processes.ingest(request_timeout_s=0.2)
+    _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)
     with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
         answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), pictures(20)))
     late = [answer for answer in answers if answer.status_code == 504]

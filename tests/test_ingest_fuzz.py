@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ingest.pictures import to_pixels
 from ingest.problems import Problem
 from ingest.uploads import Limits
-from tests.pictures import bomb, chunk, encoded, model, one_of_each, photograph, png, run_length_bmp, scene
+from tests.pictures import bomb, chunk, encoded, model, one_of_each, png, run_length_bmp, scene
 from tests.upload_server import UploadServer, serve
 
 CASES = int(os.environ.get("SLUICE_FUZZ_CASES", "1500"))
@@ -42,6 +42,9 @@ SIGNATURES = [
     b"II*\0\x08\0\0\0",
     b"MM\0*",
 ]
+# As in production, where Pillow's warnings are ignored: as errors they would end some files before they can do harm.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 thorough = settings(
     max_examples=max(50, CASES // 5), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )

@@ -34,7 +34,7 @@ def test_an_id_that_never_was_is_unknown(processes: Processes) -> None:
 def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Processes, server: Server) -> None:
     """504 names the place where the result will be, if it comes; DELETE takes the work back."""
     consumer = processes.consumer(version=1, lease_s=60)
-    _, url = processes.ingest(request_timeout_s=0.3)
+    _, url = processes.ingest(request_timeout_s=0.3, max_wait_s=0.1)
     consumer.kill()  # it counts as alive for its lease, so images are accepted
     (image,) = pictures(1)
     late = httpx.post(f"{url}/predict", content=png(image))

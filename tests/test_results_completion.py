@@ -36,7 +36,7 @@ def completion(client: Redis, partition: Partition) -> Completion:
 
 
 async def delivered(client: Redis, partition: Partition, group: Group, one: Entry) -> Delivery:
-    await Admission(client, partition, max_backlog=100, result_ttl_s=60).admit(one, timeout_s=60)
+    await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=60, max_backlog=100)
     (delivery,) = await group.read(1)
     return delivery
 

@@ -26,9 +26,9 @@ async def attended(client: Redis, partition: Partition) -> Presence:
 
 async def test_the_bound_holds_for_any_number_at_once(attended: Presence, client: Redis, partition: Partition) -> None:
     """Of 40 entries at the same time, exactly as many are taken as fit."""
-    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    admission = Admission(client, partition, result_ttl_s=60)
     verdicts = await asyncio.gather(
-        *(admission.admit(entry(), timeout_s=60) for _ in range(40)), return_exceptions=True
+        *(admission.admit(entry(), timeout_s=60, max_backlog=7) for _ in range(40)), return_exceptions=True
     )
     assert sorted(verdict for verdict in verdicts if isinstance(verdict, int)) == [1, 2, 3, 4, 5, 6, 7]
     refused = [verdict for verdict in verdicts if isinstance(verdict, Full)]
@@ -39,23 +39,23 @@ async def test_the_bound_holds_for_any_number_at_once(attended: Presence, client
 
 async def test_the_same_request_is_admitted_once(attended: Presence, client: Redis, partition: Partition) -> None:
     """A command that is sent again after a lost reply adds no second entry."""
-    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    admission = Admission(client, partition, result_ttl_s=60)
     one = entry()
-    await admission.admit(one, timeout_s=60)
-    assert await admission.admit(one, timeout_s=60) == 1
+    await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await admission.admit(one, timeout_s=60, max_backlog=7) == 1
     assert await client.xlen(partition.entries) == 1
 
 
 async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partition: Partition) -> None:
     """No consumer ever, or none any more: the image would wait for nobody."""
-    admission = Admission(client, partition, max_backlog=7, result_ttl_s=60)
+    admission = Admission(client, partition, result_ttl_s=60)
     with pytest.raises(Unattended):
-        await admission.admit(entry(), timeout_s=60)
+        await admission.admit(entry(), timeout_s=60, max_backlog=7)
     await Presence(client, partition).beat(report("brief"), lease_s=0.05)
 
     async def refused() -> bool:
         try:
-            await admission.admit(entry(), timeout_s=60)
+            await admission.admit(entry(), timeout_s=60, max_backlog=7)
         except Unattended:
             return True
         return False
@@ -65,7 +65,7 @@ async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partitio
 
 async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
     """What travels is an absolute time that all hosts agree on."""
-    await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(entry(), timeout_s=12)
+    await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=12, max_backlog=7)
     ((entry_id, fields),) = await client.xrange(partition.entries)
     accepted_ms = int(entry_id.split(b"-")[0])
     assert 11_900 <= Entry.decode(fields).due_ms - accepted_ms <= 12_000
@@ -76,7 +76,7 @@ async def test_a_full_memory_is_a_passing_error(attended: Presence, client: Redi
     await client.config_set("maxmemory", "1mb")
     try:
         with pytest.raises(OutOfMemoryError) as caught:
-            await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(entry(), timeout_s=60)
+            await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=60, max_backlog=7)
         assert passes_by_itself(caught.value)
     finally:
         await client.config_set("maxmemory", "0")
@@ -87,5 +87,5 @@ async def test_the_request_s_state_outlives_its_deadline(
 ) -> None:
     """`queued` must not expire before the entry does, or the same id could be admitted twice."""
     one = entry()
-    await Admission(client, partition, max_backlog=7, result_ttl_s=60).admit(one, timeout_s=12)
+    await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=12, max_backlog=7)
     assert 70_000 < await client.pttl(partition.request(one.id)) <= 72_000

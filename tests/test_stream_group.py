@@ -32,7 +32,7 @@ def report(name: str) -> ConsumerReport:
 @pytest.fixture
 async def admission(client: Redis, partition: Partition) -> Admission:
     await Presence(client, partition).beat(report("somebody"), lease_s=60)
-    return Admission(client, partition, max_backlog=100, result_ttl_s=60)
+    return Admission(client, partition, result_ttl_s=60)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_entries_accepted_before_the_group_existed_are_delivered(
 ) -> None:
     """The group starts at the stream's beginning, not at its end."""
     early = entry()
-    await admission.admit(early, timeout_s=60)
+    await admission.admit(early, timeout_s=60, max_backlog=100)
     group = Group(client, reader, partition, consumer="late", lease_s=LEASE_S)
     await group.create()
     await group.create()  # again, as every consumer does
@@ -78,7 +78,7 @@ async def test_an_entry_goes_to_one_consumer_only(admission: Admission, anna: Gr
     """Two consumers of one group never share an entry."""
     sent = [entry() for _ in range(7)]
     for one in sent:
-        await admission.admit(one, timeout_s=60)
+        await admission.admit(one, timeout_s=60, max_backlog=100)
     first, second = await anna.read(4), await bert.read(32)
     assert len(first) == 4
     ids = [delivery.entry.id for delivery in first + second if isinstance(delivery.entry, Entry)]
@@ -87,9 +87,9 @@ async def test_an_entry_goes_to_one_consumer_only(admission: Admission, anna: Gr
 
 async def test_a_lost_reply_is_found_among_ones_own(admission: Admission, anna: Group) -> None:
     """Entries whose reply never arrived are in the pending list, where `read` does not look."""
-    await admission.admit(entry(), timeout_s=60)
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (lost,) = await anna.read(32)
-    await admission.admit(entry(), timeout_s=60)
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (newer,) = await anna.read(32)
     assert newer.entry_id != lost.entry_id
     own = await anna.read_own(32)
@@ -102,7 +102,7 @@ async def test_the_entries_of_a_silent_consumer_are_claimed_one_by_one(
 ) -> None:
     """After a lease without renewal another consumer gets them, with the count and the name of who lost them."""
     for _ in range(2):
-        await admission.admit(entry(), timeout_s=60)
+        await admission.admit(entry(), timeout_s=60, max_backlog=100)
     held = await anna.read(32)
     assert await bert.claim() is None
     first, second = await claimed_by(bert), await claimed_by(bert)
@@ -116,7 +116,7 @@ async def test_the_entries_of_a_silent_consumer_are_claimed_one_by_one(
 async def test_a_renewed_entry_is_not_claimed(admission: Admission, anna: Group, bert: Group) -> None:
     """Renewal holds an entry for longer than its lease, and does not count as a delivery."""
     for _ in range(2):
-        await admission.admit(entry(), timeout_s=60)
+        await admission.admit(entry(), timeout_s=60, max_backlog=100)
     kept, silent = await anna.read(32)
 
     async def other_is_claimed() -> bool:
@@ -133,7 +133,7 @@ async def test_renewing_an_entry_that_was_claimed_does_not_take_it_back(
     admission: Admission, anna: Group, bert: Group
 ) -> None:
     """A consumer that was paused learns that it lost the entry, and the new holder keeps it."""
-    await admission.admit(entry(), timeout_s=60)
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (held,) = await anna.read(32)
     await claimed_by(bert)
     assert await anna.renew([held.entry_id]) == [held.entry_id]
@@ -152,7 +152,7 @@ async def test_only_dead_consumers_that_hold_nothing_are_removed(
     client: Redis, admission: Admission, anna: Group, bert: Group, partition: Partition
 ) -> None:
     """Deleting a consumer throws away what it holds, so one that holds something stays."""
-    await admission.admit(entry(), timeout_s=60)
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (held,) = await anna.read(32)
     await bert.read_own(1)
     await Presence(client, partition).beat(report("carl"), lease_s=60)
@@ -172,7 +172,7 @@ async def test_leaving_keeps_what_is_held_for_others(
     """A consumer that leaves with an entry in its hands is not deleted; the entry is claimed."""
     presence = Presence(client, partition)
     await presence.beat(report("anna"), lease_s=60)
-    await admission.admit(entry(), timeout_s=60)
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (held,) = await anna.read(32)
     assert await presence.leave("anna") == 1
     assert (await claimed_by(bert)).entry_id == held.entry_id
