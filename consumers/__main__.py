@@ -1,4 +1,7 @@
-"""`python -m consumers`: serve one model until SIGTERM. Reads the settings, loads the model, wires the worker."""
+"""`python -m consumers`: serve one model until SIGTERM. `python -m consumers status`: the group at a glance.
+
+Reads the settings, loads the model, wires the worker.
+"""
 
 import asyncio
 import logging
@@ -8,6 +11,7 @@ import sys
 
 import uvloop
 
+from consumers import status
 from consumers.artefact import ArtefactError, locate
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
@@ -20,6 +24,8 @@ logger = logging.getLogger("consumers")
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["status"]:
+        return status.main(sys.argv[2:])
     settings = from_command_line("python -m consumers", sys.argv[1:])
     configure(settings.log_level)
     try:

@@ -11,12 +11,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from results.dead import DeadLetter, DeadLetters
+from results.dead import DeadLetter, DeadLetters, NotReplayable, newest
 from results.outcome import Done
 from results.printout import letter_document, letter_lines, letters_table, state_document, state_lines
 from results.store import Store
 from stream.console import FAILED, NOT_FOUND, OK
-from stream.entry import MalformedEntry
+from stream.entry import Entry, MalformedEntry
 from stream.keys import Partition
 from stream.presence import Presence
 
@@ -40,7 +40,10 @@ Command = Callable[[Desk], Awaitable[int]]
 
 async def get(desk: Desk) -> int:
     """Where one request stands; NOT_FOUND where nobody knows it (any more)."""
-    state = await Store(desk.redis, desk.partition).state(desk.given.id)
+    try:
+        state = await Store(desk.redis, desk.partition).state(desk.given.id)
+    except ValueError as error:
+        return _complain(f"the result of {desk.given.id} cannot be read: {error}", FAILED)
     labels: Sequence[str] = ()
     if isinstance(state, Done):
         versions = await Presence(desk.redis, desk.partition).versions()
@@ -60,7 +63,7 @@ async def list_dead(desk: Desk) -> int:
 
 async def show_dead(desk: Desk) -> int:
     """All of one dead letter but its pixels, which go into a file on demand."""
-    letter = await desk.letters.find(desk.given.id)
+    letter = newest(await desk.letters.all(), desk.given.id)
     if letter is None:
         return _missing(desk.given.id)
     _print(desk, letter_document(letter), letter_lines(letter))
@@ -68,47 +71,50 @@ async def show_dead(desk: Desk) -> int:
 
 
 async def _save(desk: Desk, letter: DeadLetter, path: Path) -> int:
-    # PPM: three numbers and the pixels as they are. Viewers and Pillow read it, and writing it needs neither.
     try:
         entry = await desk.letters.image(letter)
         if entry is None:
             return _missing(letter.id)
-        path.write_bytes(b"P6 %d %d 255\n" % (entry.width, entry.height) + entry.pixels)
+        _write_image(entry, path)
     except (MalformedEntry, OSError) as error:
         return _complain(f"no image of {letter.id}: {error}", FAILED)
     return OK
+
+
+def _write_image(entry: Entry, path: Path) -> None:
+    # PPM: three numbers and the pixels as they are. Viewers and Pillow read it, and writing it needs neither.
+    path.write_bytes(b"P6 %d %d 255\n" % (entry.width, entry.height) + entry.pixels)
 
 
 async def replay_dead(desk: Desk) -> int:
     """Put the named dead letters, or all, back in front of the consumers."""
 
     async def replay(letter: DeadLetter) -> bool:
-        if not letter.request_id:
-            _complain(f"{letter.id} has no request id: no consumer can read it", NOT_FOUND)
-            return False
         return await desk.letters.replay(letter, request_ttl_s=desk.request_ttl_s)
 
-    wanted = [letter.id for letter in await desk.letters.all()] if desk.given.all else desk.given.ids
-    return await _each(desk, wanted, replay, "replayed")
+    return await _each(desk, replay, "replayed")
 
 
 async def drop_dead(desk: Desk) -> int:
     """Delete the named dead letters for good."""
-    return await _each(desk, desk.given.ids, desk.letters.drop, "dropped")
+    return await _each(desk, desk.letters.drop, "dropped")
 
 
-async def _each(
-    desk: Desk, references: Sequence[str], do: Callable[[DeadLetter], Awaitable[bool]], done: str
-) -> int:
-    """Do it to each; says at once what is done, since an error of Redis may end it halfway."""
+async def _each(desk: Desk, do: Callable[[DeadLetter], Awaitable[bool]], done: str) -> int:
+    """Do it to each that was named; says at once what is done, since an error of Redis may end it halfway."""
+    letters = await desk.letters.all()
     status = OK
-    for reference in references:
-        letter = await desk.letters.find(reference)
-        if letter is not None and await do(letter):
-            document = {"id": letter.id, "request_id": letter.request_id or None, "action": done}
-            _print(desk, document, [f"{done} {letter.id}  request {letter.request_id or '-'}"])
-        else:
-            status = _missing(reference)
+    for reference in [letter.id for letter in letters] if desk.given.all else desk.given.ids:
+        letter = newest(letters, reference)
+        try:
+            if letter is None or not await do(letter):
+                status = _missing(reference)
+                continue
+        except NotReplayable as error:
+            status = _complain(str(error), NOT_FOUND)
+            continue
+        document = {"id": letter.id, "request_id": letter.request_id or None, "action": done}
+        _print(desk, document, [f"{done} {letter.id}  request {letter.request_id or '-'}"])
     return status
 
 

@@ -1,0 +1,66 @@
+"""`python -m results`: where a request stands, and what to do about dead letters. Only parses and connects."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from results import commands
+from results.commands import Command, Desk
+from stream import console
+
+PROGRAM = "python -m results"
+
+_EPILOG = """exit status: 0; 1 where something was not found; 2 for wrong usage, or where Redis could not do it.
+All other settings come from the environment (SLUICE_...)."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = _parser().parse_args(arguments)
+    command: Command = given.run
+    settings = console.settings(PROGRAM, given)
+
+    async def work(redis: Redis) -> int:
+        partition = await console.choose(redis, settings.model)
+        ttl_s = settings.result_ttl_s + settings.request_timeout_s
+        return await command(Desk(redis, partition, given, request_ttl_s=ttl_s))
+
+    return console.run(PROGRAM, settings, work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(PROGRAM, description="Look at results and dead letters.", epilog=_EPILOG)
+    shared = [console.options()]
+    nouns = parser.add_subparsers(required=True, metavar="COMMAND")
+    get = nouns.add_parser("get", parents=shared, help="where a request stands: its labels, queued, cancelled, ...")
+    get.add_argument("id", metavar="ID", help="the request's id")
+    get.set_defaults(run=commands.get)
+    dead = nouns.add_parser("dead", help="images that were given up: list, show, replay, drop")
+    _add_dead(dead.add_subparsers(required=True, metavar="COMMAND"), shared)
+    return parser
+
+
+def _add_dead(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: list[argparse.ArgumentParser]
+) -> None:
+    which = "the dead letter's id, or its request's"
+    every = verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
+    every.set_defaults(run=commands.list_dead)
+    show = verbs.add_parser("show", parents=shared, help="everything about one")
+    show.add_argument("id", metavar="ID", help=which)
+    show.add_argument("--image", type=Path, metavar="FILE.ppm", help="write its pixels into this file, as PPM")
+    show.set_defaults(run=commands.show_dead)
+    replay = verbs.add_parser("replay", parents=shared, help="put them back in front of the consumers")
+    chosen = replay.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("ids", nargs="*", default=[], metavar="ID", help=which)
+    chosen.add_argument("--all", action="store_true", help="all there are")
+    replay.set_defaults(run=commands.replay_dead)
+    drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
+    drop.add_argument("ids", nargs="+", metavar="ID", help=which)
+    drop.set_defaults(run=commands.drop_dead, all=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
