@@ -46,8 +46,8 @@ def create_app(settings: Settings) -> Starlette:
         decoder.close()
         await redis.aclose()
 
-    predict = Predict(catalog, decoder, limits)
-    stored = Stored(catalog)
+    predict = Predict(catalog, decoder, limits, longest_s=settings.request_timeout_s)
+    stored = Stored(catalog, longest_s=settings.request_timeout_s)
     app = Starlette(
         routes=[
             Route("/predict", predict.__call__, methods=["POST"]),

@@ -113,14 +113,7 @@ class Dispatch:
 
     async def classify(self, model: ModelDescription, picture: Picture) -> Done:
         """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work."""
-        entry = Entry(
-            id=uuid.uuid4().hex,
-            reply=self._ingest,
-            top=picture.top,
-            height=model.height,
-            width=model.width,
-            pixels=picture.pixels,
-        )
+        entry = _entry(uuid.uuid4().hex, model, picture, reply=self._ingest)
         reply = self._replies.expect(entry.id)
         try:
             await self._admit(entry)
@@ -131,6 +124,40 @@ class Dispatch:
             raise
         finally:
             reply.cancel()
+
+    async def submit(self, model: ModelDescription, picture: Picture, *, request_id: str = "") -> str:
+        """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
+
+        An id that was accepted before is not accepted again, and nothing is changed.
+        """
+        entry = _entry(request_id or uuid.uuid4().hex, model, picture, reply="")
+        await self._admit(entry)
+        return entry.id
+
+    async def wait(self, request_id: str, wait_s: float) -> State:
+        """Where a request stands: as soon as it has ended, after `wait_s` seconds at the latest."""
+        if wait_s <= 0:
+            return await self.state(request_id)
+        reply = self._replies.expect(request_id)
+        try:
+            state = await self._store.watch(request_id, self._ingest)
+            if state != "queued":
+                return state
+            async with asyncio.timeout(wait_s):
+                return await reply
+        except TimeoutError:
+            return await self.state(request_id)
+        except RedisError as error:
+            raise _unavailable(error) from error
+        finally:
+            reply.cancel()
+
+    async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
+        """The request id and the fingerprint that an idempotency key was first used with."""
+        try:
+            return await self._store.reserve(key, uuid.uuid4().hex, fingerprint, ttl_s=self._settings.result_ttl_s)
+        except RedisError as error:
+            raise _unavailable(error) from error
 
     async def _admit(self, entry: Entry) -> None:
         try:
@@ -167,6 +194,10 @@ class Dispatch:
             f"The queue is full ({backlog} images wait). Send the image again after the time in Retry-After.",
             retry_after_s=self._gate.retry_after_s(backlog),
         )
+
+
+def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:
+    return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels)
 
 
 def _unavailable(error: Exception) -> StreamUnavailable:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ingest.answers import prediction, stages
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
+from ingest.deferred import Deferred
 from ingest.dispatch import Dispatch, Picture
 from ingest.problems import BadParameter, Problem
 from ingest.uploads import Limits, Upload, read_uploads
@@ -25,10 +26,11 @@ T = TypeVar("T")
 class Predict:
     """The endpoint. One image gets the plain answer; several get a list in the order in which they were sent."""
 
-    def __init__(self, catalog: Catalog, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, catalog: Catalog, decoder: Decoder, limits: Limits, *, longest_s: float) -> None:
         self._catalog = catalog
         self._decoder = decoder
         self._limits = limits
+        self._longest_s = longest_s
 
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
@@ -36,7 +38,10 @@ class Predict:
         model = dispatch.model
         top = _top(request, model)
         dispatch.refuse_if_full()
+        deferred = Deferred(request, dispatch, self._decoder, longest_s=self._longest_s)
         uploads = await read_uploads(request, self._limits)
+        if deferred.wanted:
+            return await deferred.answer(model, uploads, top)
         work = [self._classify(dispatch, model, upload, top) for upload in uploads]
         if len(work) == 1:
             done, decode_ms = await _unless_gone(request, work[0])

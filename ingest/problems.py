@@ -5,7 +5,7 @@ Problem
  ├─ MalformedUpload 400         ├─ InferenceFailed 500
  ├─ BadParameter 400            ├─ Overloaded 503
  ├─ UnknownModel 404            ├─ NoConsumer 503
- ├─ UnknownResult 404
+ ├─ UnknownResult 404           ├─ KeyReused 422
  ├─ Cancelled 410
  ├─ RequestTimeout 408          ├─ StreamUnavailable 503
  ├─ PayloadTooLarge 413         └─ DeadlinePassed 504
@@ -78,6 +78,10 @@ class UnknownModel(Problem):
 class RequestTimeout(Problem):
     status, code, title = 408, "request_timeout", "The request took too long to arrive"
     closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
+
+
+class KeyReused(Problem):
+    status, code, title = 422, "key_reused", "Idempotency-Key used before"
 
 
 class UnknownResult(Problem):

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 request
 -- reply 1, or 0 where there was nothing to cancel
-if redis.call('GET', KEYS[1]) ~= 'queued' then
+if string.sub(redis.call('GET', KEYS[1]) or '', 1, 6) ~= 'queued' then
     return 0
 end
 redis.call('SET', KEYS[1], 'cancelled', 'KEEPTTL')

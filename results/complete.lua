@@ -4,7 +4,7 @@
 -- Allowed when Redis is out of memory, since completing is what frees it.
 --
 -- KEYS  1 entries   2 holders   3 dead   4 counters   then per entry: its request, its reply stream
--- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream
+-- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 what reply streams begin with
 --       then per entry: id, outcome, '1' if somebody waits for a reply, why it failed or '', reason to make it a
 --       dead letter or '', deliveries, consumer
 -- reply for each entry 1, or 0 where somebody else had completed it
@@ -19,6 +19,11 @@ local function bury(id, reason, deliveries, consumer)
     end
 end
 
+local function reply(replies, outcome)
+    redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', 'o', outcome)
+    redis.call('PEXPIRE', replies, ARGV[2])
+end
+
 local completed = {}
 local events = {completed = 0, superseded = 0}
 
@@ -26,11 +31,11 @@ local function count_event(name)
     events[name] = (events[name] or 0) + 1
 end
 
-local count = (#ARGV - 4) / PER_ENTRY
+local count = (#ARGV - 5) / PER_ENTRY
 for i = 1, count do
     local request, replies = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
     local id, outcome, waits, failure, burial, deliveries, consumer = unpack(
-        ARGV, 5 + PER_ENTRY * (i - 1), 4 + PER_ENTRY * i)
+        ARGV, 6 + PER_ENTRY * (i - 1), 5 + PER_ENTRY * i)
     local mine = redis.call('XACK', KEYS[1], ARGV[1], id)
     completed[i] = mine
     count_event(mine == 1 and 'completed' or 'superseded')
@@ -43,10 +48,13 @@ for i = 1, count do
         end
         redis.call('XDEL', KEYS[1], id)
         redis.call('HDEL', KEYS[2], id)
+        local watchers = string.match(redis.call('GET', request) or '', '^queued (.+)$') or ''
         redis.call('SET', request, outcome, 'PX', ARGV[2])
         if waits == '1' then
-            redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', 'o', outcome)
-            redis.call('PEXPIRE', replies, ARGV[2])
+            reply(replies, outcome)
+        end
+        for watcher in string.gmatch(watchers, '%S+') do
+            reply(ARGV[5] .. watcher, outcome)
         end
     end
 end

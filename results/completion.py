@@ -39,6 +39,7 @@ class Completion:
             int(result_ttl_s * 1000),
             max_dead_letters,
             _LONGEST_REPLY_STREAM,
+            partition.replies(""),
         ]
         self._script = load(redis, "results", "complete")
 

@@ -29,14 +29,20 @@ class Replies:
         self._store = store
         self._stream = partition.replies(ingest)
         self._last_id = "0"
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
         """A future for the outcome; to be made before the request is admitted."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = future
-        future.add_done_callback(lambda _: self._waiting.pop(request_id, None))
+        self._waiting.setdefault(request_id, []).append(future)
+        future.add_done_callback(lambda _: self._forget(request_id, future))
         return future
+
+    def _forget(self, request_id: str, future: asyncio.Future[Outcome]) -> None:
+        waiting = self._waiting[request_id]
+        waiting.remove(future)
+        if not waiting:
+            del self._waiting[request_id]
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -78,6 +84,6 @@ class Replies:
             return
 
     def _resolve(self, outcome: Outcome) -> None:
-        future = self._waiting.get(outcome.id)
-        if future is not None and not future.done():
-            future.set_result(outcome)
+        for future in self._waiting.get(outcome.id, ()):
+            if not future.done():
+                future.set_result(outcome)

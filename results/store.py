@@ -19,6 +19,8 @@ class Store:
         self._redis = redis
         self._partition = partition
         self._cancel = load(redis, "results", "cancel")
+        self._watch = load(redis, "results", "watch")
+        self._reserve = load(redis, "results", "reserve")
 
     async def state(self, request_id: str) -> State:
         """The request's outcome, or how far it is; `unknown` where it expired or never was."""
@@ -28,6 +30,16 @@ class Store:
         """The states of several requests, in one round trip."""
         values = await self._redis.mget([self._partition.request(request_id) for request_id in request_ids])
         return [_state(value) for value in values]
+
+    async def watch(self, request_id: str, ingest: str) -> State:
+        """`state`; while it is queued, the outcome will also be announced in this ingest's reply stream."""
+        return _state(await self._watch([self._partition.request(request_id)], [ingest]))
+
+    async def reserve(self, key: str, request_id: str, fingerprint: str, *, ttl_s: float) -> tuple[str, str]:
+        """The request id and the fingerprint that this idempotency key was first used with."""
+        keys = [self._partition.idempotency(key)]
+        first_id, first_fingerprint = await self._reserve(keys, [request_id, fingerprint, int(ttl_s * 1000)])
+        return first_id.decode(), first_fingerprint.decode()
 
     async def cancel(self, request_id: str) -> bool:
         """Mark a request that is still queued as cancelled; False where there was nothing to cancel."""
@@ -39,7 +51,7 @@ def _state(value: bytes | str | None) -> State:
     match value:
         case None:
             return "unknown"
-        case b"queued":
+        case _ if value.startswith(b"queued"):
             return "queued"
         case b"cancelled":
             return "cancelled"

@@ -4,7 +4,8 @@
 | --- | --- | --- | --- |
 | `sluice:models` | set | names of the models that consumers have announced | permanent |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | where a request stands: `queued`, `cancelled`, or its outcome | expires |
+| `sluice:{m/n}:request:<id>` | string | where a request stands: `queued` (and who watches), `cancelled`, or its outcome | expires |
+| `sluice:{m/n}:idempotency:<digest>` | string | request id and image that an idempotency key was first used with | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
 | `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
@@ -78,6 +79,9 @@ class Partition:
 
     def request(self, request_id: str) -> str:
         return self._key(f"request:{request_id}")
+
+    def idempotency(self, digest: str) -> str:
+        return self._key(f"idempotency:{digest}")
 
     def replies(self, ingest: str) -> str:
         return self._key(f"replies:{ingest}")

@@ -1,0 +1,107 @@
+"""Requests whose client can come back: Prefer (RFC 7240) and Idempotency-Key. Knows no format.
+
+An idempotency key leads to one request id for as long as results are kept. Admission knows its ids, so that the
+same request sent again, by a client that lost the answer, finds the first one's result and adds no second entry,
+whichever ingest it reaches and whenever the first attempt broke off.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ingest.answers import prediction
+from ingest.decoding import Decoder
+from ingest.dispatch import Dispatch, Picture, done_or_problem
+from ingest.preferences import Preferences
+from ingest.problems import BadParameter, Cancelled, DeadlinePassed, KeyReused, Problem
+from ingest.uploads import Upload
+from results.outcome import Done, Failed
+from results.store import State
+from stream.model import ModelDescription
+
+_LONGEST_KEY = 255
+
+#: Seconds after which a client may ask again for a result that is not there yet.
+RETRY_S = 1
+
+
+class Deferred:
+    """Answers the images of one request, with their results or with the places where these will be."""
+
+    def __init__(self, request: Request, dispatch: Dispatch, decoder: Decoder, *, longest_s: float) -> None:
+        self._dispatch = dispatch
+        self._decoder = decoder
+        self._longest_s = longest_s
+        self._preferences = Preferences.parse(request.headers.getlist("prefer"))
+        self._key = request.headers.get("idempotency-key")
+        if self._key is not None and not 0 < len(self._key) <= _LONGEST_KEY:
+            raise BadParameter(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters, a UUID for example.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the client asked for any of this."""
+        return self._preferences.deferred or self._key is not None
+
+    async def answer(self, model: ModelDescription, uploads: Sequence[Upload], top: int) -> Response:
+        """One image: its answer, or 202 with a Location. Several: a list, 202 where any is not answered yet."""
+        documents = []
+        for number, upload in enumerate(uploads):
+            try:
+                documents.append(await self._one(model, upload, top, number))
+            except Problem as problem:
+                if len(uploads) == 1:
+                    raise
+                documents.append({"success": False, "error": problem.document()})
+        status = 202 if any("status" in document for document in documents) else 200
+        if len(uploads) == 1:
+            return self._response(documents[0], status, place=documents[0].get("location"))
+        named = [{"filename": upload.filename, **document} for upload, document in zip(uploads, documents, strict=True)]
+        return self._response({"success": True, "results": named}, status)
+
+    async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> dict[str, Any]:
+        request_id = await self._reserve(upload, top, number) if self._key is not None else ""
+        pixels = await self._decoder.decode(upload, model)
+        request_id = await self._dispatch.submit(model, Picture(pixels, top), request_id=request_id)
+        if self._preferences.deferred:
+            state = await self._dispatch.wait(request_id, self._preferences.wait_at_most_s(self._longest_s))
+            return await document(self._dispatch, request_id, state)
+        state = await self._dispatch.wait(request_id, self._longest_s)
+        if state == "queued":
+            raise DeadlinePassed("No consumer answered in time.", location=place_of(request_id))
+        return await document(self._dispatch, request_id, state)
+
+    async def _reserve(self, upload: Upload, top: int, number: int) -> str:
+        digest = hashlib.sha256(f"{number} {self._key}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(b"%d " % top + upload.data).hexdigest()
+        request_id, first = await self._dispatch.reserve(digest, fingerprint)
+        if first != fingerprint:
+            raise KeyReused("This Idempotency-Key was used with another image. Take a new key for each image.")
+        return request_id
+
+    def _response(self, body: dict[str, Any], status: int, *, place: str | None = None) -> Response:
+        headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.deferred else {}
+        if status == 202:
+            headers["Retry-After"] = str(RETRY_S)
+        if place:
+            headers["Location"] = place
+        return JSONResponse(body, status_code=status, headers=headers)
+
+
+def place_of(request_id: str) -> str:
+    """Where a request's result is found."""
+    return f"/results/{request_id}"
+
+
+async def document(dispatch: Dispatch, request_id: str, state: State) -> dict[str, Any]:
+    """The answer to a request in this state, or where it will be; raises the Problem that it ended with."""
+    match state:
+        case Done() | Failed():
+            done = done_or_problem(state)
+            return prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
+        case "cancelled":
+            raise Cancelled("The request was cancelled. Send the image again.")
+        case _:
+            return {"success": True, "status": "queued", "id": request_id, "location": place_of(request_id)}
