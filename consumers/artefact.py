@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.session import Session
 from stream.model import ModelDescription, Resize
 
 FORMAT = "1"
@@ -63,30 +64,80 @@ def _only_model(models_dir: Path) -> str:
     return names[0]
 
 
-def describe(path: Path, metadata: Mapping[str, str]) -> ModelDescription:
-    """The description that consumers publish, from the metadata of the file; raises ArtefactError."""
+def describe(path: Path, session: Session) -> ModelDescription:
+    """The description that consumers publish; raises ArtefactError.
+
+    A file that `python -m export` did not write is served as well if it takes and gives what Sluice's do: its name
+    and version are its folders', its labels the class indices, its pictures squashed.
+    """
+    classes = _classes(path, session)
     try:
-        if metadata["sluice.format"] != FORMAT:
-            raise ArtefactError(
-                f"{path}: format {metadata['sluice.format']}, this version reads {FORMAT}; export it anew"
-            )
-        size = json.loads(metadata["sluice.input"])
-        return ModelDescription(
-            name=metadata["sluice.name"],
-            version=metadata["sluice.version"],
-            digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-            height=size["height"],
-            width=size["width"],
-            resize=Resize(**json.loads(metadata["sluice.resize"])),
-            labels=tuple(json.loads(metadata["sluice.labels"])),
-            precision=metadata["sluice.precision"],
+        return (
+            _described(path, session.metadata) if "sluice.format" in session.metadata else _bare(path, session, classes)
         )
     except KeyError as error:
-        raise ArtefactError(f"{path}: metadata {error} is missing; was it made by python -m export?") from error
+        raise ArtefactError(f"{path}: metadata {error} is missing; export it anew") from error
 
 
-def golden(metadata: Mapping[str, str], model: ModelDescription) -> Golden:
-    """The golden input and output stored in the file."""
+def _classes(path: Path, session: Session) -> int:
+    """The number of classes, of a network with one uint8 [N, H, W, 3] input and probabilities [N, classes]."""
+    (_, kind, shape), (_, _, output) = session.inputs[0], session.outputs[0]
+    sizes = shape[1:3]
+    if (
+        len(session.inputs) != 1
+        or kind != "tensor(uint8)"
+        or len(shape) != 4
+        or shape[3] != 3
+        or not all(isinstance(size, int) for size in sizes)
+        or isinstance(shape[0], int)
+        or len(output) != 2
+        or not isinstance(output[1], int)
+    ):
+        raise ArtefactError(
+            f"{path}: it takes {kind} {list(shape)} and gives {list(output)}; what can be served takes uint8 "
+            "[N, H, W, 3] and gives [N, classes]. Wrap it with: python -m export --onnx FILE"
+        )
+    return int(output[1])
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> ModelDescription:
+    if metadata["sluice.format"] != FORMAT:
+        raise ArtefactError(f"{path}: format {metadata['sluice.format']}, this version reads {FORMAT}; export it anew")
+    size = json.loads(metadata["sluice.input"])
+    return ModelDescription(
+        name=metadata["sluice.name"],
+        version=metadata["sluice.version"],
+        digest=_digest(path),
+        height=size["height"],
+        width=size["width"],
+        resize=Resize(**json.loads(metadata["sluice.resize"])),
+        labels=tuple(json.loads(metadata["sluice.labels"])),
+        precision=metadata["sluice.precision"],
+    )
+
+
+def _bare(path: Path, session: Session, classes: int) -> ModelDescription:
+    _, height, width, _ = session.inputs[0][2]
+    return ModelDescription(
+        name=path.parent.parent.name,
+        version=path.parent.name,
+        digest=_digest(path),
+        height=height,
+        width=width,
+        resize=Resize(),
+        labels=tuple(str(index) for index in range(classes)),
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def golden(metadata: Mapping[str, str], model: ModelDescription) -> Golden | None:
+    """The golden input and output stored in the file; None where there are none."""
+    if "sluice.golden.input" not in metadata:
+        return None
     pixels = zlib.decompress(base64.b64decode(metadata["sluice.golden.input"]))
     return Golden(
         image=np.frombuffer(pixels, np.uint8).reshape(model.height, model.width, 3),

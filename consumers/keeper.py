@@ -108,13 +108,18 @@ class Keeper:
             pid=os.getpid(),
             version=self._model.description.version,
             provider=self._model.provider,
-            state="running" if self._holdings.run_began_s is not None else "idle",
+            state=self._state(),
             images_per_s=round(self._pace.images_per_s, 2),
             images=counts.images,
             last_batch=counts.last_batch,
             held=len(self._holdings.held),
             reclaimed=counts.reclaimed,
         )
+
+    def _state(self) -> str:
+        if self._holdings.run_began_s is not None:
+            return "running"
+        return "idle" if self._model.loaded else "unloaded"
 
     def _end_hanging(self) -> None:
         # A thread that hangs inside the provider can't be stopped; the process can. Its leases end by themselves.

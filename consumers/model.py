@@ -1,22 +1,17 @@
-"""A loaded model: uint8 batches in, probabilities out. Knows no Redis.
+"""The model that a consumer serves: checked against its golden output, loaded when it is needed. Knows no Redis."""
 
-Where the provider tunes itself anew for each shape (CUDA, TensorRT), batches are padded to a few sizes, the
-buckets, and each bucket runs once before the consumer joins the group. The CPU takes any size as it comes.
-"""
-
+import logging
 import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from consumers.artefact import ArtefactError, Golden, describe, golden
-from consumers.buffers import BucketBuffers
-from consumers.provider import Execution, open_session
-from stream.model import ModelDescription
+from consumers.artefact import Golden, describe, golden
+from consumers.provider import Execution
+from consumers.session import Session
 
-_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+logger = logging.getLogger(__name__)
 
 #: Largest difference of a probability between the framework and this provider. fp32 differs by about 1e-6
 #: (measured at export); fp16 and int8 round by design, and TensorRT runs in fp16.
@@ -28,21 +23,26 @@ class GoldenMismatch(Exception):
 
 
 class Model:
-    """A model on one provider, warm. Not thread-safe: one run at a time."""
+    """A model on one provider, warm. Not thread-safe: one run at a time.
+
+    Raises ArtefactError, ProviderError or GoldenMismatch when it is made.
+    """
 
     def __init__(self, path: Path, execution: Execution) -> None:
-        self._session: ort.InferenceSession = open_session(path, execution)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.description: ModelDescription = describe(path, metadata)
-        self.provider: str = self._session.get_providers()[0]
+        self._path = path
+        self._execution = execution
+        session = Session(path, execution)
+        self.description = describe(path, session)
+        self.provider = session.provider
         self.max_batch = execution.max_batch
-        (self._input,) = (one.name for one in self._session.get_inputs())
-        self._outputs = [self._session.get_outputs()[0].name]
-        self._check_shape(path)
-        self._buckets = () if self.provider == "CPUExecutionProvider" else buckets(self.max_batch)
-        self._buffers = self._bind() if execution.cuda_graphs and self.provider == "CUDAExecutionProvider" else {}
-        self._check_golden(golden(metadata, self.description))
-        self.image_s = self._warm()
+        self._session: Session | None = session
+        self._prepare(session)
+        self.image_s = self._time_of_one()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the network is in memory."""
+        return self._session is not None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -56,38 +56,29 @@ class Model:
     def run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
         """Probabilities float32 [count, classes] of the first `count` images of a slot.
 
-        Raises what ONNX Runtime raises.
+        Loads the network again where it was unloaded. Raises what ONNX Runtime raises.
         """
-        size = next((bucket for bucket in self._buckets if bucket >= count), count)
-        if bound := self._buffers.get(size):
-            return bound.run(slot[:size])[:count]
-        (probabilities,) = self._session.run(self._outputs, {self._input: slot[:size]})
-        return np.asarray(probabilities[:count], np.float32)
+        if self._session is None:
+            session = Session(self._path, self._execution)
+            self._prepare(session)
+            self._session = session
+            logger.info("loaded again model=%s version=%s", self.description.name, self.description.version)
+        return self._session.run(slot, count)
 
-    def _bind(self) -> dict[int, BucketBuffers]:
-        return {bucket: BucketBuffers(self._session, self.slot(), bucket=bucket) for bucket in self._buckets}
+    def unload(self) -> None:
+        """Free the network's memory until the next run."""
+        self._session = None
+        logger.info("unloaded model=%s version=%s", self.description.name, self.description.version)
 
-    def _warm(self) -> float:
-        """Run each bucket once; returns the seconds of one image by itself, measured on a warm model."""
-        slot = self.slot()
-        for size in self._buckets:
-            self.run(slot, size)
-        started = time.perf_counter()
-        self.run(slot, 1)
-        return time.perf_counter() - started
+    def _prepare(self, session: Session) -> None:
+        session.warm(self.slot(), cuda_graphs=self._execution.cuda_graphs)
+        if expected := golden(session.metadata, self.description):
+            self._check(session, expected)
 
-    def _check_shape(self, path: Path) -> None:
-        (model_input,) = self._session.get_inputs()
-        if model_input.type != "tensor(uint8)" or list(model_input.shape[1:]) != list(self.input_shape):
-            raise ArtefactError(
-                f"{path}: input {model_input.type} {model_input.shape}, but the metadata say uint8 [N, "
-                f"{self.description.height}, {self.description.width}, 3]; export it anew"
-            )
-
-    def _check_golden(self, expected: Golden) -> None:
+    def _check(self, session: Session, expected: Golden) -> None:
         slot = self.slot()
         slot[0] = expected.image
-        difference = float(np.abs(self.run(slot, 1)[0] - expected.probabilities).max())
+        difference = float(np.abs(session.run(slot, 1)[0] - expected.probabilities).max())
         precision = "fp16" if self.provider == "TensorrtExecutionProvider" else self.description.precision
         if not difference <= _TOLERANCE[precision]:
             raise GoldenMismatch(
@@ -95,7 +86,9 @@ class Model:
                 f"from its golden output, more than {_TOLERANCE[precision]:g}: this provider computes it wrong"
             )
 
-
-def buckets(max_batch: int) -> tuple[int, ...]:
-    """The powers of two below `max_batch`, and `max_batch` itself."""
-    return (*(size for size in _BUCKETS if size < max_batch), max_batch)
+    def _time_of_one(self) -> float:
+        slot = self.slot()
+        self.run(slot, 1)
+        started = time.perf_counter()
+        self.run(slot, 1)
+        return time.perf_counter() - started

@@ -35,7 +35,15 @@ class Runner:
     """Runs what the intake has ready, one batch at a time, and hands the outcomes to the outlet."""
 
     def __init__(
-        self, model: Model, intake: Intake, outlet: Outlet, store: Store, holdings: Holdings, pace: Pace
+        self,
+        model: Model,
+        intake: Intake,
+        outlet: Outlet,
+        store: Store,
+        holdings: Holdings,
+        pace: Pace,
+        *,
+        unload_after_s: float,
     ) -> None:
         self._model = model
         self._intake = intake
@@ -43,6 +51,7 @@ class Runner:
         self._store = store
         self._holdings = holdings
         self._pace = pace
+        self._unload_after_s = unload_after_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
     async def run(self) -> None:
@@ -56,8 +65,18 @@ class Runner:
         self._outlet.close()
 
     async def _ready(self) -> AsyncIterator[Batch]:
-        while (batch := await self._intake.batches.get()) is not None:
+        while (batch := await self._next()) is not None:
             yield batch
+
+    async def _next(self) -> Batch | None:
+        """The next batch; a model that waits for longer than `unload_after_s` gives its memory back meanwhile."""
+        if self._unload_after_s and self._model.loaded:
+            try:
+                async with asyncio.timeout(self._unload_after_s):
+                    return await self._intake.batches.get()
+            except TimeoutError:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._model.unload)
+        return await self._intake.batches.get()
 
     async def _drop_unwanted(self, batch: Batch) -> None:
         """Take out what has expired or was cancelled while it waited; neither is worth an inference."""

@@ -61,7 +61,15 @@ class Worker:
             claim_interval_s=min(settings.lease_s / 4, 0.5),
         )
         store = Store(self._redis, partition)
-        self._runner = Runner(model, self._intake, self._outlet, store, self._holdings, self._pace)
+        self._runner = Runner(
+            model,
+            self._intake,
+            self._outlet,
+            store,
+            self._holdings,
+            self._pace,
+            unload_after_s=settings.unload_after_s,
+        )
         self._keeper = Keeper(
             group,
             self._presence,

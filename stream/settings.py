@@ -64,6 +64,9 @@ class Settings(BaseSettings):
 
     provider: Provider = Field("auto", description="ONNX Runtime's execution provider. auto: the best that works")
     threads: int = Field(0, ge=0, le=1024, description="threads of one inference on the CPU. 0: the usable cores")
+    unload_after_s: float = Field(
+        0.0, ge=0, description="an idle model gives its memory back after so long, until the next image. 0: never"
+    )
     cuda_graphs: bool = Field(False, description="replay each batch size as one CUDA graph (provider cuda only)")
     max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
     max_batch_seconds: Seconds = Field(

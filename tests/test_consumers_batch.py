@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from consumers.batch import Batch, top
-from consumers.model import buckets
 from consumers.pace import Pace
+from consumers.session import buckets
 from stream.entry import Entry
 from stream.group import Delivery
 

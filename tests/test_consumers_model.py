@@ -46,14 +46,45 @@ def test_a_model_that_computes_something_else_is_refused(tmp_path: Path) -> None
         Model(path, CPU)
 
 
-def test_a_file_without_our_metadata_says_what_is_missing(tmp_path: Path) -> None:
-    """It was not made by `python -m export`."""
-    path = tiny_model.build(tmp_path)
-    bare = onnx.load(path)
-    del bare.metadata_props[:]
-    onnx.save(bare, path)
-    with pytest.raises(ArtefactError, match="python -m export"):
+def bare(path: Path) -> Path:
+    """The same network without a word of Sluice's."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    return path
+
+
+def test_a_file_put_there_by_hand_is_served_with_class_indices(tmp_path: Path) -> None:
+    """If it takes uint8 [N, H, W, 3] and gives probabilities, its folders say the rest."""
+    model = Model(bare(tiny_model.build(tmp_path, name="foreign", version="3")), CPU)
+    about = model.description
+    assert (about.name, about.version, about.height, about.width) == ("foreign", "3", 16, 16)
+    assert about.labels == tuple(str(index) for index in range(tiny_model.CLASSES))
+    slot = model.slot()
+    slot[:] = pictures(8)
+    np.testing.assert_allclose(model.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
+
+
+def test_a_foreign_file_of_another_shape_says_how_to_wrap_it(tmp_path: Path) -> None:
+    """Float input, channels first: what most frameworks export."""
+    path = bare(tiny_model.build(tmp_path))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    onnx.save(model, path)
+    with pytest.raises(ArtefactError, match="python -m export --onnx"):
         Model(path, CPU)
+
+
+def test_an_unloaded_model_loads_itself_again(tmp_path: Path) -> None:
+    """With the next batch, and answers the same."""
+    model = Model(tiny_model.build(tmp_path), CPU)
+    slot = model.slot()
+    slot[:] = pictures(8)
+    before = model.run(slot, 8)
+    model.unload()
+    assert not model.loaded
+    np.testing.assert_array_equal(model.run(slot, 8), before)
+    assert model.loaded
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "tensorrt"])

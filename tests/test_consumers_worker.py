@@ -131,3 +131,17 @@ def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path:
     assert other.wait() == 2
     assert "takes 32 x 32 pixels" in other.text
     assert "Traceback" not in other.text
+
+
+async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:
+    """After unload_after_s without work; the next image loads it again."""
+    consumer = processes.consumer(version=1, unload_after_s=0.2, lease_s=1.5, redis_timeout_s=1)
+
+    async def unloaded() -> bool:
+        return [one.state for one in await Presence(client, TINY).consumers()] == ["unloaded"]
+
+    await eventually(unloaded, "the model is unloaded")
+    images = pictures(3)
+    for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
+        assert_right(outcome, image)
+    assert "loaded again" in consumer.text

@@ -1,0 +1,52 @@
+"""A session of ONNX Runtime as a function from pictures to probabilities. Knows no Redis and no metadata.
+
+Where the provider tunes itself anew for each shape (CUDA, TensorRT), batches are padded to a few sizes, the
+buckets, and each bucket runs once before the first image. The CPU takes any size as it comes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.buffers import BucketBuffers
+from consumers.provider import Execution, open_session
+
+
+class Session:
+    """One loaded network: uint8 [N, height, width, 3] in, float32 [N, classes] out. One run at a time."""
+
+    def __init__(self, path: Path, execution: Execution) -> None:
+        self._session = open_session(path, execution)
+        self.provider: str = self._session.get_providers()[0]
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self.inputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_inputs()]
+        self.outputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_outputs()]
+        self._max_batch = execution.max_batch
+        self._buckets: tuple[int, ...] = ()
+        self._bound: dict[int, BucketBuffers] = {}
+
+    def warm(self, slot: NDArray[np.uint8], *, cuda_graphs: bool) -> None:
+        """Run each bucket once, where the provider tunes itself by shape; `slot` is a buffer of a full batch."""
+        if self.provider == "CPUExecutionProvider":
+            return
+        self._buckets = buckets(self._max_batch)
+        if cuda_graphs and self.provider == "CUDAExecutionProvider":
+            self._bound = {size: BucketBuffers(self._session, slot, bucket=size) for size in self._buckets}
+        for size in self._buckets:
+            self.run(slot, size)
+
+    def run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+        """Probabilities float32 [count, classes] of the first `count` images; raises what ONNX Runtime raises."""
+        size = next((bucket for bucket in self._buckets if count <= bucket <= len(slot)), count)
+        if bound := self._bound.get(size):
+            return bound.run(slot[:size])[:count]
+        (name, *_), (output, *_) = self.inputs[0], self.outputs[0]
+        (probabilities,) = self._session.run([output], {name: slot[:size]})
+        return np.asarray(probabilities[:count], np.float32)
+
+
+def buckets(max_batch: int) -> tuple[int, ...]:
+    """The powers of two below `max_batch`, and `max_batch` itself."""
+    powers = (1 << exponent for exponent in range(max_batch.bit_length()))
+    return (*(size for size in powers if size < max_batch), max_batch)
