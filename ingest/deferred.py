@@ -15,8 +15,10 @@ from starlette.responses import JSONResponse, Response
 from ingest.answers import prediction
 from ingest.decoding import Decoder
 from ingest.dispatch import Dispatch, Picture, done_or_problem
+from ingest.owner import owner
 from ingest.preferences import Preferences
 from ingest.problems import BadParameter, Cancelled, DeadlinePassed, KeyReused, Problem
+from ingest.together import each_or_problem
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State
@@ -47,17 +49,12 @@ class Deferred:
 
     async def answer(self, model: ModelDescription, uploads: Sequence[Upload], top: int) -> Response:
         """One image: its answer, or 202 with a Location. Several: a list, 202 where any is not answered yet."""
-        documents = []
-        for number, upload in enumerate(uploads):
-            try:
-                documents.append(await self._one(model, upload, top, number))
-            except Problem as problem:
-                if len(uploads) == 1:
-                    raise
-                documents.append({"success": False, "error": problem.document()})
+        work = [self._one(model, upload, top, number) for number, upload in enumerate(uploads)]
+        if len(work) == 1:
+            only = await work[0]
+            return self._response(only, 202 if "status" in only else 200, place=only.get("location"))
+        documents = [_in_its_place(result) for result in await each_or_problem(work)]
         status = 202 if any("status" in document for document in documents) else 200
-        if len(uploads) == 1:
-            return self._response(documents[0], status, place=documents[0].get("location"))
         named = [{"filename": upload.filename, **document} for upload, document in zip(uploads, documents, strict=True)]
         return self._response({"success": True, "results": named}, status)
 
@@ -74,7 +71,8 @@ class Deferred:
         return await document(self._dispatch, request_id, state)
 
     async def _reserve(self, upload: Upload, top: int, number: int) -> str:
-        digest = hashlib.sha256(f"{number} {self._key}".encode()).hexdigest()
+        # Two owners may choose the same key and must not meet; an owner's name has no space.
+        digest = hashlib.sha256(f"{number} {owner()} {self._key}".encode()).hexdigest()
         fingerprint = hashlib.sha256(b"%d " % top + upload.data).hexdigest()
         request_id, first = await self._dispatch.reserve(digest, fingerprint)
         if first != fingerprint:
@@ -88,6 +86,10 @@ class Deferred:
         if place:
             headers["Location"] = place
         return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _in_its_place(result: dict[str, Any] | Problem) -> dict[str, Any]:
+    return {"success": False, "error": result.document()} if isinstance(result, Problem) else result
 
 
 def place_of(request_id: str) -> str:

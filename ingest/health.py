@@ -10,6 +10,9 @@ from stream.settings import Settings
 
 _INTERVAL_S = 0.1
 
+#: The service is on this very machine: whatever proxy the environment names is not for it.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ingest.health", description=__doc__)
@@ -30,7 +33,7 @@ def main() -> int:
 def not_ready(url: str) -> str:
     """Why the service at this URL is not ready; empty where it is."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+        with _DIRECTLY.open(f"{url}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as error:
         return error.read().decode(errors="replace")

@@ -14,6 +14,7 @@ from ingest.decoding import Decoder
 from ingest.deferred import Deferred
 from ingest.dispatch import Dispatch, Picture
 from ingest.problems import BadParameter, Problem
+from ingest.together import each_or_problem
 from ingest.uploads import Limits, Upload, read_uploads
 from results.outcome import Done
 from stream.model import ModelDescription
@@ -48,7 +49,7 @@ class Predict:
             body = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
             total_ms = (time.perf_counter() - started) * 1000
             return JSONResponse(body, headers=stages(done, decode_ms=decode_ms, total_ms=total_ms))
-        outcomes = await _unless_gone(request, _all(work))
+        outcomes = await _unless_gone(request, each_or_problem(work))
         return JSONResponse(await _results(dispatch, uploads, outcomes))
 
     async def _classify(
@@ -58,20 +59,6 @@ class Predict:
         pixels = await self._decoder.decode(upload, model)
         decode_ms = (time.perf_counter() - began) * 1000
         return await dispatch.classify(model, Picture(pixels, top)), decode_ms
-
-
-async def _all(work: list[Coroutine[Any, Any, T]]) -> list[T | Problem]:
-    """The results of all, a Problem in the place of what failed; anything else that is raised is raised here."""
-
-    async def guarded(one: Coroutine[Any, Any, T]) -> T | Problem:
-        try:
-            return await one
-        except Problem as problem:
-            return problem
-
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(guarded(one)) for one in work]
-    return [task.result() for task in running]
 
 
 async def _results(
