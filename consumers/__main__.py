@@ -38,7 +38,9 @@ def main() -> int:
 
 def load(settings: Settings) -> Model:
     path = locate(settings.models_dir, settings.model, settings.version)
-    execution = Execution(settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs)
+    execution = Execution(
+        settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs, settings.data_dir
+    )
     model = Model(path, execution)
     about = model.description
     logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)

@@ -29,12 +29,16 @@ _AUTO = ("tensorrt", "cuda", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs."""
+    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs.
+
+    TensorRT keeps its engines in `cache_dir`; building them takes minutes.
+    """
 
     provider: Provider = "auto"
     threads: int = 0
     max_batch: int = 32
     cuda_graphs: bool = False
+    cache_dir: Path = Path(".sluice")
 
 
 class ProviderError(Exception):
@@ -89,7 +93,7 @@ def _with_options(path: Path, name: str, execution: Execution) -> list[tuple[str
     cpu: tuple[str, dict[str, Any]] = (_NAMES["cpu"], {})
     match name:
         case "tensorrt":
-            return [(_NAMES["tensorrt"], tensorrt_options(path, max_batch=execution.max_batch)), cuda, cpu]
+            return [(_NAMES["tensorrt"], tensorrt_options(path, execution)), cuda, cpu]
         case "cuda":
             return [cuda, cpu]
         case _:
@@ -106,7 +110,7 @@ def cuda_options(*, graphs: bool) -> dict[str, Any]:
     }
 
 
-def tensorrt_options(path: Path, *, max_batch: int) -> dict[str, Any]:
+def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
     """fp16, with the range of batch sizes stated at every start (else engines are rebuilt), engines cached.
 
     The cache's folder is named by everything an engine depends on and TensorRT does not check.
@@ -121,13 +125,22 @@ def tensorrt_options(path: Path, *, max_batch: int) -> dict[str, Any]:
     stated: dict[str, Any] = {
         "trt_fp16_enable": True,
         "trt_profile_min_shapes": shape(1),
-        "trt_profile_opt_shapes": shape(max_batch),
-        "trt_profile_max_shapes": shape(max_batch),
+        "trt_profile_opt_shapes": shape(execution.max_batch),
+        "trt_profile_max_shapes": shape(execution.max_batch),
         "trt_timing_cache_enable": True,
         "trt_engine_cache_enable": True,
     }
-    key = repr((path.stat().st_size, path.stat().st_mtime_ns, ort.__version__, sorted(stated.items()), _gpu_name()))
-    folder = path.parent / "tensorrt" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    key = repr(
+        (
+            path.resolve(),
+            path.stat().st_size,
+            path.stat().st_mtime_ns,
+            ort.__version__,
+            sorted(stated.items()),
+            _gpu_name(),
+        )
+    )
+    folder = execution.cache_dir / "tensorrt" / hashlib.sha256(key.encode()).hexdigest()[:16]
     return {**stated, "trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
 
 

@@ -131,13 +131,14 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
 def test_tensorrt_engines_are_cached_by_all_they_depend_on(tmp_path: Path) -> None:
     """Profiles are stated at each start, and another batch size is another folder."""
     path = tiny_model.build(tmp_path)
-    options = tensorrt_options(path, max_batch=32)
+    options = tensorrt_options(path, Execution(cache_dir=tmp_path / "cache"))
     assert options["trt_profile_min_shapes"] == "images:1x16x16x3"
     assert options["trt_profile_max_shapes"] == "images:32x16x16x3"
     assert options["trt_fp16_enable"] is True
     folder = Path(options["trt_engine_cache_path"])
-    assert folder.parent.parent == path.parent
-    assert Path(tensorrt_options(path, max_batch=16)["trt_engine_cache_path"]) != folder
+    assert folder.parent == tmp_path / "cache" / "tensorrt"
+    other = tensorrt_options(path, Execution(max_batch=16, cache_dir=tmp_path / "cache"))
+    assert Path(other["trt_engine_cache_path"]).name != folder.name
 
 
 def test_cuda_never_tunes_by_exhaustion() -> None:
