@@ -5,12 +5,17 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from export import arguments, job, quiet
+from export import arguments, job, quiet, repository
 from export.arguments import Arguments
 from export.errors import ExportError, WeightsUnavailable
 from export.job import Job
 from export.progress import Progress
+from export.reduction import Reduction
+from export.written import Written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,39 +31,90 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: Arguments) -> int:
-    jobs = [given.job] if given.fallback is None else [given.job, job.instead(given.job, given.fallback)]
+    jobs = _jobs(given)
     if given.if_missing:
-        for present in (task.target for task in jobs if task.target.is_file()):
+        for present in (target for target in _targets(given, jobs) if target.is_file()):
             print(f"{present} is there already")
             return 0
     for task in jobs:
         job.check(task)
-        job.check_target(task, force=given.force)
+    for target in _targets(given, jobs):
+        repository.check_free(target, force=given.force)
+    start = time.monotonic()
+    if given.reduction is None:
+        _tell(_export(jobs), time.monotonic() - start)
+    elif given.source is not None:
+        _reduce(given.reduction, given.source, force=given.force)
+    else:
+        # The fp32 form is needed on the way only; who wants both exports it first and reduces it with --from.
+        with TemporaryDirectory(prefix="sluice-fp32-") as folder:
+            written = _export([replace(task, output=Path(folder), version=1) for task in jobs])
+            _reduce(given.reduction, written.path, force=given.force)
+    return 0
+
+
+def _jobs(given: Arguments) -> list[Job]:
+    if given.job is None:
+        return []
+    return [given.job] if given.fallback is None else [given.job, job.instead(given.job, given.fallback)]
+
+
+def _targets(given: Arguments, jobs: list[Job]) -> list[Path]:
+    """Where the result will be, as far as that is known before the work."""
+    if given.reduction is None:
+        return [task.target for task in jobs]
+    if given.source is not None:
+        name = given.reduction.name or repository.name_around(given.source)
+        return [] if name is None else [given.reduction.target(name)]
+    return [given.reduction.target(task.model_name) for task in jobs]
+
+
+def _export(jobs: list[Job]) -> Written:
     try:
-        _export(jobs[0])
+        return _export_one(jobs[0])
     except WeightsUnavailable as e:
         if len(jobs) == 1:
             raise
         print(f"export: {e.summary}; exporting {jobs[1].model_name} instead", file=sys.stderr)
-        _export(jobs[1])
-    return 0
+        return _export_one(jobs[1])
 
 
-def _export(task: Job) -> None:
-    # TensorFlow takes seconds to import and reads its environment while it is imported; help, errors
-    # in the arguments and --if-missing must not wait for it.
+def _export_one(task: Job) -> Written:
+    # These packages take up to seconds to import; help, errors in the arguments and --if-missing must not
+    # wait for them, and a foreign file needs no TensorFlow.
+    if task.onnx_file is not None:
+        from export import foreign_conversion
+
+        return foreign_conversion.run(task, Progress(sys.stderr, steps=foreign_conversion.STEPS))
+    # TensorFlow reads its environment while it is imported.
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"})
-    start = time.monotonic()
     with quiet.native_stderr():
         from export import conversion
     # stdout gets one line; Keras prints the progress of its downloads there.
-    progress = Progress(sys.stderr, steps=conversion.STEPS)
     with contextlib.redirect_stdout(sys.stderr):
-        written = conversion.run(task, progress)
+        return conversion.run(task, Progress(sys.stderr, steps=conversion.STEPS))
+
+
+def _reduce(task: Reduction, source: Path, *, force: bool) -> None:
+    from export import precision_conversion
+
+    start = time.monotonic()
+    progress = Progress(sys.stderr, steps=precision_conversion.STEPS)
+    with contextlib.redirect_stdout(sys.stderr):
+        reduced = precision_conversion.run(task, source, progress, force=force)
+    if reduced.skipped:
+        print(f"export: {reduced.skipped} pictures could not be read and were left out", file=sys.stderr)
+    print(
+        f"wrote {reduced.path}: {task.precision}, {reduced.size_bytes / 1e6:.1f} MB in"
+        f" {time.monotonic() - start:.1f} s, {reduced.agreement}"
+    )
+
+
+def _tell(written: Written, seconds: float) -> None:
     parity = written.parity
     print(
-        f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB in {time.monotonic() - start:.1f} s,"
-        f" largest difference to Keras {parity.max_abs_difference:.1e},"
+        f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB in {seconds:.1f} s,"
+        f" largest difference to {written.reference} {parity.max_abs_difference:.1e},"
         f" same top-1 on {round(parity.top1_agreement * parity.images)} of {parity.images} images"
     )
 

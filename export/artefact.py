@@ -1,4 +1,4 @@
-"""Writes a graph and its description as one file.  Knows neither where they came from nor the layout.
+"""Writes a graph and its description as one file, and reads them.  Knows neither where they came from nor the layout.
 
 The graph: images uint8 [N,H,W,3] RGB -> probabilities float32 [N,classes].
 """
@@ -6,12 +6,13 @@ The graph: images uint8 [N,H,W,3] RGB -> probabilities float32 [N,classes].
 import contextlib
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 import onnx
 
-from export.description import Description, metadata
-from export.errors import ConversionFailed, OutputRefused
+from export.description import Description, metadata, parse
+from export.errors import ConversionFailed, OutputRefused, UnreadableFile
 
 
 def write(proto: onnx.ModelProto, description: Description, target: Path) -> int:
@@ -20,6 +21,8 @@ def write(proto: onnx.ModelProto, description: Description, target: Path) -> int
     Whoever looks sees the old file or the new one, never a part: it is written beside its place, and
     takes it when it is complete and on disk.  Raises OutputRefused, ConversionFailed.
     """
+    # A graph that was made from another artefact's has the other's entries still.
+    del proto.metadata_props[:]
     for key, value in metadata(description).items():
         proto.metadata_props.add(key=key, value=value)
     data = _serialised(proto)
@@ -29,6 +32,21 @@ def write(proto: onnx.ModelProto, description: Description, target: Path) -> int
     except OSError as e:
         raise OutputRefused(f"can't write {target}: {e.strerror or e}; choose another --output") from e
     return len(data)
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, Description]:
+    """The graph and its description; raises UnreadableFile."""
+    try:
+        proto = onnx.load(path)
+    # protobuf's DecodeError has no public base that is the same in every version.
+    except Exception as e:
+        raise UnreadableFile(f"can't read {path}: {e}") from e
+    try:
+        return proto, parse({entry.key: entry.value for entry in proto.metadata_props})
+    except (KeyError, ValueError, TypeError, zlib.error) as e:
+        raise UnreadableFile(
+            f"{path} is no artefact of this format ({e}): export it first, a foreign file with --onnx FILE"
+        ) from e
 
 
 def _serialised(proto: onnx.ModelProto) -> bytes:

@@ -3,32 +3,22 @@
 Knows the order of the steps and what one hands to the next.  Knows neither options nor printing.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
-import onnx
-import onnxruntime
 from tensorflow.types.experimental import GenericFunction
 
-from export import artefact, framework, graph, head, job, keras_application, keras_file, parity
+from export import artefact, framework, graph, head, job, keras_application, keras_file, parity, runtime
 from export.description import Description
-from export.errors import ConversionFailed
 from export.graph import Classify
+from export.graph_ends import OUTPUT_NAME
 from export.job import Job
 from export.network import Network
-from export.parity import Answer, Floats, Parity, Pixels
+from export.parity import Answer, Floats, Pixels
 from export.progress import Progress
+from export.written import Written
 
 STEPS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    path: Path
-    size_bytes: int
-    parity: Parity
 
 
 def run(task: Job, progress: Progress) -> Written:
@@ -44,7 +34,7 @@ def run(task: Job, progress: Progress) -> Written:
     with progress.step("conversion to ONNX"):
         proto = graph.to_onnx(classify, network, opset=task.opset)
     with progress.step("answers of ONNX Runtime, and the file"):
-        actual = parity.answers(_session(proto), pictures)
+        actual = parity.answers(runtime.answering(proto.SerializeToString()), pictures)
         agreement = parity.compare(expected, actual, tolerance=task.tolerance)
         description = Description(
             name=task.model_name,
@@ -61,7 +51,7 @@ def run(task: Job, progress: Progress) -> Written:
             golden_output=expected[0],
         )
         size_bytes = artefact.write(proto, description, task.target)
-    return Written(task.target, size_bytes, agreement)
+    return Written(task.target, size_bytes, agreement, "Keras")
 
 
 def _network(task: Job) -> Network:
@@ -92,23 +82,6 @@ def _reference(network: Network, pictures: Pixels) -> tuple[Classify, Floats]:
 
 def _eager(traced: GenericFunction) -> Answer:
     def answer(images: Pixels) -> Floats:
-        return np.asarray(traced(images)[graph.OUTPUT_NAME])
-
-    return answer
-
-
-def _session(proto: onnx.ModelProto) -> Answer:
-    """ONNX Runtime on the CPU; raises ConversionFailed where it can't load the graph."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; TensorFlow's names make for many warnings
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    # One exception for each of ONNX Runtime's status codes, none with a common base of its own.
-    except Exception as e:
-        raise ConversionFailed(f"ONNX Runtime can't load the converted network: {e}") from e
-    run_session: Callable[..., list[Floats]] = session.run
-
-    def answer(images: Pixels) -> Floats:
-        return run_session([graph.OUTPUT_NAME], {graph.INPUT_NAME: images})[0]
+        return np.asarray(traced(images)[OUTPUT_NAME])
 
     return answer

@@ -7,6 +7,8 @@ ExportError                     exit status 2, the message says what to do
 ├── NotAClassifier              one image in, one row of scores out is what is needed
 ├── LabelsMismatch              labels that don't fit the model's output
 ├── ConversionFailed            the network has something that ONNX or tf2onnx lacks
+├── PicturesUnusable            the folder for the calibration
+├── TooFarFromFp32              an int8 or fp16 network that answers too differently
 ├── BeyondTolerance             ONNX Runtime doesn't answer what the framework answers
 └── OutputRefused               the artefact can't be written, or is there already
 """
@@ -43,6 +45,14 @@ class LabelsMismatch(ExportError):
 
 
 class ConversionFailed(ExportError):
+    pass
+
+
+class PicturesUnusable(ExportError):
+    pass
+
+
+class TooFarFromFp32(ExportError):
     pass
 
 

@@ -15,11 +15,10 @@ from tensorflow.types.experimental import ConcreteFunction, GenericFunction
 
 import export.operators  # noqa: F401  # registers itself with tf2onnx
 from export.errors import ConversionFailed
-from export.network import Head, Network
+from export.graph_ends import INPUT_NAME, OUTPUT_NAME
+from export.head import Head
+from export.network import Network
 from export.normalisation import NORMALISATIONS
-
-INPUT_NAME = "images"
-OUTPUT_NAME = "probabilities"
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

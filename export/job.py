@@ -11,7 +11,7 @@ from typing import Literal
 from export import labels, repository
 from export.architectures import Architecture
 from export.description import Resize
-from export.errors import BadArgument, OutputRefused, UnreadableFile
+from export.errors import BadArgument, UnreadableFile
 
 IMAGENET_CLASSES = 1000
 
@@ -24,13 +24,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """None stands for what the model itself decides; either `architecture` or `keras_file` is given.
+    """None stands for what the model itself decides; one of `architecture`, `keras_file`, `onnx_file` is given.
 
     `size` is (height, width) in pixels; `labels` are the user's own.
     """
 
     architecture: Architecture | None
     keras_file: Path | None
+    onnx_file: Path | None = None
+    layout: Literal["nchw", "nhwc"] | None = None
+    softmax: Literal["auto", "yes", "no"] = "auto"
     weights: Literal["imagenet", "none"] | Path
     classes: int | None
     labels: tuple[str, ...] | None
@@ -50,10 +53,11 @@ class Job:
         """The user's choice, or the architecture's or file's own name in a form that fits."""
         if self.name is not None:
             return self.name
-        if self.keras_file is None:
+        file = self.keras_file or self.onnx_file
+        if file is None:
             assert self.architecture is not None
             return self.architecture.name
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.keras_file.stem).strip("-._") or "model"
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._") or "model"
 
     @property
     def target(self) -> Path:
@@ -81,13 +85,14 @@ def check(job: Job) -> None:
             f"{job.model_name!r} can't be a model's name: letters, digits, dot, hyphen and underscore only,"
             " a letter or digit first (--name)"
         )
-    for file in (job.keras_file, job.weights):
+    for file in (job.keras_file, job.onnx_file, job.weights):
         if isinstance(file, Path):
             _check_readable(file)
     if job.architecture is not None:
         _check_application(job, job.architecture)
     elif (job.weights, job.classes) != ("imagenet", None):
-        raise BadArgument("--keras FILE brings its own weights and classes: leave out --weights and --classes")
+        option = "--keras" if job.keras_file is not None else "--onnx"
+        raise BadArgument(f"{option} FILE brings its own weights and classes: leave out --weights and --classes")
 
 
 def _check_readable(file: Path) -> None:
@@ -128,16 +133,6 @@ def labels_for(job: Job, *, outputs: int) -> tuple[str, ...]:
     chosen = job.labels if job.labels is not None else labels.imagenet()
     labels.check(chosen, classes=outputs, origin=_origin(job))
     return chosen
-
-
-def check_target(job: Job, *, force: bool) -> None:
-    """Raises OutputRefused where the artefact is there already or can't be written."""
-    if job.target.exists() and not force:
-        raise OutputRefused(
-            f"{job.target} is there already: --version {job.version + 1} writes another beside it,"
-            " --force replaces it, --if-missing leaves it"
-        )
-    repository.check_writable(job.target)
 
 
 def instead(job: Job, fallback: Architecture) -> Job:

@@ -2,14 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import keras
-
-#: How the model's last numbers become probabilities.
-#: as-is: they are; softmax: they are logits of N classes; sigmoid: one logit, of the second of two
-#: classes; complement: one probability, of the second of two classes.
-Head = Literal["as-is", "softmax", "sigmoid", "complement"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ Source of caffe, tf and torch: keras.applications.imagenet_utils.preprocess_inpu
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 Triple = tuple[float, float, float]
 
 
@@ -26,6 +29,11 @@ class Normalisation:
     mean: Triple
     scale: Triple
     bgr: bool = False
+
+    def applied(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The formula for pixels [...,3], computed in NumPy."""
+        x = (images[..., ::-1] if self.bgr else images).astype(np.float32)
+        return np.asarray((x - np.array(self.mean, np.float32)) / np.array(self.scale, np.float32), np.float32)
 
 
 NORMALISATIONS: Mapping[str, Normalisation] = {

@@ -112,7 +112,7 @@ def compare(expected: Floats, actual: Floats, *, tolerance: float = TOLERANCE) -
     # Written so that a difference which is not a number fails as well.
     if not parity.max_abs_difference <= allowed:
         raise BeyondTolerance(
-            f"ONNX Runtime differs from the framework by {parity.max_abs_difference:.1e}, {allowed:.1e} is"
+            f"ONNX Runtime differs from the original by {parity.max_abs_difference:.1e}, {allowed:.1e} is"
             f" allowed; top-1 agreement {parity.top1_agreement:.0%}; nothing was written"
         )
     return parity

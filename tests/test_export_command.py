@@ -16,6 +16,7 @@ from export.__main__ import main
 from export.architectures import find
 from export.arguments import parse
 from export.errors import ExportError, WeightsUnavailable
+from export.graph_ends import OUTPUT_NAME
 from tests import tiny_keras
 
 pytestmark = tiny_keras.quiet_keras
@@ -177,6 +178,7 @@ def test_a_fallback_keeps_none_of_the_other_networks_ways() -> None:
     """Its size, normalisation and resizing are its own; a name that the user chose stays."""
     given = parse(["--fallback", "efficientnet-lite0", "--resize", "squash", "--name", "photos"])
     assert given.fallback is not None
+    assert given.job is not None
     fallback = job.instead(given.job, given.fallback)
     assert fallback.resize_to(224, 224).mode == "crop"
     assert fallback.resize_to(224, 224).shorter_side == 256
@@ -193,9 +195,10 @@ def test_a_named_network_takes_weights_and_classes_of_ones_own(tmp_path: Path) -
         find("mobilenetv3small"), weights=tmp_path / "own.weights.h5", classes=3, size=(32, 32), preprocess=None
     )
     pixels = np.random.default_rng(6).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    answer = graph.traced(graph.raw(network), network)(pixels)[graph.OUTPUT_NAME]
+    answer = graph.traced(graph.raw(network), network)(pixels)[OUTPUT_NAME]
     np.testing.assert_allclose(answer, own.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
     given = parse(["mobilenetv3small", "--weights", str(tmp_path / "own.weights.h5"), "--labels", str(labels)])
+    assert given.job is not None
     assert job.classes(given.job) == 3
 
 

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 with its real weights: what it says of real photographs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from export.errors import UnreadableFile
 from tests import tiny_keras
 
 pytestmark = tiny_keras.quiet_keras
+
+#: Those that come with scikit-image itself.
+PHOTOGRAPHS = ("astronaut", "camera", "cat", "coffee", "coins", "hubble_deep_field", "moon", "rocket", "brick")
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +85,31 @@ def test_a_foreign_checkpoint_is_refused() -> None:
         lite0.load(model, {**tensors, "_fc.bias": tensors["_fc.bias"][:-1]})
     with pytest.raises(UnreadableFile, match="it has extra as well"):
         lite0.load(model, {**tensors, "extra": tensors["_fc.bias"]})
+
+
+def crops(folder: Path, count: int) -> Path:
+    """Parts of scikit-image's photographs, large and small."""
+    folder.mkdir()
+    random = np.random.default_rng(13)
+    for number in range(count):
+        name = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
+        image = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        share, right, down = random.uniform((0.5, 0, 0), (1, 1, 1))
+        width, height = round(image.width * share), round(image.height * share)
+        left, top = round(right * (image.width - width)), round(down * (image.height - height))
+        image.crop((left, top, left + width, top + height)).save(folder / f"{number:03}.jpg", quality=90)
+    return folder
+
+
+def test_int8_says_of_photographs_what_fp32_says(exported: Path, tmp_path: Path) -> None:
+    """Top-1 on nine of ten that were not used for calibration, and on all where fp32 leads by 0.1."""
+    photographs = crops(tmp_path / "photos", 72)
+    assert main(["--from", str(exported), "--precision", "int8", "--calibrate", str(photographs)]) == 0
+    reduced = exported.parent.parent / "2" / "model.onnx"
+    found = {entry.key: entry.value for entry in onnx.load(reduced).metadata_props}
+    agreement = json.loads(found["sluice.agreement"])
+    assert agreement["images"] == 36
+    assert agreement["decided_images"] >= 12
+    assert agreement["top1_agreement"] >= 0.9
+    assert agreement["decided_top1_agreement"] >= 0.99
+    assert reduced.stat().st_size < 0.3 * exported.stat().st_size
