@@ -1,0 +1,1 @@
+"""`python -m ingest.client`: folders of pictures, and videos. Knows the service by HTTP alone, none of its code."""

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM as a wish to be obeyed between two rows, never in the middle of one."""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interrupts:
+    """While the block runs, the first signal is kept for `obey`; the second ends the process at once."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._number = 0
+        self._obeyed = False
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> Self:
+        for number in self._before:
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def obey(self) -> None:
+        """Stops what is to be stopped, once."""
+        if self._number and not self._obeyed:
+            self._obeyed = True
+            self._stop()
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that a signal has ended, as shells have it; 0 where none came."""
+        return 128 + self._number if self._number else 0
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._number:
+            os._exit(128 + number)
+        self._number = number

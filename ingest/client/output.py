@@ -1,0 +1,141 @@
+"""The file of rows: opened, repaired and continued, one row at a time. Knows the form of a row by `Form` alone.
+
+Each row goes to the operating system by itself and whole, so that SIGKILL loses no row that was written. What may be
+torn all the same (a full disk, a power cut) is a last line without its end: it is cut off when the file is opened.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ingest.client.item import Key
+from ingest.client.row import Form, Row
+
+if sys.platform != "win32":
+    import fcntl
+
+#: A torn line cannot be longer than this (bytes); what is, was not written here and is not cut off.
+_LONGEST_TEAR = 2**16
+
+
+class OutputError(Exception):
+    """The file cannot be written, or is not one of ours; the message says which and why."""
+
+
+class Output:
+    """Where rows go. `done` has the keys that are in it already, and whether each has an error."""
+
+    def __init__(self, file: BinaryIO, form: Form, done: dict[Key, bool], close: Callable[[], None]) -> None:
+        self.close = close
+        self._file = file
+        self._form = form
+        self.done = done
+
+    def write(self, row: Row) -> None:
+        """Raises OutputError, or BrokenPipeError where nobody reads any more."""
+        try:
+            _write_all(self._file, self._form.line(row))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"the output cannot be written: {error.strerror}") from error
+
+
+def to_stream(file: BinaryIO, form: Form) -> Output:
+    """Rows to standard output: nothing is there already."""
+    _write_all(file, form.header)
+    return Output(file, form, {}, file.flush)
+
+
+def to_file(path: Path, form: Form, *, retry_errors: bool) -> Output:
+    """Rows to the end of a file, which is made if need be. With `retry_errors` rows with an error are dropped first."""
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(_locked(path))
+            ours = list(_ours(file, form, path))
+            if retry_errors and any(failed for _, failed, _ in ours):
+                ours = [each for each in ours if not each[1]]
+                file = opened.enter_context(_rewritten(path, form, [line for _, _, line in ours]))
+            if file.seek(0, os.SEEK_END) == 0:
+                _write_all(file, form.header)
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror}") from error
+        files = opened.pop_all()
+    return Output(file, form, {key: failed for key, failed, _ in ours if key}, files.close)
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The file, for this run alone: two runs at once would write rows twice."""
+    file = path.open("a+b", buffering=0)
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputError(f"{path}: another run writes to it") from error
+    return file
+
+
+def _ours(file: BinaryIO, form: Form, path: Path) -> Iterator[tuple[Key | None, bool, bytes]]:
+    """Key, failed, line of each row; a torn end is cut off. Raises OutputError where the file is not of this form."""
+    end = 0
+    for number, line in enumerate(_lines(file, form), start=1):
+        if not line.endswith(b"\n"):
+            _check_tear(line, form, path, first=number == 1)
+            file.truncate(end)
+            return
+        end += len(line)
+        if number == 1 and form.header:
+            if line != form.header:
+                raise OutputError(f"{path}: has other columns than this run would write; choose another --output")
+            continue
+        try:
+            past = form.past(line)
+        except ValueError as error:
+            raise OutputError(f"{path}: line {number} is not of this client's making ({error})") from error
+        yield past.key, past.failed, line
+
+
+def _check_tear(line: bytes, form: Form, path: Path, *, first: bool) -> None:
+    """Only what may have been torn here is cut off, never a line of some other file."""
+    begins = form.header if first and form.header else form.opening
+    if len(line) > _LONGEST_TEAR or line[: len(begins)] != begins[: len(line)]:
+        raise OutputError(f"{path}: does not end in a row of this client's making; choose another --output")
+
+
+def _lines(file: BinaryIO, form: Form) -> Iterator[bytes]:
+    """The file's lines with their ends, where a line feed within quotes ends none."""
+    file.seek(0)
+    parts: list[bytes] = []
+    quotes = 0
+    with open(os.dup(file.fileno()), "rb") as reader:  # noqa: PTH123 (buffered, on the same open file)
+        for part in reader:
+            parts.append(part)
+            quotes += part.count(b'"') if form.quotes_line_feeds else 0
+            if quotes % 2 == 0:
+                yield b"".join(parts)
+                parts, quotes = [], 0
+    if parts:
+        yield b"".join(parts).rstrip(b"\n")  # a quote is still open: torn, wherever its last part ends
+
+
+def _rewritten(path: Path, form: Form, lines: list[bytes]) -> BinaryIO:
+    """The file anew with these rows alone, put into the place of the old one in one step."""
+    fresh = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    new = _locked(fresh)
+    _write_all(new, form.header + b"".join(lines))
+    os.fsync(new.fileno())
+    fresh.replace(path)
+    return new
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Unbuffered files may take a part at a time, as when the disk is nearly full."""
+    while data:
+        data = data[file.write(data) :]
+    file.flush()
