@@ -1,11 +1,9 @@
 """`POST /predict`: photographs in, labels out. Knows neither formats nor Redis, only who does."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingest.answers import prediction, stages
@@ -13,6 +11,7 @@ from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.deferred import Deferred
 from ingest.dispatch import Dispatch, Picture
+from ingest.hangup import unless_gone
 from ingest.problems import BadParameter, Problem
 from ingest.together import each_or_problem
 from ingest.uploads import Limits, Upload, read_uploads
@@ -20,8 +19,6 @@ from results.outcome import Done
 from stream.model import ModelDescription
 
 _DEFAULT_TOP = 5
-
-T = TypeVar("T")
 
 
 class Predict:
@@ -45,11 +42,11 @@ class Predict:
             return await deferred.answer(model, uploads, top)
         work = [self._classify(dispatch, model, upload, top) for upload in uploads]
         if len(work) == 1:
-            done, decode_ms = await _unless_gone(request, work[0])
+            done, decode_ms = await unless_gone(request, work[0])
             body = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
             total_ms = (time.perf_counter() - started) * 1000
             return JSONResponse(body, headers=stages(done, decode_ms=decode_ms, total_ms=total_ms))
-        outcomes = await _unless_gone(request, each_or_problem(work))
+        outcomes = await unless_gone(request, each_or_problem(work))
         return JSONResponse(await _results(dispatch, uploads, outcomes))
 
     async def _classify(
@@ -76,27 +73,6 @@ async def _results(
             answer = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
             results.append({"filename": upload.filename, **answer})
     return {"success": True, "results": results}
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result, unless the client hangs up first: then the work is cancelled, and nobody is answered."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return await task
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _top(request: Request, model: ModelDescription) -> int:

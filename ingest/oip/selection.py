@@ -1,0 +1,33 @@
+"""Which model and which version a path means, and what is served of it. Knows no HTTP answer."""
+
+from collections.abc import Mapping
+
+from ingest.catalog import Catalog
+from ingest.dispatch import Dispatch
+from ingest.problems import StreamUnavailable, UnknownModel
+
+
+def select(catalog: Catalog, path: Mapping[str, str]) -> tuple[Dispatch, str | None]:
+    """The dispatch to the model of a path, and the version it names, if any.
+
+    Raises UnknownModel, StreamUnavailable, and NoConsumer where nobody serves the model at present.
+    """
+    try:
+        dispatch = catalog.find(path["model"])
+    except UnknownModel as unknown:
+        if catalog.outage:
+            raise StreamUnavailable(f"{catalog.outage}. Ask again later.", retry_after_s=2) from unknown
+        raise
+    assert dispatch.model.name == dispatch.name, "it raises where nobody serves the model"
+    version = path.get("version")
+    served = versions(dispatch)
+    if version is not None and version not in served:
+        raise UnknownModel(
+            f"There is no version {version[:40]!r} of {dispatch.name}. Served at present: {', '.join(served)}."
+        )
+    return dispatch, version
+
+
+def versions(dispatch: Dispatch) -> list[str]:
+    """The versions that a living consumer serves, oldest first."""
+    return sorted({one.version for one in dispatch.consumers}, key=int)
