@@ -11,7 +11,7 @@ import sys
 
 import uvloop
 
-from consumers import status
+from consumers import metrics, status
 from consumers.artefact import ArtefactError, locate
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
@@ -27,12 +27,18 @@ def main() -> int:
     if sys.argv[1:2] == ["status"]:
         return status.main(sys.argv[2:])
     settings = from_command_line("python -m consumers", sys.argv[1:])
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     try:
         model = load(settings)
     except (ArtefactError, ProviderError, GoldenMismatch) as error:
         print(f"python -m consumers: {error}", file=sys.stderr)
         return 2
+    if settings.metrics_port:
+        try:
+            metrics.listen(settings.host, settings.metrics_port)
+        except OSError as error:
+            print(f"python -m consumers: metrics_port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
+            return 2
     return run(model, settings)
 
 
@@ -63,6 +69,7 @@ def run(model: Model, settings: Settings) -> int:
 
 async def _serve(model: Model, settings: Settings) -> None:
     worker = Worker(model, settings)
+    metrics.REGISTRY.register(worker.figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     await worker.run()

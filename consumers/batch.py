@@ -1,7 +1,8 @@
 """Batches: deliveries side by side in one input buffer, and what the model's answer means for each. No I/O."""
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from stream.group import Delivery
 class Batch:
     """Deliveries whose pixels lie in `slot`, row by row.
 
-    `slot` is uint8 [max_batch, height, width, 3]; row i belongs to `deliveries[i]`.
+    `slot` is uint8 [max_batch, height, width, 3]; row i belongs to `deliveries[i]`. `filled_s` is a time of the
+    monotonic clock.
     """
 
     deliveries: list[Delivery]
     slot: NDArray[np.uint8]
+    filled_s: float = field(default_factory=time.monotonic)
 
     @classmethod
     def fill(cls, slot: NDArray[np.uint8], deliveries: Iterable[Delivery]) -> "Batch":
@@ -42,6 +45,11 @@ def entry_of(delivery: Delivery) -> Entry:
     """The entry of a delivery that is known to be well-formed."""
     assert isinstance(delivery.entry, Entry)
     return delivery.entry
+
+
+def request_of(delivery: Delivery) -> str:
+    """The id of the request that a delivery is for; empty where the entry could not be read."""
+    return delivery.entry.id if isinstance(delivery.entry, Entry) else ""
 
 
 def top(probabilities: NDArray[np.float32], count: int) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.exceptions import RedisError, ResponseError
 
-from consumers.batch import Batch, entry_of
+from consumers.batch import Batch, entry_of, request_of
 from consumers.holdings import Holdings
 from consumers.outlet import Outlet
 from consumers.pace import Pace
@@ -121,8 +121,8 @@ class Intake:
             return  # It was ours all along: a pause of this whole process let its lease lapse.
         self._holdings.counts.reclaimed += 1
         logger.info(
-            "claimed entry=%s deliveries=%d holders=%s",
-            delivery.entry_id, delivery.deliveries, ",".join(delivery.holders),
+            "claimed entry=%s request=%s deliveries=%d holders=%s",
+            delivery.entry_id, request_of(delivery), delivery.deliveries, ",".join(delivery.holders),
         )  # fmt: skip
         if delivery.deliveries > self._max_deliveries:
             self._bury(delivery)
@@ -171,7 +171,10 @@ class Intake:
         self._holdings.take([delivery])
         self._holdings.counts.dead += 1
         reason = f"given up after {delivery.deliveries - 1} deliveries: each consumer that held it died or hung"
-        logger.error("dead letter entry=%s: %s: %s", delivery.entry_id, reason, ", ".join(delivery.holders))
+        logger.error(
+            "dead letter entry=%s request=%s holders=%s: %s",
+            delivery.entry_id, request_of(delivery), ",".join(delivery.holders), reason,
+        )  # fmt: skip
         if isinstance(delivery.entry, MalformedEntry):
             self._refuse_malformed(delivery, delivery.entry)
             return

@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.artefact import Golden, describe, golden
+from consumers.metrics import MODEL_LOADS
 from consumers.provider import Execution
 from consumers.session import Session
 
 logger = logging.getLogger(__name__)
 
-#: Largest difference of a probability between the framework and this provider. fp32 differs by about 1e-6
-#: (measured at export); fp16 and int8 round by design, and TensorRT runs in fp16.
-_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 2e-1}
+#: Largest difference of a probability to the golden output. Of fp32 that is what the framework answered, and the
+#: difference about 1e-6; TensorRT computes the same in fp16. Of fp16 and int8 it is what this very file answers on the
+#: CPU, so what rounding costs is no part of it: int8 differs by up to 0.03 where a provider computes the
+#: convolutions in float instead (EfficientNet-Lite0, 46 pictures), a wrong one by several tenths.
+_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}
 
 
 class GoldenMismatch(Exception):
@@ -74,6 +77,7 @@ class Model:
         session.warm(self.slot(), cuda_graphs=self._execution.cuda_graphs)
         if expected := golden(session.metadata, self.description):
             self._check(session, expected)
+        MODEL_LOADS.inc()
 
     def _check(self, session: Session, expected: Golden) -> None:
         slot = self.slot()

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
-from consumers.batch import Batch, entry_of, top
+from consumers import metrics
+from consumers.batch import Batch, entry_of, request_of, top
 from consumers.holdings import Holdings
 from consumers.intake import Intake
 from consumers.model import Model
@@ -107,6 +108,7 @@ class Runner:
 
     async def _run(self, batch: Batch) -> None:
         began_ms = self._holdings.clock.now_ms()
+        metrics.BATCH_WAIT_SECONDS.observe(time.monotonic() - batch.filled_s)
         try:
             probabilities, seconds = await self._timed(lambda: self._model.run(batch.slot, len(batch)))
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
@@ -117,13 +119,15 @@ class Runner:
         counts.batches += 1
         counts.images += len(batch)
         counts.last_batch = len(batch)
+        metrics.BATCH_IMAGES.observe(len(batch))
+        metrics.INFERENCE_SECONDS.observe(seconds)
         self._outlet.put(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
 
     async def _run_one_by_one(self, batch: Batch, error: Exception) -> None:
         """A batch failed: only the images that fail by themselves are guilty."""
         if len(batch) == 1:
             delivery = batch.deliveries[0]
-            logger.error("inference failed entry=%s: %s", delivery.entry_id, error)
+            logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
             self._holdings.counts.failed += 1
             self._fail(delivery, "inference_failed", f"The model failed on this image: {error}", bury=True)
             return
@@ -161,6 +165,7 @@ class Runner:
                 queue_ms=max(0.0, began_ms - delivery.accepted_ms),
                 run_ms=run_ms,
             )
+            metrics.QUEUE_SECONDS.observe(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply))
         return finished
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from consumers.holdings import Holdings
 from consumers.intake import Intake
 from consumers.keeper import Keeper
+from consumers.metrics import Figures, RedisWitness
 from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
@@ -34,13 +35,14 @@ class Worker:
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self._settings = settings
-        self._redis = connect(settings)
-        self._reader = connect_reader(settings)
+        self._redis = connect(settings, RedisWitness())
+        self._reader = connect_reader(settings, RedisWitness())
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         partition = Partition(model.description.name)
         self._holdings = Holdings()
         self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)
         self._pace.note(1, model.image_s)
+        self.figures = Figures(self._holdings, self._pace, model.description, provider=model.provider)
         self._presence = Presence(self._redis, partition)
         group = Group(self._redis, self._reader, partition, consumer=self.name, lease_s=settings.lease_s)
         completion = Completion(

@@ -1,13 +1,116 @@
-"""One shape for every log line of every process. Knows no event."""
+"""One shape for every log line of every process, for people or for programs. Knows no event.
 
+An event is a message with its fields as `name=%s`: "claimed entry=%s deliveries=%d". People read the line as it is;
+in JSON each field stands under its name as well. The requests that a line is about are added where their ids are
+known. Whoever logs need not care for what must not be in a log: bytes, passwords and line breaks are taken out here.
+"""
+
+import json
 import logging
+import re
 import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Literal
+
+LogFormat = Literal["human", "json"]
 
 _LINE = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 
+#: A conversion of a message's template, with the name of its field where it has one; `%%` is none.
+_FIELD = re.compile(r"%%|(?:\b(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
 
-def configure(level: str) -> None:
-    """Log to standard error, one line an event, from `level` on; uvicorn's loggers included."""
+#: What comes before an @ in a URL, and what follows the word Bearer or the name of the header for keys.
+_SECRETS = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=bearer )\S+|(?<=x-api-key: )\S+", re.IGNORECASE)
+
+#: Characters with which a client could forge a line or command a terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+#: Most characters of one message: an error may quote what it was about.
+_LONGEST = 4000
+
+#: Request ids of what this task and its children do, in the order in which they were made.
+_concerned: ContextVar[list[str] | None] = ContextVar("concerned", default=None)
+
+
+def begin() -> None:
+    """A unit of work begins: what is logged from here on belongs to the requests that `concern` will name."""
+    _concerned.set([])
+
+
+def concern(request_id: str) -> None:
+    """The present unit of work is about this request, too."""
+    if (ids := _concerned.get()) is not None:
+        ids.append(request_id)
+
+
+def configure(level: str, log_format: LogFormat) -> None:
+    """Log to standard error, one line an event, from `level` on; uvicorn's loggers and warnings included."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_LINE))
+    handler.setFormatter(Json() if log_format == "json" else Human(_LINE))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    if log_format == "json":
+        sys.excepthook = _log_the_end
+
+
+def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("python").critical("ended by an exception", exc_info=(kind, error, trace))
+
+
+def fields(record: logging.LogRecord) -> dict[str, object]:
+    """The named values of an event, and `request` with the ids of the requests that it is about."""
+    found: dict[str, object] = {}
+    if isinstance(record.args, tuple):
+        names = [match[1] for match in _FIELD.finditer(str(record.msg)) if match[0] != "%%"]
+        found = {name: _plain(value) for name, value in zip(names, record.args, strict=False) if name}
+    if "request" not in found and (ids := _concerned.get()):
+        found["request"] = ",".join(ids)
+    return found
+
+
+def message(record: logging.LogRecord) -> str:
+    """The event in words, without bytes and passwords."""
+    arguments = tuple(_plain(one) for one in record.args) if isinstance(record.args, tuple) else record.args
+    words = str(record.msg) % arguments if arguments else str(record.msg)
+    return _SECRETS.sub("***", words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case bool() | int() | float() | None:
+            return value
+        case _:
+            return _SECRETS.sub("***", str(value))
+
+
+class Human(logging.Formatter):
+    """A line for people; the traceback of an error follows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        words = _CONTROL.sub(lambda found: repr(found[0])[1:-1], message(record))
+        about = fields(record).get("request")
+        record.message = f"{words} request={about}" if about and "request=" not in words else words
+        return super().formatMessage(record)
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 (logging's name)
+        return _SECRETS.sub("***", super().formatException(ei))  # type: ignore[arg-type]
+
+
+class Json(logging.Formatter):
+    """A line for programs: time (RFC 3339, UTC), level, logger, message, exception, and the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": message(record),
+        }
+        line.update((name, value) for name, value in fields(record).items() if name not in line)
+        if record.exc_info:
+            line["exception"] = _SECRETS.sub("***", self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)

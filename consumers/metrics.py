@@ -1,0 +1,105 @@
+"""What a consumer counts and measures, and where it can be read. Knows no Redis and no inference."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, start_http_server
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from consumers.holdings import Counts, Holdings
+from consumers.pace import Pace
+from stream.model import ModelDescription
+
+# The time at which a series began says nothing that Prometheus does not know, and doubles the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+#: Seconds. From an empty queue on a fast GPU to the default deadline of 30 s, two or three for each decade.
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+#: Images. The sizes that batches are padded to, and what `max_batch` may be raised to.
+_IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+BATCH_IMAGES: Final = Histogram("sluice_batch_images", "Images in a batch.", buckets=_IMAGES, registry=REGISTRY)
+BATCH_WAIT_SECONDS: Final = Histogram(
+    "sluice_batch_wait_seconds", "Time from a batch's delivery to its inference.", buckets=_SECONDS, registry=REGISTRY
+)
+INFERENCE_SECONDS: Final = Histogram(
+    "sluice_inference_seconds", "Time of one run of the model, for a whole batch.", buckets=_SECONDS, registry=REGISTRY
+)
+QUEUE_SECONDS: Final = Histogram(
+    "sluice_queue_seconds", "Time of one image from its acceptance to its inference.",
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+MODEL_LOADS: Final = Counter(
+    "sluice_model_loads_total", "Times that the model was loaded and warmed.", registry=REGISTRY
+)
+REDIS_CONNECTIONS: Final = Counter(
+    "sluice_redis_connections_total", "Connections made to Redis; those beyond the first few are reconnects.",
+    registry=REGISTRY,
+)  # fmt: skip
+REDIS_ERRORS: Final = Counter(
+    "sluice_redis_errors_total", "Commands and connections to Redis that failed, by the error's name.", ["error"],
+    registry=REGISTRY,
+)  # fmt: skip
+
+#: The events of consumers.holdings.Counts, which the heartbeat reports as well. `last_batch` is no event.
+_EVENTS: Final = {
+    "images": "Images classified.",
+    "batches": "Batches classified.",
+    "reclaimed": "Images taken over from consumers that fell silent.",
+    "superseded": "Outcomes that came too late: another consumer had completed the image.",
+    "expired": "Images whose deadline had passed before their inference.",
+    "cancelled": "Images that nobody wanted any more before their inference.",
+    "failed": "Images on which the model failed.",
+    "dead": "Images given up after max_deliveries.",
+}
+assert {*_EVENTS, "last_batch"} == {field.name for field in fields(Counts)}
+
+
+class Figures(Collector):
+    """What a consumer knows of itself at this moment, read when it is asked for."""
+
+    def __init__(self, holdings: Holdings, pace: Pace, model: ModelDescription, *, provider: str) -> None:
+        self._holdings = holdings
+        self._pace = pace
+        self._model = model
+        self._provider = provider
+
+    def collect(self) -> Iterable[Metric]:
+        for event, about in _EVENTS.items():
+            value = getattr(self._holdings.counts, event)
+            yield CounterMetricFamily(f"sluice_consumer_{event}_total", about, value)
+        held = "Images in this consumer's hands, from delivery to completion."
+        yield GaugeMetricFamily("sluice_consumer_held_entries", held, len(self._holdings.held))
+        speed = "What this consumer can do, at its measured speed."
+        yield GaugeMetricFamily("sluice_consumer_images_per_second", speed, self._pace.images_per_s)
+        info = GaugeMetricFamily(
+            "sluice_consumer_info", "What this consumer serves, and on which provider; always 1.",
+            labels=["model", "version", "precision", "provider"],
+        )  # fmt: skip
+        info.add_metric([self._model.name, self._model.version, self._model.precision, self._provider], 1)
+        yield info
+
+
+class RedisWitness:
+    """Counts what befalls the connections to Redis."""
+
+    def connected(self) -> None:
+        REDIS_CONNECTIONS.inc()
+
+    def failed(self, error: RedisError) -> None:
+        # A script that is not loaded yet, or a group that exists already, is an answer and no failure.
+        if type(error) is not ResponseError and not isinstance(error, NoScriptError):
+            REDIS_ERRORS.labels(type(error).__name__).inc()
+
+
+def listen(host: str, port: int) -> None:
+    """Show the metrics at http://host:port/metrics, in a thread that ends with the process; raises OSError."""
+    start_http_server(port, host, REGISTRY)

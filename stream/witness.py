@@ -1,0 +1,73 @@
+"""Connections that tell somebody when they are made and when they fail. Counts nothing itself, knows no setting."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+
+class Witness(Protocol):
+    """Is told what befalls connections."""
+
+    def connected(self) -> None:
+        """A connection was made, the first or anew."""
+
+    def failed(self, error: RedisError) -> None:
+        """A connection could not be made, or a command on it ended with this error."""
+
+
+class Nobody:
+    """The witness of processes that count nothing."""
+
+    def connected(self) -> None:
+        pass
+
+    def failed(self, error: RedisError) -> None:
+        pass
+
+
+class Witnessed(AbstractConnection):
+    """To be mixed into a connection of redis-py."""
+
+    def __init__(self, *, witness: Witness, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
+        super().__init__(**options)
+        self._witness = witness
+        self._connecting = False
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """As redis-py's, which is where every connection is made."""
+        if self.is_connected:
+            return
+        self._connecting = True
+        try:
+            await super().connect_check_health(check_health, retry_socket_connect)
+        except RedisError as error:
+            self._witness.failed(error)
+            raise
+        finally:
+            self._connecting = False
+        self._witness.connected()
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        """As redis-py's."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        try:
+            await super().send_packed_command(command, check_health)
+        except RedisError as error:
+            self._tell(error)
+            raise
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """As redis-py's."""
+        try:
+            return await super().read_response(*args, **options)
+        except RedisError as error:
+            self._tell(error)
+            raise
+
+    def _tell(self, error: RedisError) -> None:
+        # Connecting sends and reads as well, and tells of its failure as a whole.
+        if not self._connecting:
+            self._witness.failed(error)
