@@ -1,0 +1,1 @@
+"""Other servers, doing the same work."""

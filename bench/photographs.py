@@ -1,0 +1,113 @@
+"""The photographs that are sent: scikit-image's, as a small JPEG and as a telephone's. Always the same bytes."""
+
+import io
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image
+
+#: Sizes of the files, in bytes: photographs of 500 x 375 as the web has them, and what a 12-megapixel camera writes.
+_SMALL_BYTES = 73_000
+_LARGE_BYTES = 3_200_000
+
+#: Amplitude of the sensor noise in the large one, of 255. An enlarged photograph has no detail of its own, and its
+#: file would be far smaller than a camera's at the same quality.
+_NOISE = 6.0
+
+_QUALITY = 90
+
+#: Ends the names of those in the test set that have 12 megapixels.
+LARGE = "-12mp"
+
+#: Photographs of the package scikit-image; no picture is in both.
+_TEST = ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "rocket.jpg")
+_CALIBRATION = ("motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "ihc.png", "gravel.png", "grass.png",
+                "brick.png", "coins.png", "moon.png", "hubble_deep_field.jpg")  # fmt: skip
+
+
+@cache
+def small() -> bytes:
+    """A JPEG of 500 x 375, 65 to 82 KB."""
+    image = Image.fromarray(skimage.data.coffee()).crop((50, 12, 550, 387))
+    return _of_size(image, _SMALL_BYTES)
+
+
+@cache
+def large() -> bytes:
+    """A JPEG of 4000 x 3000, about 3.2 MB."""
+    image = Image.fromarray(skimage.data.coffee()).crop((33, 0, 566, 400))
+    return _of_size(_enlarged(image, (4000, 3000)), _LARGE_BYTES)
+
+
+@cache
+def test_set() -> dict[str, bytes]:
+    """JPEGs of photographs by name, for fidelity and agreement: whole, enlarged to 12 megapixels, and crops."""
+    return {name: data for picture in _TEST for name, data in _variants(picture)}
+
+
+def write_calibration(folder: Path) -> int:
+    """Crops of the other photographs, for quantisation; returns how many. None of them is in the test set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for picture in _CALIBRATION:
+        for name, image in _crops(picture):
+            (folder / f"{name}.jpg").write_bytes(_jpeg(image, _QUALITY))
+            count += 1
+    return count
+
+
+def _variants(picture: str) -> Iterator[tuple[str, bytes]]:
+    yield picture, _jpeg(_open(picture), _QUALITY)
+    for number, (name, crop) in enumerate(_crops(picture)):
+        yield name, _jpeg(crop, _QUALITY)
+        if number % 5 == 0:
+            scale = math.sqrt(12_000_000 / (crop.width * crop.height))
+            size = (int(crop.width * scale), int(crop.height * scale))
+            yield name + LARGE, _jpeg(_enlarged(crop, size), _QUALITY)
+
+
+def _crops(picture: str) -> Iterator[tuple[str, Image.Image]]:
+    """Windows of two thirds and of half of the sides, spread evenly."""
+    image = _open(picture)
+    for part, steps in ((1 / 1.5, 4), (1 / 2, 4)):
+        width, height = int(image.width * part), int(image.height * part)
+        for row, column in itertools.product(range(steps), repeat=2):
+            left = (image.width - width) * column // (steps - 1)
+            top = (image.height - height) * row // (steps - 1)
+            yield f"{picture}-{width}-{row}{column}", image.crop((left, top, left + width, top + height))
+
+
+def _open(picture: str) -> Image.Image:
+    # Read from the package's folder: skimage.data would look for some of them in a cache, or download them.
+    return Image.open(Path(skimage.data.__file__).parent / picture).convert("RGB")
+
+
+BY_NAME: dict[str, Callable[[], bytes]] = {"small": small, "large": large}
+
+
+def _enlarged(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As a camera with more pixels might have taken it: the grain is as fine as its pixels."""
+    width, height = size
+    noise = np.random.default_rng(1).normal(0, _NOISE, (height, width, 1))
+    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), np.float32)
+    return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
+
+
+def _of_size(image: Image.Image, wanted: int) -> bytes:
+    """The JPEG of the quality (4:2:0) that comes closest to `wanted` bytes."""
+    low, high = 30, 97
+    while high - low > 1:
+        quality = (low + high) // 2
+        low, high = (quality, high) if len(_jpeg(image, quality)) < wanted else (low, quality)
+    return min((_jpeg(image, quality) for quality in (low, high)), key=lambda data: abs(len(data) - wanted))
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=2)
+    return buffer.getvalue()

@@ -1,0 +1,56 @@
+"""What one run of the benchmark found. Written as JSON, from which tables, bars and plots are made."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.fidelity import Difference
+from bench.limits import Decoding, Run
+from bench.measuring import Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The median of one system under one load, with the least and the greatest throughput of its rounds.
+
+    `load` is the number of clients (closed loop) or the share of capacity in percent (open loop).
+    """
+
+    system: str
+    model: str
+    photograph: str
+    load: int
+    measured: Measurement
+    least_per_s: float
+    most_per_s: float
+
+
+@dataclass(slots=True)
+class Results:
+    """All parts; those that did not run are empty. Rates are per second."""
+
+    about: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    decoding: list[Decoding] = field(default_factory=list)
+    ceilings: dict[str, float] = field(default_factory=dict)  # way of decoding -> images per second, no server
+    runs: list[Run] = field(default_factory=list)
+    full_stream: dict[str, float] = field(default_factory=dict)  # "bare redis-py loop", "consumer"
+    closed: list[Row] = field(default_factory=list)
+    large: list[Row] = field(default_factory=list)
+    open_loop: list[Row] = field(default_factory=list)
+    capacity: dict[str, float] = field(default_factory=dict)
+    stages: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> stage -> median ms
+    networks: list[Row] = field(default_factory=list)  # model is name/version
+    raw: dict[str, float] = field(default_factory=dict)  # name/version -> best session.run, images per second
+    fidelity: dict[str, Difference] = field(default_factory=dict)  # what was compared -> difference
+    footprint: dict[str, float] = field(default_factory=dict)  # what -> MB or bytes, said in its name
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find(rows: list[Row], system: str, load: int, *, model: str = "") -> Measurement | None:
+    """One measurement, None where it was not made."""
+    for row in rows:
+        if (row.system, row.load) == (system, load) and model in ("", row.model):
+            return row.measured
+    return None
