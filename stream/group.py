@@ -56,6 +56,7 @@ class Group:
         self.consumer = consumer
         self._lease_ms = int(lease_s * 1000)
         self._claim = load(redis, "stream", "claim")
+        self._own = load(redis, "stream", "own")
         self._renew = load(redis, "stream", "renew")
         self._tidy = load(redis, "stream", "tidy")
 
@@ -69,21 +70,20 @@ class Group:
 
     async def read(self, count: int) -> list[Delivery]:
         """Up to `count` new entries; waits up to `BLOCK_S` for the first, and returns none where none came."""
-        return await self._read(self._reader, ">", count, block_ms=int(BLOCK_S * 1000))
+        reply: Any = await self._reader.xreadgroup(
+            GROUP, self.consumer, {self._partition.entries: ">"}, count=count, block=int(BLOCK_S * 1000)
+        )
+        return [_delivery(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
 
     async def read_own(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
 
-        Redis counts each such read as another delivery; the count here is at least 2.
+        Their leases begin anew, and no delivery is counted. They count as redelivered here: nobody knows how far
+        they had come.
         """
-        found = await self._read(self._redis, after, count, block_ms=None)
+        entries: Any = await self._own([self._partition.entries], [GROUP, self.consumer, count, after])
+        found = [_delivery(entry_id, _fields(flat or [])) for entry_id, flat in entries]
         return [Delivery(one.entry_id, one.entry, deliveries=2) for one in found]
-
-    async def _read(self, redis: Redis, after: str, count: int, *, block_ms: int | None) -> list[Delivery]:
-        reply: Any = await redis.xreadgroup(
-            GROUP, self.consumer, {self._partition.entries: after}, count=count, block=block_ms
-        )
-        return [_delivery(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
 
     async def renew(self, entry_ids: Iterable[str]) -> list[str]:
         """Renew the leases of held entries; returns those that are held no longer."""
@@ -98,13 +98,17 @@ class Group:
         if len(reply) == 1:
             return None
         _, entry_id, flat, deliveries, holders = reply
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        found = _delivery(entry_id, fields)
+        found = _delivery(entry_id, _fields(flat))
         return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode().split()))
 
     async def tidy(self) -> int:
         """Remove dead consumers that hold nothing from the group; returns how many."""
         return int(await self._tidy([self._partition.entries, self._partition.alive], [GROUP]))
+
+
+def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
+    """A script's reply: name, value, name, value..."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:

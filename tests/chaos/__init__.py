@@ -1,0 +1,1 @@
+"""Chaos: the whole system under load while its processes are killed, paused and cut off from Redis."""

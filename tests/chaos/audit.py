@@ -1,0 +1,87 @@
+"""The audit: what Redis holds when all is over, whatever any process believes. Knows no process and no fault."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from results.outcome import Done, Failed, Outcome, decode
+from stream.keys import GROUP, Partition
+
+
+@dataclass(slots=True)
+class Audit:
+    """What is left of a run.
+
+    Every admitted request has a key; `outcomes` are those that ended, `open` those that did not, with the word that
+    stands there. `replies` are all outcomes that any ingest was told, in order, by request id.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    replies: dict[str, list[Outcome]] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    in_stream: int = 0
+    pending: int = 0
+    dead_letters: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return len(self.outcomes) + len(self.open)
+
+    def note(self, request_id: str, value: Any) -> None:
+        """What stands under the id of a request. A key that SCAN names twice changes nothing."""
+        assert isinstance(value, bytes), f"{request_id} has expired: result_ttl_s is too short for this run"
+        if value.startswith((b"queued", b"cancelled")):
+            self.open[request_id] = value.decode()
+        else:
+            self.outcomes[request_id] = decode(value)
+
+    def reasons(self) -> Counter[str]:
+        """How often each reason stands in a failed outcome."""
+        return Counter(one.reason for one in self.outcomes.values() if isinstance(one, Failed))
+
+    def done(self) -> Iterator[Done]:
+        return (one for one in self.outcomes.values() if isinstance(one, Done))
+
+    def replied_twice(self) -> list[str]:
+        return [request_id for request_id, told in self.replies.items() if len(told) > 1]
+
+    def changed(self) -> list[str]:
+        """Requests whose stored outcome is not the one that was told."""
+        return [
+            request_id
+            for request_id, told in self.replies.items()
+            if any(outcome != self.outcomes.get(request_id) for outcome in told)
+        ]
+
+
+async def outstanding(redis: Redis, partition: Partition) -> int:
+    """Accepted images that have no outcome yet."""
+    return int(await redis.xlen(partition.entries))
+
+
+async def audit(redis: Redis, partition: Partition) -> Audit:
+    """Read it all, through a connection that no fault touches."""
+    found = Audit(in_stream=await outstanding(redis, partition))
+    found.pending = int((await redis.xpending(partition.entries, GROUP))["pending"])
+    found.dead_letters = int(await redis.xlen(partition.dead))
+    counters: Any = await redis.hgetall(partition.counters)
+    found.counters = {name.decode(): int(count) for name, count in counters.items()}
+    prefix = partition.request("")
+    async for name in redis.scan_iter(f"{_literal(prefix)}*", count=1000):
+        found.note(name.decode().removeprefix(prefix), await redis.get(name))
+    async for name in redis.scan_iter(f"{_literal(partition.replies(''))}*", count=1000):
+        told: Any = await redis.xrange(name)
+        for _, fields in told:
+            outcome = decode(fields[b"o"])
+            found.replies.setdefault(outcome.id, []).append(outcome)
+    return found
+
+
+def _literal(text: str) -> str:
+    """For a pattern of SCAN: only square brackets, stars and question marks mean something there."""
+    assert not set(text) & set("[]*?\\")
+    return text

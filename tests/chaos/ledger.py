@@ -1,0 +1,75 @@
+"""The ledger: every request with what became of it, as its client saw it. Knows no network."""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+Verdict = Literal[
+    "right",  # 200, and the answer is the photograph's
+    "wrong",  # 200, and it is not
+    "refused",  # 503: full, nobody there, Redis away
+    "expired",  # 504
+    "given up",  # 500 with the reason that the image is a dead letter
+    "broken",  # the connection ended because its ingest was killed: nobody knows what was accepted
+    "unreachable",  # no ingest took the connection
+    "hung up",  # the client itself went away
+    "unanswered",  # no answer long after the deadline
+    "improper",  # any other answer
+    "queued",  # admitted without HTTP; its outcome is looked up in the end
+    "cancelled",  # admitted without HTTP, then cancelled
+    "unknown",  # sent without HTTP while Redis was away: perhaps admitted
+]
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. `photograph` is its number in the album; `id` is known where an answer or the client named it."""
+
+    photograph: int
+    sent_s: float
+    direct: bool
+    id: str = ""
+    verdict: Verdict = "unanswered"
+    code: str = ""
+    answered_s: float = 0.0
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All requests of a run."""
+
+    requests: list[Request] = field(default_factory=list)
+
+    def open(self, photograph: int, now_s: float, *, direct: bool = False) -> Request:
+        request = Request(photograph, now_s, direct)
+        self.requests.append(request)
+        return request
+
+    def count(self, *verdicts: Verdict, direct: bool | None = None) -> int:
+        return sum(one.verdict in verdicts and direct in (None, one.direct) for one in self.requests)
+
+    def codes(self, verdict: Verdict) -> Counter[str]:
+        return Counter(one.code for one in self.requests if one.verdict == verdict)
+
+    def right_s(self) -> list[float]:
+        """When the right answers came, ascending."""
+        return sorted(one.answered_s for one in self.requests if one.verdict == "right" and not one.direct)
+
+    def longest_gap_s(self, end_s: float) -> float:
+        """The longest time without a right answer, from the first request to `end_s`."""
+        began = min((one.sent_s for one in self.requests), default=0.0)
+        moments = [began, *(moment for moment in self.right_s() if moment <= end_s), end_s]
+        return max(later - earlier for earlier, later in pairwise(moments))
+
+    def latencies_s(self) -> list[float]:
+        """How long the right answers took, ascending."""
+        return sorted(one.answered_s - one.sent_s for one in self.requests if one.verdict == "right" and not one.direct)
+
+
+def next_after(moments: list[float], moment: float) -> float | None:
+    """The first of the ascending moments that is not before this one."""
+    place = bisect_left(moments, moment)
+    return moments[place] if place < len(moments) else None

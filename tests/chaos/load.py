@@ -1,0 +1,153 @@
+"""The load: clients that send whether or not earlier ones were answered, in a steady stream and in bursts.
+
+Most go through the ingests; some admit their image straight into the stream and so know its id from the beginning,
+which makes "lost" a matter of looking it up.
+"""
+
+import asyncio
+import random
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from results.store import Store
+from stream.admission import Admission, Full, Refused
+from stream.entry import Entry
+from stream.keys import Partition
+from tests.chaos.album import Album
+from tests.chaos.clock import Clock, pause
+from tests.chaos.ledger import Ledger, Request
+from tests.chaos.system import Post
+
+#: Problems that a system in trouble may answer with; each 503 says when to come back.
+_REFUSALS = {"overloaded", "no_consumer", "stream_unavailable"}
+
+#: A killed ingest is known to be killed before its clients notice; a pooled connection may notice later.
+_NOTICE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Images per second, and every `burst_every_s` seconds `burst` more at once; shares are of 1."""
+
+    rate: float
+    burst: int
+    burst_every_s: float
+    timeout_s: float
+    direct: float = 0.15
+    hang_up: float = 0.03
+    cancel: float = 0.1
+
+
+class Load:
+    """Sends and writes down what comes back."""
+
+    def __init__(
+        self, album: Album, ingests: list[Post], redis: Redis, traffic: Traffic, *, clock: Clock, seed: int
+    ) -> None:
+        partition = Partition(album.model.name)
+        self.ledger = Ledger()
+        self._album = album
+        self._ingests = ingests
+        self._traffic = traffic
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._admission = Admission(redis, partition, result_ttl_s=7200)
+        self._store = Store(redis, partition)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self._ending.set()
+
+    async def run(self) -> None:
+        """Send until `end`; returns when every request has ended somehow."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # An ingest answers long before; who is not answered by then is not answered at all.
+        timeout = httpx.Timeout(self._traffic.timeout_s + 10)
+        async with httpx.AsyncClient(limits=limits, timeout=timeout) as http, asyncio.TaskGroup() as tasks:
+            next_burst_s = self._clock.now_s + self._traffic.burst_every_s
+            while not self._ending.is_set():
+                tasks.create_task(self._send(http))
+                if self._clock.now_s >= next_burst_s:
+                    next_burst_s += self._traffic.burst_every_s
+                    for _ in range(self._traffic.burst):
+                        tasks.create_task(self._send(http))
+                await pause(self._random.expovariate(self._traffic.rate))
+
+    async def _send(self, http: httpx.AsyncClient) -> None:
+        number = self._random.randrange(len(self._album.photographs))
+        direct = self._random.random() < self._traffic.direct
+        request = self.ledger.open(number, self._clock.now_s, direct=direct)
+        await (self._admit(request) if direct else self._post(http, request))
+        request.answered_s = self._clock.now_s
+
+    async def _admit(self, request: Request) -> None:
+        photograph, model = self._album.photographs[request.photograph], self._album.model
+        request.id = uuid.uuid4().hex
+        reply = self._random.choice(["", "chaos"])
+        entry = Entry(request.id, reply, self._random.choice([0, 1, 5]), model.height, model.width, photograph.pixels)
+        try:
+            await self._admission.admit(entry, timeout_s=self._traffic.timeout_s, max_backlog=10_000)
+            request.verdict = "queued"
+            if self._random.random() < self._traffic.cancel and await self._store.cancel(request.id):
+                request.verdict = "cancelled"
+        except Refused as refused:
+            request.verdict, request.code = "refused", "overloaded" if isinstance(refused, Full) else "no_consumer"
+        except RedisError:
+            # Once admitted it stays accepted, even where the cancelling failed.
+            request.verdict = "unknown" if request.verdict == "unanswered" else request.verdict
+
+    async def _post(self, http: httpx.AsyncClient, request: Request) -> None:
+        """Through one ingest, or through another where that one takes no connection."""
+        for ingest in self._random.sample(self._ingests, len(self._ingests)):
+            try:
+                if self._random.random() < self._traffic.hang_up:
+                    await self._hang_up(http, ingest, request)
+                else:
+                    self._judge(request, await self._ask(http, ingest, request))
+                return
+            except httpx.ConnectError:
+                request.verdict = "unreachable"
+            except httpx.TimeoutException as error:
+                request.verdict, request.detail = "unanswered", repr(error)
+                return
+            except httpx.TransportError as error:
+                killed = ingest.killed_s > self._clock.now_s - _NOTICE_S or ingest.killed_s > request.sent_s
+                request.verdict, request.detail = "broken" if killed else "improper", repr(error)
+                return
+
+    async def _hang_up(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> None:
+        try:
+            async with asyncio.timeout(self._random.uniform(0.0, 0.1)):
+                self._judge(request, await self._ask(http, ingest, request))
+        except TimeoutError:
+            request.verdict = "hung up"
+
+    async def _ask(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> httpx.Response:
+        upload = self._album.photographs[request.photograph].upload
+        parameters = {"top": self._random.choice([1, 5, 10])}
+        if self._random.random() < 0.5:
+            files = {"image": ("photograph", upload, "application/octet-stream")}
+            return await http.post(ingest.url + "/predict", params=parameters, files=files)
+        return await http.post(ingest.url + "/predict", params=parameters, content=upload)
+
+    def _judge(self, request: Request, answer: httpx.Response) -> None:
+        body: dict[str, Any] = answer.json()
+        request.code = str(body.get("code", ""))
+        match answer.status_code:
+            case 200:
+                request.id = body["id"]
+                photograph = self._album.photographs[request.photograph]
+                request.verdict = "right" if self._album.is_right(photograph, body["predictions"]) else "wrong"
+            case 503 if request.code in _REFUSALS and "retry-after" in answer.headers:
+                request.verdict = "refused"
+            case 504 if request.code == "deadline_passed":
+                request.verdict = "expired"
+            case 500 if "dead letter" in str(body.get("detail")):
+                request.verdict = "given up"
+            case _:
+                request.verdict, request.detail = "improper", f"{answer.status_code} {answer.text[:200]}"

@@ -1,0 +1,163 @@
+"""The report of a run: what was promised, against what the ledger and the audit say. Starts and reads nothing."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from results.outcome import Done
+from tests.chaos.album import Album
+from tests.chaos.audit import Audit
+from tests.chaos.faults import Fault
+from tests.chaos.ledger import Ledger, next_after
+
+#: Violations printed. One bug brings hundreds of a kind.
+_MOST_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run. `load_s` is when the last request was sent, in seconds of the run; `settle_s` how long it then took
+    until nothing was outstanding; `complaints` is what processes did that they may not."""
+
+    seed: int
+    load_s: float
+    settle_s: float
+    album: Album
+    ledger: Ledger
+    audit: Audit
+    faults: list[Fault]
+    complaints: list[str]
+
+    def done(self, kind: str) -> int:
+        """How often a fault was done."""
+        return sum(fault.kind == kind for fault in self.faults)
+
+    def lost(self) -> list[str]:
+        """Accepted images without an outcome, and clients without an answer."""
+        known = {one.id for one in self.ledger.requests if one.verdict in ("right", "wrong", "queued", "cancelled")}
+        lost = [f"{request_id} is still {state}" for request_id, state in self.audit.open.items()]
+        lost += [f"{request_id} was accepted and is gone" for request_id in known - self.audit.outcomes.keys()
+                 if request_id not in self.audit.open]  # fmt: skip
+        lost += [f"no answer: {one.detail}" for one in self.ledger.requests if one.verdict == "unanswered"]
+        if self.audit.in_stream or self.audit.pending:
+            lost.append(f"{self.audit.in_stream} entries in the stream, {self.audit.pending} pending")
+        return lost
+
+    def doubled(self) -> list[str]:
+        """Requests with more than one outcome, seen in any of four ways."""
+        answered = [one.id for one in self.ledger.requests if one.verdict in ("right", "wrong")]
+        doubled = [f"{request_id} was told twice" for request_id in self.audit.replied_twice()]
+        doubled += [f"{request_id}: the stored outcome is not the one told" for request_id in self.audit.changed()]
+        if len(set(answered)) < len(answered):
+            doubled.append("two clients got the answer to one request")
+        completed = self.audit.counters.get("completed", 0)
+        if completed != len(self.audit.outcomes):
+            doubled.append(f"{completed} completions for {len(self.audit.outcomes)} outcomes")
+        return doubled
+
+    def wrong(self) -> list[str]:
+        """Answers that are not the photograph's."""
+        wrong = [f"{one.id}: a client got a wrong answer" for one in self.ledger.requests if one.verdict == "wrong"]
+        wrong += [f"{one.id}: stored for no photograph" for one in self.audit.done() if not self.album.knows(one)]
+        return wrong + [f"{one.id}: stored for another photograph" for one, right in self._direct() if not right]
+
+    def improper(self) -> list[str]:
+        """Answers that no client should get, and processes that did what they may not."""
+        answers = [one for one in self.ledger.requests if one.verdict == "improper"]
+        return [f"an answer: {one.detail}" for one in answers] + self._unexplained() + self.complaints
+
+    def violations(self) -> list[str]:
+        return [
+            *(f"lost: {line}" for line in self.lost()),
+            *(f"doubled: {line}" for line in self.doubled()),
+            *(f"wrong: {line}" for line in self.wrong()),
+            *(f"improper: {line}" for line in self.improper()),
+        ]
+
+    def direct_right(self) -> int:
+        return sum(right for _, right in self._direct())
+
+    def _direct(self) -> Iterator[tuple[Done, bool]]:
+        """Answers to requests without HTTP, and whether each is right."""
+        for one in self.ledger.requests:
+            outcome = self.audit.outcomes.get(one.id)
+            if one.direct and isinstance(outcome, Done):
+                photograph = self.album.photographs[one.photograph]
+                yield outcome, photograph.answers(outcome.indices, outcome.probabilities)
+
+    def _unexplained(self) -> list[str]:
+        """More accepted images than requests that could have brought them: one was admitted twice."""
+        ledger = self.ledger
+        direct = {one.id for one in ledger.requests if one.direct}
+        through_http = sum(request_id not in direct for request_id in [*self.audit.outcomes, *self.audit.open])
+        could = ledger.count("right", "wrong", "expired", "given up", "broken", "hung up", "unanswered", "improper")
+        could += sum(one.verdict == "refused" and one.code == "stream_unavailable" for one in ledger.requests)
+        could -= ledger.count("broken", "unanswered", direct=True)
+        return [f"{through_http} images accepted of at most {could}"] if through_http > could else []
+
+    def recoveries_s(self, kind: str) -> list[float]:
+        """After each such fault was over, the time to the next right answer."""
+        moments = self.ledger.right_s()
+        ends = [fault.ended_s for fault in self.faults if fault.kind == kind]
+        return [moment - end for end in ends if (moment := next_after(moments, end)) is not None]
+
+    def failed(self, reason: str) -> int:
+        return self.audit.reasons()[reason]
+
+    def refused(self) -> str:
+        return ", ".join(f"{code} {count}" for code, count in self.ledger.codes("refused").most_common())
+
+    def superseded(self) -> int:
+        return self.audit.counters.get("superseded", 0)
+
+    def kinds(self) -> list[str]:
+        return sorted({fault.kind for fault in self.faults})
+
+
+def figures(report: Report) -> list[tuple[str, str]]:
+    """The rows of the table: what, and how many."""
+    ledger, audit, latencies = report.ledger, report.audit, report.ledger.latencies_s()
+    return [
+        ("sent", f"{len(ledger.requests)} in {report.load_s:.0f} s, seed {report.seed}"),
+        ("accepted", str(audit.accepted)),
+        ("refused", f"{ledger.count('refused')} ({report.refused() or 'none'})"),
+        ("answered right", f"{ledger.count('right')} over HTTP, {report.direct_right()} stored without HTTP"),
+        ("answered wrong", str(len(report.wrong()))),
+        ("answered twice", str(len(report.doubled()))),
+        ("lost", str(len(report.lost()))),
+        ("improper", str(len(report.improper()))),
+        ("told that the deadline passed", str(ledger.count("expired"))),
+        ("told that it is a dead letter", f"{ledger.count('given up')} ({audit.dead_letters} dead letters)"),
+        ("connection broken by a killed ingest", f"{ledger.count('broken')}, {ledger.count('unreachable')} not taken"),
+        ("clients that hung up or cancelled", str(ledger.count("hung up", "cancelled"))),
+        ("dropped without inference", f"{report.failed('cancelled')} cancelled, {report.failed('expired')} expired"),
+        ("duplicated inference, or a completion repeated", str(report.superseded())),
+        ("latency of right answers", f"p50 {_quantile(latencies, 0.5):.2f} s, p99 {_quantile(latencies, 0.99):.2f} s"),
+        ("longest gap between right answers", f"{ledger.longest_gap_s(report.load_s):.1f} s"),
+        ("until nothing was outstanding, at the end", f"{report.settle_s:.1f} s"),
+    ]
+
+
+def recovery(report: Report) -> list[tuple[str, str, str, str]]:
+    """For each kind of fault: how often, and the median and the longest time to the next right answer."""
+    rows = []
+    for kind in report.kinds():
+        times = report.recoveries_s(kind)
+        shown = (f"{statistics.median(times):.2f} s", f"{max(times):.2f} s") if times else ("-", "-")
+        rows.append((kind, str(report.done(kind)), *shown))
+    return rows
+
+
+def lines(report: Report) -> list[str]:
+    """The report as Markdown, and below it what must not have happened."""
+    table = ["| what | how many |", "| --- | --- |"]
+    table += [f"| {what} | {count} |" for what, count in figures(report)]
+    table += ["", "| fault | times | next right answer, median | longest |", "| --- | --- | --- | --- |"]
+    table += [f"| {' | '.join(row)} |" for row in recovery(report)]
+    violations = report.violations()
+    verdict = "Nothing lost, doubled or wrong." if not violations else f"{len(violations)} violations:"
+    return [*table, "", verdict, *violations[:_MOST_SHOWN], *(["..."] if len(violations) > _MOST_SHOWN else [])]
+
+
+def _quantile(ascending: list[float], share: float) -> float:
+    return ascending[min(len(ascending) - 1, int(share * len(ascending)))] if ascending else float("nan")

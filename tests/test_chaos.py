@@ -1,0 +1,26 @@
+"""The short form of `make chaos`: half a minute of kills, pauses, outages and bad networks under load."""
+
+import asyncio
+from pathlib import Path
+
+from tests.chaos.drive import Plan, drive
+from tests.chaos.report import Report, lines
+
+
+def test_nothing_is_lost_doubled_or_wrong_whatever_is_killed(tmp_path: Path) -> None:
+    """Each accepted image has one outcome, each answer is right, and who was refused was told so."""
+    report = asyncio.run(drive(Plan(tmp_path, seconds=28, seed=1)))
+    print("\n".join(lines(report)))  # noqa: T201 (pytest shows it where the test fails)
+    assert report.violations() == []
+    assert report.done("kill a consumer") >= 10
+    assert report.done("kill Redis") >= 2
+    assert report.done("kill an ingest") >= 2
+    _assert_it_was_worth_something(report)
+
+
+def _assert_it_was_worth_something(report: Report) -> None:
+    """The load was answered, overflowed and was interrupted: a run in which nothing happens proves nothing."""
+    assert report.ledger.count("right") > 300
+    assert report.direct_right() > 30
+    assert report.ledger.codes("refused")["overloaded"] > 0
+    assert report.ledger.count("broken") > 0
