@@ -30,9 +30,10 @@ RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /
 FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 \
     SLUICE_MODELS_DIR=/models
-# The folder's owner becomes that of the volume which is mounted there: export writes to it, consumers read.
+# A folder's owner becomes that of the volume which is mounted there: export writes models, consumers read them;
+# stream.acl writes Redis's users.
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp sluice \
-    && install --directory --owner=sluice /models
+    && install --directory --owner=sluice /models /users/redis /users/ingest /users/consumer /users/admin
 
 FROM base AS export
 RUN --mount=type=cache,target=/root/.cache/pip \

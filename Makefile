@@ -9,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
+BENCH := $(VENV)/.bench
 
-.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos clean
+.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos pictures clean
 
 ## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
 run: $(RUN)
@@ -30,6 +31,10 @@ $(RUN): pyproject.toml | $(BIN)/pip
 $(DEV): pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(RUN)
+
+$(BENCH): pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	@touch $@ $(DEV) $(RUN)
 
 ## check: style, types and the direction of imports
 check: $(DEV)
@@ -52,6 +57,21 @@ test-redis8: $(DEV)
 
 ## test-matrix: all servers, one after the other
 test-matrix: test test-redis7 test-redis8
+
+## chaos: 15 minutes of kills, pauses, outages and bad networks under load; SECONDS=28 for the short form
+SECONDS ?= 900
+SEED ?= 1
+CHAOS_MODEL := $(wildcard models/efficientnet-lite0/1/model.onnx)
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS_MODEL:%=--model %)
+
+## bench: Sluice against its limits, the classic design and other servers; tables and plots into bench/report/
+bench: $(BENCH)
+	$(BIN)/python -m bench.run
+
+## pictures: the page in light and dark, from a running system into docs/pictures/; needs chromium and chromedriver
+pictures: $(DEV)
+	$(BIN)/python -m deploy.pictures
 
 clean:
 	rm -rf $(VENV) .sluice build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,9 @@
 import errno
 import sys
 
+from ingest.access import why_not_open
+from ingest.keyfile import keys_of
+from ingest.keyring import BadKey
 from ingest.server import listen, serve
 from stream.logs import configure
 from stream.settings import Settings, from_command_line
@@ -10,14 +13,24 @@ from stream.settings import Settings, from_command_line
 
 def main() -> int:
     settings = from_command_line("python -m ingest", sys.argv[1:])
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
+    try:
+        if refusal := why_not_open(settings):
+            return _fail(refusal)
+        keys_of(settings)  # Read again by each worker; a fault is found here, where it can be told.
+    except (BadKey, OSError) as error:
+        return _fail(f"API keys: {error}")
     try:
         listening = listen(settings)
     except OSError as error:
-        print(f"python -m ingest: {_why(error, settings)}", file=sys.stderr)
-        return 2
+        return _fail(_why(error, settings))
     serve(settings, listening)
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f"python -m ingest: {message}", file=sys.stderr)
+    return 2
 
 
 def _why(error: OSError, settings: Settings) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from ingest.metrics import PROBLEMS
 from ingest.problems import MEDIA_TYPE, Problem
 from results.outcome import Done
 
@@ -36,6 +37,7 @@ def stages(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
 
 
 def problem_response(problem: Problem) -> JSONResponse:
+    PROBLEMS.labels(problem.code).inc()
     return JSONResponse(
         problem.document(), status_code=problem.status, headers=problem.headers(), media_type=MEDIA_TYPE
     )

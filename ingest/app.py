@@ -4,18 +4,39 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ingest.access import Access
 from ingest.answers import answer_problem, problem_response
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
+from ingest.ending import on_end
+from ingest.headers import PROTECTIVE, Protective
+from ingest.keyfile import keys_of
+from ingest.latency import Recent
+from ingest.letters import Letters
+from ingest.limiter import Limit, Limiter
+from ingest.live import Live
+from ingest.measured import Measured
+from ingest.metrics import RedisWitness
+from ingest.models import Models
+from ingest.oip.routes import routes as inference_protocol
+from ingest.origin import SameOrigin
 from ingest.predict import Predict
 from ingest.problems import MEDIA_TYPE, NoConsumer, Problem, StreamUnavailable
+from ingest.scrape import Scrape
+from ingest.snapshot import Lookout
+from ingest.static import Page
+from ingest.stopwatch import Stopwatch
 from ingest.stored import Stored
 from ingest.uploads import Limits
 from stream.connection import connect
@@ -25,12 +46,13 @@ from stream.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> Starlette:
-    """The application of one ingest process."""
-    redis = connect(settings)
+def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
+    """The application of one ingest process; several that share a port share a folder for their metrics."""
+    redis = connect(settings, RedisWitness())
     catalog = Catalog(redis, settings)
     decoder = Decoder(
-        threads=settings.decode_threads or max(1, usable_cores() // settings.workers), max_pixels=settings.max_pixels
+        threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
+        max_pixels=settings.max_pixels,
     )
     limits = Limits(
         max_bytes=settings.max_upload_bytes,
@@ -41,6 +63,7 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(catalog.run())
+        on_end(live.close)
         yield
         running.cancel()
         decoder.close()
@@ -48,14 +71,23 @@ def create_app(settings: Settings) -> Starlette:
 
     predict = Predict(catalog, decoder, limits, longest_s=settings.request_timeout_s)
     stored = Stored(catalog, longest_s=settings.request_timeout_s)
+    recent = Recent()
+    live = Live(Lookout(redis, settings, recent).look)
+    letters = Letters(redis, request_ttl_s=settings.result_ttl_s + settings.request_timeout_s)
     app = Starlette(
         routes=[
+            *Page().routes(),
+            Route("/live", live.__call__),
+            Route("/dead/{model}/{id}/replay", letters.replay, methods=["POST"]),
             Route("/predict", predict.__call__, methods=["POST"]),
             Route("/predict/{model}", predict.__call__, methods=["POST"]),
             Route("/results/{id}", stored.get),
             Route("/results/{id}", stored.delete, methods=["DELETE"]),
+            Route("/models", Models(catalog).__call__),
+            *inference_protocol(catalog, decoder, limits, longest_s=settings.request_timeout_s),
             Route("/healthz", _alive),
             Route("/readyz", _ready(catalog)),
+            Route("/metrics", Scrape(redis, timeout_s=settings.redis_timeout_s, folder=metrics_folder).__call__),
         ],
         exception_handlers={
             Problem: answer_problem,
@@ -63,11 +95,33 @@ def create_app(settings: Settings) -> Starlette:
             ClientDisconnect: _answer_nobody,
             Exception: _answer_our_mistake,
         },
+        middleware=[Middleware(Stopwatch, recent=recent), *_guards(settings, redis)],
         lifespan=lifespan,
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
     app.router.redirect_slashes = False
     return app
+
+
+def _guards(settings: Settings, redis: Redis) -> list[Middleware]:
+    """What each request passes on its way in, the outermost first; what is not asked for is not there."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    guards = [Middleware(Measured), Middleware(Protective)]
+    if origins:
+        methods = ["GET", "POST", "DELETE"]
+        guards.append(
+            Middleware(
+                CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=["*"], expose_headers=["*"]
+            )
+        )
+    guards.append(Middleware(SameOrigin, allowed=origins))
+    if keys := keys_of(settings):
+        guards.append(Middleware(Access, keys=keys))
+    if settings.rate_limit_per_s:
+        per_s, burst = settings.rate_limit_per_s, settings.rate_limit_burst
+        limit = Limit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
+        guards.append(Middleware(Limiter, limit=limit))
+    return guards
 
 
 async def _alive(_request: Request) -> Response:
@@ -106,4 +160,7 @@ async def _answer_nobody(_request: Request, _error: Exception) -> Response:
 
 async def _answer_our_mistake(_request: Request, _error: Exception) -> Response:
     # Starlette raises the error again after this answer, and the server logs it with its traceback.
-    return problem_response(Problem("An error of the service, not of the image. It has been logged."))
+    # It comes from outside of all guards, so it brings their headers itself.
+    answer = problem_response(Problem("An error of the service, not of the image. It has been logged."))
+    answer.headers.update(PROTECTIVE)
+    return answer

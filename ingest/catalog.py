@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.dispatch import Dispatch
+from ingest.owner import is_own
 from ingest.problems import BadParameter, NoConsumer, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream.connection import Backoff
@@ -66,7 +67,8 @@ class Catalog:
         """The dispatch that a request was made to, and where it stands; raises UnknownResult, StreamUnavailable."""
         if self.outage and not self._dispatches:
             raise StreamUnavailable(f"{self.outage}.", retry_after_s=2)
-        for dispatch in self._dispatches.values():
+        # Of somebody else's request not even the existence is known: it is not looked for.
+        for dispatch in self._dispatches.values() if is_own(request_id) else ():
             state = await dispatch.state(request_id)
             if state != "unknown":
                 return dispatch, state

@@ -1,8 +1,10 @@
 """Decoding beside the event loop: a thread for each core, and a bound on how many pictures wait for one."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ingest.metrics import DECODE
 from ingest.pictures import to_pixels
 from ingest.problems import Overloaded
 from ingest.uploads import Upload
@@ -30,12 +32,14 @@ class Decoder:
                 retry_after_s=1,
             )
         self._pending += 1
+        began = time.perf_counter()
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._pool, to_pixels, upload.data, model, self._max_pixels
             )
         finally:
             self._pending -= 1
+            DECODE.observe(time.perf_counter() - began)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import math
-import uuid
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest import metrics
 from ingest.gate import Gate
+from ingest.owner import new_id
 from ingest.problems import (
     Cancelled,
     DeadlinePassed,
@@ -22,6 +24,7 @@ from ingest.problems import (
 from results.outcome import Done, Failed, Outcome
 from results.replies import Replies
 from results.store import State, Store
+from stream import logs
 from stream.admission import Admission, Full, Unattended
 from stream.connection import connect_reader, passes_by_itself
 from stream.entry import Entry
@@ -51,7 +54,7 @@ class Dispatch:
     def __init__(self, redis: Redis, settings: Settings, partition: Partition, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
-        self._reader = connect_reader(settings)
+        self._reader = connect_reader(settings, metrics.RedisWitness())
         self._store = Store(redis, partition)
         self._admission = Admission(redis, partition, result_ttl_s=settings.result_ttl_s)
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
@@ -113,16 +116,21 @@ class Dispatch:
 
     async def classify(self, model: ModelDescription, picture: Picture) -> Done:
         """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work."""
-        entry = _entry(uuid.uuid4().hex, model, picture, reply=self._ingest)
+        entry = _entry(new_id(), model, picture, reply=self._ingest)
         reply = self._replies.expect(entry.id)
+        began = time.perf_counter()
+        metrics.IN_FLIGHT.inc()
         try:
             await self._admit(entry)
-            return done_or_problem(await self._await(entry.id, reply))
+            done = done_or_problem(await self._await(entry.id, reply))
+            metrics.answered(done, waited_s=time.perf_counter() - began)
+            return done
         except asyncio.CancelledError:
             with suppress(RedisError):
                 await asyncio.shield(self._store.cancel(entry.id))
             raise
         finally:
+            metrics.IN_FLIGHT.dec()
             reply.cancel()
 
     async def submit(self, model: ModelDescription, picture: Picture, *, request_id: str = "") -> str:
@@ -130,7 +138,7 @@ class Dispatch:
 
         An id that was accepted before is not accepted again, and nothing is changed.
         """
-        entry = _entry(request_id or uuid.uuid4().hex, model, picture, reply="")
+        entry = _entry(request_id or new_id(), model, picture, reply="")
         await self._admit(entry)
         return entry.id
 
@@ -155,7 +163,7 @@ class Dispatch:
     async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
         """The request id and the fingerprint that an idempotency key was first used with."""
         try:
-            return await self._store.reserve(key, uuid.uuid4().hex, fingerprint, ttl_s=self._settings.result_ttl_s)
+            return await self._store.reserve(key, new_id(), fingerprint, ttl_s=self._settings.result_ttl_s)
         except RedisError as error:
             raise _unavailable(error) from error
 
@@ -197,6 +205,7 @@ class Dispatch:
 
 
 def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:
+    logs.concern(request_id)
     return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels)
 
 

@@ -4,8 +4,11 @@ Problem
  ├─ NoImage 400                 ├─ DamagedImage 422
  ├─ MalformedUpload 400         ├─ InferenceFailed 500
  ├─ BadParameter 400            ├─ Overloaded 503
- ├─ UnknownModel 404            ├─ NoConsumer 503
- ├─ UnknownResult 404           ├─ KeyReused 422
+ ├─ Unauthorized 401            ├─ NoConsumer 503
+ ├─ ForeignOrigin 403
+ ├─ UnknownModel 404            ├─ KeyReused 422
+ ├─ UnknownResult 404           ├─ TooManyRequests 429
+ ├─ UnknownLetter 404
  ├─ Cancelled 410
  ├─ RequestTimeout 408          ├─ StreamUnavailable 503
  ├─ PayloadTooLarge 413         └─ DeadlinePassed 504
@@ -71,6 +74,18 @@ class BadParameter(Problem):
     status, code, title = 400, "bad_parameter", "Bad parameter"
 
 
+class Unauthorized(Problem):
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+    def headers(self) -> dict[str, str]:
+        """A 401 names the way to authenticate (RFC 9110, 11.6.1; RFC 6750, 3)."""
+        return {**super().headers(), "WWW-Authenticate": 'Bearer realm="sluice"'}
+
+
+class ForeignOrigin(Problem):
+    status, code, title = 403, "foreign_origin", "Foreign origin"
+
+
 class UnknownModel(Problem):
     status, code, title = 404, "unknown_model", "Unknown model"
 
@@ -86,6 +101,10 @@ class KeyReused(Problem):
 
 class UnknownResult(Problem):
     status, code, title = 404, "unknown_result", "Unknown result"
+
+
+class UnknownLetter(Problem):
+    status, code, title = 404, "unknown_letter", "Unknown dead letter"
 
 
 class Cancelled(Problem):
@@ -106,6 +125,10 @@ class UnsupportedMediaType(Problem):
 
 class DamagedImage(Problem):
     status, code, title = 422, "damaged_image", "Damaged image"
+
+
+class TooManyRequests(Problem):
+    status, code, title = 429, "too_many_requests", "Too many requests"
 
 
 class InferenceFailed(Problem):

@@ -1,8 +1,14 @@
 """The HTTP server around the application: uvicorn, in one process or several that share the port."""
 
 import functools
+import multiprocessing
+import os
 import signal
 import socket
+import tempfile
+import threading
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,29 +27,52 @@ def listen(settings: Settings) -> socket.socket:
 
 def serve(settings: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted, within the grace."""
-    config = uvicorn.Config(
-        functools.partial(_application, settings),
+    if settings.worker_count == 1:
+        _serve_alone(settings, listening)
+        return
+    with tempfile.TemporaryDirectory(prefix="sluice-metrics-") as folder:
+        # The workers inherit it; prometheus_client looks nowhere else when it is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        Multiprocess(_config(settings, Path(folder)), sockets=[listening]).run()
+
+
+def _serve_alone(settings: Settings, listening: socket.socket) -> None:
+    # Uvicorn raises the signal that ended it once more when all is done; being told to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(_config(settings, None)).run(sockets=[listening])
+
+
+def _config(settings: Settings, metrics_folder: Path | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        functools.partial(_application, settings, metrics_folder),
         factory=True,
         loop="uvloop",
         http="httptools",
         ws="none",
-        workers=settings.workers,
+        workers=settings.worker_count,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=int(settings.grace_s),
     )
-    if settings.workers > 1:
-        Multiprocess(config, sockets=[listening]).run()
-        return
-    # Uvicorn raises the signal that ended it once more when all is done; being told to stop is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
 
 
-def _application(settings: Settings) -> Starlette:
+def _application(settings: Settings, metrics_folder: Path | None) -> Starlette:
     # Called in each worker process, which starts without the logging of its parent.
-    configure(settings.log_level)
-    return create_app(settings)
+    _end_with_parent()
+    configure(settings.log_level, settings.log_format)
+    return create_app(settings, metrics_folder)
+
+
+def _end_with_parent() -> None:
+    """Let a worker drain and end when its parent was killed: else it would keep the port from the next one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_for_end, args=(parent,), daemon=True).start()
+
+
+def _wait_for_end(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from ingest.metrics import PROBLEMS
 from ingest.problems import Problem
 
 T = TypeVar("T")
@@ -16,6 +17,7 @@ async def each_or_problem(work: Iterable[Coroutine[Any, Any, T]]) -> list[T | Pr
         try:
             return await one
         except Problem as problem:
+            PROBLEMS.labels(problem.code).inc()
             return problem
 
     async with asyncio.TaskGroup() as tasks:

@@ -54,7 +54,9 @@ for i = 1, count do
             reply(replies, outcome)
         end
         for watcher in string.gmatch(watchers, '%S+') do
-            reply(ARGV[5] .. watcher, outcome)
+            if waits ~= '1' or ARGV[5] .. watcher ~= replies then
+                reply(ARGV[5] .. watcher, outcome)
+            end
         end
     end
 end

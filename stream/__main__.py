@@ -10,7 +10,7 @@ from stream.settings import from_command_line
 
 def main() -> int:
     settings = from_command_line("python -m stream", sys.argv[1:])
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     if settings.redis_url:
         logging.getLogger("stream").warning("SLUICE_REDIS_URL is set: the embedded server will not be used")
     try:

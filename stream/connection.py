@@ -8,9 +8,13 @@ all of Sluice's short commands bear: admission knows its ids, completion is fenc
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -26,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.embedded import socket_path
 from stream.settings import Settings
+from stream.witness import Nobody, Witness, Witnessed
 
 #: How long one blocking read waits in Redis. Only bounds how late a reader notices that it shall end.
 BLOCK_S = 1.0
@@ -50,24 +55,57 @@ _PASSING = (
 _PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ")
 
 
+class _Noticing(AbstractConnection):
+    """A connection that was closed while it lay idle is a lost connection, on every event loop.
+
+    uvloop raises RuntimeError where such a connection is written to, asyncio's own loop a ConnectionError, which is
+    the only one that redis-py knows to make an error of its own of.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection was closed: {error}") from error
+
+
+class _Tcp(Witnessed, _Noticing, Connection):
+    pass
+
+
+class _Tls(Witnessed, _Noticing, SSLConnection):
+    pass
+
+
+class _Unix(Witnessed, _Noticing, UnixDomainSocketConnection):
+    pass
+
+
+_NOTICING: dict[type[Any], type[Any]] = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+
+
 def url(settings: Settings) -> str:
     """Where Redis is: the configured URL, or the embedded server's socket."""
     return settings.redis_url or f"unix://{quote(str(socket_path(settings.data_dir)))}"
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings, witness: Witness | None = None) -> Redis:
     """A client for short commands; each answer is awaited at most `redis_timeout_s`."""
     once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-    return _client(settings, reply_timeout_s=settings.redis_timeout_s, connections=_POOL_SIZE, retry=once)
+    wait_s = settings.redis_timeout_s
+    return _client(settings, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, witness=witness)
 
 
-def connect_reader(settings: Settings) -> Redis:
+def connect_reader(settings: Settings, witness: Witness | None = None) -> Redis:
     """A client with one connection, for blocking reads of at most `BLOCK_S`."""
     never = Retry(NoBackoff(), 0)
-    return _client(settings, reply_timeout_s=BLOCK_S + settings.redis_timeout_s, connections=1, retry=never)
+    wait_s = BLOCK_S + settings.redis_timeout_s
+    return _client(settings, reply_timeout_s=wait_s, connections=1, retry=never, witness=witness)
 
 
-def _client(settings: Settings, *, reply_timeout_s: float, connections: int, retry: Retry) -> Redis:
+def _client(
+    settings: Settings, *, reply_timeout_s: float, connections: int, retry: Retry, witness: Witness | None
+) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url(settings),
         max_connections=connections,
@@ -79,8 +117,23 @@ def _client(settings: Settings, *, reply_timeout_s: float, connections: int, ret
         retry_on_error=[],
         health_check_interval=0,
         protocol=2,
+        # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
+        driver_info=None,
+        witness=witness or Nobody(),
+        **_secrets(settings),
     )
+    pool.connection_class = _NOTICING[pool.connection_class]
     return Redis.from_pool(pool)
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """What the URL need not hold: the password, and whom to trust. What it does hold wins."""
+    given = {}
+    if settings.redis_password_file:
+        given["password"] = Path(settings.redis_password_file).read_text().strip()
+    if settings.redis_ca_file and settings.redis_url.startswith("rediss://"):
+        given["ssl_ca_certs"] = settings.redis_ca_file
+    return given
 
 
 def passes_by_itself(error: RedisError) -> bool:

@@ -78,6 +78,9 @@ def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
         "appendonly": "yes",
         "appendfsync": appendfsync,
         "save": "",
+        # Each image passes through the file. With the default of 64 MB a busy server forks to rewrite it every
+        # second, and each fork holds up all requests for tens of milliseconds.
+        "auto-aof-rewrite-min-size": "512mb",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
         "logfile": "valkey.log",

@@ -3,7 +3,8 @@
     field      value
     ---------  ---------------------------------------------------------------
     v          b"1", the version of this layout
-    id         the request's id: 32 hexadecimal digits (UUID 4)
+    id         the request's id: 32 hexadecimal digits (UUID 4), with API keys
+               behind the name of the key and a dot
     reply      name of the ingest process that waits; empty: nobody does
     top        how many classes are wanted, decimal; 0: all probabilities
     h, w       height and width in pixels, decimal

@@ -3,9 +3,10 @@
 | key | type | holds | lives |
 | --- | --- | --- | --- |
 | `sluice:models` | set | names of the models that consumers have announced | permanent |
+| `sluice:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | where a request stands: `queued` (and who watches), `cancelled`, or its outcome | expires |
-| `sluice:{m/n}:idempotency:<digest>` | string | request id and image that an idempotency key was first used with | expires |
+| `sluice:{m/n}:request:<id>` | string | `queued` and who watches, `cancelled`, or its outcome | expires |
+| `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
 | `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
@@ -25,6 +26,11 @@ MODELS = "sluice:models"
 GROUP = "consumers"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def rate(who: str) -> str:
+    """The count of one key's or one address's requests."""
+    return f"sluice:rate:{who}"
 
 
 def valid_model_name(name: str) -> bool:

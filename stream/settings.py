@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
+from stream.cores import usable_cores
 from stream.keys import valid_model_name
+from stream.logs import LogFormat
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
@@ -28,6 +30,10 @@ class Settings(BaseSettings):
         description="Redis 7.0+ or Valkey 8+, as redis://, rediss:// or unix://. "
         "Empty: the embedded server of `python -m stream` in data_dir",
     )
+    redis_password_file: str = Field("", description="file with the password for redis_url. Empty: the URL has it")
+    redis_ca_file: str = Field(
+        "", description="file with the CA certificates (PEM) that rediss:// trusts. Empty: the system's"
+    )
     data_dir: Path = Field(Path(".sluice"), description="folder of the embedded server's data and socket")
     appendfsync: Literal["always", "everysec", "no"] = Field(
         "everysec", description="when the embedded server flushes its append-only file to the disk"
@@ -41,9 +47,14 @@ class Settings(BaseSettings):
     models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
     version: str = Field("", description="version of the model that a consumer serves. Empty: the highest")
 
-    host: str = Field("127.0.0.1", description="address that ingest listens on")
+    host: str = Field("127.0.0.1", description="address that ingest listens on, and a consumer for metrics_port")
+    published_on: str = Field(
+        "", description="address through which others reach ingest where it is not host: a container's, the host's"
+    )
     port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
-    workers: int = Field(1, ge=1, le=256, description="ingest processes that share the port")
+    workers: int = Field(
+        0, ge=0, le=256, description="ingest processes that share the port. 0: one for each usable core"
+    )
     decode_threads: int = Field(
         0, ge=0, le=256, description="threads that decode pictures, per worker. 0: cores / workers"
     )
@@ -53,6 +64,21 @@ class Settings(BaseSettings):
     upload_timeout_s: Seconds = Field(30.0, description="longest time for a request's body to arrive")
     request_timeout_s: Seconds = Field(30.0, description="deadline of an image, from its acceptance")
     result_ttl_s: Seconds = Field(600.0, description="how long a result is kept under its id")
+
+    api_keys_file: str = Field(
+        "", description="file of hashed API keys, see `python -m ingest.keys`. Empty, as api_keys: nobody needs one"
+    )
+    api_keys: SecretStr = Field(SecretStr(""), description="further API keys, as name:key,name:key")
+    insecure_no_keys: bool = Field(
+        False, description="listen for everybody without API keys on an address that is not loopback"
+    )
+    rate_limit_per_s: float = Field(
+        0.0, ge=0, le=1e6, description="requests a second for each API key, without keys for each address. 0: no limit"
+    )
+    rate_limit_burst: int = Field(20, ge=1, le=1_000_000, description="requests that a limited client may send at once")
+    cors_origins: str = Field(
+        "", description="origins whose pages may use the service, comma-separated, * for all. Empty: none"
+    )
 
     max_backlog: int = Field(1000, ge=1, description="most entries in the stream; beyond it ingest answers 503")
     max_wait_s: Seconds = Field(
@@ -75,13 +101,29 @@ class Settings(BaseSettings):
     run_timeout_s: Seconds = Field(60.0, description="an inference that runs longer hangs: the consumer exits")
     grace_s: Seconds = Field(20.0, description="after SIGTERM, time to finish what is held")
 
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="port where a consumer shows its metrics; ingest has /metrics. 0: none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: LogFormat = Field("human", description="how a line is logged: for people, or as JSON")
+
+    @property
+    def worker_count(self) -> int:
+        """How many ingest processes share the port."""
+        return self.workers or usable_cores()
 
     @field_validator("model")
     @classmethod
     def _model_can_be_a_key(cls, name: str) -> str:
         if name and not valid_model_name(name):
             raise ValueError("a model's name has letters, digits, '.', '_', '-' and starts with a letter or digit")
+        return name
+
+    @field_validator("redis_password_file", "redis_ca_file")
+    @classmethod
+    def _file_is_there(cls, name: str) -> str:
+        if name and not Path(name).is_file():
+            raise ValueError(f"there is no file {name}")
         return name
 
     @model_validator(mode="after")

@@ -25,9 +25,9 @@ def parsed(*names: str) -> Mapping:
 
 
 def composed(*names: str) -> Mapping:
-    """The services of these compose files."""
+    """The services of these compose files that start without a profile."""
     services: Mapping = parsed(*names)["services"]
-    return services
+    return {name: service for name, service in services.items() if "profiles" not in service}
 
 
 def _interpolated(node: Any) -> Any:

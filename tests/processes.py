@@ -63,7 +63,12 @@ class Processes:
 
     def __init__(self, folder: Path, *, redis_url: str, models_dir: Path) -> None:
         self._folder = folder
-        self._settings = {"SLUICE_REDIS_URL": redis_url, "SLUICE_MODELS_DIR": str(models_dir), "SLUICE_THREADS": "1"}
+        self._settings = {
+            "SLUICE_REDIS_URL": redis_url,
+            "SLUICE_MODELS_DIR": str(models_dir),
+            "SLUICE_THREADS": "1",
+            "SLUICE_WORKERS": "1",
+        }
         self._started: list[Process] = []
 
     def __enter__(self) -> Self:

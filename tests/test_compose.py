@@ -81,7 +81,10 @@ def test_containers_can_do_little() -> None:
         assert name in OURS or service["user"] != "root", name
         assert ("ports" in service) == (name == "ingest"), name
     assert composed()["ingest"]["ports"] == ["127.0.0.1:5000:5000"]
-    assert composed()["consumer"]["volumes"] == ["models:/models:ro"]
+    assert composed()["consumer"]["volumes"] == ["models:/models:ro", "consumer-password:/users:ro"]
+    assert composed()["ingest"]["volumes"] == ["ingest-password:/users:ro"]
+    assert composed()["redis"]["volumes"] == ["queue:/data", "redis-users:/users/redis:ro"]
+    assert composed()["users"]["network_mode"] == "none"
     assert composed()["redis"]["networks"] == composed()["consumer"]["networks"] == ["queue"]
     assert parsed()["networks"]["queue"] == {"internal": True}
 
@@ -104,6 +107,7 @@ def test_what_serves_waits_for_the_model_and_for_redis() -> None:
 def test_export_makes_what_make_run_makes() -> None:
     """ResNet50, or the network whose weights need no download; into the folder where consumers look."""
     given = arguments.parse(composed()["export"]["command"])
+    assert given.job is not None
     assert given.job.model_name == MODEL
     assert given.if_missing
     assert given.fallback is not None
@@ -117,6 +121,9 @@ def test_redis_keeps_what_it_is_given(tmp_path: Path) -> None:
     """Started with the command of the file: it flushes to disk, evicts nothing, and holds a full queue."""
     program, *options = composed()["redis"]["command"]
     assert program == "redis-server"
+    users = made_users(tmp_path)
+    options = [word.replace("/users", str(users), 1) for word in options]
+    password = (users / "admin" / "password").read_text()
     port = free_port()
     own = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     server = Process(
@@ -125,7 +132,14 @@ def test_redis_keeps_what_it_is_given(tmp_path: Path) -> None:
         tmp_path / "log",
     )
     try:
-        with redis.Redis(port=port, decode_responses=True, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+        with redis.Redis(
+            port=port,
+            username="admin",
+            password=password,
+            decode_responses=True,
+            socket_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
             wait_until(lambda: server.status is not None or _pings(client), "the server answers")
             found = {name: client.config_get(name)[name] for name in ("appendonly", "save", "maxmemory-policy")}
             assert found == {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
@@ -146,9 +160,10 @@ def _pings(client: redis.Redis) -> bool:
 class Containers:
     """The services of compose.yaml as processes, with their images' commands and environments."""
 
-    def __init__(self, folder: Path, *, redis_url: str) -> None:
+    def __init__(self, folder: Path, *, users: Path, redis_port: int) -> None:
         self._folder = folder
-        self._redis_url = redis_url
+        self._users = users
+        self._redis_port = redis_port
         self._started: list[Process] = []
 
     def start(self, service: str, **settings: object) -> Process:
@@ -168,7 +183,11 @@ class Containers:
         given: dict[str, str] = variables(target) | composed()[service].get("environment", {})
         assert all(isinstance(value, str) for value in given.values()), "compose would take it from the host"
         if "SLUICE_REDIS_URL" in given:
-            given["SLUICE_REDIS_URL"] = given["SLUICE_REDIS_URL"].replace("redis://redis:6379/0", self._redis_url)
+            assert given["SLUICE_REDIS_URL"] == f"redis://{service}@redis:6379/0"
+            given["SLUICE_REDIS_URL"] = f"redis://{service}@127.0.0.1:{self._redis_port}/0"
+            (mounted,) = [one for one in composed()[service]["volumes"] if one.startswith(f"{service}-password:")]
+            assert given["SLUICE_REDIS_PASSWORD_FILE"] == f"{mounted.split(':')[1]}/password"
+            given["SLUICE_REDIS_PASSWORD_FILE"] = str(self._users / service / "password")
         given["SLUICE_MODELS_DIR"] = given["SLUICE_MODELS_DIR"].replace("/models", str(self._folder / "models"))
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         return {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | given | own
@@ -182,11 +201,28 @@ class Containers:
 
 
 @pytest.fixture
-def containers(server: Server, tmp_path: Path) -> Iterator[Containers]:
+def containers(tmp_path: Path) -> Iterator[Containers]:
+    """With a Redis that has loaded the users which the service of that name makes."""
     tiny_model.build(tmp_path / "models", name=MODEL)
-    started = Containers(tmp_path, redis_url=server.url)
+    users = made_users(tmp_path)
+    server = Server(tmp_path, options={"aclfile": str(users / "redis" / "users.acl")})
+    server.start()
+    started = Containers(tmp_path, users=users, redis_port=server.port)
     yield started
     started.kill()
+    server.kill()
+
+
+def made_users(folder: Path) -> Path:
+    """What the service `users` makes, in a folder of the host: a subfolder for each of its volumes."""
+    service = composed()["users"]
+    python, *words = service["entrypoint"] + service["command"]
+    assert python == "python"
+    words = [word.replace("/users", str(folder / "users")) for word in words]
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    made = {str(path.parent.relative_to(folder)) for path in (folder / "users").rglob("*") if path.is_file()}
+    assert {volume.split(":")[1].removeprefix("/") for volume in service["volumes"]} == made
+    return folder / "users"
 
 
 def test_the_services_serve_a_prediction(containers: Containers) -> None:
@@ -194,7 +230,7 @@ def test_the_services_serve_a_prediction(containers: Containers) -> None:
     export = containers.start("export")
     assert export.wait() == 0
     assert "is there already" in export.text
-    consumers = [containers.start("consumer") for _ in range(2)]
+    consumers = [containers.start("consumer", metrics_port=0) for _ in range(2)]
     wait_until(lambda: all(one.says("ready consumer=") for one in consumers), "both consumers are ready")
     port = free_port()
     containers.start("ingest", port=port)

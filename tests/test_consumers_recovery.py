@@ -82,7 +82,8 @@ async def test_one_poisonous_image_takes_no_other_down(processes: Processes, cli
     assert poison.reason == "dead"
     for outcome, image in zip(answers, [*images[:40], *images[41:]], strict=True):
         assert_right(outcome, image)
-    ((_, letter),) = await client.xrange(TINY.dead)
+    letters: Any = await client.xrange(TINY.dead)
+    ((_, letter),) = letters
     assert letter[b"id"].decode() == ids[40]
     assert int(letter[b"deliveries"]) == 3
     assert len(letter[b"holders"].split()) == 3

@@ -18,7 +18,7 @@ from tests.servers import Server
 from tests.tiny_keras import quiet_keras
 
 
-def file_of(pixels: np.ndarray, kind: str) -> bytes:  # type: ignore[type-arg]
+def file_of(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
     return stream.getvalue()

@@ -247,6 +247,24 @@ def test_several_workers_share_the_port(processes: Processes) -> None:
     assert ingest.stop() == 0
 
 
+def test_workers_end_when_their_parent_is_killed(processes: Processes) -> None:
+    """SIGKILL of the parent: whoever is started next gets the port."""
+    processes.consumer(version=1)
+    doomed, url = processes.ingest(workers=2)
+    doomed.kill()
+    wait_until(lambda: not _connects(url), "nobody listens any more")
+    processes.start("ingest", port=httpx.URL(url).port)
+    wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz").status_code == 200, "the next one serves")
+
+
+def _connects(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:
     """Exit status 2 and one line."""
     second = processes.start("ingest", port=service.base_url.port)

@@ -83,7 +83,7 @@ def test_a_client_may_wait_for_a_while(processes: Processes) -> None:
 
 def test_several_images_have_a_place_each(processes: Processes) -> None:
     """One that is damaged has its error in its place."""
-    processes.consumer(version=1)
+    processes.consumer(rogue="slow", version=1)
     _, url = processes.ingest()
     files = [
         ("image", ("a.png", png(IMAGE))),

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -83,7 +84,8 @@ async def test_a_dead_letter_keeps_the_entry_and_the_reason(
         delivery = await delivered(client, partition, group, one)
         outcome = Failed(one.id, "dead", "why")
         await completion.complete([Completed(delivery.entry_id, outcome, "", "poison", deliveries=3)])
-    letters = [fields for _, fields in await client.xrange(partition.dead)]
+    found: Any = await client.xrange(partition.dead)
+    letters = [fields for _, fields in found]
     assert [fields[b"id"].decode() for fields in letters] == [one.id for one in sent[2:]]
     assert letters[0][b"reason"] == b"poison"
     assert letters[0][b"deliveries"] == b"3"

@@ -1,6 +1,7 @@
 """Admission against a real server: the bound, the refusals, the repeated command."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -66,7 +67,8 @@ async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partitio
 async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
     """What travels is an absolute time that all hosts agree on."""
     await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=12, max_backlog=7)
-    ((entry_id, fields),) = await client.xrange(partition.entries)
+    entries: Any = await client.xrange(partition.entries)
+    ((entry_id, fields),) = entries
     accepted_ms = int(entry_id.split(b"-")[0])
     assert 11_900 <= Entry.decode(fields).due_ms - accepted_ms <= 12_000
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from stream.embedded import socket_path
 from tests.processes import Process, Processes
@@ -26,7 +28,7 @@ def runs(tmp_path: Path) -> Iterator[Processes]:
 
 
 def client(data_dir: Path) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(socket_path(data_dir)), socket_timeout=5, retry=None)
+    return redis.Redis(unix_socket_path=str(socket_path(data_dir)), socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def answers(data_dir: Path) -> bool:

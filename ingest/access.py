@@ -1,0 +1,74 @@
+"""Access: who may ask, and whether anybody may. ASGI, knows no endpoint and no Redis."""
+
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ingest.answers import problem_response
+from ingest.keyfile import KeyFile
+from ingest.owner import enter
+from ingest.problems import Unauthorized
+from stream.settings import Settings
+
+#: Open to all: orchestrators and load balancers have no key, and learn here only whether there is anybody.
+#: The page holds no data, and asks for the key that its own requests then bring.
+_OPEN = frozenset({"/", "/healthz", "/readyz"})
+_PAGE = "/page/"
+_OPEN_BELOW = "/v2/health/"
+
+
+def is_open(path: str) -> bool:
+    """Whether this path needs no key and counts for no limit."""
+    return path in _OPEN or path.startswith((_OPEN_BELOW, _PAGE))
+
+
+class Access:
+    """Lets requests with a key pass, in their owner's name, and answers all others 401 before their body is read."""
+
+    def __init__(self, app: ASGIApp, keys: KeyFile) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_open(scope["path"]):
+            key = _presented(Headers(scope=scope))
+            name = self._keys.owner(key) if key else None
+            if name is None:
+                await problem_response(_unauthorized(key))(scope, receive, send)
+                return
+            enter(name)
+        await self._app(scope, receive, send)
+
+
+def _presented(headers: Headers) -> str:
+    """The key of a request, empty where it has none."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _unauthorized(key: str) -> Unauthorized:
+    if key:
+        return Unauthorized("This API key is not known here. Ask the operator for one.")
+    return Unauthorized("An API key is needed. Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.")
+
+
+def why_not_open(settings: Settings) -> str:
+    """Why ingest must not listen as the settings say, and what to do; empty where it may."""
+    if settings.api_keys.get_secret_value() or settings.api_keys_file or settings.insecure_no_keys:
+        return ""
+    setting, address = ("published_on", settings.published_on) if settings.published_on else ("host", settings.host)
+    if _is_loopback(address):
+        return ""
+    return (
+        f"{setting} is {address!r}: anybody who reaches it could use this service. Make a key with "
+        "`python -m ingest.keys add NAME --file FILE` and set SLUICE_API_KEYS_FILE, or set SLUICE_API_KEYS; "
+        "or say that anybody may with SLUICE_INSECURE_NO_KEYS=true"
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

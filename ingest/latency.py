@@ -1,0 +1,108 @@
+"""The answers of the last minute: how many, how fast, in which batches. Pure arithmetic, knows no HTTP.
+
+Latencies are counted in buckets that grow by 5 %, so that a percentile is right within 2.5 % and a minute of
+thousands of answers a second costs as little memory as a quiet one.
+"""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: What counts, in whole seconds.
+WINDOW_S = 60
+
+_GROWTH = math.log(1.05)
+
+#: Told to come back later: overloaded or without consumers (503), or beyond one's limit (429).
+_REFUSED = frozenset({429, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The last minute. Percentiles are those of the 2xx answers in milliseconds, None where there was none.
+
+    `batches` says of how many answers the image ran in a batch of that size.
+    """
+
+    statuses: dict[int, int]
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    batches: dict[int, int]
+
+
+@dataclass(slots=True)
+class _Second:
+    at_s: int
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: Counter[int] = field(default_factory=Counter)
+    batches: Counter[int] = field(default_factory=Counter)
+
+
+class Recent:
+    """Counts answers. `answered` and `refused` count from the start, for rates."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seconds: deque[_Second] = deque()
+        self.answered = 0
+        self.refused = 0
+
+    def note(self, status: int, seconds: float, *, batch: int = 0) -> None:
+        """One request was answered; `batch` is 0 where nothing is known of it."""
+        second = self._now()
+        second.statuses[status] += 1
+        if status in _REFUSED:
+            self.refused += 1
+        else:
+            self.answered += 1
+        if 200 <= status < 300:
+            # A refusal takes a millisecond: counted, it would make an overloaded service look fast.
+            second.latencies[_bucket(seconds * 1000)] += 1
+        if batch:
+            second.batches[batch] += 1
+
+    def summary(self) -> Summary:
+        self._forget(int(self._clock()))
+        latencies: Counter[int] = Counter()
+        statuses: Counter[int] = Counter()
+        batches: Counter[int] = Counter()
+        for second in self._seconds:
+            latencies.update(second.latencies)
+            statuses.update(second.statuses)
+            batches.update(second.batches)
+        ranked = sorted(latencies.items())
+        return Summary(
+            dict(sorted(statuses.items())),
+            _percentile(ranked, 0.50),
+            _percentile(ranked, 0.95),
+            _percentile(ranked, 0.99),
+            dict(sorted(batches.items())),
+        )
+
+    def _now(self) -> _Second:
+        at_s = int(self._clock())
+        if not self._seconds or self._seconds[-1].at_s != at_s:
+            self._forget(at_s)
+            self._seconds.append(_Second(at_s))
+        return self._seconds[-1]
+
+    def _forget(self, at_s: int) -> None:
+        while self._seconds and self._seconds[0].at_s <= at_s - WINDOW_S:
+            self._seconds.popleft()
+
+
+def _bucket(ms: float) -> int:
+    return round(math.log(max(ms, 0.01)) / _GROWTH)
+
+
+def _percentile(ranked: list[tuple[int, int]], part: float) -> float | None:
+    """The nearest rank: the smallest value that at least this part of all values does not exceed."""
+    rank = math.ceil(part * sum(count for _, count in ranked))
+    for bucket, count in ranked:
+        rank -= count
+        if rank <= 0:
+            return round(math.exp(bucket * _GROWTH), 2)
+    return None

@@ -1,0 +1,43 @@
+"""`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ingest.problems import StreamUnavailable, UnknownLetter
+from results.dead import DeadLetter, DeadLetters, NotReplayable
+from stream.keys import Partition, valid_model_name
+
+
+class Letters:
+    """The endpoint. A replayed request is queued again, and its result is kept for so long."""
+
+    def __init__(self, redis: Redis, *, request_ttl_s: float) -> None:
+        self._redis = redis
+        self._request_ttl_s = request_ttl_s
+
+    async def replay(self, request: Request) -> Response:
+        model, letter_id = request.path_params["model"], request.path_params["id"]
+        if not valid_model_name(model):
+            raise _unknown(letter_id)
+        letters = DeadLetters(self._redis, Partition(model))
+        try:
+            letter = next((one for one in await letters.all() if one.id == letter_id), None)
+            if letter is None or not await self._replay(letters, letter):
+                raise _unknown(letter_id)
+        except RedisError as error:
+            raise StreamUnavailable(f"Redis does not answer ({type(error).__name__}).", retry_after_s=2) from error
+        return JSONResponse({"success": True, "id": letter_id})
+
+    async def _replay(self, letters: DeadLetters, letter: DeadLetter) -> bool:
+        try:
+            return await letters.replay(letter, request_ttl_s=self._request_ttl_s)
+        except NotReplayable as error:
+            raise UnknownLetter(f"{error}.") from error
+
+
+def _unknown(letter_id: str) -> UnknownLetter:
+    return UnknownLetter(
+        f"There is no dead letter {letter_id[:60]!r}: it was replayed or dropped, or newer ones took its place."
+    )
