@@ -1,0 +1,77 @@
+// One photograph's card: its thumbnail at once, its labels when they arrive.
+
+import { classify } from "./classify.js";
+import { copy, curl } from "./curl.js";
+import { announce, element } from "./element.js";
+import { milliseconds, plural } from "./quantity.js";
+
+export function card(path, file) {
+  const body = element("div", { class: "body" });
+  const command = element("button", { class: "quiet", type: "button" }, "Copy as curl");
+  command.addEventListener("click", () => copy(curl(path, file.name), command));
+  const head = element("div", { class: "card-head" }, element("h3", { class: "card-name", title: file.name }, file.name), command);
+  const made = element("li", { class: "card" }, thumbnail(file), head, body);
+  run(path, file, made, body);
+  return made;
+}
+
+function thumbnail(file) {
+  const source = URL.createObjectURL(file);
+  const image = element("img", { class: "thumb", src: source, alt: "" });
+  image.addEventListener("load", () => URL.revokeObjectURL(source));
+  // Browsers show no TIFF; the service reads it all the same.
+  image.addEventListener("error", () => image.replaceWith(element("span", { class: "thumb" })));
+  return image;
+}
+
+async function run(path, file, made, body) {
+  made.setAttribute("aria-busy", "true");
+  made.querySelector(".stages")?.remove();
+  body.replaceChildren(element("p", { class: "working" }, "Classifying…"));
+  const outcome = await classify(path, file);
+  made.setAttribute("aria-busy", "false");
+  made.dataset.kind = outcome.kind;
+  if (outcome.kind === "done") {
+    body.replaceChildren(labels(outcome.predictions));
+    made.append(stages(outcome));
+    const [best] = outcome.predictions;
+    announce(`${file.name}: ${readable(best.label)}, ${share(best.probability)}`);
+  } else {
+    const again = element("button", { type: "button", click: () => run(path, file, made, body) }, "Send again");
+    body.replaceChildren(problem(outcome, again));
+    announce(`${file.name}: ${outcome.title}. ${outcome.detail}`);
+  }
+}
+
+const readable = (label) => label.replaceAll("_", " ");
+const share = (probability) => (probability < 0.001 ? "< 0.1 %" : `${(probability * 100).toFixed(1)} %`);
+
+function labels(predictions) {
+  const rows = predictions.map(({ label, probability }) => {
+    const fill = element("i");
+    fill.style.width = `${probability * 100}%`;
+    const name = element("span", { class: "name", title: readable(label) }, readable(label));
+    return element("li", {}, name, element("span", { class: "share" }, share(probability)), element("span", { class: "bar", "aria-hidden": "true" }, fill));
+  });
+  return element("ol", { class: "labels" }, ...rows);
+}
+
+function stages({ stages: { parts, total }, model, version, provider, batch }) {
+  const split = element("div", { class: "split", "aria-hidden": "true" });
+  const legend = element("ul", { "aria-label": "Time of each stage" });
+  for (const [name, spent] of parts) {
+    const part = element("i", { class: name });
+    part.style.flexGrow = spent;
+    split.append(part);
+    legend.append(element("li", { class: name }, `${name} ${milliseconds(spent)}`));
+  }
+  const where = [`${model} ${version}`, provider, batch ? `batch of ${batch}` : ""].filter(Boolean).join(" · ");
+  return element("div", { class: "stages" }, split, legend, element("p", { class: "by" }, element("strong", {}, `${milliseconds(total)} ms`), ` · ${where}`));
+}
+
+function problem({ kind, title, detail, after }, again) {
+  const when = after ? ` Try again in ${plural(after, "second")}.` : "";
+  const text = kind === "refused" ? `${detail.split(". ")[0].replace(/\.$/, "")}.${when}` : detail;
+  const what = kind === "refused" ? "Refused: " : "";
+  return element("div", { class: kind }, element("p", {}, element("strong", {}, `${what}${title}. `), text), again);
+}

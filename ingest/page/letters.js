@@ -1,0 +1,44 @@
+// Dead letters: why each was given up, and a button that gives it another chance.
+
+import { announce, byId, element, write } from "./element.js";
+import { askForKey, headers } from "./key.js";
+import { duration, plural } from "./quantity.js";
+
+let shown = "";
+
+export function letters({ model, now_ms, dead_letters, letters: newest }) {
+  byId("no-letters").hidden = dead_letters > 0;
+  const more = dead_letters > newest.length ? `the newest ${newest.length} of ` : "";
+  write(byId("letters-note"), dead_letters ? `${more}${plural(dead_letters, "image")} given up` : "");
+  const list = byId("letters");
+  const now = newest.map(({ id }) => id).join();
+  if (now !== shown) list.replaceChildren(...newest.toReversed().map((letter) => item(model, letter)));
+  shown = now;
+  for (const row of list.children) write(row.querySelector("time"), `${duration(Math.max(0, now_ms - row.dataset.at) / 1000)} ago`);
+}
+
+function item(model, { id, buried_ms, reason, deliveries, holders, replayable }) {
+  const button = element("button", { type: "button", "aria-label": `Replay dead letter ${id}` }, "Replay");
+  button.addEventListener("click", () => replay(model, id, button));
+  const about = element("small", {}, element("time"), ` · ${plural(deliveries, "delivery").replace("ys", "ies")}`);
+  const text = element("div", {}, element("p", { title: holders.length ? `Held by ${holders.join(", ")}` : "" }, reason), about);
+  return element("li", { "data-at": buried_ms }, text, ...(replayable ? [button] : []));
+}
+
+async function replay(model, id, button) {
+  button.disabled = true;
+  try {
+    const answer = await fetch(`dead/${model}/${id}/replay`, { method: "POST", headers: headers() });
+    if (answer.status === 401) {
+      await askForKey();
+      return replay(model, id, button);
+    }
+    const body = await answer.json();
+    announce(answer.ok ? "The dead letter is queued again." : body.detail);
+    button.textContent = answer.ok ? "Queued" : "Failed";
+    if (!answer.ok) button.title = body.detail;
+  } catch {
+    button.disabled = false;
+    announce("The service cannot be reached.");
+  }
+}

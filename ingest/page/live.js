@@ -1,0 +1,114 @@
+// The live view: each snapshot into the tiles, the consumers' table, the batch sizes and the dead letters.
+
+import { Chart } from "./chart.js";
+import { consumers } from "./consumers.js";
+import { announce, byId, element, write } from "./element.js";
+import { letters } from "./letters.js";
+import { duration, milliseconds, plural, rate } from "./quantity.js";
+import { Trouble } from "./trouble.js";
+
+const tile = (id, chart) => {
+  const node = byId(id);
+  const part = (name) => node.querySelector(`[data-${name}]`);
+  return { node, figure: part("figure"), note: part("note"), unit: part("unit"), chart: new Chart(node.querySelector(".plot"), chart) };
+};
+
+const tiles = {
+  rate: tile("tile-rate", { classes: ["first"], label: "Images classified per second" }),
+  queue: tile("tile-queue", { classes: ["first"], label: "Images that wait", least: 8 }),
+  latency: tile("tile-latency", { classes: ["first", "second", "third"], label: "Latency, median, 95th and 99th percentile, in ms", least: 10 }),
+  answers: tile("tile-answers", { classes: ["first", "refusals"], label: "Requests answered and refused per second" }),
+};
+
+const trouble = new Trouble();
+let known = new Set();
+
+export function forget() {
+  trouble.forget();
+  Object.values(tiles).forEach(({ chart }) => chart.clear());
+}
+
+// `model` is the shown one's part of the snapshot, undefined where there is none.
+export function show(snapshot, model) {
+  const at_s = performance.now() / 1000;
+  const found = trouble.find(snapshot, model);
+  showTrouble(found);
+  showHere(snapshot.here, at_s);
+  if (!model) return;
+  showRate(model, at_s);
+  showQueue(model, at_s, found.some(({ key }) => key === "growth"));
+  consumers(model);
+  letters(model);
+}
+
+function showTrouble(found) {
+  const list = byId("trouble");
+  list.hidden = !found.length;
+  list.replaceChildren(...found.map(({ text, level }) => element("li", { class: level }, text)));
+  const fresh = found.filter(({ key }) => !known.has(key));
+  if (fresh.length) announce(fresh.map(({ text }) => text).join(" "));
+  known = new Set(found.map(({ key }) => key));
+  document.title = found.some(({ level }) => level === "bad") ? "● Trouble – Sluice" : "Sluice";
+}
+
+function showRate({ images_per_s, could_per_s }, at_s) {
+  write(tiles.rate.figure, rate(images_per_s));
+  write(tiles.rate.note, could_per_s ? `consumers can do ${rate(could_per_s)}/s` : "nobody works");
+  tiles.rate.chart.push(at_s, [images_per_s], { limit: could_per_s || null, text: rate });
+}
+
+function showQueue({ backlog, most, oldest_s, drain_s }, at_s, grows) {
+  write(tiles.queue.figure, backlog.toLocaleString("en"));
+  write(tiles.queue.unit, backlog === 1 ? "image" : "images");
+  const drained = drain_s === null ? "nobody works" : `done in ${duration(drain_s)}`;
+  write(tiles.queue.note, backlog ? `oldest ${duration(oldest_s ?? 0)} · ${drained}` : `room for ${most.toLocaleString("en")}`);
+  tiles.queue.node.classList.toggle("bad", backlog >= most);
+  tiles.queue.node.classList.toggle("warn", grows && backlog < most);
+  tiles.queue.chart.push(at_s, [backlog], { limit: most });
+}
+
+function showHere(here, at_s) {
+  write(byId("scope"), here.of > 1 ? `latency and answers as one of ${here.of} processes measures them` : "");
+  write(tiles.latency.figure, milliseconds(here.p50_ms));
+  const tail = `p95 ${milliseconds(here.p95_ms)} · p99 ${milliseconds(here.p99_ms)}`;
+  write(tiles.latency.note, here.p50_ms === null ? "no answer in the last minute" : tail);
+  tiles.latency.chart.push(at_s, [here.p50_ms, here.p95_ms, here.p99_ms], { text: milliseconds });
+  write(tiles.answers.figure, rate(here.answered_per_s));
+  showAnswers(here);
+  tiles.answers.chart.push(at_s, [here.answered_per_s, here.refused_per_s], { text: rate });
+  showBatches(here.batches);
+}
+
+function showAnswers({ refused_per_s, statuses }) {
+  const count = (first, last) => Object.entries(statuses).reduce((sum, [status, times]) => sum + (status >= first && status <= last ? times : 0), 0);
+  const refused = (statuses[503] ?? 0) + (statuses[429] ?? 0);
+  const failed = count(500, 599) - (statuses[503] ?? 0);
+  const parts = [`${count(200, 299).toLocaleString("en")} well`];
+  if (refused) parts.push(`${refused.toLocaleString("en")} refused`);
+  if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
+  const text = refused || failed || count(200, 299) ? `last minute: ${parts.join(" · ")}` : "none in the last minute";
+  write(tiles.answers.note, text);
+  tiles.answers.note.classList.toggle("bad", refused_per_s > 0 || failed > 0);
+}
+
+const GROUPS = [[1, 1], [2, 2], [3, 4], [5, 8], [9, 16], [17, 32], [33, Infinity]];
+
+function showBatches(batches) {
+  const counts = GROUPS.map(([first, last]) =>
+    Object.entries(batches).reduce((sum, [size, times]) => sum + (size >= first && size <= last ? times : 0), 0));
+  const most = Math.max(1, ...counts);
+  const rows = GROUPS.map(([first, last], index) => [first === last ? `${first}` : last === Infinity ? `> ${first - 1}` : `${first}–${last}`, counts[index]]);
+  if (!rows.at(-1)[1]) rows.pop();
+  const list = byId("batches");
+  while (list.children.length > rows.length) list.lastChild.remove();
+  rows.forEach(([name, count], index) => {
+    const row = list.children[index] ?? list.appendChild(batchRow());
+    write(row.children[0], name);
+    row.querySelector("i").style.width = `${(count / most) * 100}%`;
+    write(row.children[2], count.toLocaleString("en"));
+  });
+}
+
+function batchRow() {
+  return element("li", {}, element("span"), element("span", { class: "bar", "aria-hidden": "true" }, element("i")), element("span"));
+}

@@ -1,0 +1,248 @@
+"""The page in a real browser, against real processes: photographs get their labels, and trouble shows."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import redis
+from selenium.webdriver import ActionChains, Keys
+
+from tests import browser
+from tests.browser import Browser
+from tests.processes import Processes
+from tests.requests_direct import TINY, marked
+from tests.servers import Server
+from tests.test_ingest_app import png, ranked
+from tests.waiting import wait_until
+
+_MISSING = browser.missing()
+_REQUIRED = os.environ.get("SLUICE_TEST_BROWSER") == "required"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(_MISSING) and not _REQUIRED, reason=f"the tests of the page need {_MISSING}"),
+]
+
+LEASE_S = 2.0
+#: Red, green and blue: pictures that the model tells apart.
+IMAGES = [np.full((16, 16, 3), colour, np.uint8) for colour in ((230, 20, 20), (20, 230, 20), (20, 20, 230))]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert not _MISSING, f"SLUICE_TEST_BROWSER=required, but there is no {_MISSING}"
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@contextmanager
+def watched(page: Browser, url: str) -> Iterator[Browser]:
+    """The page, open and live; afterwards it has complained of nothing and asked nobody else."""
+    page.open(url)
+    wait_until(lambda: page.text("#connection") == "Live", "the page is live")
+    try:
+        yield page
+    except AssertionError as error:
+        error.add_note(f"The page says:\n{page.text('body')}\nand the console {page.complaints()}")
+        raise
+    asked = page.requests()
+    assert page.complaints() == []
+    assert asked
+    assert {one.split("/")[2] for one in asked} == {url.removeprefix("http://")}
+
+
+def best(image_number: int) -> list[object]:
+    return [one["label"] for one in ranked(IMAGES[image_number])]
+
+
+def cards(page: Browser) -> list[list[str]]:
+    """The labels of each card, the newest first."""
+    script = """return [...document.querySelectorAll(".card")].map((card) =>
+        [...card.querySelectorAll(".labels .name")].map((one) => one.innerText.replaceAll(" ", "_")))"""
+    return [list(labels) for labels in page.run(script)]
+
+
+def test_photographs_are_dropped_pasted_picked_and_taken(
+    processes: Processes, chromium: Browser, tmp_path: Path
+) -> None:
+    """Each way leads to a card with five labels, the stages' times, the model, and the same request as a command."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    with watched(chromium, url) as page:
+        page.drop({"one.png": png(IMAGES[0]), "it's two.png": png(IMAGES[1])})
+        wait_until(lambda: cards(page) == [best(1), best(0)], "the labels of both are there")
+        assert page.texts(".card-name") == ["it's two.png", "one.png"]
+        stages = page.text(".card .stages")
+        assert all(word in stages for word in ("decode", "queue", "inference", " ms", "tiny 1", "CPU", "batch of")), (
+            stages
+        )
+        assert page.text("#curl") == f"""curl -F 'image=@"it'\\''s two.png"' {url}/predict"""
+        page.paste({"three.png": png(IMAGES[2])})
+        wait_until(lambda: cards(page)[0] == best(2), "the pasted one has its labels")
+        (tmp_path / "picked.png").write_bytes(png(IMAGES[0]))
+        page.type("#files", str(tmp_path / "picked.png"))
+        wait_until(lambda: cards(page) == [best(0), best(2), best(1), best(0)], "the picked one has its labels")
+        page.click("#camera")
+        wait_until(lambda: page.run("return document.querySelector('video').videoWidth"), "the camera shows something")
+        page.click("#take")
+        wait_until(lambda: len([labels for labels in cards(page) if len(labels) == 5]) == 5, "the taken one has labels")
+        page.click("#leave")
+        assert "Frame" not in page.run("return document.querySelector('#announcer').textContent")
+        page.drop({"broken.png": png(IMAGES[0])[:60]})
+        wait_until(lambda: "Damaged image" in page.text(".card .failed"), "a damaged one says so")
+        wait_until(
+            lambda: "6 well" not in page.text("#tile-answers") and "well" in page.text("#tile-answers"), "counted"
+        )
+
+
+def test_a_consumer_that_dies_turns_red_within_its_lease(processes: Processes, chromium: Browser) -> None:
+    """And the trouble is told above everything else; the other goes on."""
+    doomed = processes.consumer(version=1, lease_s=LEASE_S)
+    processes.consumer(version=1, lease_s=LEASE_S)
+    _, url = processes.ingest()
+    with watched(chromium, url) as page:
+        wait_until(lambda: len(page.texts("#consumers tr")) == 2, "both are listed")
+        doomed.kill()
+        killed_s = time.monotonic()
+        wait_until(lambda: page.texts("#consumers tr.dead"), "it turns red")
+        # A snapshot comes each second; what is dead shows in the next.
+        assert time.monotonic() - killed_s < LEASE_S + 1.2
+        (row,) = page.texts("#consumers tr.dead")
+        assert f"process {doomed.pid}" in row
+        colour = page.run("return getComputedStyle(document.querySelector('tr.dead td')).color")
+        red, green, blue = (int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+        assert red > 2 * max(green, blue), colour
+        assert "died" in page.text("#trouble")
+        assert page.run("return document.title").startswith("● Trouble")
+
+
+def test_overload_shows_refusals_and_a_full_queue(processes: Processes, chromium: Browser) -> None:
+    """In the banner, in the tile, and on the card of a photograph that was refused."""
+    processes.consumer(rogue="slow", version=1, max_batch_seconds=0.2)
+    _, url = processes.ingest(max_wait_s=1.0)
+    stop = threading.Event()
+
+    service = httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None))
+
+    def ask() -> None:
+        while not stop.is_set():
+            service.post("/predict", content=png(IMAGES[0]))
+
+    clients = [threading.Thread(target=ask) for _ in range(45)]
+    with watched(chromium, url) as page:
+        for client in clients:
+            client.start()
+        wait_until(lambda: "refused in the last 10 seconds" in page.text("#trouble"), "refusals are told")
+        page.drop({"late.png": png(IMAGES[1])})
+        wait_until(lambda: page.texts(".card[aria-busy=false]"), "the photograph is answered")
+        if page.texts(".card[data-kind=refused]"):
+            assert "Try again in" in page.text(".card")
+        assert "refused" in page.text("#tile-answers .note")
+        assert int(page.text("#tile-queue [data-figure]")) > 8
+        stop.set()
+        for client in clients:
+            client.join()
+        service.close()
+        wait_until(lambda: page.text("#tile-queue [data-figure]") == "0", "the queue is empty again")
+
+
+def test_a_poisonous_image_fails_on_its_card_and_can_be_replayed(
+    processes: Processes, chromium: Browser, server: Server
+) -> None:
+    """With the reason, there and among the dead letters; the others are not harmed."""
+    processes.consumer(rogue="raise", version=1)
+    _, url = processes.ingest()
+    with redis.Redis.from_url(server.url) as client, watched(chromium, url) as page:
+        page.drop({"poison.png": png(marked()), "one.png": png(IMAGES[0])})
+        wait_until(lambda: "Inference failed" in page.text(".card .failed"), "the poisonous one says so")
+        wait_until(lambda: best(0) in cards(page), "the other has its labels")
+        wait_until(lambda: page.texts("#letters li"), "the letter is told")
+        (letter,) = page.texts("#letters li p")
+        assert "the model does not like this picture" in letter
+        # Once more it is given up, as another letter.
+        first = page.run("return document.querySelector('#letters li').dataset.at")
+        page.click("#letters button")
+        wait_until(lambda: client.hget(TINY.counters, "replayed") == b"1", "it is replayed")
+        now = "return document.querySelector('#letters li')?.dataset.at"
+        wait_until(lambda: page.run(now) not in (None, first), "it is given up again")
+
+
+def test_the_page_says_that_it_reconnects_and_does(processes: Processes, chromium: Browser) -> None:
+    """An ingest that ends does not wait for those who watch it."""
+    processes.consumer(version=1)
+    ingest, url = processes.ingest()
+    page = chromium
+    page.open(url)
+    wait_until(lambda: page.text("#connection") == "Live", "the page is live")
+    began = time.monotonic()
+    assert ingest.stop() == 0
+    assert time.monotonic() - began < 5, "the grace is 20 s"
+    wait_until(lambda: page.text("#connection") == "Reconnecting…", "the page says that it reconnects")
+    processes.start("ingest", port=url.rpartition(":")[2])
+    wait_until(lambda: page.text("#connection") == "Live", "the page is live again")
+
+
+def test_the_page_asks_for_the_key_and_uses_it(processes: Processes, chromium: Browser) -> None:
+    """A wrong one is asked for again; the right one opens the view and the predictions, and is never shown."""
+    key = "right-" + "k" * 40
+    processes.consumer(version=1)
+    _, url = processes.ingest(api_keys=f"alice:{key}")
+    page = chromium
+    page.open(url)
+    wait_until(lambda: page.text("#connection") == "Key needed", "the page asks for a key")
+    page.type("#key", "wrong-key\n")
+    wait_until(lambda: "not known" in page.text("#lock-note"), "the wrong one is refused")
+    page.type("#key", key + "\n")
+    wait_until(lambda: page.text("#connection") == "Live", "the page is live")
+    page.drop({"one.png": png(IMAGES[0])})
+    wait_until(lambda: cards(page) == [best(0)], "the labels are there")
+    assert '-H "X-API-Key: $SLUICE_API_KEY"' in page.text("#curl")
+    assert key not in page.run("return document.documentElement.outerHTML")
+    assert page.run("return [localStorage.length, document.cookie]") == [0, ""]
+
+
+def tab(page: Browser) -> str:
+    """What the Tab key reaches next."""
+    ActionChains(page.driver).send_keys(Keys.TAB).perform()
+    return str(page.run("return document.activeElement.id || document.activeElement.className"))
+
+
+def test_everybody_can_use_it(processes: Processes, chromium: Browser) -> None:
+    """The keyboard reaches all; axe-core finds nothing, in light and dark, on desk and phone, with trouble on it."""
+    doomed = processes.consumer(version=1, lease_s=LEASE_S)
+    _, url = processes.ingest()
+    with watched(chromium, url) as page:
+        assert [tab(page) for _ in range(5)] == ["skip", "files", "camera", "copy", "scroll"], "in the order seen"
+        page.drop({"one.png": png(IMAGES[0]), "broken.png": b"no image"})
+        wait_until(lambda: len(page.texts(".card[aria-busy=false]")) == 2, "both are answered")
+        doomed.kill()
+        wait_until(lambda: page.texts("#consumers tr.dead"), "it turns red")
+        for scheme in ("light", "dark"):
+            page.prefer(scheme)
+            for width, phone in ((1280, False), (390, True)):
+                page.resize(width, 900, phone=phone)
+                assert page.violations() == [], (scheme, width)
+                assert page.run("return document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        page.resize(1280, 900)
+
+
+def test_the_first_paint_comes_within_300_ms(processes: Processes, chromium: Browser) -> None:
+    """On loopback, from an empty cache; and the page weighs less than 100 KB."""
+    _, url = processes.ingest(ready=False)
+    page = chromium
+    page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    page.open(url)
+    paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    wait_until(lambda: page.run(paint), "something is painted")
+    assert page.run(paint) < 300
+    weights = page.run(
+        "return [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".filter((one) => !one.name.endsWith('/live')).map((one) => one.decodedBodySize)"
+    )
+    assert 10_000 < sum(weights) < 100_000
