@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,6 +64,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(catalog.run())
+        running.add_done_callback(_end_with_catalog)
         on_end(live.close)
         yield
         running.cancel()
@@ -122,6 +124,13 @@ def _guards(settings: Settings, redis: Redis) -> list[Middleware]:
         limit = Limit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
         guards.append(Middleware(Limiter, limit=limit))
     return guards
+
+
+def _end_with_catalog(running: asyncio.Task[None]) -> None:
+    """Without its catalog this process would answer nobody and look alive: it ends, to be started anew."""
+    if not running.cancelled() and (error := running.exception()):
+        logger.critical("the catalog has ended, and this process with it", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def _alive(_request: Request) -> Response:

@@ -16,7 +16,7 @@ from stream.keys import GROUP
 from tests import tiny_model
 from tests.processes import Processes
 from tests.requests_direct import TINY, pictures
-from tests.servers import Server
+from tests.servers import Server, free_port
 from tests.waiting import wait_until
 
 
@@ -263,6 +263,13 @@ def _connects(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_an_ingest_that_lost_its_catalog_ends(processes: Processes) -> None:
+    """By a mistake of ours: it must not stay, look alive and answer nobody."""
+    ended = processes.start("tests.lost_catalog", port=free_port())
+    assert ended.wait() == 0
+    assert "the catalog has ended" in ended.text
 
 
 def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:
