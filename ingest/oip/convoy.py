@@ -28,8 +28,9 @@ _PLACES: Final = 64
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 
-#: How often an image is asked again that another version has answered than the one that was named.
-_MOST_TRIES: Final = 8
+#: How often an image is asked again that another version has answered than the one that was named. With two equal
+#: versions one image in 2**64 is given up, with 8 tries it was one in 256; the request's deadline bounds it as well.
+_MOST_TRIES: Final = 64
 
 
 class Convoy:
