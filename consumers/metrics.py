@@ -8,11 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from consumers.holdings import Counts, Holdings
 from consumers.pace import Pace
 from stream.model import ModelDescription
+from stream.witness import is_failure
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -95,8 +96,7 @@ class RedisWitness:
         REDIS_CONNECTIONS.inc()
 
     def failed(self, error: RedisError) -> None:
-        # A script that is not loaded yet, or a group that exists already, is an answer and no failure.
-        if type(error) is not ResponseError and not isinstance(error, NoScriptError):
+        if is_failure(error):
             REDIS_ERRORS.labels(type(error).__name__).inc()
 
 

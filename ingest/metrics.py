@@ -7,9 +7,10 @@ environment when it is first imported: each worker can then answer for all.
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from results.outcome import Done
+from stream.witness import is_failure
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -76,6 +77,5 @@ class RedisWitness:
         REDIS_CONNECTIONS.inc()
 
     def failed(self, error: RedisError) -> None:
-        # A script that is not loaded yet, or a group that exists already, is an answer and no failure.
-        if type(error) is not ResponseError and not isinstance(error, NoScriptError):
+        if is_failure(error):
             REDIS_ERRORS.labels(type(error).__name__).inc()

@@ -5,6 +5,7 @@ A body is either multipart/form-data with parts named `image`, or the image itse
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -60,28 +61,30 @@ def _too_large(limits: Limits) -> PayloadTooLarge:
     )
 
 
-async def _read_raw(request: Request, limits: Limits) -> list[Upload]:
-    chunks: list[bytes] = []
+async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The body as it arrives; raises PayloadTooLarge as soon as it is larger than it may be."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limits.max_bytes:
             raise _too_large(limits)
-        chunks.append(chunk)
-    if size == 0:
+        yield chunk
+
+
+async def _read_raw(request: Request, limits: Limits) -> list[Upload]:
+    data = b"".join([chunk async for chunk in _chunks(request, limits)])
+    if not data:
         raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
-    return [Upload(None, b"".join(chunks))]
+    return [Upload(None, data)]
 
 
 async def _read_form(request: Request, limits: Limits) -> list[Upload]:
     form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.max_bytes:
-            raise _too_large(limits)
+    empty = True
+    async for chunk in _chunks(request, limits):
+        empty = empty and not chunk
         form.feed(chunk)
-    if size == 0:
+    if empty:
         raise NoImage("The form is empty. Send the image in a part named image.")
     if not form.ended:
         raise MalformedUpload("The form breaks off before its closing boundary. Send all of it.")

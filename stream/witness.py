@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 
 class Witness(Protocol):
@@ -15,6 +15,11 @@ class Witness(Protocol):
 
     def failed(self, error: RedisError) -> None:
         """A connection could not be made, or a command on it ended with this error."""
+
+
+def is_failure(error: RedisError) -> bool:
+    """Whether an error is worth counting: one about a script to be loaded, or an ordinary refusal, is an answer."""
+    return type(error) is not ResponseError and not isinstance(error, NoScriptError)
 
 
 class Nobody:
