@@ -183,13 +183,12 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
     body = png(pictures(1)[0])
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with redis.Redis.from_url(server.url) as client:
-        with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(10) as others:
-            busy = [others.submit(service.post, "/predict", content=body) for _ in range(10)]
-            wait_until(lambda: client.xlen(TINY.entries) >= 5, "the consumer is busy")
-            before = client.xlen(TINY.entries)
+        with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(30) as others:
+            busy = [others.submit(service.post, "/predict", content=body) for _ in range(30)]
+            wait_until(lambda: len(_requests(client)) == 30, "the consumer is busy")
             with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as impatient:
                 impatient.sendall(head + body)
-                wait_until(lambda: client.xlen(TINY.entries) != before, "the image is queued")
+                wait_until(lambda: len(_requests(client)) == 31, "the image is queued")
             wait_until(lambda: _cancelled(client) == 1, "the request is marked as cancelled")
             assert all(one.result().status_code == 200 for one in busy)
         wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
