@@ -8,12 +8,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from consumers.holdings import Counts, Holdings
 from consumers.pace import Pace
+from stream.counting import Counting
 from stream.model import ModelDescription
-from stream.witness import is_failure
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -41,14 +40,7 @@ QUEUE_SECONDS: Final = Histogram(
 MODEL_LOADS: Final = Counter(
     "sluice_model_loads_total", "Times that the model was loaded and warmed.", registry=REGISTRY
 )
-REDIS_CONNECTIONS: Final = Counter(
-    "sluice_redis_connections_total", "Connections made to Redis; those beyond the first few are reconnects.",
-    registry=REGISTRY,
-)  # fmt: skip
-REDIS_ERRORS: Final = Counter(
-    "sluice_redis_errors_total", "Commands and connections to Redis that failed, by the error's name.", ["error"],
-    registry=REGISTRY,
-)  # fmt: skip
+REDIS: Final = Counting(REGISTRY)
 
 #: The events of consumers.holdings.Counts, which the heartbeat reports as well. `last_batch` is no event.
 _EVENTS: Final = {
@@ -87,17 +79,6 @@ class Figures(Collector):
         )  # fmt: skip
         info.add_metric([self._model.name, self._model.version, self._model.precision, self._provider], 1)
         yield info
-
-
-class RedisWitness:
-    """Counts what befalls the connections to Redis."""
-
-    def connected(self) -> None:
-        REDIS_CONNECTIONS.inc()
-
-    def failed(self, error: RedisError) -> None:
-        if is_failure(error):
-            REDIS_ERRORS.labels(type(error).__name__).inc()
 
 
 def listen(host: str, port: int) -> None:

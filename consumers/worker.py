@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from consumers.holdings import Holdings
 from consumers.intake import Intake
 from consumers.keeper import Keeper
-from consumers.metrics import Figures, RedisWitness
+from consumers.metrics import REDIS, Figures
 from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
@@ -35,8 +35,8 @@ class Worker:
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self._settings = settings
-        self._redis = connect(settings, RedisWitness())
-        self._reader = connect_reader(settings, RedisWitness())
+        self._redis = connect(settings, REDIS)
+        self._reader = connect_reader(settings, REDIS)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         partition = Partition(model.description.name)
         self._holdings = Holdings()

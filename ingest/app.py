@@ -28,10 +28,11 @@ from ingest.letters import Letters
 from ingest.limiter import Limit, Limiter
 from ingest.live import Live
 from ingest.measured import Measured
-from ingest.metrics import RedisWitness
+from ingest.metrics import REDIS
 from ingest.models import Models
 from ingest.oip.routes import routes as inference_protocol
 from ingest.origin import SameOrigin
+from ingest.place import RESULT
 from ingest.predict import Predict
 from ingest.problems import MEDIA_TYPE, NoConsumer, Problem, StreamUnavailable
 from ingest.scrape import Scrape
@@ -49,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
     """The application of one ingest process; several that share a port share a folder for their metrics."""
-    redis = connect(settings, RedisWitness())
+    redis = connect(settings, REDIS)
     catalog = Catalog(redis, settings)
     decoder = Decoder(
         threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
@@ -83,8 +84,8 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
             Route("/dead/{model}/{id}/replay", letters.replay, methods=["POST"]),
             Route("/predict", predict.__call__, methods=["POST"]),
             Route("/predict/{model}", predict.__call__, methods=["POST"]),
-            Route("/results/{id}", stored.get),
-            Route("/results/{id}", stored.delete, methods=["DELETE"]),
+            Route(RESULT, stored.get),
+            Route(RESULT, stored.delete, methods=["DELETE"]),
             Route("/models", Models(catalog).__call__),
             *inference_protocol(catalog, decoder, limits, longest_s=settings.request_timeout_s),
             Route("/healthz", _alive),

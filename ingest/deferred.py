@@ -14,8 +14,10 @@ from starlette.responses import JSONResponse, Response
 
 from ingest.answers import prediction
 from ingest.decoding import Decoder
-from ingest.dispatch import Dispatch, Picture, done_or_problem
+from ingest.dispatch import Dispatch, Picture
+from ingest.failures import done_or_problem
 from ingest.owner import owner
+from ingest.place import place_of
 from ingest.preferences import Preferences
 from ingest.problems import BadParameter, Cancelled, DeadlinePassed, KeyReused, Problem
 from ingest.together import each_or_problem
@@ -67,7 +69,7 @@ class Deferred:
             return await document(self._dispatch, request_id, state)
         state = await self._dispatch.wait(request_id, self._longest_s)
         if state == "queued":
-            raise DeadlinePassed("No consumer answered in time.", location=place_of(request_id))
+            raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         return await document(self._dispatch, request_id, state)
 
     async def _reserve(self, upload: Upload, top: int, number: int) -> str:
@@ -90,11 +92,6 @@ class Deferred:
 
 def _in_its_place(result: dict[str, Any] | Problem) -> dict[str, Any]:
     return {"success": False, "error": result.document()} if isinstance(result, Problem) else result
-
-
-def place_of(request_id: str) -> str:
-    """Where a request's result is found."""
-    return f"/results/{request_id}"
 
 
 async def document(dispatch: Dispatch, request_id: str, state: State) -> dict[str, Any]:

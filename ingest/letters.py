@@ -1,11 +1,11 @@
 """`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest.problems import StreamUnavailable, UnknownLetter
+from ingest import outage
+from ingest.problems import UnknownLetter
 from results.dead import DeadLetter, DeadLetters, NotReplayable
 from stream.keys import Partition, valid_model_name
 
@@ -22,12 +22,10 @@ class Letters:
         if not valid_model_name(model):
             raise _unknown(letter_id)
         letters = DeadLetters(self._redis, Partition(model))
-        try:
+        with outage.told():
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
             if letter is None or not await self._replay(letters, letter):
                 raise _unknown(letter_id)
-        except RedisError as error:
-            raise StreamUnavailable(f"Redis does not answer ({type(error).__name__}).", retry_after_s=2) from error
         return JSONResponse({"success": True, "id": letter_id})
 
     async def _replay(self, letters: DeadLetters, letter: DeadLetter) -> bool:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ingest import outage
 from ingest.access import is_open
 from ingest.answers import problem_response
 from ingest.owner import owner
@@ -103,13 +103,10 @@ class Limiter:
             await self._app(scope, receive, send)
             return
         try:
-            standing = await self._limit.count(_who(scope))
-        except (RedisError, TimeoutError) as error:
-            unavailable = StreamUnavailable(
-                f"Redis cannot count requests at present ({type(error).__name__}). Send it again later.",
-                retry_after_s=2,
-            )
-            await problem_response(unavailable)(scope, receive, send)
+            with outage.told():
+                standing = await self._limit.count(_who(scope))
+        except StreamUnavailable as problem:
+            await problem_response(problem)(scope, receive, send)
             return
         sending = _with(self._limit.headers(standing), send)
         if standing.wait_s:

@@ -7,10 +7,9 @@ environment when it is first imported: each worker can then answer for all.
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from redis.exceptions import RedisError
 
 from results.outcome import Done
-from stream.witness import is_failure
+from stream.counting import Counting
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -46,14 +45,7 @@ IN_FLIGHT: Final = Gauge(
     registry=REGISTRY,
     multiprocess_mode="livesum",
 )
-REDIS_CONNECTIONS: Final = Counter(
-    "sluice_redis_connections_total", "Connections made to Redis; those beyond the first few are reconnects.",
-    registry=REGISTRY,
-)  # fmt: skip
-REDIS_ERRORS: Final = Counter(
-    "sluice_redis_errors_total", "Commands and connections to Redis that failed, by the error's name.", ["error"],
-    registry=REGISTRY,
-)  # fmt: skip
+REDIS: Final = Counting(REGISTRY)
 
 DECODE: Final = STAGE_SECONDS.labels("decode")
 _QUEUE: Final = STAGE_SECONDS.labels("queue")
@@ -68,14 +60,3 @@ def answered(done: Done, *, waited_s: float) -> None:
     _INFERENCE.observe(run_s)
     # The queue's part begins with Redis's clock, in whole milliseconds: the rest may come out a little negative.
     _REPLY.observe(max(0.0, waited_s - queue_s - run_s))
-
-
-class RedisWitness:
-    """Counts what befalls the connections to Redis."""
-
-    def connected(self) -> None:
-        REDIS_CONNECTIONS.inc()
-
-    def failed(self, error: RedisError) -> None:
-        if is_failure(error):
-            REDIS_ERRORS.labels(type(error).__name__).inc()

@@ -19,13 +19,16 @@ Problem
 import math
 from typing import ClassVar
 
+from ingest.place import place_of
+
 MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
     """The one way a request fails; the web boundary turns it into an answer.
 
-    `detail` is one sentence or two for the client: what was wrong, and what to do about it.
+    `detail` is one sentence or two for the client: what was wrong, and what to do about it. `request_id` is that of a
+    request whose result may still come.
     """
 
     status: ClassVar[int] = 500
@@ -33,11 +36,11 @@ class Problem(Exception):
     title: ClassVar[str] = "Internal error"
     closes: ClassVar[bool] = False
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None, location: str | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, request_id: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
-        self.location = location
+        self.request_id = request_id
 
     def document(self) -> dict[str, str | int | bool]:
         """The problem details object of RFC 9457, with `success` beside it as in every answer."""
@@ -57,8 +60,8 @@ class Problem(Exception):
             headers["Connection"] = "close"
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
-        if self.location is not None:
-            headers["Location"] = self.location
+        if self.request_id is not None:
+            headers["Location"] = place_of(self.request_id)
         return headers
 
 

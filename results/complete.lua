@@ -48,7 +48,8 @@ for i = 1, count do
         end
         redis.call('XDEL', KEYS[1], id)
         redis.call('HDEL', KEYS[2], id)
-        local watchers = string.match(redis.call('GET', request) or '', '^queued (.+)$') or ''
+        -- Queued or cancelled: both marks name who watches.
+        local watchers = string.match(redis.call('GET', request) or '', '^%l+ (.+)$') or ''
         redis.call('SET', request, outcome, 'PX', ARGV[2])
         if waits == '1' then
             reply(replies, outcome)

@@ -53,7 +53,7 @@ def _state(value: bytes | str | None) -> State:
             return "unknown"
         case _ if value.startswith(b"queued"):
             return "queued"
-        case b"cancelled":
+        case _ if value.startswith(b"cancelled"):
             return "cancelled"
         case _:
             return decode(value)

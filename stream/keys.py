@@ -5,7 +5,7 @@
 | `sluice:models` | set | names of the models that consumers have announced | permanent |
 | `sluice:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | `queued` and who watches, `cancelled`, or its outcome | expires |
+| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
 | `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |

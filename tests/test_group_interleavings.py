@@ -84,8 +84,6 @@ class Interleaving(RuleBasedStateMachine):
         request = self._request(pick)
         cancelled = self.world.run(self.store.cancel(request))
         assert cancelled == self.before.states[request].startswith(b"queued")
-        if cancelled:
-            self.listening[request] &= {self.requests[request].reply}  # who came later looks at the store
         self._check()
 
     @rule(pick=PICK, ingest=st.sampled_from(INGESTS[1:]))

@@ -123,6 +123,24 @@ async def test_only_a_queued_request_can_be_cancelled(
     assert not await store.cancel("never-was")
 
 
+async def test_who_watches_a_request_hears_that_it_was_cancelled(
+    client: Redis, partition: Partition, group: Group, completion: Completion
+) -> None:
+    """Each watcher once, when a consumer has passed the entry over; the mark still reads as cancelled until then."""
+    one = entry()
+    delivery = await delivered(client, partition, group, one)
+    store = Store(client, partition)
+    for watcher in ("ingest-1", "ingest-2", "ingest-1"):
+        assert await store.watch(one.id, watcher) == "queued"
+    assert await store.cancel(one.id)
+    assert await store.state(one.id) == "cancelled"
+    assert await store.watch(one.id, "ingest-3") == "cancelled"
+    outcome = Failed(one.id, "cancelled", "test")
+    await completion.complete([Completed(delivery.entry_id, outcome, "")])
+    assert [await client.xlen(partition.replies(f"ingest-{number}")) for number in (1, 2, 3)] == [1, 1, 0]
+    assert await store.state(one.id) == outcome
+
+
 async def test_replies_resolve_the_futures_of_their_requests(
     settings: Settings, client: Redis, partition: Partition, group: Group, completion: Completion
 ) -> None:

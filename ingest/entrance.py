@@ -1,0 +1,54 @@
+"""The entrance to one model's stream: who is let in, and what those are told who are not. Knows no reply."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from ingest import outage
+from ingest.gate import Gate
+from ingest.problems import NoConsumer, Overloaded
+from stream.admission import Admission, Full, Unattended
+from stream.entry import Entry
+from stream.keys import Partition
+from stream.settings import Settings
+
+
+class Entrance:
+    """Admission behind a gate that shuts, for a moment, where the stream was full."""
+
+    def __init__(self, redis: Redis, settings: Settings, partition: Partition) -> None:
+        self._settings = settings
+        self._model = partition.model
+        self._admission = Admission(redis, partition, result_ttl_s=settings.result_ttl_s)
+        self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
+
+    def set_rate(self, images_per_s: float) -> None:
+        """What all living consumers can do together; 0 where it is not known."""
+        self._gate.set_rate(images_per_s)
+
+    def refuse_if_full(self) -> None:
+        """Raise Overloaded where an image would be refused, before anybody decodes it."""
+        if self._gate.shut:
+            raise self._overloaded(self._gate.most)
+
+    async def admit(self, entry: Entry) -> None:
+        """Let one image in; raises Overloaded, NoConsumer or StreamUnavailable."""
+        try:
+            with outage.told():
+                async with asyncio.timeout(self._settings.redis_timeout_s):
+                    await self._admission.admit(
+                        entry, timeout_s=self._settings.request_timeout_s, max_backlog=self._gate.most
+                    )
+        except Full as full:
+            self._gate.shut_for(full.backlog)
+            raise self._overloaded(full.backlog) from full
+        except Unattended as unattended:
+            raise NoConsumer(
+                f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=outage.RETRY_S
+            ) from unattended
+
+    def _overloaded(self, backlog: int) -> Overloaded:
+        return Overloaded(
+            f"The queue is full ({backlog} images wait). Send the image again after the time in Retry-After.",
+            retry_after_s=self._gate.retry_after_s(backlog),
+        )
