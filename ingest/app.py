@@ -142,9 +142,9 @@ def _ready(catalog: Catalog) -> Callable[[Request], Awaitable[Response]]:
     async def ready(_request: Request) -> Response:
         if catalog.outage:
             raise StreamUnavailable(f"{catalog.outage}.", retry_after_s=2)
-        if not catalog.served:
+        if not catalog.accepting:
             raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
-        return JSONResponse({"status": "ready", "models": catalog.served})
+        return JSONResponse({"status": "ready", "models": catalog.accepting})
 
     return ready
 

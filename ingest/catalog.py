@@ -79,6 +79,11 @@ class Catalog:
         """Names of the models that a living consumer serves."""
         return sorted(name for name, dispatch in self._dispatches.items() if dispatch.consumers)
 
+    @property
+    def accepting(self) -> list[str]:
+        """Names of the models that images are taken for: those served and, where that is set, those to be served."""
+        return sorted(name for name, dispatch in self._dispatches.items() if dispatch.accepts)
+
     def find(self, name: str | None) -> Dispatch:
         """The dispatch to a model, or to the default model; raises UnknownModel, BadParameter or NoConsumer."""
         wanted = name or self._settings.model or self._only()
@@ -91,16 +96,16 @@ class Catalog:
             raise NoConsumer(self._nobody(wanted), retry_after_s=2) from None
 
     def _only(self) -> str:
-        served = self.served
-        if len(served) > 1:
+        names = self.accepting
+        if len(names) > 1:
             raise BadParameter(
-                f"Several models are served; name one in the path: {', '.join(f'/predict/{name}' for name in served)}."
+                f"Several models are served; name one in the path: {', '.join(f'/predict/{name}' for name in names)}."
             )
-        if not served and len(self._dispatches) == 1:
+        if not names and len(self._dispatches) == 1:
             return next(iter(self._dispatches))
-        if not served:
+        if not names:
             raise NoConsumer(self._nobody(""), retry_after_s=2)
-        return served[0]
+        return names[0]
 
     def _nobody(self, name: str) -> str:
         if self.outage:

@@ -61,19 +61,31 @@ class Dispatch:
         """Learn who is alive and what they serve; raises redis-py's errors."""
         self.consumers = [one for one in await self._presence.consumers() if one.alive]
         self._entrance.set_rate(math.fsum(one.images_per_s for one in self.consumers))
-        if any(one.version not in self._versions for one in self.consumers):
+        unknown = any(one.version not in self._versions for one in self.consumers)
+        if unknown or (self._settings.accept_unattended and not self._versions):
             self._versions.update(await self._presence.versions())
 
     @property
     def model(self) -> ModelDescription:
-        """The newest version that a living consumer serves; pictures are prepared for it. Raises NoConsumer."""
-        versions = [one.version for one in self.consumers if one.version in self._versions]
+        """The newest version that is offered; pictures are prepared for it. Raises NoConsumer."""
+        versions = self._offered()
         if not versions:
             raise NoConsumer(
                 f"No consumer serves {self.name} at present. Start one with: python -m consumers --model {self.name}",
                 retry_after_s=outage.RETRY_S,
             )
         return self._versions[max(versions, key=int)]
+
+    @property
+    def accepts(self) -> bool:
+        """Whether images are taken, as far as this depends on consumers."""
+        return bool(self._offered())
+
+    def _offered(self) -> list[str]:
+        """The versions that living consumers serve; where none lives and none need, all that were ever announced."""
+        if not self.consumers and self._settings.accept_unattended:
+            return list(self._versions)
+        return [one.version for one in self.consumers if one.version in self._versions]
 
     def refuse_if_full(self) -> None:
         """Raise Overloaded where an image would be refused, before anybody decodes it."""

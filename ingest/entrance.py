@@ -37,7 +37,10 @@ class Entrance:
             with outage.told():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
                     await self._admission.admit(
-                        entry, timeout_s=self._settings.request_timeout_s, max_backlog=self._gate.most
+                        entry,
+                        timeout_s=self._settings.request_timeout_s,
+                        max_backlog=self._gate.most,
+                        unattended=self._settings.accept_unattended,
                     )
         except Full as full:
             self._gate.shut_for(full.backlog)

@@ -2,7 +2,8 @@
 -- Accept one image into the stream, or say why not. Atomic, so that the bound holds for any number of ingests.
 --
 -- KEYS  1 entries   2 request   3 alive
--- ARGV  1 max_backlog   2 request_ttl_ms   3 timeout_ms   4... the entry's fields and values, without `due`
+-- ARGV  1 max_backlog   2 request_ttl_ms   3 timeout_ms   4 1 where nobody need be alive
+--       5... the entry's fields and values, without `due`
 -- reply {verdict, backlog}; verdict is one of
 --       admitted    the entry is in the stream and will be answered
 --       known       this request id was admitted before: a repeated command changes nothing
@@ -14,12 +15,12 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0 then
+if ARGV[4] ~= '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0 then
     return {'unattended', backlog}
 end
 if backlog >= tonumber(ARGV[1]) then
     return {'full', backlog}
 end
-redis.call('XADD', KEYS[1], '*', 'due', string.format('%.0f', now + ARGV[3]), unpack(ARGV, 4))
+redis.call('XADD', KEYS[1], '*', 'due', string.format('%.0f', now + ARGV[3]), unpack(ARGV, 5))
 redis.call('SET', KEYS[2], 'queued', 'PX', ARGV[2])
 return {'admitted', backlog + 1}

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     max_wait_s: Seconds = Field(
         10.0, description="ingest answers 503 where the consumers, at their measured speed, need longer for the backlog"
     )
+    accept_unattended: bool = Field(
+        False, description="accept images while no consumer is alive, for a model that one has announced before"
+    )
     lease_s: Seconds = Field(10.0, description="an entry whose consumer is silent for so long goes to another")
     max_deliveries: int = Field(3, ge=1, description="deliveries of one entry before it becomes a dead letter")
     max_dead_letters: int = Field(100, ge=1, description="dead letters kept, the newest")

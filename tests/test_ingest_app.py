@@ -150,6 +150,28 @@ def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> 
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
 
 
+def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes: Processes, server: Server) -> None:
+    """Nobody serves the model any more, but it is known: an ingest that was started since accepts, and is ready."""
+    processes.consumer(version=1).stop()
+    _, url = processes.ingest(accept_unattended=True)
+    _, strict = processes.ingest(ready=False)
+    (image,) = pictures(1)
+    wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has its catalog")
+    assert httpx.post(strict + "/predict", content=png(image)).status_code == 503
+    with concurrent.futures.ThreadPoolExecutor(1) as client, redis.Redis.from_url(server.url) as observer:
+        answer = client.submit(httpx.post, url + "/predict", content=png(image), timeout=60)
+        wait_until(lambda: observer.xlen(TINY.entries) == 1, "the image waits")
+        processes.consumer(version=1)
+        assert answer.result().json()["predictions"] == ranked(image)
+
+
+def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> None:
+    """Nobody knows how to prepare its pictures: not ready, and refused."""
+    _, url = processes.ingest(ready=False, accept_unattended=True)
+    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its catalog")
+    assert httpx.post(url + "/predict", content=png(pictures(1)[0])).json()["code"] == "no_consumer"
+
+
 def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, server: Server) -> None:
     """503 and Retry-After, at once; what was accepted is answered."""
     processes.consumer(rogue="slow", version=1, max_batch=1)

@@ -64,6 +64,14 @@ async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partitio
     await eventually(refused, "the heartbeat has ended")
 
 
+async def test_an_image_may_wait_for_whoever_comes(client: Redis, partition: Partition) -> None:
+    """Where something starts consumers when images wait, they are admitted before; the bound holds all the same."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    assert await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True) == 1
+    with pytest.raises(Full):
+        await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True)
+
+
 async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
     """What travels is an absolute time that all hosts agree on."""
     await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=12, max_backlog=7)

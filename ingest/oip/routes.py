@@ -60,7 +60,7 @@ class Endpoints:
     async def ready(self, _request: Request) -> Response:
         if self._catalog.outage:
             raise StreamUnavailable(f"{self._catalog.outage}.", retry_after_s=2)
-        if not self._catalog.served:
+        if not self._catalog.accepting:
             raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
         return JSONResponse({"ready": True})
 
