@@ -13,6 +13,7 @@ import uvloop
 
 from consumers import metrics, status
 from consumers.artefact import ArtefactError, locate
+from consumers.health import Health
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError
@@ -33,13 +34,14 @@ def main() -> int:
     except (ArtefactError, ProviderError, GoldenMismatch) as error:
         print(f"python -m consumers: {error}", file=sys.stderr)
         return 2
+    health = Health(settings.lease_s)
     if settings.metrics_port:
         try:
-            metrics.listen(settings.host, settings.metrics_port)
+            metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             print(f"python -m consumers: metrics_port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
             return 2
-    return run(model, settings)
+    return run(model, settings, health)
 
 
 def load(settings: Settings) -> Model:
@@ -53,10 +55,10 @@ def load(settings: Settings) -> Model:
     return model
 
 
-def run(model: Model, settings: Settings) -> int:
+def run(model: Model, settings: Settings, health: Health) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(model, settings))
+            runner.run(_serve(model, settings, health))
     except SizeConflict as error:
         print(f"python -m consumers: {error}", file=sys.stderr)
         return 2
@@ -67,8 +69,8 @@ def run(model: Model, settings: Settings) -> int:
     return 0
 
 
-async def _serve(model: Model, settings: Settings) -> None:
-    worker = Worker(model, settings)
+async def _serve(model: Model, settings: Settings, health: Health) -> None:
+    worker = Worker(model, settings, health)
     metrics.REGISTRY.register(worker.figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)

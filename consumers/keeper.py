@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
+from consumers.health import Health
 from consumers.holdings import Holdings
 from consumers.model import Model
 from consumers.pace import Pace
@@ -37,6 +38,7 @@ class Keeper:
         model: Model,
         holdings: Holdings,
         pace: Pace,
+        health: Health,
         *,
         lease_s: float,
         run_timeout_s: float,
@@ -47,6 +49,7 @@ class Keeper:
         self._model = model
         self._holdings = holdings
         self._pace = pace
+        self._health = health
         self._lease_s = lease_s
         self._run_timeout_s = run_timeout_s
         self._give_up = give_up
@@ -77,6 +80,7 @@ class Keeper:
     async def run(self) -> None:
         """Renew and beat four times a lease, until cancelled."""
         while True:
+            self._health.turned()
             await asyncio.sleep(self._lease_s / 4)
             if self._holdings.run_lasts_s() > self._run_timeout_s:
                 self._end_hanging()
@@ -96,6 +100,7 @@ class Keeper:
 
     async def _beat(self) -> None:
         now_ms, announced = await self._presence.beat(self._report(), lease_s=self._lease_s)
+        self._health.beaten()
         self._holdings.clock.set(now_ms)
         if not announced:
             await self._presence.announce(self._model.description)

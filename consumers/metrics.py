@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from consumers.health import Health, answering
 from consumers.holdings import Counts, Holdings
 from consumers.pace import Pace
 from stream.counting import Counting
@@ -81,6 +82,9 @@ class Figures(Collector):
         yield info
 
 
-def listen(host: str, port: int) -> None:
-    """Show the metrics at http://host:port/metrics, in a thread that ends with the process; raises OSError."""
-    start_http_server(port, host, REGISTRY)
+def listen(host: str, port: int, health: Health) -> None:
+    """Show metrics and health at http://host:port, in threads that end with the process; raises OSError."""
+    server, _ = start_http_server(port, host, REGISTRY)
+    metrics = server.get_app()
+    assert metrics
+    server.set_app(answering(health, metrics))

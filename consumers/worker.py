@@ -8,6 +8,7 @@ import socket
 
 from redis.exceptions import RedisError
 
+from consumers.health import Health
 from consumers.holdings import Holdings
 from consumers.intake import Intake
 from consumers.keeper import Keeper
@@ -33,7 +34,7 @@ _SLOTS = 2
 class Worker:
     """A consumer. `run` serves until `stop`, and returns when nothing is held any more."""
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings, health: Health) -> None:
         self._settings = settings
         self._redis = connect(settings, REDIS)
         self._reader = connect_reader(settings, REDIS)
@@ -78,6 +79,7 @@ class Worker:
             model,
             self._holdings,
             self._pace,
+            health,
             lease_s=settings.lease_s,
             run_timeout_s=settings.run_timeout_s,
         )

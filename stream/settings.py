@@ -105,7 +105,10 @@ class Settings(BaseSettings):
     grace_s: Seconds = Field(20.0, description="after SIGTERM, time to finish what is held")
 
     metrics_port: int = Field(
-        0, ge=0, le=65_535, description="port where a consumer shows its metrics; ingest has /metrics. 0: none"
+        0,
+        ge=0,
+        le=65_535,
+        description="port where a consumer shows its metrics and its health; ingest has them on its own. 0: none",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: LogFormat = Field("human", description="how a line is logged: for people, or as JSON")
