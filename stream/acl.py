@@ -93,6 +93,15 @@ def consumer_rights(model: str = "*") -> list[Right]:
     ]
 
 
+def scaler_rights() -> list[Right]:
+    """An autoscaler counts what waits, and whether a model was ever announced. It reads neither.
+
+    KEDA counts a stream by XLEN, and anything else by a script of its own (EVAL) that asks for the key's type first.
+    """
+    of = _Pattern("*")
+    return [Right("xlen", read=(of.entries,)), Right("eval type llen hlen", both=(of.versions,))]
+
+
 def line(user: str, password: str, rights: Sequence[Right]) -> str:
     """One line of an ACL file; the password itself is not in it. 256 random bits need no slow hash."""
     digest = hashlib.sha256(password.encode()).hexdigest()
@@ -106,7 +115,7 @@ DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping"
 
 
 def users_file(passwords: dict[str, str], *, model: str = "*") -> str:
-    """The whole file; `passwords` has those of `ingest`, `consumer` and `admin`."""
+    """The whole file; `passwords` has those of `ingest`, `consumer` and `admin`, and of `scaler` where there is one."""
     admin = hashlib.sha256(passwords["admin"].encode()).hexdigest()
     lines = [
         DEFAULT,
@@ -114,6 +123,8 @@ def users_file(passwords: dict[str, str], *, model: str = "*") -> str:
         line("ingest", passwords["ingest"], ingest_rights()),
         line("consumer", passwords["consumer"], consumer_rights(model)),
     ]
+    if "scaler" in passwords:
+        lines.append(line("scaler", passwords["scaler"], scaler_rights()))
     return "".join(f"{one}\n" for one in lines)
 
 
@@ -121,9 +132,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(PROGRAM, description="Make Redis users for ingest, consumers and the operator.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; what is there already stays")
     parser.add_argument("--model", default="*", metavar="NAME", help="the only model of these consumers")
+    parser.add_argument("--scaler", action="store_true", help="a user for an autoscaler, too, who may only count")
     given = parser.parse_args(arguments)
     file = given.folder / "redis" / "users.acl"
-    kept = {user: given.folder / user / "password" for user in ("ingest", "consumer", "admin")}
+    users = ("ingest", "consumer", "admin", *(("scaler",) if given.scaler else ()))
+    kept = {user: given.folder / user / "password" for user in users}
     if all(path.exists() for path in (file, *kept.values())):
         sys.stdout.write(f"{file} is there already\n")
         return 0

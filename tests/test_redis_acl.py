@@ -44,12 +44,15 @@ pytestmark = pytest.mark.anyio
 USERS = ("ingest", "consumer")
 OTHER = Partition("other")
 
+#: How a server says that a script may not do what it tries.
+_REFUSED = r"NOPERM|ACL failure|user executing the script"
+
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes."""
     folder = tmp_path_factory.mktemp("users")
-    assert acl.main([str(folder), "--model", TINY.model]) == 0
+    assert acl.main([str(folder), "--model", TINY.model, "--scaler"]) == 0
     return folder
 
 
@@ -209,8 +212,25 @@ def _do(client: redis.Redis, command: str) -> None:
 
 
 def _refused_in_a_script(client: redis.Redis, source: str, key: str) -> None:
-    with pytest.raises(ResponseError, match=r"NOPERM|ACL failure|user executing the script"):
+    with pytest.raises(ResponseError, match=_REFUSED):
         client.register_script(source)([key])
+
+
+def test_an_autoscaler_may_count_and_nothing_else(users: Path, server: Server) -> None:
+    """As KEDA asks: a stream by XLEN, a hash by a script that looks at its type; before there is anything, too."""
+    count = "return redis.call(({hash = 'hlen', none = 'llen'})[redis.call('type', KEYS[1]).ok], KEYS[1])"
+    with as_user(users, server, "admin") as admin, as_user(users, server, "scaler") as scaler:
+        assert scaler.ping()
+        assert (scaler.xlen(OTHER.entries), scaler.eval(count, 1, OTHER.versions)) == (0, 0)
+        admin.hset(OTHER.versions, "1", "{}")
+        admin.xadd(OTHER.entries, {"a": "b"})
+        assert (scaler.xlen(OTHER.entries), scaler.eval(count, 1, OTHER.versions)) == (1, 1)
+        for command in (f"HGETALL {OTHER.versions}", f"XRANGE {OTHER.entries} - +", f"DEL {OTHER.versions}", "KEYS *"):
+            with pytest.raises(NoPermissionError):
+                _do(scaler, command)
+        with pytest.raises(ResponseError, match=_REFUSED):
+            scaler.eval("return redis.call('HGETALL', KEYS[1])", 1, OTHER.versions)
+        admin.delete(OTHER.versions, OTHER.entries)
 
 
 def test_without_a_password_redis_says_only_that_it_lives(users: Path, server: Server) -> None:
