@@ -6,22 +6,32 @@ Reads the settings, loads the model, wires the worker.
 import asyncio
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
+from contextlib import suppress
 
 import uvloop
+from redis.exceptions import RedisError
 
-from consumers import metrics, status
+from consumers import gpus, metrics, status
 from consumers.artefact import ArtefactError, locate
 from consumers.health import Health
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError
+from consumers.seats import Seat, Seats
 from consumers.worker import Worker
+from stream.connection import connect
 from stream.logs import configure
 from stream.settings import Settings, from_command_line
 
 logger = logging.getLogger("consumers")
+
+
+class PortTaken(Exception):
+    """The metrics can't be shown where the settings say."""
 
 
 def main() -> int:
@@ -30,36 +40,9 @@ def main() -> int:
     settings = from_command_line("python -m consumers", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
     try:
-        model = load(settings)
-    except (ArtefactError, ProviderError, GoldenMismatch) as error:
-        print(f"python -m consumers: {error}", file=sys.stderr)
-        return 2
-    health = Health(settings.lease_s)
-    if settings.metrics_port:
-        try:
-            metrics.listen(settings.host, settings.metrics_port, health)
-        except OSError as error:
-            print(f"python -m consumers: metrics_port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
-            return 2
-    return run(model, settings, health)
-
-
-def load(settings: Settings) -> Model:
-    path = locate(settings.models_dir, settings.model, settings.version)
-    execution = Execution(
-        settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs, settings.data_dir
-    )
-    model = Model(path, execution)
-    about = model.description
-    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)
-    return model
-
-
-def run(model: Model, settings: Settings, health: Health) -> int:
-    try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(model, settings, health))
-    except SizeConflict as error:
+            runner.run(_consume(settings))
+    except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
         print(f"python -m consumers: {error}", file=sys.stderr)
         return 2
     except TimeoutError:
@@ -69,8 +52,62 @@ def run(model: Model, settings: Settings, health: Health) -> int:
     return 0
 
 
-async def _serve(model: Model, settings: Settings, health: Health) -> None:
-    worker = Worker(model, settings, health)
+async def _consume(settings: Settings) -> None:
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    found = gpus.visible() if settings.provider != "cpu" else []
+    if isinstance(settings.device, int) and settings.device >= len(found):
+        raise ProviderError(f"there is no GPU {settings.device}: the driver shows {len(found)}")
+    if not found:
+        await _serve(load(settings), settings, name)
+        return
+    async with connect(settings) as redis:
+        seats = Seats(
+            redis,
+            found,
+            consumer=name,
+            lease_s=settings.lease_s,
+            per_gpu=settings.consumers_per_gpu,
+            chosen=None if settings.device == "auto" else settings.device,
+        )
+        async with seats.taken() as seat:
+            model = await _load_seated(settings, seat)
+            if model.provider == "CPUExecutionProvider":
+                # The GPU does not work for us, which the log says; another's consumer may do better there.
+                await seat.leave()
+                await _serve(model, settings, name)
+            else:
+                await _serve(model, settings, name, seat)
+
+
+async def _load_seated(settings: Settings, seat: Seat) -> Model:
+    """Load beside the event loop, so that the seat is kept however long a provider builds its engines."""
+    loading = asyncio.ensure_future(asyncio.to_thread(load, settings, seat.gpu))
+    while not loading.done():
+        await asyncio.wait({loading}, timeout=settings.lease_s / 4)
+        with suppress(RedisError):
+            await seat.keep()
+    return await loading
+
+
+def load(settings: Settings, gpu: int = 0) -> Model:
+    path = locate(settings.models_dir, settings.model, settings.version)
+    execution = Execution(
+        settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs, settings.data_dir, gpu
+    )
+    model = Model(path, execution)
+    about = model.description
+    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)
+    return model
+
+
+async def _serve(model: Model, settings: Settings, name: str, seat: Seat | None = None) -> None:
+    health = Health(settings.lease_s)
+    if settings.metrics_port:
+        try:
+            metrics.listen(settings.host, settings.metrics_port, health)
+        except OSError as error:
+            raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
+    worker = Worker(model, settings, health, name=name, seat=seat)
     metrics.REGISTRY.register(worker.figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)

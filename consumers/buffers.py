@@ -9,18 +9,18 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-_DEVICE, _DEVICE_ID = "cuda", 0
+_DEVICE = "cuda"
 
 
 class BucketBuffers:
     """Input and output of one bucket, bound to the session. One run at a time, from one thread."""
 
-    def __init__(self, session: ort.InferenceSession, slot: NDArray[np.uint8], *, bucket: int) -> None:
+    def __init__(self, session: ort.InferenceSession, slot: NDArray[np.uint8], *, bucket: int, device: int) -> None:
         self._session = session
         (model_input,), (model_output, *_) = session.get_inputs(), session.get_outputs()
-        self._input = ort.OrtValue.ortvalue_from_numpy(slot[:bucket], _DEVICE, _DEVICE_ID)
+        self._input = ort.OrtValue.ortvalue_from_numpy(slot[:bucket], _DEVICE, device)
         shape = [bucket, *model_output.shape[1:]]
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, _DEVICE, _DEVICE_ID)
+        self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, _DEVICE, device)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(model_input.name, self._input)
         self._binding.bind_ortvalue_output(model_output.name, self._output)

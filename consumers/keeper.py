@@ -15,12 +15,13 @@ from consumers.health import Health
 from consumers.holdings import Holdings
 from consumers.model import Model
 from consumers.pace import Pace
+from consumers.seats import Seat
 from stream.group import Group
 from stream.presence import ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
 
-#: Exit status of a consumer whose inference hangs (sysexits.h: temporary failure): whoever watches it starts another.
+#: Exit status of a consumer that must not go on (sysexits.h: temporary failure): whoever watches it starts another.
 EX_TEMPFAIL = 75
 
 
@@ -42,6 +43,7 @@ class Keeper:
         *,
         lease_s: float,
         run_timeout_s: float,
+        seat: Seat | None = None,
         give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._group = group
@@ -52,6 +54,7 @@ class Keeper:
         self._health = health
         self._lease_s = lease_s
         self._run_timeout_s = run_timeout_s
+        self._seat = seat
         self._give_up = give_up
 
     async def join(self) -> None:
@@ -87,6 +90,7 @@ class Keeper:
             try:
                 await self._renew()
                 await self._beat()
+                await self._keep_seat()
                 await self._group.tidy()
             except RedisError as error:
                 logger.warning("cannot renew or beat: %s", error)
@@ -97,6 +101,15 @@ class Keeper:
             # What was completed between the snapshot and the renewal is not lost.
             if still := self._holdings.held.intersection(lost):
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
+
+    async def _keep_seat(self) -> None:
+        if self._seat and not await self._seat.keep():
+            # This process was held up for a lease, and another has loaded its model beside it. Started anew, it looks
+            # for a free one; others have claimed what it held, or will.
+            logger.critical(
+                "the place at GPU %d is another's: this consumer exits with %d", self._seat.gpu, EX_TEMPFAIL
+            )
+            self._give_up(EX_TEMPFAIL)
 
     async def _beat(self) -> None:
         now_ms, announced = await self._presence.beat(self._report(), lease_s=self._lease_s)

@@ -3,7 +3,6 @@
 Knows no Redis and nothing of what the model means.
 """
 
-import ctypes
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from consumers import gpus
 from stream.cores import usable_cores
 from stream.settings import Provider
 
@@ -29,7 +29,8 @@ _AUTO = ("tensorrt", "cuda", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs.
+    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs; `device` is the
+    number of one, as CUDA counts.
 
     TensorRT keeps its engines in `cache_dir`; building them takes minutes.
     """
@@ -39,6 +40,7 @@ class Execution:
     max_batch: int = 32
     cuda_graphs: bool = False
     cache_dir: Path = Path(".sluice")
+    device: int = 0
 
 
 class ProviderError(Exception):
@@ -89,7 +91,7 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 
 def _with_options(path: Path, name: str, execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    cuda = (_NAMES["cuda"], cuda_options(graphs=execution.cuda_graphs and name == "cuda"))
+    cuda = (_NAMES["cuda"], cuda_options(graphs=execution.cuda_graphs and name == "cuda", device=execution.device))
     cpu: tuple[str, dict[str, Any]] = (_NAMES["cpu"], {})
     match name:
         case "tensorrt":
@@ -100,9 +102,10 @@ def _with_options(path: Path, name: str, execution: Execution) -> list[tuple[str
             return [cpu]
 
 
-def cuda_options(*, graphs: bool) -> dict[str, Any]:
+def cuda_options(*, graphs: bool, device: int = 0) -> dict[str, Any]:
     """HEURISTIC: the default re-tunes at each new shape. The arena grows by what is asked, not by doubling."""
     return {
+        "device_id": str(device),
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
         "prefer_nhwc": "1",
@@ -137,41 +140,20 @@ def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
             path.stat().st_mtime_ns,
             ort.__version__,
             sorted(stated.items()),
-            _gpu_name(),
+            gpus.name(execution.device),
         )
     )
     folder = execution.cache_dir / "tensorrt" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    return {**stated, "trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
+    caches = {"trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
+    return {"device_id": str(execution.device), **stated, **caches}
 
 
 def gpu_present() -> bool:
     """Whether the NVIDIA driver is there and sees a device."""
-    return _gpu_count() > 0
+    return bool(gpus.visible())
 
 
 def _require_gpu() -> None:
     if not gpu_present():
         raise ProviderError("no NVIDIA GPU: the driver (libcuda) is absent or reports no device")
     ort.preload_dlls()
-
-
-def _gpu_count() -> int:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return 0 if failed else count.value
-
-
-def _gpu_name() -> str:
-    if not gpu_present():
-        return "none"
-    driver = ctypes.CDLL("libcuda.so.1")
-    name = ctypes.create_string_buffer(256)
-    device = ctypes.c_int()
-    failed = (
-        driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, 256, device)
-    )
-    return "unknown" if failed else name.value.decode()

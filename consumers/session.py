@@ -23,6 +23,7 @@ class Session:
         self.inputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_inputs()]
         self.outputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_outputs()]
         self._max_batch = execution.max_batch
+        self._device = execution.device
         self._buckets: tuple[int, ...] = ()
         self._bound: dict[int, BucketBuffers] = {}
 
@@ -32,7 +33,9 @@ class Session:
             return
         self._buckets = buckets(self._max_batch)
         if cuda_graphs and self.provider == "CUDAExecutionProvider":
-            self._bound = {size: BucketBuffers(self._session, slot, bucket=size) for size in self._buckets}
+            self._bound = {
+                size: BucketBuffers(self._session, slot, bucket=size, device=self._device) for size in self._buckets
+            }
         for size in self._buckets:
             self.run(slot, size)
 

@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 
 from redis.exceptions import RedisError
 
@@ -17,6 +14,7 @@ from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
 from consumers.runner import Runner
+from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
 from stream.connection import Backoff, connect, connect_reader, passes_by_itself
@@ -34,11 +32,13 @@ _SLOTS = 2
 class Worker:
     """A consumer. `run` serves until `stop`, and returns when nothing is held any more."""
 
-    def __init__(self, model: Model, settings: Settings, health: Health) -> None:
+    def __init__(
+        self, model: Model, settings: Settings, health: Health, *, name: str, seat: Seat | None = None
+    ) -> None:
         self._settings = settings
         self._redis = connect(settings, REDIS)
         self._reader = connect_reader(settings, REDIS)
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = name
         partition = Partition(model.description.name)
         self._holdings = Holdings()
         self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)
@@ -82,6 +82,7 @@ class Worker:
             health,
             lease_s=settings.lease_s,
             run_timeout_s=settings.run_timeout_s,
+            seat=seat,
         )
 
     def stop(self) -> None:

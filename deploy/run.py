@@ -64,12 +64,14 @@ def _exists(models_dir: Path, model: str) -> bool:
 
 
 def _environment(arguments: argparse.Namespace, models_dir: Path) -> dict[str, str]:
-    """Settings for all processes; the consumers share the cores between them."""
+    """Settings for all processes; the consumers share the cores between them, and the GPUs where there are any."""
     served = arguments.model if _exists(models_dir, arguments.model) else FALLBACK
     threads = max(1, usable_cores() // arguments.consumers)
     return {
         "SLUICE_DATA_DIR": f".sluice/{arguments.port}",
         "SLUICE_THREADS": str(threads),
+        # They spread over the GPUs all the same: one at each before a second at any.
+        "SLUICE_CONSUMERS_PER_GPU": str(arguments.consumers),
         **os.environ,
         "SLUICE_PORT": str(arguments.port),
         "SLUICE_MODEL": served,

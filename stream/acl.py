@@ -82,6 +82,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
     return [
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("smembers sadd", both=(MODELS,)),
+        Right("evalsha get set del", both=("sluice:seat:*",)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xlen exists", both=(of.entries,)),
         Right("xadd", write=(of.dead, of.replies("*"))),

@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | `sluice:models` | set | names of the models that consumers have announced | permanent |
 | `sluice:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
+| `sluice:seat:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
@@ -31,6 +32,11 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def rate(who: str) -> str:
     """The count of one key's or one address's requests."""
     return f"sluice:rate:{who}"
+
+
+def seat(gpu: str, place: int) -> str:
+    """One of the places at one GPU, named by its UUID."""
+    return f"sluice:seat:{gpu}:{place}"
 
 
 def valid_model_name(name: str) -> bool:

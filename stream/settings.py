@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         0.0, ge=0, description="an idle model gives its memory back after so long, until the next image. 0: never"
     )
     cuda_graphs: bool = Field(False, description="replay each batch size as one CUDA graph (provider cuda only)")
+    device: Literal["auto"] | Annotated[int, Field(ge=0, le=1023)] = Field(
+        "auto", description="number of the GPU to run on, as CUDA counts. auto: one with a free place"
+    )
+    consumers_per_gpu: int = Field(
+        1, ge=1, le=64, description="how many consumers share a GPU; further ones wait until one leaves"
+    )
     max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
     max_batch_seconds: Seconds = Field(
         1.0, description="a batch that would run longer, at the measured speed, is made smaller"
@@ -144,6 +150,8 @@ class Settings(BaseSettings):
                 f"max_wait_s ({self.max_wait_s:g}) must be below request_timeout_s ({self.request_timeout_s:g}): "
                 "else images are accepted that will expire before their turn"
             )
+        if self.device != "auto" and self.provider == "cpu":
+            raise ValueError(f"device ({self.device}) names a GPU, but provider (cpu) uses none")
         if self.run_timeout_s <= self.max_batch_seconds:
             raise ValueError(
                 f"run_timeout_s ({self.run_timeout_s:g}) must exceed max_batch_seconds ({self.max_batch_seconds:g}): "

@@ -68,6 +68,8 @@ class Processes:
             "SLUICE_MODELS_DIR": str(models_dir),
             "SLUICE_THREADS": "1",
             "SLUICE_WORKERS": "1",
+            # On a machine with a GPU consumers would else wait for each other.
+            "SLUICE_CONSUMERS_PER_GPU": "8",
         }
         self._started: list[Process] = []
 

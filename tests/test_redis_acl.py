@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
+from consumers.seats import Seats
 from results.completion import Completed, Completion
 from results.dead import DeadLetters
 from results.outcome import Failed
@@ -142,6 +143,10 @@ async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server:
         assert await letters.replay(letter, request_ttl_s=60)
         assert (await read_status(ingest, TINY)).backlog == 1
         assert await presence.leave("b") == 0
+        seat = await Seats(consumer, ["gpu"], consumer="b", lease_s=60).take()
+        assert seat
+        await seat.leave()
+        assert await Seats(consumer, ["gpu"], consumer="c", lease_s=60).take()
 
 
 @asynccontextmanager
@@ -260,5 +265,6 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     """And of that model alone where it is named."""
     everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
     assert len(everything) == len(one)
-    assert all("sluice:{*/*}:" in right.encode() or "sluice:models" in right.encode() for right in everything)
+    common = ("sluice:{*/*}:", "sluice:models", "sluice:seat:*")
+    assert all(any(keys in right.encode() for keys in common) for right in everything)
     assert not [right for right in one if "{*/" in right.encode()]

@@ -1,6 +1,7 @@
 """The settings: where they come from, and which combinations are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -23,12 +24,13 @@ def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ({"max_wait_s": 30, "request_timeout_s": 30}, ("30", "30")),
         ({"run_timeout_s": 2, "max_batch_seconds": 3}, ("2", "3")),
         ({"lease_s": 1, "redis_timeout_s": 1.5}, ("1", "1.5")),
+        ({"device": 2, "provider": "cpu"}, ("2", "cpu")),
     ],
 )
-def test_knobs_that_contradict_each_other_are_refused(values: dict[str, float], both: tuple[str, str]) -> None:
+def test_knobs_that_contradict_each_other_are_refused(values: dict[str, Any], both: tuple[str, str]) -> None:
     """The message names both settings with their values."""
     with pytest.raises(ValidationError) as caught:
-        Settings(**values)  # type: ignore[arg-type]
+        Settings(**values)
     message = str(caught.value)
     assert all(f"{name} ({value})" in message for name, value in zip(values, both, strict=True))
 

@@ -1,0 +1,38 @@
+"""`python -m tests.pretended_gpus`: a consumer that sees as many GPUs as GPUS says, and computes on the CPU instead.
+
+What it can't pretend is CUDA: provider `auto` takes what it is told, and says CUDAExecutionProvider.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from consumers import gpus, provider, session
+from consumers.__main__ import main
+from consumers.provider import Execution
+
+
+class Pretended:
+    """A session of the CPU under the name of CUDA."""
+
+    def __init__(self, real: ort.InferenceSession) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+
+def _open(path: Path, execution: Execution) -> Pretended:
+    return Pretended(provider.open_session(path, Execution("cpu", execution.threads, execution.max_batch)))
+
+
+if __name__ == "__main__":
+    gpus.visible = lambda: [f"pretended-{number}" for number in range(int(os.environ["GPUS"]))]
+    session.open_session = _open  # type: ignore[attr-defined]
+    sys.exit(main())
