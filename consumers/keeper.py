@@ -132,6 +132,7 @@ class Keeper:
             last_batch=counts.last_batch,
             held=len(self._holdings.held),
             reclaimed=counts.reclaimed,
+            digest=self._model.description.digest,
         )
 
     def _state(self) -> str:

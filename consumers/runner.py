@@ -164,6 +164,7 @@ class Runner:
                 batch=len(batch),
                 queue_ms=max(0.0, began_ms - delivery.accepted_ms),
                 run_ms=run_ms,
+                digest=self._model.description.digest,
             )
             metrics.QUEUE_SECONDS.observe(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply))

@@ -36,6 +36,13 @@ def stages(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
     }
 
 
+def cache_status(answers: Sequence[Done], *, on: bool) -> dict[str, str]:
+    """The header that says whether all of these were known answers (RFC 9211); none where there is no cache."""
+    if not on or not answers:
+        return {}
+    return {"Cache-Status": "sluice; hit" if all(done.cached for done in answers) else "sluice; fwd=miss"}
+
+
 def problem_response(problem: Problem) -> JSONResponse:
     PROBLEMS.labels(problem.code).inc()
     return JSONResponse(

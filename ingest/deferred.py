@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest.answers import prediction
+from ingest.answers import cache_status, prediction
 from ingest.decoding import Decoder
 from ingest.dispatch import Dispatch, Picture
 from ingest.failures import done_or_problem
@@ -39,6 +39,7 @@ class Deferred:
         self._dispatch = dispatch
         self._decoder = decoder
         self._longest_s = longest_s
+        self._answers: list[Done] = []
         self._preferences = Preferences.parse(request.headers.getlist("prefer"))
         self._key = request.headers.get("idempotency-key")
         if self._key is not None and not 0 < len(self._key) <= _LONGEST_KEY:
@@ -62,14 +63,16 @@ class Deferred:
 
     async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> dict[str, Any]:
         request_id = await self._reserve(upload, top, number) if self._key is not None else ""
-        pixels = await self._decoder.decode(upload, model)
-        request_id = await self._dispatch.submit(model, Picture(pixels, top), request_id=request_id)
-        if self._preferences.deferred:
-            state = await self._dispatch.wait(request_id, self._preferences.wait_at_most_s(self._longest_s))
-            return await document(self._dispatch, request_id, state)
-        state = await self._dispatch.wait(request_id, self._longest_s)
-        if state == "queued":
+        picture = Picture(await self._decoder.decode(upload, model), top)
+        request_id = await self._dispatch.submit(model, picture, request_id=request_id)
+        deferred = self._preferences.deferred
+        wait_s = self._preferences.wait_at_most_s(self._longest_s) if deferred else self._longest_s
+        state = await self._dispatch.wait(request_id, wait_s)
+        if state == "queued" and not deferred:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
+        if isinstance(state, Done):
+            self._answers.append(state)
+            await self._dispatch.remember(picture, state)
         return await document(self._dispatch, request_id, state)
 
     async def _reserve(self, upload: Upload, top: int, number: int) -> str:
@@ -83,6 +86,7 @@ class Deferred:
 
     def _response(self, body: dict[str, Any], status: int, *, place: str | None = None) -> Response:
         headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.deferred else {}
+        headers |= cache_status(self._answers, on=self._dispatch.caches)
         if status == 202:
             headers["Retry-After"] = str(RETRY_S)
         if place:

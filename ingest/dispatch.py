@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest import metrics, outage
+from ingest.cache import Cache
 from ingest.entrance import Entrance
 from ingest.failures import done_or_problem
 from ingest.owner import new_id
@@ -44,6 +45,7 @@ class Dispatch:
         self._reader = connect_reader(settings, metrics.REDIS)
         self._store = Store(redis, partition)
         self._entrance = Entrance(redis, settings, partition)
+        self._cache = Cache(redis, settings, partition)
         self._replies = Replies(self._reader, self._store, partition, ingest=ingest)
         self._presence = Presence(redis, partition)
         self._versions: dict[str, ModelDescription] = {}
@@ -61,9 +63,19 @@ class Dispatch:
         """Learn who is alive and what they serve; raises redis-py's errors."""
         self.consumers = [one for one in await self._presence.consumers() if one.alive]
         self._entrance.set_rate(math.fsum(one.images_per_s for one in self.consumers))
-        unknown = any(one.version not in self._versions for one in self.consumers)
-        if unknown or (self._settings.accept_unattended and not self._versions):
+        news = any(self._is_news(one) for one in self.consumers)
+        if news or (self._settings.accept_unattended and not self._versions):
             self._versions.update(await self._presence.versions())
+
+    def _is_news(self, report: ConsumerReport) -> bool:
+        """Whether a consumer serves what is not known here: another version, or another file under a known one."""
+        known = self._versions.get(report.version)
+        return known is None or report.digest not in {"", known.digest}
+
+    @property
+    def caches(self) -> bool:
+        """Whether an answer may come from the cache."""
+        return self._cache.on
 
     @property
     def model(self) -> ModelDescription:
@@ -93,9 +105,13 @@ class Dispatch:
 
     async def labels(self, version: str) -> tuple[str, ...]:
         """The labels of the version that answered."""
+        return (await self._described(version)).labels
+
+    async def _described(self, version: str) -> ModelDescription:
         if version not in self._versions:
-            await self.refresh()
-        return self._versions[version].labels
+            with outage.told():
+                await self.refresh()
+        return self._versions[version]
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""
@@ -107,9 +123,20 @@ class Dispatch:
         with outage.told():
             return await self._store.cancel(request_id)
 
-    async def classify(self, model: ModelDescription, picture: Picture) -> Done:
-        """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work."""
+    async def classify(self, model: ModelDescription, picture: Picture, *, version: str | None = None) -> Done:
+        """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work.
+
+        A known answer of the model, or of the `version` that is wanted, saves the work.
+        """
         entry = _entry(new_id(), model, picture, reply=self._ingest)
+        asked = model if version is None else await self._described(version)
+        if known := await self._cache.recall(asked, entry):
+            return known
+        done = await self._run(entry)
+        await self._cache.keep(entry.pixels, done)
+        return done
+
+    async def _run(self, entry: Entry) -> Done:
         reply = self._replies.expect(entry.id)
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()
@@ -132,8 +159,13 @@ class Dispatch:
         An id that was accepted before is not accepted again, and nothing is changed.
         """
         entry = _entry(request_id or new_id(), model, picture, reply="")
-        await self._entrance.admit(entry)
+        if await self._cache.recall(model, entry) is None:
+            await self._entrance.admit(entry)
         return entry.id
+
+    async def remember(self, picture: Picture, done: Done) -> None:
+        """Keep the answer to a picture that was submitted, for those who ask the same."""
+        await self._cache.keep(picture.pixels, done)
 
     async def wait(self, request_id: str, wait_s: float) -> State:
         """Where a request stands: as soon as it has ended, after `wait_s` seconds at the latest."""

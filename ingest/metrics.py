@@ -45,6 +45,10 @@ IN_FLIGHT: Final = Gauge(
     registry=REGISTRY,
     multiprocess_mode="livesum",
 )
+CACHE_LOOKUPS: Final = Counter(
+    "sluice_cache_lookups_total", "Images looked up in the cache: hit, miss, or failed where Redis did not answer.",
+    ["result"], registry=REGISTRY,
+)  # fmt: skip
 REDIS: Final = Counting(REGISTRY)
 
 DECODE: Final = STAGE_SECONDS.labels("decode")

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest.answers import prediction, stages
+from ingest.answers import cache_status, prediction, stages
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.deferred import Deferred
@@ -45,9 +45,12 @@ class Predict:
             done, decode_ms = await unless_gone(request, work[0])
             body = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
             total_ms = (time.perf_counter() - started) * 1000
-            return JSONResponse(body, headers=stages(done, decode_ms=decode_ms, total_ms=total_ms))
+            headers = stages(done, decode_ms=decode_ms, total_ms=total_ms)
+            return JSONResponse(body, headers=headers | cache_status([done], on=dispatch.caches))
         outcomes = await unless_gone(request, each_or_problem(work))
-        return JSONResponse(await _results(dispatch, uploads, outcomes))
+        answers = [outcome[0] for outcome in outcomes if not isinstance(outcome, Problem)]
+        headers = cache_status(answers, on=dispatch.caches)
+        return JSONResponse(await _results(dispatch, uploads, outcomes), headers=headers)
 
     async def _classify(
         self, dispatch: Dispatch, model: ModelDescription, upload: Upload, top: int

@@ -3,8 +3,8 @@
 One line of JSON for what people read, then the numbers as they are:
 
     {"kind": "done", "id": ..., "version": ..., "provider": ..., "classes": n, "batch": ...,
-     "queue_ms": ..., "run_ms": ...}\\n
-    n x uint32 little-endian     class indices, most probable first
+     "queue_ms": ..., "run_ms": ..., "digest": ...}\\n
+    n x uint32 little-endian     class indices
     n x float32 little-endian    their probabilities
 
     {"kind": "failed", "id": ..., "reason": ..., "detail": ...}\\n
@@ -20,11 +20,13 @@ Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "canc
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the model said. `indices` and `probabilities` belong together, most probable first.
+    """What the model said. `indices` and `probabilities` belong together, most probable first; all, in class order,
+    where all were asked for.
 
-    `provider` is ONNX Runtime's name of what ran it, `batch` the number of images that ran together;
-    `queue_ms` runs from acceptance to the start of that run (milliseconds by Redis's clock), `run_ms` is
-    the run itself.
+    `provider` is ONNX Runtime's name of what ran it, `batch` the number of images that ran together, 0 where the
+    answer is that of an earlier request; `queue_ms` runs from acceptance to the start of that run (milliseconds by
+    Redis's clock), `run_ms` is the run itself. `digest` is the SHA-256 of the model's file in hexadecimal, empty from
+    a consumer that is too old to say so.
     """
 
     id: str
@@ -35,6 +37,12 @@ class Done:
     batch: int
     queue_ms: float
     run_ms: float
+    digest: str = ""
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing ran for this request."""
+        return self.batch == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ def encode(outcome: Outcome) -> bytes:
             count = len(outcome.indices)
             header = {"kind": "done", "id": outcome.id, "version": outcome.version, "provider": outcome.provider,
                       "classes": count, "batch": outcome.batch, "queue_ms": round(outcome.queue_ms, 3),
-                      "run_ms": round(outcome.run_ms, 3)}  # fmt: skip
+                      "run_ms": round(outcome.run_ms, 3), "digest": outcome.digest}  # fmt: skip
             numbers = struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities)
             return json.dumps(header).encode() + b"\n" + numbers
         case Failed():
@@ -81,6 +89,7 @@ def decode(raw: bytes) -> Outcome:
                     batch=header["batch"],
                     queue_ms=header["queue_ms"],
                     run_ms=header["run_ms"],
+                    digest=header.get("digest", ""),
                 )
             case "failed":
                 return Failed(id=header["id"], reason=header["reason"], detail=header["detail"])

@@ -5,7 +5,7 @@ from typing import Literal
 
 from redis.asyncio import Redis
 
-from results.outcome import Outcome, decode
+from results.outcome import Outcome, decode, encode
 from stream.keys import Partition
 from stream.scripts import load
 
@@ -40,6 +40,11 @@ class Store:
         keys = [self._partition.idempotency(key)]
         first_id, first_fingerprint = await self._reserve(keys, [request_id, fingerprint, int(ttl_s * 1000)])
         return first_id.decode(), first_fingerprint.decode()
+
+    async def settle(self, outcome: Outcome, *, ttl_s: float) -> bool:
+        """Keep the outcome of a request that needs no entry; False where its id is known, and nothing was changed."""
+        key = self._partition.request(outcome.id)
+        return bool(await self._redis.set(key, encode(outcome), px=int(ttl_s * 1000), nx=True))
 
     async def cancel(self, request_id: str) -> bool:
         """Mark a request that is still queued as cancelled; False where there was nothing to cancel."""

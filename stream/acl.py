@@ -65,7 +65,7 @@ def ingest_rights() -> list[Right]:
         Right("smembers", read=(MODELS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("exists get mget set", both=(of.request("*"),)),
-        Right("get set", both=(of.idempotency("*"), rate("*"))),
+        Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
         Right("xread", read=(of.replies("*"),)),
         Right("zcount zrange", read=(of.alive,)),
         Right("hgetall", read=(of.consumers, of.versions, of.counters)),

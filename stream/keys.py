@@ -8,6 +8,7 @@
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
+| `sluice:{m/n}:cache:<digest>` | string | the answer to pixels, under the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
 | `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
@@ -94,6 +95,9 @@ class Partition:
 
     def idempotency(self, digest: str) -> str:
         return self._key(f"idempotency:{digest}")
+
+    def cache(self, digest: str) -> str:
+        return self._key(f"cache:{digest}")
 
     def replies(self, ingest: str) -> str:
         return self._key(f"replies:{ingest}")

@@ -16,7 +16,10 @@ _FORGET_S = 600
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReport:
-    """What a consumer says of itself with each heartbeat; rates in images per second, memory in bytes."""
+    """What a consumer says of itself with each heartbeat; rates in images per second.
+
+    `digest` is that of the model's file, empty where the consumer is too old to say so.
+    """
 
     name: str
     host: str
@@ -29,6 +32,7 @@ class ConsumerReport:
     last_batch: int = 0
     held: int = 0
     reclaimed: int = 0
+    digest: str = ""
     alive: bool = True
 
     def encode(self) -> bytes:

@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     upload_timeout_s: Seconds = Field(30.0, description="longest time for a request's body to arrive")
     request_timeout_s: Seconds = Field(30.0, description="deadline of an image, from its acceptance")
     result_ttl_s: Seconds = Field(600.0, description="how long a result is kept under its id")
+    cache_ttl_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="the same pixels get the same model's answer from Redis for so long. 0: never",
+    )
 
     api_keys_file: str = Field(
         "", description="file of hashed API keys, see `python -m ingest.keys`. Empty, as api_keys: nobody needs one"

@@ -104,7 +104,7 @@ def as_user(users: Path, server: Server, name: str) -> redis.Redis:
 def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
     """Predict, come back, send again, be limited; an answer each time, and no word of a refusal in a log."""
     consumer = processes.consumer(version=1)
-    ingest, url = processes.ingest(api_keys=f"alice:{ALICE}", rate_limit_per_s=100)
+    ingest, url = processes.ingest(api_keys=f"alice:{ALICE}", rate_limit_per_s=100, cache_ttl_s=600)
     image = pictures(1)[0]
     with httpx.Client(base_url=url, headers=bearer(ALICE)) as client:
         answer = client.post("/predict", content=png(image))
@@ -112,6 +112,7 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
         for _ in range(2):
             again = client.post("/predict", content=png(image), headers={"Idempotency-Key": "1"})
             assert (again.status_code, again.json()["predictions"]) == (200, ranked(image))
+            assert again.headers["cache-status"] == "sluice; hit"
         assert client.get(f"/results/{again.json()['id']}", headers={"Prefer": "wait=1"}).json() == again.json()
     assert consumer.stop() == 0
     assert [process.text.count("permission") for process in (consumer, ingest)] == [0, 0]

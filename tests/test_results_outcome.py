@@ -1,6 +1,7 @@
 """The outcome's codec: its bytes are pinned, and what goes in comes out."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,11 +11,11 @@ from results.outcome import Done, Failed, Outcome, decode, encode
 
 DONE = Done(
     id="ab", version="3", provider="CPUExecutionProvider", indices=(281, 7), probabilities=(0.5, 0.25),
-    batch=4, queue_ms=1.5, run_ms=20.25,
+    batch=4, queue_ms=1.5, run_ms=20.25, digest="f00d",
 )  # fmt: skip
 GOLDEN_DONE = (
     b'{"kind": "done", "id": "ab", "version": "3", "provider": "CPUExecutionProvider", "classes": 2, '
-    b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25}\n'
+    b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25, "digest": "f00d"}\n'
     b"\x19\x01\x00\x00\x07\x00\x00\x00\x00\x00\x00\x3f\x00\x00\x80\x3e"
 )
 FAILED = Failed(id="ab", reason="dead", detail="why")
@@ -26,6 +27,12 @@ def test_the_bytes_in_redis_are_these(outcome: Outcome, raw: bytes) -> None:
     """A change here breaks results that are stored, and a rolling change of versions."""
     assert encode(outcome) == raw
     assert decode(raw) == outcome
+
+
+def test_an_outcome_of_an_older_consumer_is_read() -> None:
+    """It does not say which file it comes from."""
+    old = GOLDEN_DONE.replace(b', "digest": "f00d"', b"")
+    assert decode(old) == replace(DONE, digest="")
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32)), max_size=50))

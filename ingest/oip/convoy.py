@@ -107,7 +107,7 @@ class Convoy:
     async def _classify(self, picture: Picture) -> Done:
         """Consumers of all versions take from one stream: which of them answers is known afterwards."""
         for _ in range(_MOST_TRIES):
-            done = await self._dispatch.classify(self._model, picture)
+            done = await self._dispatch.classify(self._model, picture, version=self._version)
             if self._version in {None, done.version}:
                 return done
         raise NoConsumer(f"Version {self._version} is hardly served at present. Send it again.", retry_after_s=2)

@@ -7,6 +7,7 @@ from typing import Final, ParamSpec, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingest.answers import cache_status
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.hangup import unless_gone
@@ -48,7 +49,9 @@ class Inference:
         convoy = Convoy(dispatch, self._decoder, model, version=version, longest_s=self._longest_s)
         answers = await unless_gone(request, convoy.classify(asked.images))
         labels = {version: await dispatch.labels(version) for version in {done.version for done in answers}}
-        return await answer(asked, dispatch.name, answers, [labels[done.version] for done in answers])
+        response = await answer(asked, dispatch.name, answers, [labels[done.version] for done in answers])
+        response.headers.update(cache_status(answers, on=dispatch.caches))
+        return response
 
     async def _read(self, request: Request, model: ModelDescription, *, packed: bool) -> Asked:
         body = await read_body(request, self._limits)
