@@ -11,7 +11,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 
-.PHONY: run install check test test-redis7 test-redis8 test-matrix browser bench chaos pictures clean
+.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos pictures clean
 
 ## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
 run: $(RUN)
@@ -43,7 +43,7 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-## test: the whole suite, against the embedded Valkey
+## test: the whole suite, against the embedded Valkey; that of the page where chromium and chromedriver are installed
 test: $(DEV)
 	$(BIN)/pytest
 
@@ -68,10 +68,6 @@ chaos: $(DEV)
 ## bench: Sluice against its limits, the classic design and other servers; tables and plots into bench/report/
 bench: $(BENCH)
 	$(BIN)/python -m bench.run
-
-## browser: what the tests of the page need beside Debian's chromium and chromium-driver; without it they are skipped
-browser: $(DEV)
-	npm install --silent --prefix $(VENV)/axe axe-core@4.14.1
 
 ## pictures: the page in light and dark, from a running system into docs/pictures/; needs chromium and chromedriver
 pictures: $(DEV)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from stream.presence import HEARTBEAT_HOLDS
+
 #: Leases without one turn of the keeper after which it hangs. A turn takes a quarter of one and, where Redis is away,
 #: three times its time-out, which is at most three quarters of one, each perhaps tried twice.
 _STUCK_LEASES = 6
@@ -38,7 +40,7 @@ class Health:
     @property
     def ready(self) -> bool:
         """Whether ingest counts on this consumer: its heartbeat holds."""
-        return self._beaten_s is not None and self._clock() - self._beaten_s < self._lease_s
+        return self._beaten_s is not None and self._clock() - self._beaten_s < HEARTBEAT_HOLDS * self._lease_s
 
 
 def answering(health: Health, otherwise: WSGIApplication) -> WSGIApplication:

@@ -2,7 +2,7 @@
 -- One heartbeat: a consumer says until when it counts as alive, and what it is doing.
 --
 -- KEYS  1 alive   2 consumers   3 versions
--- ARGV  1 consumer   2 lease_ms   3 about (JSON)   4 forget_ms   5 version
+-- ARGV  1 consumer   2 holds_ms   3 about (JSON)   4 forget_ms   5 version
 -- reply {now_ms, whether the version's description is there}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

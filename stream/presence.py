@@ -10,6 +10,10 @@ from stream.keys import GROUP, MODELS, Partition
 from stream.model import ModelDescription
 from stream.scripts import load
 
+#: The part of a lease for which a heartbeat holds: three beats, of which two may fail. Less than the whole, so that
+#: whoever looks once a second sees that a consumer died before its lease ends and its work moves to others.
+HEARTBEAT_HOLDS = 0.75
+
 #: How long a consumer that died stays listed, so that somebody who looks sees that it died.
 _FORGET_S = 600
 
@@ -59,14 +63,14 @@ class Presence:
         await self._redis.sadd(MODELS, model.name)
 
     async def beat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
-        """Say "alive for another lease".
+        """Say "alive for another three quarters of a lease".
 
         Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not.
         """
         keys = [self._partition.alive, self._partition.consumers, self._partition.versions]
         arguments: list[bytes | str | int] = [
             report.name,
-            int(lease_s * 1000),
+            int(lease_s * HEARTBEAT_HOLDS * 1000),
             report.encode(),
             _FORGET_S * 1000,
             report.version,

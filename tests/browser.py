@@ -1,24 +1,22 @@
 """A real browser for the tests of the page: headless Chromium, what it logged, and what it asked for.
 
-It needs Debian's packages chromium and chromium-driver, selenium, and axe-core from npm in .venv/axe (`make browser`).
-Where one is missing, the tests are skipped with the reason; SLUICE_TEST_BROWSER=required makes that a failure.
+It needs Debian's packages chromium and chromium-driver; where one is missing, the tests are skipped with the reason.
+axe-core comes in a Python package, of which nothing else is used: no test needs Node.js.
 """
 
 import base64
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from tests.processes import ROOT
-
-AXE = Path(os.environ.get("SLUICE_TEST_AXE", ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"))
+_AXE = resources.files("axe_playwright_python") / "axe.min.js"
 
 _FLAGS = (
     "--headless",
@@ -52,9 +50,7 @@ for (const name of arguments[2]) document.querySelector(target).dispatchEvent(ev
 
 def missing() -> str:
     """What is not there of all that the tests need; empty where all is."""
-    lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    lacking += [] if AXE.is_file() else [f"axe-core ({AXE})"]
-    return ", ".join(lacking)
+    return ", ".join(name for name in ("chromium", "chromedriver") if shutil.which(name) is None)
 
 
 class Browser:
@@ -113,7 +109,7 @@ class Browser:
 
     def violations(self) -> list[str]:
         """What axe-core finds: rules of WCAG 2.2 A and AA, and its best practices."""
-        self.run(AXE.read_text())
+        self.run(_AXE.read_text())
         # Colours on their way from one scheme to the other have the contrast of neither.
         found = self.driver.execute_async_script(
             "Promise.all(document.getAnimations().map((one) => one.finished)).then(() => axe.run()).then(arguments[0])"

@@ -33,9 +33,9 @@ def test_a_keeper_that_does_not_come_round_is_dead() -> None:
     health = Health(10, clock)
     health.turned()
     health.beaten()
-    clock.now_s += 9
+    clock.now_s += 7
     assert (health.alive, health.ready) == (True, True)
-    clock.now_s += 2
+    clock.now_s += 1
     assert (health.alive, health.ready) == (True, False)
     clock.now_s += 60
     assert (health.alive, health.ready) == (False, False)
