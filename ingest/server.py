@@ -55,6 +55,7 @@ def _config(settings: Settings, metrics_folder: Path | None) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=int(settings.grace_s),
     )
 

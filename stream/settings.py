@@ -3,6 +3,7 @@
 A setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y`; the option wins.
 """
 
+import ipaddress
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,10 @@ class Settings(BaseSettings):
         0.0, ge=0, le=1e6, description="requests a second for each API key, without keys for each address. 0: no limit"
     )
     rate_limit_burst: int = Field(20, ge=1, le=1_000_000, description="requests that a limited client may send at once")
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="addresses and networks of proxies whose X-Forwarded-For is believed, comma-separated, * for all",
+    )
     cors_origins: str = Field(
         "", description="origins whose pages may use the service, comma-separated, * for all. Empty: none"
     )
@@ -136,6 +141,13 @@ class Settings(BaseSettings):
         if name and not valid_model_name(name):
             raise ValueError("a model's name has letters, digits, '.', '_', '-' and starts with a letter or digit")
         return name
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, proxies: str) -> str:
+        for one in proxies.split(",") if proxies not in {"", "*"} else ():
+            ipaddress.ip_network(one.strip())
+        return proxies
 
     @field_validator("redis_password_file", "redis_ca_file")
     @classmethod

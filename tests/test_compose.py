@@ -79,21 +79,24 @@ def test_containers_can_do_little() -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert name in OURS or service["user"] != "root", name
-        assert ("ports" in service) == (name == "ingest"), name
-    assert composed()["ingest"]["ports"] == ["127.0.0.1:5000:5000"]
+        assert ("ports" in service) == (name == "nginx"), name
+    assert composed()["nginx"]["ports"] == ["127.0.0.1:5000:5000"]
     assert composed()["consumer"]["volumes"] == ["models:/models:ro", "consumer-password:/users:ro"]
     assert composed()["ingest"]["volumes"] == ["ingest-password:/users:ro"]
     assert composed()["redis"]["volumes"] == ["queue:/data", "redis-users:/users/redis:ro"]
     assert composed()["users"]["network_mode"] == "none"
     assert composed()["redis"]["networks"] == composed()["consumer"]["networks"] == ["queue"]
-    assert parsed()["networks"]["queue"] == {"internal": True}
+    assert composed()["ingest"]["networks"] == ["queue", "front"]
+    assert composed()["nginx"]["networks"] == ["front", "default"]
+    assert parsed()["networks"]["queue"] == parsed()["networks"]["front"] == {"internal": True}
 
 
-def test_consumers_can_be_scaled_and_all_that_serves_restarts() -> None:
+def test_what_serves_can_be_scaled_and_restarts() -> None:
     """A container's name or a published port would allow only one."""
-    assert not {"container_name", "ports"} & composed()["consumer"].keys()
+    for name in ("ingest", "consumer"):
+        assert not {"container_name", "ports"} & composed()[name].keys()
     restarted = {name for name, service in composed().items() if service.get("restart") == "unless-stopped"}
-    assert restarted == {"redis", "ingest", "consumer"}
+    assert restarted == {"redis", "ingest", "consumer", "nginx"}
 
 
 def test_what_serves_waits_for_the_model_and_for_redis() -> None:

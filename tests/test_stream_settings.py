@@ -1,5 +1,6 @@
 """The settings: where they come from, and which combinations are refused."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_a_model_s_name_must_fit_a_key_and_a_path(name: str) -> None:
     """It stands in Redis keys, URLs and folders."""
     with pytest.raises(ValidationError):
         Settings(model=name)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "fine"),
+    [("", True), ("*", True), ("10.0.0.1, fd00::/8", True), ("nginx", False), ("10.0.0.1/8", False), ("::1,*", False)],
+)
+def test_trusted_proxies_are_addresses_and_networks(proxies: str, fine: bool) -> None:
+    """A name, or a network with bits of a host, would match nobody and say nothing."""
+    with nullcontext() if fine else pytest.raises(ValidationError):
+        assert Settings(trusted_proxies=proxies).trusted_proxies == proxies
 
 
 def test_settings_do_not_change() -> None:
