@@ -64,9 +64,19 @@ class _Noticing(AbstractConnection):
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         try:
-            await super().send_packed_command(command, check_health)
+            if isinstance(command, bytes | str) or not self._rests():
+                await super().send_packed_command(command, check_health)
+                return
+            # Where nothing else waits to be sent there is nothing to wait for, and no need of the task that redis-py
+            # makes of each command to bound that wait. What the system does not take at once, the answer waits for.
+            assert self._writer is not None
+            self._writer.writelines(command)
         except RuntimeError as error:
+            await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the connection was closed: {error}") from error
+
+    def _rests(self) -> bool:
+        return self.is_connected and self._writer is not None and not self._writer.transport.get_write_buffer_size()
 
 
 class _Tcp(Witnessed, _Noticing, Connection):
