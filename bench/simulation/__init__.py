@@ -1,0 +1,1 @@
+"""A fleet on one machine: consumers whose GPU is pretended, and what the rest of the system does with them."""

@@ -1,0 +1,62 @@
+"""What a queued image costs, by Redis's own counters, and the pieces of bench/simulate.py."""
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from bench.simulation import pictures, plan
+from bench.simulation.fleet import Drain, Fleet, drain
+from bench.simulation.plan import Costs, Prices
+from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
+from stream.keys import Partition
+
+pytestmark = pytest.mark.anyio
+
+COSTS = Costs(redis_us=100, consumer_us=200, ingest_us=1000, network_bytes=125_000, queued_bytes=150_000)
+
+
+async def test_a_queued_image_takes_little_more_than_its_pixels(client: Redis, partition: Partition) -> None:
+    """At most 1.15 times, the mark under its request's id included."""
+    taken = await bytes_of_a_queued_image(client, Queue(client, partition, size=224), count=100)
+    assert 1 <= taken / (224 * 224 * 3) <= 1.15
+
+
+async def test_an_image_costs_redis_as_much_in_a_long_queue_as_in_a_short_one(client: Redis) -> None:
+    """Admitted, delivered and completed behind 100 and behind 10,000: no step walks along the queue.
+
+    A hundred times as many wait; the bound leaves room for a busy machine, and `python -m bench.simulate` measures it.
+    """
+    queues = {}
+    for backlog in (100, 10_000):
+        queues[backlog] = Queue(client, Partition(f"queue-of-{backlog}"), size=8)
+        await queues[backlog].join()
+        await queues[backlog].fill(backlog)
+    found = await commands_us_of_an_image(client, queues, rounds=9)
+    assert min(found[10_000]) < 2 * min(found[100]), found
+
+
+def test_a_fleet_works_off_its_streams_on_several_servers(tmp_path: Path) -> None:
+    """Its figures are those of real consumers, though their devices are pretended."""
+    found = drain(Fleet(4, streams=2, servers=2, batch_ms=20, images=1280, size=16), tmp_path)
+    assert 0 < found.of_the_devices < 2
+    assert 0 < found.through_per_s < found.images_per_s
+    assert min(found.redis_us, found.consumer_us) > 0
+    assert min(found.bytes_in, found.bytes_out) > 16 * 16 * 3
+
+
+def test_a_plan_adds_what_is_full_first() -> None:
+    """Cores are kept 70 % busy; servers are added for their core or their network, whichever is full first."""
+    one = plan.need(10, 1000, COSTS, Prices(gpu=1, core=0.1), nic_gbit=100)
+    assert (one.images_per_s, one.ingest_cores, one.consumer_cores, one.redis_servers) == (10_000, 15, 3, 2)
+    assert (one.network_gbit_per_s, one.queue_gb) == (10, 3)
+    assert one.dollars_per_million == pytest.approx((10 + (15 + 2 * 2) * 0.1) / 36)
+    assert plan.need(10, 1000, COSTS, Prices(1, 0.1), nic_gbit=1).redis_servers == 15
+    assert list(plan.limits(COSTS, nics_gbit=(1, 100)).values()) == [1000, 1000, 5000, 10_000, 100_000]
+
+
+def test_a_simulation_is_drawn(tmp_path: Path) -> None:
+    """One picture of all."""
+    drains = [Drain(Fleet(count), 3000, 300.0 * count, 280, 120, 1e5, 1e5) for count in (1, 2, 4)]
+    (name,) = pictures.draw(tmp_path, consumers=drains, streams=drains, backlogs={100: 50.0, 1000: 51.0}, costs=COSTS)
+    assert (tmp_path / name).stat().st_size > 10_000
