@@ -21,8 +21,10 @@ from consumers.health import Health
 from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError
+from consumers.runner import Ran
 from consumers.seats import Seat, Seats
 from consumers.worker import Worker
+from stream import tracing
 from stream.connection import connect
 from stream.logs import configure
 from stream.settings import Settings, from_command_line
@@ -107,11 +109,20 @@ async def _serve(model: Model, settings: Settings, name: str, seat: Seat | None 
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
-    worker = Worker(model, settings, health, name=name, seat=seat)
+    worker = Worker(model, settings, health, name=name, seat=seat, traces=_traces(model, name))
     metrics.REGISTRY.register(worker.figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     await worker.run()
+
+
+def _traces(model: Model, name: str) -> Ran | None:
+    provider = tracing.provider(os.environ, "sluice-consumer", sample_all=True)
+    if provider is None:
+        return None
+    from consumers.tracing import Traces  # Not before: it imports OpenTelemetry.
+
+    return Traces(provider, model.description, execution=model.provider, consumer=name)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ _WORTH_ASKING_MS = 50
 T = TypeVar("T")
 
 
+class Ran(Protocol):
+    """Hears of each batch that ran: from when on by Redis's clock, how long, and with which error."""
+
+    def ran(
+        self, deliveries: Sequence[Delivery], *, began_ms: float, run_ms: float, error: Exception | None = None
+    ) -> None: ...
+
+
 class Runner:
     """Runs what the intake has ready, one batch at a time, and hands the outcomes to the outlet."""
 
@@ -45,6 +53,7 @@ class Runner:
         pace: Pace,
         *,
         unload_after_s: float,
+        traces: Ran | None = None,
     ) -> None:
         self._model = model
         self._intake = intake
@@ -53,6 +62,7 @@ class Runner:
         self._holdings = holdings
         self._pace = pace
         self._unload_after_s = unload_after_s
+        self._traces = traces
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
     async def run(self) -> None:
@@ -112,7 +122,7 @@ class Runner:
         try:
             probabilities, seconds = await self._timed(lambda: self._model.run(batch.slot, len(batch)))
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
-            await self._run_one_by_one(batch, error)
+            await self._run_one_by_one(batch, error, began_ms=began_ms)
             return
         self._pace.note(len(batch), seconds)
         counts = self._holdings.counts
@@ -122,14 +132,19 @@ class Runner:
         metrics.BATCH_IMAGES.observe(len(batch))
         metrics.INFERENCE_SECONDS.observe(seconds)
         self._outlet.put(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
+        if self._traces is not None:
+            self._traces.ran(batch.deliveries, began_ms=began_ms, run_ms=seconds * 1000)
 
-    async def _run_one_by_one(self, batch: Batch, error: Exception) -> None:
+    async def _run_one_by_one(self, batch: Batch, error: Exception, *, began_ms: float) -> None:
         """A batch failed: only the images that fail by themselves are guilty."""
         if len(batch) == 1:
             delivery = batch.deliveries[0]
             logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
             self._holdings.counts.failed += 1
             self._fail(delivery, "inference_failed", f"The model failed on this image: {error}", bury=True)
+            if self._traces is not None:
+                run_ms = self._holdings.clock.now_ms() - began_ms
+                self._traces.ran([delivery], began_ms=began_ms, run_ms=run_ms, error=error)
             return
         logger.warning("inference of %d images failed, running them one by one: %s", len(batch), error)
         for row, delivery in enumerate(batch.deliveries):

@@ -13,7 +13,7 @@ from consumers.metrics import REDIS, Figures
 from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
-from consumers.runner import Runner
+from consumers.runner import Ran, Runner
 from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
@@ -33,7 +33,14 @@ class Worker:
     """A consumer. `run` serves until `stop`, and returns when nothing is held any more."""
 
     def __init__(
-        self, model: Model, settings: Settings, health: Health, *, name: str, seat: Seat | None = None
+        self,
+        model: Model,
+        settings: Settings,
+        health: Health,
+        *,
+        name: str,
+        seat: Seat | None = None,
+        traces: Ran | None = None,
     ) -> None:
         self._settings = settings
         self._redis = connect(settings, REDIS)
@@ -72,6 +79,7 @@ class Worker:
             self._holdings,
             self._pace,
             unload_after_s=settings.unload_after_s,
+            traces=traces,
         )
         self._keeper = Keeper(
             group,

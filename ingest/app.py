@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,8 +48,13 @@ from stream.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
-    """The application of one ingest process; several that share a port share a folder for their metrics."""
+def create_app(
+    settings: Settings, metrics_folder: Path | None = None, *, outermost: Sequence[Middleware] = ()
+) -> Starlette:
+    """The application of one ingest process; several that share a port share a folder for their metrics.
+
+    `outermost` is what each request passes first.
+    """
     redis = connect(settings, REDIS)
     catalog = Catalog(redis, settings)
     decoder = Decoder(
@@ -98,7 +103,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
             ClientDisconnect: _answer_nobody,
             Exception: _answer_our_mistake,
         },
-        middleware=[Middleware(Stopwatch, recent=recent), *_guards(settings, redis)],
+        middleware=[*outermost, Middleware(Stopwatch, recent=recent), *_guards(settings, redis)],
         lifespan=lifespan,
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.

@@ -4,6 +4,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ingest.journey import Step
 from ingest.metrics import DECODE
 from ingest.pictures import to_pixels
 from ingest.problems import Overloaded
@@ -34,9 +35,10 @@ class Decoder:
         self._pending += 1
         began = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, to_pixels, upload.data, model, self._max_pixels
-            )
+            with Step("decode"):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._pool, to_pixels, upload.data, model, self._max_pixels
+                )
         finally:
             self._pending -= 1
             DECODE.observe(time.perf_counter() - began)

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ingest import journey
 from ingest.answers import cache_status, prediction
 from ingest.decoding import Decoder
 from ingest.dispatch import Dispatch, Picture
@@ -72,6 +73,7 @@ class Deferred:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):
             self._answers.append(state)
+            journey.answered(state)
             await self._dispatch.remember(picture, state)
         return await document(self._dispatch, request_id, state)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ingest import metrics, outage
+from ingest import journey, metrics, outage
 from ingest.cache import Cache
 from ingest.entrance import Entrance
 from ingest.failures import done_or_problem
@@ -144,6 +144,7 @@ class Dispatch:
             await self._entrance.admit(entry)
             done = done_or_problem(await self._await(entry.id, reply))
             metrics.answered(done, waited_s=time.perf_counter() - began)
+            journey.answered(done)
             return done
         except asyncio.CancelledError:
             with suppress(RedisError):

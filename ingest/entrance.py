@@ -4,7 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from ingest import outage
+from ingest import journey, outage
 from ingest.gate import Gate
 from ingest.problems import NoConsumer, Overloaded
 from stream.admission import Admission, Full, Unattended
@@ -37,7 +37,7 @@ class Entrance:
             with outage.told():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
                     await self._admission.admit(
-                        entry,
+                        journey.sent(entry),
                         timeout_s=self._settings.request_timeout_s,
                         max_backlog=self._gate.most,
                         unattended=self._settings.accept_unattended,

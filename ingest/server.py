@@ -13,9 +13,11 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from uvicorn.supervisors import Multiprocess
 
 from ingest.app import create_app
+from stream import tracing
 from stream.allocation import keep_freed_memory
 from stream.logs import configure
 from stream.settings import Settings
@@ -70,7 +72,7 @@ def _application(settings: Settings, metrics_folder: Path | None) -> Starlette:
     _end_with_parent()
     configure(settings.log_level, settings.log_format)
     keep_freed_memory()
-    app = create_app(settings, metrics_folder)
+    app = create_app(settings, metrics_folder, outermost=_traced())
     _spare_the_collector()
     return app
 
@@ -80,6 +82,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+
+
+def _traced() -> list[Middleware]:
+    """What traces each request, where traces are wanted."""
+    traces = tracing.provider(os.environ, "sluice-ingest")
+    if traces is None:
+        return []
+    from ingest.tracing import Traced  # Not before: it imports OpenTelemetry.
+
+    return [Middleware(Traced, provider=traces)]
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from ingest.journey import Step
 from ingest.multipart import Form, boundary_of
 from ingest.problems import MalformedUpload, NoImage, PayloadTooLarge, RequestTimeout
 
@@ -38,10 +39,11 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     """
     _refuse_declared_size(request, limits)
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            if request.headers.get("content-type", "")[:10].lower() == "multipart/":
-                return await _read_form(request, limits)
-            return await _read_raw(request, limits)
+        with Step("upload"):
+            async with asyncio.timeout(limits.body_timeout_s):
+                if request.headers.get("content-type", "")[:10].lower() == "multipart/":
+                    return await _read_form(request, limits)
+                return await _read_raw(request, limits)
     except TimeoutError as error:
         raise RequestTimeout(
             f"The request did not arrive within {limits.body_timeout_s:g} s. Send smaller images."

@@ -1,6 +1,7 @@
 #!lua
 -- Put one dead letter back in front of the consumers: the same request id, the same pixels, another chance.
--- Nobody waits any more, so it has no reply stream and no deadline; its outcome is found under the request's id.
+-- Nobody waits any more, so it has no reply stream and no deadline, and belongs to no trace; its outcome is found under
+-- the request's id.
 -- The backlog's bound does not hold here: the entry was accepted once, the memory is only moved, and there are never
 -- more of these than max_dead_letters. Refused when Redis is out of memory, before anything is changed.
 --
@@ -21,8 +22,10 @@ for i = BURIAL + 1, #letter[2], 2 do
     elseif name == 'due' then
         value = '0'
     end
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
+    if name ~= 'traceparent' and name ~= 'sent' then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = value
+    end
 end
 local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('XDEL', KEYS[2], ARGV[1])

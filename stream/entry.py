@@ -12,6 +12,11 @@
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
                Appended by admit.lua, the only one who knows that clock.
 
+    Only where the request is traced:
+    traceparent  the span of the HTTP request (W3C Trace Context, version 00)
+    sent         when ingest sent the entry, Unix nanoseconds by ingest's
+                 clock, decimal: the stages that follow are placed from here
+
 Fields that a reader does not know are ignored, so that a newer ingest may add some.
 """
 
@@ -31,6 +36,7 @@ class Entry:
     """One image with what a consumer needs to answer for it.
 
     `pixels` are raw uint8 [height, width, 3] RGB; `due_ms` is a Unix time by Redis's clock, 0 for none.
+    `traceparent` is empty and `sent_ns` 0 where the request is not traced.
     """
 
     id: str
@@ -40,6 +46,8 @@ class Entry:
     width: int
     pixels: bytes
     due_ms: int = 0
+    traceparent: str = ""
+    sent_ns: int = 0
 
     def __post_init__(self) -> None:
         if len(self.pixels) != self.height * self.width * 3:
@@ -47,8 +55,11 @@ class Entry:
 
     def fields(self) -> list[bytes | str | int]:
         """The entry as XADD wants it, without `due`."""
+        traced: list[bytes | str | int] = (
+            ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
+        )
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, "px", self.pixels]  # fmt: skip
+                "h", self.height, "w", self.width, "px", self.pixels, *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes]) -> Self:
@@ -64,6 +75,8 @@ class Entry:
                 width=int(fields[b"w"]),
                 pixels=fields[b"px"],
                 due_ms=int(fields[b"due"]),
+                traceparent=fields.get(b"traceparent", b"").decode("ascii"),
+                sent_ns=int(fields.get(b"sent", 0)),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error

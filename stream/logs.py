@@ -34,6 +34,10 @@ _LONGEST = 4000
 _concerned: ContextVar[list[str] | None] = ContextVar("concerned", default=None)
 
 
+#: The trace that this task and its children belong to, 32 hexadecimal digits.
+_trace: ContextVar[str | None] = ContextVar("trace", default=None)
+
+
 def begin() -> None:
     """A unit of work begins: what is logged from here on belongs to the requests that `concern` will name."""
     _concerned.set([])
@@ -43,6 +47,11 @@ def concern(request_id: str) -> None:
     """The present unit of work is about this request, too."""
     if (ids := _concerned.get()) is not None:
         ids.append(request_id)
+
+
+def trace(trace_id: str) -> None:
+    """The present unit of work belongs to this trace."""
+    _trace.set(trace_id)
 
 
 def configure(level: str, log_format: LogFormat) -> None:
@@ -67,6 +76,8 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
         found = {name: _plain(value) for name, value in zip(names, record.args, strict=False) if name}
     if "request" not in found and (ids := _concerned.get()):
         found["request"] = ",".join(ids)
+    if trace_id := _trace.get():
+        found["trace_id"] = trace_id
     return found
 
 

@@ -88,6 +88,10 @@ class Processes:
             if process.status is None:
                 process.stop()
 
+    def share(self, **variables: str) -> None:
+        """Give these variables to all that are started from here on."""
+        self._settings.update(variables)
+
     def start(self, module: str, *, rogue: str = "", **settings: Any) -> Process:
         """`python -m module` with these settings, given as SLUICE_ variables."""
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -97,13 +97,13 @@ def test_either_id_finds_a_letter_and_of_several_the_newest() -> None:
 async def test_a_replayed_entry_is_the_very_same(
     client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
 ) -> None:
-    """Same request, same pixels; nobody waits for it, it has no deadline, and its request is queued again."""
-    one = entry(reply="ingest-1", top=3)
+    """Same request, same pixels; no deadline, no trace and nobody who waits; its request is queued again."""
+    one = replace(entry(reply="ingest-1", top=3), traceparent="00-1-2-01", sent_ns=1)
     await graveyard.bury(one)
     (letter,) = await letters.all()
     assert await letters.replay(letter, request_ttl_s=TTL_S)
     (delivery,) = await graveyard.group.read(32)
-    assert delivery.entry == replace(one, reply="", due_ms=0)
+    assert delivery.entry == replace(one, reply="", due_ms=0, traceparent="", sent_ns=0)
     assert delivery.deliveries == 1
     assert await Store(client, partition).state(one.id) == "queued"
     assert 0 < await client.pttl(partition.request(one.id)) <= TTL_S * 1000
@@ -164,7 +164,7 @@ async def test_what_an_ingest_of_the_future_adds_survives_a_replay(
 ) -> None:
     """Fields that this version does not know are replayed as they are, even one that is named as a letter's own."""
     one = entry()
-    flat = [*one.fields(), "traceparent", "00-1-2-01", "reason", "mine", "due", 7]
+    flat = [*one.fields(), "colour", "red", "reason", "mine", "due", 7]
     sent: dict[Any, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
     await client.xadd(partition.entries, sent)
     (delivery,) = await graveyard.group.read(1)
@@ -176,7 +176,7 @@ async def test_what_an_ingest_of_the_future_adds_survives_a_replay(
     await letters.replay(letter, request_ttl_s=TTL_S)
     found: Any = await client.xrange(partition.entries)
     ((_, fields),) = found
-    assert fields[b"traceparent"] == b"00-1-2-01"
+    assert fields[b"colour"] == b"red"
     assert fields[b"reason"] == b"mine"
     assert set(fields) == {name.encode() for name in sent}
 

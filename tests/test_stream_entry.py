@@ -1,7 +1,9 @@
 """The entry's codec: its bytes are pinned, and what goes in comes out."""
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.entry import Entry, MalformedEntry
@@ -27,6 +29,16 @@ ENTRY = Entry(
 )
 
 
+TRACED_GOLDEN = {
+    **GOLDEN,
+    b"traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    b"sent": b"1700000000001000000",
+}
+TRACED = replace(
+    ENTRY, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", sent_ns=1_700_000_000_001_000_000
+)
+
+
 def as_redis_stores(fields: list[bytes | str | int]) -> dict[bytes, bytes]:
     words = [word if isinstance(word, bytes) else str(word).encode() for word in fields]
     return dict(zip(words[::2], words[1::2], strict=True))
@@ -38,11 +50,20 @@ def test_the_bytes_on_the_wire_are_these() -> None:
     assert Entry.decode(GOLDEN) == ENTRY
 
 
+def test_a_traced_entry_has_two_fields_more() -> None:
+    """Consumers that do not know them ignore them, and ingests that do not know them leave them out."""
+    assert as_redis_stores(["due", TRACED.due_ms, *TRACED.fields()]) == TRACED_GOLDEN
+    assert Entry.decode(TRACED_GOLDEN) == TRACED
+
+
+@settings(deadline=None)  # a loaded machine takes any time
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.uuids(), st.integers(0, 2**50), st.data())
 def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, due: int, data: st.DataObject) -> None:
-    """For any picture, class count and deadline."""
+    """For any picture, class count and deadline, traced or not."""
     pixels = data.draw(st.binary(min_size=height * width * 3, max_size=height * width * 3))
     entry = Entry(id=f"{id_}", reply="", top=top, height=height, width=width, pixels=pixels, due_ms=due)
+    if sent := data.draw(st.integers(0, 2**62)):
+        entry = replace(entry, traceparent=f"00-{sent:032x}-{due:016x}-01", sent_ns=sent)
     assert Entry.decode(as_redis_stores(["due", due, *entry.fields()])) == entry
 
 
@@ -55,7 +76,16 @@ def test_a_missing_field_is_named(name: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(b"v", b"2"), (b"h", b"two"), (b"h", b"2"), (b"px", b"12345"), (b"due", b""), (b"id", b"\xff")],
+    [
+        (b"v", b"2"),
+        (b"h", b"two"),
+        (b"h", b"2"),
+        (b"px", b"12345"),
+        (b"due", b""),
+        (b"id", b"\xff"),
+        (b"traceparent", b"\xff"),
+        (b"sent", b"now"),
+    ],
 )
 def test_a_wrong_field_is_refused(field: bytes, value: bytes) -> None:
     """Another layout, a number that is none, pixels that don't fit."""
@@ -65,4 +95,4 @@ def test_a_wrong_field_is_refused(field: bytes, value: bytes) -> None:
 
 def test_unknown_fields_are_ignored() -> None:
     """A newer ingest may add some."""
-    assert Entry.decode({**GOLDEN, b"traceparent": b"00-1-2-01"}) == ENTRY
+    assert Entry.decode({**GOLDEN, b"colour": b"red"}) == ENTRY
