@@ -26,7 +26,7 @@ from consumers.seats import Seat, Seats
 from consumers.worker import Worker
 from stream import tracing
 from stream.connection import connect
-from stream.logs import configure
+from stream.logs import configure, refuse
 from stream.settings import Settings, from_command_line
 
 logger = logging.getLogger("consumers")
@@ -45,8 +45,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
-        print(f"python -m consumers: {error}", file=sys.stderr)
-        return 2
+        return refuse("python -m consumers", error, settings.log_format)
     except TimeoutError:
         logger.critical("not finished within the grace of %g s; others will claim what is held", settings.grace_s)
         # A thread may still be inside the model, and an orderly exit would wait for it.

@@ -20,6 +20,9 @@ _COLUMNS = (
     Column("RECLAIMED", right=True),
 )
 
+#: What tells more of the dead letters.
+_ASK_FOR = " (python -m results dead list)"
+
 
 def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
     """The status for programs; times in seconds, rates in images per second."""
@@ -46,7 +49,9 @@ def _member_document(member: Member) -> dict[str, Any]:
 
 
 def _own(member: Member) -> dict[str, Any]:
+    state = {} if member.alive else {"state": "dead"}  # not what it did when it was last heard of
     return {
+        **state,
         "name": member.name,
         "alive": member.alive,
         "silent_s": member.silent_s,
@@ -64,7 +69,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
-        f"dead letters {status.dead_letters}  {counted}".rstrip(),
+        f"dead letters {status.dead_letters}{_ASK_FOR if status.dead_letters else ''}  {counted}".rstrip(),
         *(["", *table(_COLUMNS, [_row(member) for member in status.members], width=width)] if status.members else []),
     ]
 

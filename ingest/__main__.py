@@ -7,30 +7,27 @@ from ingest.access import why_not_open
 from ingest.keyfile import keys_of
 from ingest.keyring import BadKey
 from ingest.server import listen, serve
-from stream.logs import configure
+from stream.logs import configure, refuse
 from stream.settings import Settings, from_command_line
+
+_PROGRAM = "python -m ingest"
 
 
 def main() -> int:
-    settings = from_command_line("python -m ingest", sys.argv[1:])
+    settings = from_command_line(_PROGRAM, sys.argv[1:])
     configure(settings.log_level, settings.log_format)
     try:
         if refusal := why_not_open(settings):
-            return _fail(refusal)
+            return refuse(_PROGRAM, refusal, settings.log_format)
         keys_of(settings)  # Read again by each worker; a fault is found here, where it can be told.
     except (BadKey, OSError) as error:
-        return _fail(f"API keys: {error}")
+        return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
     try:
         listening = listen(settings)
     except OSError as error:
-        return _fail(_why(error, settings))
+        return refuse(_PROGRAM, _why(error, settings), settings.log_format)
     serve(settings, listening)
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"python -m ingest: {message}", file=sys.stderr)
-    return 2
 
 
 def _why(error: OSError, settings: Settings) -> str:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from ingest.dispatch import Dispatch
 from ingest.owner import is_own
-from ingest.problems import BadParameter, NoConsumer, StreamUnavailable, UnknownModel, UnknownResult
+from ingest.problems import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream.connection import Backoff
 from stream.keys import Partition
@@ -85,15 +85,18 @@ class Catalog:
         return sorted(name for name, dispatch in self._dispatches.items() if dispatch.accepts)
 
     def find(self, name: str | None) -> Dispatch:
-        """The dispatch to a model, or to the default model; raises UnknownModel, BadParameter or NoConsumer."""
+        """The dispatch to a model, or to the default model.
+
+        Raises UnknownModel, BadParameter or NoConsumer; StreamUnavailable where Redis does not say what there is.
+        """
         wanted = name or self._settings.model or self._only()
         try:
             return self._dispatches[wanted]
         except KeyError:
             have = ", ".join(self.served) or "none"
-            if name:
+            if name and not self.outage:
                 raise UnknownModel(f"There is no model {wanted!r}. Served at present: {have}.") from None
-            raise NoConsumer(self._nobody(wanted), retry_after_s=2) from None
+            raise self._nobody(wanted) from None
 
     def _only(self) -> str:
         names = self.accepting
@@ -104,10 +107,12 @@ class Catalog:
         if not names and len(self._dispatches) == 1:
             return next(iter(self._dispatches))
         if not names:
-            raise NoConsumer(self._nobody(""), retry_after_s=2)
+            raise self._nobody("")
         return names[0]
 
-    def _nobody(self, name: str) -> str:
+    def _nobody(self, name: str) -> Problem:
         if self.outage:
-            return f"{self.outage}. Send the image again later."
-        return f"No consumer serves {name or 'any model'}. Start one with: python -m consumers"
+            return StreamUnavailable(f"{self.outage}. Send the image again later.", retry_after_s=2)
+        return NoConsumer(
+            f"No consumer serves {name or 'any model'}. Start one with: python -m consumers", retry_after_s=2
+        )

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from stream.embedded import FolderInUse, serve
-from stream.logs import configure
+from stream.logs import configure, refuse
 from stream.settings import from_command_line
 
 
@@ -16,8 +16,7 @@ def main() -> int:
     try:
         return serve(settings.data_dir, appendfsync=settings.appendfsync)
     except FolderInUse as error:
-        print(f"python -m stream: {error}", file=sys.stderr)
-        return 2
+        return refuse("python -m stream", error, settings.log_format)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,15 @@ def _log_the_end(kind: type[BaseException], error: BaseException, trace: Traceba
     logging.getLogger("python").critical("ended by an exception", exc_info=(kind, error, trace))
 
 
+def refuse(program: str, why: object, log_format: LogFormat) -> int:
+    """Say in one line why a program does not begin, and return its exit status. People need neither time nor level."""
+    if log_format == "json":
+        logging.getLogger(program.rpartition(" ")[2]).critical("%s: %s", program, why)
+    else:
+        sys.stderr.write(f"{program}: {why}\n")
+    return 2
+
+
 def fields(record: logging.LogRecord) -> dict[str, object]:
     """The named values of an event, and `request` with the ids of the requests that it is about."""
     found: dict[str, object] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from consumers.overview import lines
+from consumers.overview import document, lines
 from consumers.status import completed_per_s, main
 from stream.connection import connect
 from stream.keys import MODELS, Partition
@@ -148,6 +148,14 @@ def test_people_see_trouble_first() -> None:
     assert max(map(len, shown[6:])) <= 110
     assert _lines(status())[1:3] == ["! No consumer is alive.", "backlog 0"]
     assert "nobody works" in _lines(status(backlog=1))[2]
+    assert "dead letters 2 (python -m results dead list)  completed 10" in _lines(status(member(), dead_letters=2))
+
+
+def test_programs_read_of_a_dead_consumer_that_it_is_dead() -> None:
+    """Not what it did when it was last heard of."""
+    living, dead = document(status(member(), member("bert", silent_s=75.0)), max_age_s=15)["consumers"]
+    assert (living["state"], dead["state"]) == ("idle", "dead")
+    assert (living["alive"], dead["alive"]) == (True, False)
 
 
 def _lines(status: Status, *, width: int | None = None, rate: float | None = None) -> list[str]:

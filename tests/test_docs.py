@@ -1,11 +1,14 @@
 """The documents say what the code does: settings, commands, routes, problems, keys, dependencies."""
 
+import ast
 import functools
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
@@ -58,6 +61,38 @@ def test_the_api_has_every_problem_with_its_status() -> None:
 
 def _below(problem: type[Problem]) -> list[type[Problem]]:
     return [one for child in problem.__subclasses__() for one in (child, *_below(child))]
+
+
+def test_operations_tells_what_to_do_about_every_problem_of_the_service() -> None:
+    """Those that are no fault of the request itself."""
+    told = " ".join(row[0] for row in rows("docs/operations.md", "symptom", "cause"))
+    problems: list[type[Problem]] = [Problem, *_below(Problem)]
+    ours = {(one.status, one.code) for one in problems if one.status >= 500 or one.status in (401, 429)}
+    assert {(int(status), code) for status, code in re.findall(r"(\d{3}) `(\w+)`", told)} == ours
+
+
+def test_operations_has_every_line_from_warnings_on() -> None:
+    """With its level, as the code writes it, but for what is filled in."""
+    told = {(line.strip("`"), level) for line, level, _ in rows("docs/operations.md", "line", "level")}
+    assert told == {
+        found
+        for house in ("consumers", "ingest", "results", "stream")
+        for path in (ROOT / house).rglob("*.py")
+        for found in _logged(path)
+    }
+
+
+def _logged(path: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr=("warning" | "error" | "critical") as level), args=[ast.Constant(str(line)), *_]
+            ):
+                yield re.sub(r"%[a-z]", "...", line), level
+            case ast.Call(func=ast.Attribute(attr="log"), args=[_, ast.Constant(str(line)), *_]):
+                yield re.sub(r"%[a-z]", "...", line), "warning"  # once for each outage, then less
+            case _:
+                pass
 
 
 def test_the_design_has_every_key() -> None:

@@ -11,7 +11,7 @@ import redis
 
 from tests.processes import Processes
 from tests.requests_direct import pictures
-from tests.servers import Server
+from tests.servers import Server, free_port
 from tests.test_ingest_app import png, ranked
 from tests.waiting import wait_until
 
@@ -72,6 +72,16 @@ def test_a_restart_of_redis_costs_no_request(processes: Processes, own_server: S
             assert service.post("/predict", content=png(IMAGE)).status_code == 200
             own_server.kill()
             own_server.start()
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/tiny"])
+def test_an_ingest_that_has_never_met_redis_says_so(path: str, processes: Processes) -> None:
+    """And neither that nobody serves nor that there is no such model: it can't know."""
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    ingest, url = processes.ingest(ready=False, redis_url=nowhere)
+    wait_until(lambda: ingest.says("cannot refresh the catalog"), "it has tried")
+    answer = httpx.post(url + path, content=png(IMAGE))
+    assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
 
 
 def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Server, tmp_path: Path) -> None:

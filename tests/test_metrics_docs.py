@@ -6,7 +6,7 @@ import re
 import yaml
 
 from tests.declared_metrics import declared
-from tests.documents import ROOT, rows
+from tests.documents import ROOT, rows, text
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/sluice.json"
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -19,12 +19,15 @@ def test_every_metric_is_in_the_docs_and_the_reverse() -> None:
     assert told == sorted(there)
 
 
-def test_every_alert_is_in_the_docs_and_the_reverse() -> None:
-    """With what it means and what to do."""
-    told = rows("docs/operations.md", "alert", "what it means", "what you do")
+def test_every_alert_has_its_entry_in_the_runbook_and_the_reverse() -> None:
+    """It says what the alert means and what to do, and the alert points to it."""
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    assert [row[0] for row in told] == [rule["alert"] for rule in group["rules"]]
-    assert all(means and do for _, means, do in told)
+    alerts = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
+    entries = re.findall(
+        r"^### (Sluice\w+)\n\n\*\*Means:\*\* .+?\n\n\*\*Do:\*\* .+?$", text("docs/operations.md"), re.M | re.S
+    )
+    assert entries == list(alerts)
+    assert alerts == {name: f"docs/operations.md#{name.lower()}" for name in entries}
 
 
 def test_rules_and_dashboard_ask_only_for_what_is_shown() -> None:

@@ -155,6 +155,21 @@ def test_a_process_that_breaks_says_so_in_the_same_shape(processes: Processes) -
     assert "ZeroDivisionError" in str(line["exception"])
 
 
+@pytest.mark.parametrize(
+    ("module", "wrong"), [("consumers", {"models_dir": "no-such-folder"}), ("ingest", {"host": "0.0.0.0"})]
+)
+def test_a_program_that_does_not_begin_says_so_in_the_same_shape(
+    module: str, wrong: dict[str, str], processes: Processes
+) -> None:
+    """One line and status 2; for people the same words without time and level."""
+    program, people = (processes.start(module, log_format=form, **wrong) for form in ("json", "human"))
+    assert (program.wait(), people.wait()) == (2, 2)
+    (line,) = lines(program)
+    assert (line["level"], line["logger"]) == ("critical", module)
+    assert people.text == f"{line['message']}\n"
+    assert people.text.startswith(f"python -m {module}: ")
+
+
 def test_people_read_the_same_events(processes: Processes) -> None:
     """The default: a line begins with the time and the level."""
     consumer = processes.consumer(version=1)
