@@ -27,7 +27,7 @@ from ingest.latency import Recent
 from ingest.letters import Letters
 from ingest.limiter import Limit, Limiter
 from ingest.live import Live
-from ingest.measured import Measured
+from ingest.measured import Measured, server_timing
 from ingest.metrics import REDIS
 from ingest.models import Models
 from ingest.oip.routes import routes as inference_protocol
@@ -173,9 +173,9 @@ async def _answer_nobody(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _answer_our_mistake(_request: Request, _error: Exception) -> Response:
+async def _answer_our_mistake(request: Request, _error: Exception) -> Response:
     # Starlette raises the error again after this answer, and the server logs it with its traceback.
     # It comes from outside of all guards, so it brings their headers itself.
     answer = problem_response(Problem("An error of the service, not of the image. It has been logged."))
-    answer.headers.update(PROTECTIVE)
+    answer.headers.update({**PROTECTIVE, "Server-Timing": server_timing(request.scope)})
     return answer

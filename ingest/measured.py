@@ -1,4 +1,4 @@
-"""Every request, counted and logged on its way out. ASGI, knows no endpoint and no Redis."""
+"""Every request, counted, timed and logged on its way out. ASGI, knows no endpoint and no Redis."""
 
 import logging
 import time
@@ -10,6 +10,9 @@ from ingest.metrics import REQUEST_SECONDS, REQUESTS
 from stream import logs
 
 logger = logging.getLogger(__name__)
+
+#: Where a request's scope has the time at which it began, in seconds of the performance counter.
+_BEGAN = "sluice.began"
 
 
 class Measured:
@@ -25,8 +28,8 @@ class Measured:
             await self._app(scope, receive, send)
             return
         logs.begin()
-        began = time.perf_counter()
-        answer = _Answer(send)
+        began = scope[_BEGAN] = time.perf_counter()
+        answer = _Answer(send, began)
         try:
             await self._app(scope, receive, answer)
         finally:
@@ -47,16 +50,32 @@ class Measured:
             )  # fmt: skip
 
 
+def server_timing(scope: Scope) -> str:
+    """The header Server-Timing of an answer that does not pass here: the milliseconds since the request began."""
+    return _total(scope[_BEGAN])
+
+
+def _total(began: float) -> str:
+    return f"total;dur={(time.perf_counter() - began) * 1000:.2f}"
+
+
 class _Answer:
-    """Passes an answer on, and remembers its status; 500 where there was none."""
+    """Passes an answer on, with the time that it took where it does not say so itself; remembers its status.
 
-    __slots__ = ("_send", "status")
+    The status is 500 where there was no answer.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_began", "_send", "status")
+
+    def __init__(self, send: Send, began: float) -> None:
         self._send = send
+        self._began = began
         self.status = 500
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            headers = message.setdefault("headers", [])
+            if not any(name == b"server-timing" for name, _ in headers):
+                message["headers"] = [*headers, (b"server-timing", _total(self._began).encode())]
         await self._send(message)
