@@ -49,7 +49,7 @@ CMD ["--output", "/models"]
 FROM base AS ingest
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
-    pip install --requirement /requirements/ingest.txt
+    pip install --requirement /requirements/ingest.txt --requirement /requirements/traces.txt
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps /wheel/*.whl
 USER sluice
 EXPOSE 5000
@@ -62,7 +62,7 @@ FROM base AS consumer
 ARG EXTRAS=consumers
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
-    for extra in ${EXTRAS}; do set -- "$@" --requirement "/requirements/${extra}.txt"; done; pip install "$@"
+    for extra in ${EXTRAS} traces; do set -- "$@" --requirement "/requirements/${extra}.txt"; done; pip install "$@"
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps /wheel/*.whl
 USER sluice
 ENTRYPOINT ["python", "-m", "consumers"]

@@ -264,12 +264,12 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
     ("target", "build_args", "wanted"),
     [
         ("export", {}, ["export"]),
-        ("ingest", {}, ["ingest"]),
-        ("consumer", {}, ["consumers"]),
-        ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu"]),
+        ("ingest", {}, ["ingest", "traces"]),
+        ("consumer", {}, ["consumers", "traces"]),
+        ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
     ],
 )
-def test_an_image_installs_its_extra_and_no_other(
+def test_an_image_installs_its_extras_and_no_other(
     target: str, build_args: dict[str, str], wanted: list[str], tmp_path: Path
 ) -> None:
     """The build's own lines are run, with a pip that only says what it is asked for."""
