@@ -50,7 +50,8 @@ def test_without_redis_a_consumer_is_alive_and_not_ready(own_server: Server, mod
 
     with Processes(tmp_path, redis_url=own_server.url, models_dir=models_dir) as processes:
         processes.consumer(version=1, metrics_port=port, lease_s=1, redis_timeout_s=0.5)
-        assert (status("/healthz"), status("/readyz"), status("/metrics")) == (200, 200, 200)
+        wait_until(lambda: status("/readyz") == 200, "it is ready")
+        assert (status("/healthz"), status("/metrics")) == (200, 200)
         own_server.signal(signal.SIGSTOP)
         wait_until(lambda: status("/readyz") == 503, "the heartbeat ends")
         assert status("/healthz") == 200

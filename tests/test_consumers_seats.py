@@ -75,7 +75,7 @@ async def test_who_was_held_up_for_a_lease_learns_that_it_lost_its_place(client:
 
 def consumer(processes: Processes, monkeypatch: pytest.MonkeyPatch, **settings: object) -> Process:
     monkeypatch.setenv("GPUS", "4")
-    given: dict[str, Any] = {"version": 1, "consumers_per_gpu": 1, "lease_s": 2, "redis_timeout_s": 1, **settings}
+    given: dict[str, Any] = {"version": 1, "consumers_per_gpu": 1, "lease_s": 4, "redis_timeout_s": 2, **settings}
     return processes.start("tests.pretended_gpus", **given)
 
 

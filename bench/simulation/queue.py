@@ -117,8 +117,14 @@ async def commands_us_of_an_image(redis: Redis, queues: dict[int, Queue], *, rou
 
 
 async def bytes_of_a_queued_image(redis: Redis, queue: Queue, *, count: int) -> float:
-    """Growth of `used_memory` for each image, all keys that it brings included."""
-    await queue.fill(_AT_ONCE)  # the scripts, the connections' buffers
-    before = (await redis.info("memory"))["used_memory"]
+    """Growth of the server's memory for each image, all keys that it brings included."""
+
+    async def used() -> int:
+        # With its connections go their buffers, which grow and shrink as they like.
+        await redis.connection_pool.disconnect()
+        return int((await redis.info("memory"))["used_memory"])
+
+    await queue.fill(_AT_ONCE)  # the scripts
+    before = await used()
     await queue.fill(count)
-    return float((await redis.info("memory"))["used_memory"] - before) / count
+    return (await used() - before) / count
