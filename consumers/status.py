@@ -7,11 +7,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from consumers.overview import document, lines
 from stream import console
+from stream.connection import Connections
 from stream.settings import Settings
 from stream.status import Status, read_status
 
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     # Half of the deadline: late enough to be no accident, early enough to act before clients give up.
     max_age_s = settings.request_timeout_s / 2 if given.max_age_s is None else given.max_age_s
 
-    async def work(redis: Redis) -> int:
-        watch = Watch(redis, settings, max_age_s=max_age_s, as_json=given.json)
+    async def work(connections: Connections) -> int:
+        watch = Watch(connections, settings, max_age_s=max_age_s, as_json=given.json)
         return await (watch.run() if given.watch else watch.once())
 
     try:
@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 class Watch:
     """Looks at one partition, once or again and again."""
 
-    def __init__(self, redis: Redis, settings: Settings, *, max_age_s: float, as_json: bool) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, settings: Settings, *, max_age_s: float, as_json: bool) -> None:
+        self._connections = connections
         self._model = settings.model
         self._max_age_s = max_age_s
         self._as_json = as_json
@@ -84,7 +84,8 @@ class Watch:
             await asyncio.sleep(_INTERVAL_S)
 
     async def _look(self) -> tuple[Status, str]:
-        status = await read_status(self._redis, await console.choose(self._redis, self._model))
+        partition = await console.choose(self._connections, self._model)
+        status = await read_status(self._connections.of(partition), partition)
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:

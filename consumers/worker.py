@@ -17,7 +17,7 @@ from consumers.runner import Ran, Runner
 from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
-from stream.connection import Backoff, connect, connect_reader, passes_by_itself
+from stream.connection import Backoff, Connections, connect_reader, passes_by_itself
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import Presence
@@ -43,18 +43,19 @@ class Worker:
         traces: Ran | None = None,
     ) -> None:
         self._settings = settings
-        self._redis = connect(settings, REDIS)
-        self._reader = connect_reader(settings, REDIS)
-        self.name = name
         partition = Partition(model.description.name)
+        self._connections = Connections(settings, REDIS)
+        redis = self._connections.of(partition)
+        self._reader = connect_reader(settings, REDIS, partition)
+        self.name = name
         self._holdings = Holdings()
         self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)
         self._pace.note(1, model.image_s)
         self.figures = Figures(self._holdings, self._pace, model.description, provider=model.provider)
-        self._presence = Presence(self._redis, partition)
-        group = Group(self._redis, self._reader, partition, consumer=self.name, lease_s=settings.lease_s)
+        self._presence = Presence(redis, partition, self._connections.shared)
+        group = Group(redis, self._reader, partition, consumer=self.name, lease_s=settings.lease_s)
         completion = Completion(
-            self._redis,
+            redis,
             partition,
             consumer=self.name,
             result_ttl_s=settings.result_ttl_s,
@@ -70,7 +71,7 @@ class Worker:
             max_deliveries=settings.max_deliveries,
             claim_interval_s=min(settings.lease_s / 4, 0.5),
         )
-        store = Store(self._redis, partition)
+        store = Store(redis, partition)
         self._runner = Runner(
             model,
             self._intake,
@@ -135,5 +136,5 @@ class Worker:
             logger.info("left consumer=%s held=%d", self.name, held)
         except RedisError as error:
             logger.warning("left without saying goodbye: %s", error)
-        await self._redis.aclose()
+        await self._connections.aclose()
         await self._reader.aclose()

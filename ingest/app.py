@@ -41,7 +41,7 @@ from ingest.static import Page
 from ingest.stopwatch import Stopwatch
 from ingest.stored import Stored
 from ingest.uploads import Limits
-from stream.connection import connect
+from stream.connection import Connections
 from stream.cores import usable_cores
 from stream.settings import Settings
 
@@ -55,8 +55,8 @@ def create_app(
 
     `outermost` is what each request passes first.
     """
-    redis = connect(settings, REDIS)
-    catalog = Catalog(redis, settings)
+    connections = Connections(settings, REDIS)
+    catalog = Catalog(connections, settings)
     decoder = Decoder(
         threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
         max_pixels=settings.max_pixels,
@@ -75,13 +75,13 @@ def create_app(
         yield
         running.cancel()
         decoder.close()
-        await redis.aclose()
+        await connections.aclose()
 
     predict = Predict(catalog, decoder, limits, longest_s=settings.request_timeout_s)
     stored = Stored(catalog, longest_s=settings.request_timeout_s)
     recent = Recent()
-    live = Live(Lookout(redis, settings, recent).look)
-    letters = Letters(redis, request_ttl_s=settings.result_ttl_s + settings.request_timeout_s)
+    live = Live(Lookout(connections, settings, recent).look)
+    letters = Letters(connections, request_ttl_s=settings.result_ttl_s + settings.request_timeout_s)
     app = Starlette(
         routes=[
             *Page().routes(),
@@ -95,7 +95,7 @@ def create_app(
             *inference_protocol(catalog, decoder, limits, longest_s=settings.request_timeout_s),
             Route("/healthz", _alive),
             Route("/readyz", _ready(catalog)),
-            Route("/metrics", Scrape(redis, timeout_s=settings.redis_timeout_s, folder=metrics_folder).__call__),
+            Route("/metrics", Scrape(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder).__call__),
         ],
         exception_handlers={
             Problem: answer_problem,
@@ -103,7 +103,7 @@ def create_app(
             ClientDisconnect: _answer_nobody,
             Exception: _answer_our_mistake,
         },
-        middleware=[*outermost, Middleware(Stopwatch, recent=recent), *_guards(settings, redis)],
+        middleware=[*outermost, Middleware(Stopwatch, recent=recent), *_guards(settings, connections.shared)],
         lifespan=lifespan,
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.

@@ -6,14 +6,13 @@ import os
 import secrets
 import socket
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.dispatch import Dispatch
 from ingest.owner import is_own
 from ingest.problems import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
-from stream.connection import Backoff
+from stream.connection import Backoff, Connections
 from stream.keys import Partition
 from stream.presence import model_names
 from stream.settings import Settings
@@ -28,8 +27,8 @@ _REFRESH_S = 1.0
 class Catalog:
     """All dispatches of one ingest process."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self._connections = connections
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._dispatches: dict[str, Dispatch] = {}
@@ -54,9 +53,9 @@ class Catalog:
 
     async def _refresh(self) -> None:
         assert self._tasks is not None
-        for name in await model_names(self._redis):
+        for name in await model_names(self._connections.shared):
             if name not in self._dispatches:
-                dispatch = Dispatch(self._redis, self._settings, Partition(name), ingest=self._name)
+                dispatch = Dispatch(self._connections, self._settings, Partition(name), ingest=self._name)
                 await dispatch.refresh()
                 self._tasks.create_task(dispatch.run())
                 self._dispatches[name] = dispatch

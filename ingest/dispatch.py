@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest import journey, metrics, outage
@@ -19,7 +18,7 @@ from results.outcome import Done, Failed, Outcome
 from results.replies import Replies
 from results.store import State, Store
 from stream import logs
-from stream.connection import connect_reader
+from stream.connection import Connections, connect_reader
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
@@ -39,10 +38,11 @@ class Picture:
 class Dispatch:
     """The way to the consumers of one model and back."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: Partition, *, ingest: str) -> None:
+    def __init__(self, connections: Connections, settings: Settings, partition: Partition, *, ingest: str) -> None:
+        redis = connections.of(partition)
         self._settings = settings
         self._ingest = ingest
-        self._reader = connect_reader(settings, metrics.REDIS)
+        self._reader = connect_reader(settings, metrics.REDIS, partition)
         self._store = Store(redis, partition)
         self._entrance = Entrance(redis, settings, partition)
         self._cache = Cache(redis, settings, partition)

@@ -1,27 +1,28 @@
 """`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
 
-from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingest import outage
 from ingest.problems import UnknownLetter
 from results.dead import DeadLetter, DeadLetters, NotReplayable
+from stream.connection import Connections
 from stream.keys import Partition, valid_model_name
 
 
 class Letters:
     """The endpoint. A replayed request is queued again, and its result is kept for so long."""
 
-    def __init__(self, redis: Redis, *, request_ttl_s: float) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, *, request_ttl_s: float) -> None:
+        self._connections = connections
         self._request_ttl_s = request_ttl_s
 
     async def replay(self, request: Request) -> Response:
         model, letter_id = request.path_params["model"], request.path_params["id"]
         if not valid_model_name(model):
             raise _unknown(letter_id)
-        letters = DeadLetters(self._redis, Partition(model))
+        partition = Partition(model)
+        letters = DeadLetters(self._connections.of(partition), partition)
         with outage.told():
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
             if letter is None or not await self._replay(letters, letter):

@@ -14,13 +14,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest.metrics import REGISTRY
 from results.outcome import Reason
+from stream.connection import Connections
 from stream.keys import Partition
 from stream.presence import model_names
 from stream.status import Status, read_status
@@ -29,8 +29,8 @@ from stream.status import Status, read_status
 class Scrape:
     """The endpoint. `folder` holds the values of all workers where there are several."""
 
-    def __init__(self, redis: Redis, *, timeout_s: float, folder: Path | None = None) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, *, timeout_s: float, folder: Path | None = None) -> None:
+        self._connections = connections
         self._timeout_s = timeout_s
         self._folder = folder
 
@@ -50,8 +50,8 @@ class Scrape:
         """The status of each model's group; None where Redis does not say it in time."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                names = await model_names(self._redis)
-                return [await read_status(self._redis, Partition(name)) for name in names]
+                partitions = [Partition(name) for name in await model_names(self._connections.shared)]
+                return [await read_status(self._connections.of(one), one) for one in partitions]
         except (RedisError, TimeoutError):
             return None
 

@@ -10,6 +10,7 @@ from ingest.gate import Gate
 from ingest.latency import WINDOW_S, Recent
 from ingest.rate import Rate
 from results.dead import DeadLetter, DeadLetters
+from stream.connection import Connections
 from stream.keys import Partition
 from stream.presence import model_names
 from stream.settings import Settings
@@ -28,8 +29,8 @@ _OF_EVERY_DAY = frozenset({"completed", "superseded", "expired", "cancelled"})
 class Lookout:
     """Looks once a second, and remembers from look to look what rates are made of."""
 
-    def __init__(self, redis: Redis, settings: Settings, recent: Recent) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, settings: Settings, recent: Recent) -> None:
+        self._connections = connections
         self._settings = settings
         self._recent = recent
         self._models: dict[str, _Model] = {}
@@ -40,13 +41,14 @@ class Lookout:
         """The snapshot, ready for JSON; times in seconds but where a name says `ms`, rates per second."""
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                models = [await self._model(name).look() for name in await model_names(self._redis)]
+                models = [await self._model(name).look() for name in await model_names(self._connections.shared)]
         except (RedisError, TimeoutError) as error:
             return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
         return {"outage": None, "here": self._here(), "models": models}
 
     def _model(self, name: str) -> "_Model":
-        return self._models.setdefault(name, _Model(self._redis, self._settings, Partition(name)))
+        partition = Partition(name)
+        return self._models.setdefault(name, _Model(self._connections.of(partition), self._settings, partition))
 
     def _here(self) -> dict[str, Any]:
         """What this process alone knows; `of` says how many share its port."""

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis.asyncio import Redis
-
 from results import commands
 from results.commands import Command, Desk
 from stream import console
+from stream.connection import Connections
 
 PROGRAM = "python -m results"
 
@@ -22,10 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     command: Command = given.run
     settings = console.settings(PROGRAM, given)
 
-    async def work(redis: Redis) -> int:
-        partition = await console.choose(redis, settings.model)
+    async def work(connections: Connections) -> int:
+        partition = await console.choose(connections, settings.model)
         ttl_s = settings.result_ttl_s + settings.request_timeout_s
-        return await command(Desk(redis, partition, given, request_ttl_s=ttl_s))
+        return await command(Desk(connections.of(partition), partition, given, request_ttl_s=ttl_s))
 
     return console.run(PROGRAM, settings, work)
 

@@ -21,8 +21,8 @@ from stream.keys import MODELS, Partition, rate
 
 PROGRAM = "python -m stream.acl"
 
-#: What any connection needs; none of it touches a key.
-_ANY = "ping select time script|load"
+#: What any connection needs; none of it touches a key. In a Cluster it asks where its keys are.
+_ANY = "ping select time script|load cluster|slots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
     return [
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("smembers sadd", both=(MODELS,)),
-        Right("evalsha get set del", both=("sluice:seat:*",)),
+        Right("evalsha get set del", both=("sluice:{all}:seat:*",)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xlen exists", both=(of.entries,)),
         Right("xadd", write=(of.dead, of.replies("*"))),

@@ -1,4 +1,4 @@
-"""Connections to Redis with every value stated, and which of its errors pass by themselves. Knows no key.
+"""Connections to Redis with every value stated, and which of its errors pass by themselves. Knows no command.
 
 A command is sent again only where its connection turned out to be closed, once, and only by `connect`: after a
 restart of Redis every pooled connection is stale. A reply that was lost then means that a command runs twice, which
@@ -10,13 +10,14 @@ import logging
 import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.exceptions import (
     ClusterDownError,
     OutOfMemoryError,
@@ -29,6 +30,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.embedded import socket_path
+from stream.keys import MODELS, Partition
+from stream.location import BySentinels, Find, FindingTcp, FindingTls, InCluster, Place, brief
 from stream.settings import Settings
 from stream.witness import Nobody, Witness, Witnessed
 
@@ -91,7 +94,16 @@ class _Unix(Witnessed, _Noticing, UnixDomainSocketConnection):
     pass
 
 
+class _FindingTcp(Witnessed, _Noticing, FindingTcp):
+    pass
+
+
+class _FindingTls(Witnessed, _Noticing, FindingTls):
+    pass
+
+
 _NOTICING: dict[type[Any], type[Any]] = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+_FINDING: dict[type[Any], type[Any]] = {Connection: _FindingTcp, SSLConnection: _FindingTls}
 
 
 def url(settings: Settings) -> str:
@@ -99,25 +111,72 @@ def url(settings: Settings) -> str:
     return settings.redis_url or f"unix://{quote(str(socket_path(settings.data_dir)))}"
 
 
-def connect(settings: Settings, witness: Witness | None = None) -> Redis:
-    """A client for short commands; each answer is awaited at most `redis_timeout_s`."""
+def connect(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+    """A client for short commands; each answer is awaited at most `redis_timeout_s`.
+
+    It is for the keys of this partition, or for those that belong to none: in a Cluster they are in different places.
+    """
     once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     wait_s = settings.redis_timeout_s
-    return _client(settings, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, witness=witness)
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, witness=witness)
 
 
-def connect_reader(settings: Settings, witness: Witness | None = None) -> Redis:
-    """A client with one connection, for blocking reads of at most `BLOCK_S`."""
+def connect_reader(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+    """A client with one connection, for blocking reads of at most `BLOCK_S`; for whose keys, see `connect`."""
     never = Retry(NoBackoff(), 0)
     wait_s = BLOCK_S + settings.redis_timeout_s
-    return _client(settings, reply_timeout_s=wait_s, connections=1, retry=never, witness=witness)
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=1, retry=never, witness=witness)
+
+
+class Connections:
+    """The clients of one process for short commands: `shared` for what belongs to no partition, one for each that does.
+
+    They are one and the same but in a Cluster, where each partition is somewhere else.
+    """
+
+    def __init__(self, settings: Settings, witness: Witness | None = None) -> None:
+        self._settings = settings
+        self._witness = witness
+        self._apart = Place.parse(url(settings)).kind == "cluster"
+        self._clients: dict[Partition, Redis] = {}
+        self.shared = connect(settings, witness)
+
+    def of(self, partition: Partition) -> Redis:
+        """The client for this partition's keys."""
+        if not self._apart:
+            return self.shared
+        if partition not in self._clients:
+            self._clients[partition] = connect(self._settings, self._witness, partition)
+        return self._clients[partition]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in (self.shared, *self._clients.values()):
+            await client.aclose()
 
 
 def _client(
-    settings: Settings, *, reply_timeout_s: float, connections: int, retry: Retry, witness: Witness | None
+    settings: Settings,
+    partition: Partition | None,
+    *,
+    reply_timeout_s: float,
+    connections: int,
+    retry: Retry,
+    witness: Witness | None,
 ) -> Redis:
-    pool = BlockingConnectionPool.from_url(
-        url(settings),
+    place = Place.parse(url(settings))
+    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
+    kind = access.pop("connection_class", Connection)
+    if find := _find(place, partition, access, kind):
+        access |= {"find": find}
+    pool = BlockingConnectionPool(
+        connection_class=(_FINDING if find else _NOTICING)[kind],
         max_connections=connections,
         timeout=reply_timeout_s,
         socket_timeout=reply_timeout_s,
@@ -130,10 +189,24 @@ def _client(
         # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
         driver_info=None,
         witness=witness or Nobody(),
-        **_secrets(settings),
+        **access,
     )
-    pool.connection_class = _NOTICING[pool.connection_class]
     return Redis.from_pool(pool)
+
+
+def _find(place: Place, partition: Partition | None, access: dict[str, Any], kind: type[Any]) -> Find | None:
+    """How connections find their server, where it is not always the same."""
+    match place.kind:
+        case "cluster":
+            options = {**access, **brief(), "connection_class": kind}
+            for name in ("host", "port"):
+                del options[name]
+            slot = key_slot((partition.entries if partition else MODELS).encode())
+            return InCluster(place.addresses, slot, options).find
+        case "sentinel":
+            return BySentinels(place.addresses, place.service).find
+        case _:
+            return None
 
 
 def _secrets(settings: Settings) -> dict[str, str]:
@@ -141,7 +214,7 @@ def _secrets(settings: Settings) -> dict[str, str]:
     given = {}
     if settings.redis_password_file:
         given["password"] = Path(settings.redis_password_file).read_text().strip()
-    if settings.redis_ca_file and settings.redis_url.startswith("rediss://"):
+    if settings.redis_ca_file and settings.redis_url.startswith("rediss"):
         given["ssl_ca_certs"] = settings.redis_ca_file
     return given
 

@@ -9,10 +9,9 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from stream.connection import connect
+from stream.connection import Connections
 from stream.keys import Partition
 from stream.presence import model_names
 from stream.settings import Settings, from_command_line
@@ -57,9 +56,9 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-async def choose(redis: Redis, model: str) -> Partition:
+async def choose(connections: Connections, model: str) -> Partition:
     """The partition of this model, or with an empty name of the only one; raises NoSuchModel or SeveralModels."""
-    known = await model_names(redis)
+    known = await model_names(connections.shared)
     if model in known:
         return Partition(model)
     if model or not known:
@@ -70,16 +69,16 @@ async def choose(redis: Redis, model: str) -> Partition:
     return Partition(known[0])
 
 
-def run(program: str, settings: Settings, work: Callable[[Redis], Awaitable[int]]) -> int:
+def run(program: str, settings: Settings, work: Callable[[Connections], Awaitable[int]]) -> int:
     """Connect, do the work and return its exit status; what goes wrong becomes one line and a status."""
 
     async def connected() -> int:
         try:
-            redis = connect(settings)
-        except ValueError as error:  # a URL that redis-py cannot read
+            connections = Connections(settings)
+        except ValueError as error:  # a URL that cannot be read
             return _fail(program, str(error), FAILED)
-        async with redis:
-            return await work(redis)
+        async with connections:
+            return await work(connections)
 
     try:
         return asyncio.run(connected())

@@ -2,9 +2,9 @@
 
 | key | type | holds | lives |
 | --- | --- | --- | --- |
-| `sluice:models` | set | names of the models that consumers have announced | permanent |
-| `sluice:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
-| `sluice:seat:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
+| `sluice:{all}:models` | set | names of the models that consumers have announced | permanent |
+| `sluice:{all}:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
+| `sluice:{all}:seat:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
@@ -18,13 +18,13 @@
 | `sluice:{m/n}:counters` | hash | event -> how often it happened, over all processes | permanent, bounded |
 
 All keys of one partition share the hash tag `{m/n}` (m the model's name, n the partition's number), so that
-a script may touch them together on a Cluster.
+a script may touch them together on a Cluster. What belongs to no partition shares the tag `{all}`.
 """
 
 import re
 from dataclasses import dataclass
 
-MODELS = "sluice:models"
+MODELS = "sluice:{all}:models"
 GROUP = "consumers"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -32,12 +32,12 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def rate(who: str) -> str:
     """The count of one key's or one address's requests."""
-    return f"sluice:rate:{who}"
+    return f"sluice:{{all}}:rate:{who}"
 
 
 def seat(gpu: str, place: int) -> str:
     """One of the places at one GPU, named by its UUID."""
-    return f"sluice:seat:{gpu}:{place}"
+    return f"sluice:{{all}}:seat:{gpu}:{place}"
 
 
 def valid_model_name(name: str) -> bool:

@@ -49,10 +49,14 @@ class ConsumerReport:
 
 
 class Presence:
-    """One partition's list of living consumers and of the versions they serve."""
+    """One partition's list of living consumers and of the versions they serve.
 
-    def __init__(self, redis: Redis, partition: Partition) -> None:
+    `shared` is the client for what belongs to no partition, where that is another one.
+    """
+
+    def __init__(self, redis: Redis, partition: Partition, shared: Redis | None = None) -> None:
         self._redis = redis
+        self._shared = shared or redis
         self._partition = partition
         self._beat = load(redis, "stream", "beat")
         self._leave = load(redis, "stream", "leave")
@@ -60,7 +64,7 @@ class Presence:
     async def announce(self, model: ModelDescription) -> None:
         """Publish the description that ingest prepares pictures by."""
         await self._redis.hset(self._partition.versions, model.version, model.encode())
-        await self._redis.sadd(MODELS, model.name)
+        await self._shared.sadd(MODELS, model.name)
 
     async def beat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
         """Say "alive for another three quarters of a lease".

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from stream.cores import usable_cores
 from stream.keys import valid_model_name
+from stream.location import Place
 from stream.logs import LogFormat
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
@@ -28,7 +29,8 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         "",
-        description="Redis 7.0+ or Valkey 8+, as redis://, rediss:// or unix://. "
+        description="Redis 7.0+ or Valkey 8+, as redis://, rediss:// or unix://; a Cluster as "
+        "redis+cluster://HOST:PORT,..., Sentinels as redis+sentinel://HOST:PORT,.../SERVICE. "
         "Empty: the embedded server of `python -m stream` in data_dir",
     )
     redis_password_file: str = Field("", description="file with the password for redis_url. Empty: the URL has it")
@@ -148,6 +150,12 @@ class Settings(BaseSettings):
         for one in proxies.split(",") if proxies not in {"", "*"} else ():
             ipaddress.ip_network(one.strip())
         return proxies
+
+    @field_validator("redis_url")
+    @classmethod
+    def _url_can_be_read(cls, url: str) -> str:
+        Place.parse(url)
+        return url
 
     @field_validator("redis_password_file", "redis_ca_file")
     @classmethod

@@ -132,7 +132,7 @@ def test_a_gpu_that_is_not_there_is_told(processes: Processes, monkeypatch: pyte
 async def test_on_the_cpu_nobody_takes_a_place(processes: Processes, client: Redis) -> None:
     """There is nothing to share out."""
     processes.consumer(version=1, provider="cpu")
-    assert not [key async for key in client.scan_iter("sluice:seat:*")]
+    assert not [key async for key in client.scan_iter("sluice:{all}:seat:*")]
 
 
 @pytest.mark.gpu

@@ -185,8 +185,8 @@ def test_ingest_cannot_pass_for_a_consumer(users: Path, server: Server) -> None:
             f"XREADGROUP GROUP consumers x STREAMS {TINY.entries} >", f"XACK {TINY.entries} consumers 1-1",
             f"XCLAIM {TINY.entries} consumers x 0 1-1", f"XDEL {TINY.entries} 1-1", f"XADD {TINY.dead} * a b",
             f"XADD {TINY.replies('x')} * o x", f"ZADD {TINY.alive} 1 x", f"HSET {TINY.versions} 1 x",
-            f"HSET {TINY.counters} completed 1", f"HGETALL {TINY.holders}", "SADD sluice:models x",
-            f"DEL {TINY.request('x')}", "GET sluice:models",
+            f"HSET {TINY.counters} completed 1", f"HGETALL {TINY.holders}", "SADD sluice:{all}:models x",
+            f"DEL {TINY.request('x')}", "GET sluice:{all}:models",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
                 _do(ingest, command)
@@ -204,7 +204,7 @@ def test_a_consumer_is_confined_to_its_model_and_its_side(users: Path, server: S
             f"SET {OTHER.request('x')} 1",
             f"XRANGE {OTHER.entries} - +", f"XREADGROUP GROUP consumers x STREAMS {OTHER.entries} >",
             f"XADD {OTHER.dead} * a b", f"XADD {TINY.entries} * a b", f"XREAD STREAMS {TINY.replies('x')} 0",
-            f"GET {TINY.idempotency('x')}", "GET sluice:rate:key:alice", "SET sluice:rate:key:alice 0",
+            f"GET {TINY.idempotency('x')}", "GET sluice:{all}:rate:key:alice", "SET sluice:{all}:rate:key:alice 0",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
                 _do(consumer, command)
@@ -266,6 +266,6 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     """And of that model alone where it is named."""
     everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
     assert len(everything) == len(one)
-    common = ("sluice:{*/*}:", "sluice:models", "sluice:seat:*")
+    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:seat:*")
     assert all(any(keys in right.encode() for keys in common) for right in everything)
     assert not [right for right in one if "{*/" in right.encode()]

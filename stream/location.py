@@ -1,0 +1,184 @@
+"""Where the primary is: of a Cluster's slot, or of a service that Sentinels watch. Knows no key, and keeps no answer.
+
+Each connection asks anew when it is made. That is rare, and mostly because something has moved.
+
+redis-py's client for a Cluster is not used: it sends ASKING on another connection of its pool than the command that it
+is for, closes the connections to all nodes where one slot is not served, and its pools have no WAIT that is sure to
+follow its write. All that Sluice ever asks of one client lies in one slot, so a client whose connections find their
+node does.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+#: A host and a port.
+Address = tuple[str, int]
+
+Find = Callable[[], Awaitable[Address]]
+
+#: Longest time for one node's answer to where a slot is. Another is asked then: a node that hangs must not hide it.
+_ASK_S = 0.5
+
+_PORTS = {"cluster": 6379, "sentinel": 26379}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a URL says: `kind` is `server`, `cluster` or `sentinel`; `plain` is a URL of one server, for its options."""
+
+    kind: str
+    plain: str
+    addresses: tuple[Address, ...] = ()
+    service: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> "Place":
+        """Read redis+cluster://host:port,host:port and redis+sentinel://host:port,host:port/service; else one server.
+
+        Raises ValueError.
+        """
+        parts = urlsplit(url)
+        scheme, plus, kind = parts.scheme.partition("+")
+        if not plus:
+            return cls("server", url)
+        if scheme not in {"redis", "rediss"} or kind not in _PORTS:
+            raise ValueError(f"{parts.scheme}:// is not known: it may be redis+cluster:// or redis+sentinel://")
+        user, at, hosts = parts.netloc.rpartition("@")
+        addresses = tuple(_address(one, _PORTS[kind]) for one in hosts.split(","))
+        service, _, database = parts.path.lstrip("/").partition("/")
+        if kind == "cluster":
+            service, database = "", service
+        elif not service:
+            raise ValueError("redis+sentinel:// names the service at its end: redis+sentinel://host:26379/mymaster")
+        host, port = addresses[0]
+        plain = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", parts.query, ""))
+        return cls(kind, plain, addresses, service)
+
+
+def _address(text: str, default_port: int) -> Address:
+    host, colon, port = text.rpartition(":")
+    found = (host, int(port)) if colon else (text, default_port)
+    if not found[0]:
+        raise ValueError(f"{text!r} is no host:port")
+    return found
+
+
+class InCluster:
+    """The primary of one slot; any node that answers knows it, and those it names are asked the next time."""
+
+    def __init__(self, nodes: tuple[Address, ...], slot: int, options: dict[str, Any]) -> None:
+        self._seeds = nodes
+        self._nodes = nodes
+        self._slot = slot
+        self._options = options
+
+    async def find(self) -> Address:
+        """Raises ConnectionError where no node says."""
+        for node in self._nodes:
+            with suppress(RedisError, OSError):
+                rows = await self._ask(node)
+                # The one that answered comes first the next time.
+                self._nodes = tuple(dict.fromkeys((node, *_nodes(rows, node), *self._seeds)))
+                if primary := _primary(rows, self._slot, node):
+                    return primary
+        self._nodes = (*self._nodes[1:], *self._nodes[:1])
+        raise RedisConnectionError(f"no node of the cluster says who has slot {self._slot}")
+
+    async def _ask(self, node: Address) -> list[Any]:
+        asked = Redis.from_pool(ConnectionPool(host=node[0], port=node[1], **self._options))
+        async with asked:
+            rows: list[Any] = await asked.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+            return rows
+
+
+def _nodes(rows: list[Any], asked: Address) -> list[Address]:
+    return [_of(server, asked) for _, _, *servers in rows for server in servers]
+
+
+def _primary(rows: list[Any], slot: int, asked: Address) -> Address | None:
+    return next((_of(servers[0], asked) for first, last, *servers in rows if first <= slot <= last), None)
+
+
+def _of(server: list[Any], asked: Address) -> Address:
+    # A node that does not know its own address leaves it out: it is the one that was asked.
+    return (server[0] or b"").decode() or asked[0], int(server[1])
+
+
+class BySentinels:
+    """The primary of one service, as the Sentinels have agreed."""
+
+    def __init__(self, sentinels: tuple[Address, ...], service: str) -> None:
+        self._sentinels = sentinels
+        self._service = service
+
+    async def find(self) -> Address:
+        """Raises ConnectionError where no Sentinel knows one that lives."""
+        async with Sentinel(self._sentinels, sentinel_kwargs=brief()) as sentinel:  # type: ignore[no-untyped-call]
+            host, port = await sentinel.discover_master(self._service)
+            return str(host), int(port)
+
+
+def brief() -> dict[str, Any]:
+    """Options of a connection for one question."""
+    return {
+        "socket_timeout": _ASK_S,
+        "socket_connect_timeout": _ASK_S,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+
+
+class Finding(AbstractConnection):
+    """To be mixed into a connection of redis-py: it goes where `find` says, each time it is made.
+
+    A server that is not the primary any more, or not of this slot, has done nothing: that counts as a lost connection.
+    """
+
+    host: str
+    port: int
+
+    def __init__(self, *, find: Find, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
+        super().__init__(**options)
+        self._find = find
+        self._told: Address | None = None
+
+    async def _connect(self) -> None:
+        # Whoever sends us on knows better than those who may not have heard of it yet; once.
+        told, self._told = self._told, None
+        self.host, self.port = told or await self._find()
+        await super()._connect()  # type: ignore[no-untyped-call,safe-super]
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """As redis-py's."""
+        try:
+            return await super().read_response(*args, **options)
+        except MovedError as error:
+            self._told = (error.host or self.host, error.port)
+            await self.disconnect()
+            raise RedisConnectionError(f"moved to {self._told[0]}:{self._told[1]}") from error
+        except AskError as error:
+            # The slot is on its way, key by key, and scripts need all of theirs in one place: it takes a moment.
+            raise TryAgainError(str(error)) from error
+        except ReadOnlyError as error:
+            await self.disconnect()
+            raise RedisConnectionError(f"{self.host}:{self.port} is no primary any more") from error
+
+
+class FindingTcp(Finding, Connection):
+    """A plain connection."""
+
+
+class FindingTls(Finding, SSLConnection):
+    """A connection with TLS."""

@@ -1,0 +1,202 @@
+"""A Cluster and a primary under Sentinels, each of real servers as processes on this machine."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+
+from tests.servers import Server, free_port
+from tests.waiting import wait_until
+
+#: Hash slots of a Cluster, as its specification has it.
+SLOTS = 16_384
+
+#: Milliseconds until a node that is silent counts as failing: short, for tests.
+_NODE_TIMEOUT_MS = 1000
+
+
+class Node(Server):
+    """One server, and a client for what tests ask of it."""
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, options=options)
+        self.redis = redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 2))
+
+    def ask(self, command: str) -> Any:
+        words: list[Any] = command.split()
+        return self.redis.execute_command(*words)  # type: ignore[no-untyped-call,unused-ignore]
+
+    def info(self, section: str, name: str) -> str:
+        return str(self.redis.info(section).get(name))
+
+    def end(self) -> None:
+        self.redis.close()
+        self.kill()
+
+
+class Cluster:
+    """Three primaries with a replica each: nodes 0 to 2, and 3 to 5."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [_cluster_node(folder / f"node-{number}") for number in range(6)]
+        addresses = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self.url = f"redis+cluster://{addresses}"
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        first, *others = self.nodes
+        for epoch, node in enumerate(self.nodes, start=1):
+            node.ask(f"CLUSTER SET-CONFIG-EPOCH {epoch}")
+        for node in others:
+            first.ask(f"CLUSTER MEET 127.0.0.1 {node.port} {node.bus}")
+        bounds = [round(SLOTS * number / 3) for number in range(4)]
+        for node, (begin, end) in zip(self.nodes, pairwise(bounds), strict=False):
+            node.ask(f"CLUSTER ADDSLOTSRANGE {begin} {end - 1}")
+        wait_until(lambda: all(_knows(node, 6) for node in self.nodes), "all nodes know each other")
+        for primary, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
+            replica.ask(f"CLUSTER REPLICATE {primary.id}")
+        wait_until(lambda: all(_is_well(node) for node in self.nodes), "the cluster is well")
+        wait_until(lambda: all(_follows(node) for node in self.nodes[3:]), "the replicas follow")
+
+    def end(self) -> None:
+        for node in self.nodes:
+            node.end()
+
+    def primary(self, key: str) -> "ClusterNode":
+        """Who has this key, as far as a majority says."""
+        slot = key_slot(key.encode())
+        for node in self.nodes:
+            try:
+                if node.info("replication", "role") == "master" and slot in node.slots():
+                    return node
+            except redis.RedisError:
+                continue
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def replica(self, primary: "ClusterNode") -> "ClusterNode":
+        """One that follows this primary."""
+        return next(node for node in self.nodes if node.info("replication", "master_port") == str(primary.port))
+
+    def move(self, slots: Sequence[int], source: "ClusterNode", target: "ClusterNode") -> None:
+        """Reshard as redis-cli does: slots are marked on both sides, emptied key by key, and given away.
+
+        A hundred at a time: a node writes its configuration to the disk after each command, or each pipeline of them.
+        """
+        for some in (slots[begin : begin + 100] for begin in range(0, len(slots), 100)):
+            target.each(f"CLUSTER SETSLOT {{}} IMPORTING {source.id}", some)
+            source.each(f"CLUSTER SETSLOT {{}} MIGRATING {target.id}", some)
+            while keys := [key for slot in source.each("CLUSTER GETKEYSINSLOT {} 100", some) for key in slot]:
+                source.redis.migrate("127.0.0.1", target.port, keys, 0, 10_000)
+            target.each(f"CLUSTER SETSLOT {{}} NODE {target.id}", some)
+            source.each(f"CLUSTER SETSLOT {{}} NODE {target.id}", some)
+
+
+class ClusterNode(Node):
+    def __init__(self, folder: Path, *, bus: int) -> None:
+        self.bus = bus
+        options = {
+            "cluster-enabled": "yes",
+            "cluster-port": str(bus),
+            "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
+            "repl-diskless-sync-delay": "0",
+            "repl-timeout": "5",
+        }
+        super().__init__(folder, **options)
+
+    @property
+    def id(self) -> str:
+        return str(self.ask("CLUSTER MYID").decode())
+
+    def each(self, command: str, words: Sequence[object]) -> list[Any]:
+        """The command for each of these words in its place, all in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for word in words:
+                pipe.execute_command(*command.format(word).split())  # type: ignore[no-untyped-call]
+            return pipe.execute()
+
+    def slots(self) -> set[int]:
+        """The slots that this node says it has."""
+        rows: list[Any] = self.ask("CLUSTER SLOTS")
+        return {slot for first, last, server, *_ in rows if server[1] == self.port for slot in range(first, last + 1)}
+
+
+def _cluster_node(folder: Path) -> ClusterNode:
+    # The usual offset of 10,000 would leave the range of ports.
+    return ClusterNode(folder, bus=free_port())
+
+
+def _knows(node: ClusterNode, count: int) -> bool:
+    return b"cluster_known_nodes:%d\r" % count in node.ask("CLUSTER INFO")
+
+
+def _is_well(node: ClusterNode) -> bool:
+    return b"cluster_state:ok" in node.ask("CLUSTER INFO")
+
+
+def _follows(node: Node) -> bool:
+    return node.info("replication", "master_link_status") == "up"
+
+
+class Watched:
+    """A primary, a replica, and three Sentinels that make the replica the primary where that one falls silent."""
+
+    SERVICE = "sluice"
+
+    def __init__(self, folder: Path) -> None:
+        self.primary = Node(folder / "primary")
+        self.replica = Node(
+            folder / "replica", replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"}
+        )
+        self._folder = folder
+        self._sentinels: list[Server] = []
+
+    @property
+    def url(self) -> str:
+        addresses = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
+        return f"redis+sentinel://{addresses}/{self.SERVICE}"
+
+    def start(self) -> None:
+        self.primary.start()
+        self.replica.start()
+        wait_until(lambda: _follows(self.replica), "the replica follows")
+        self._sentinels = [self._sentinel(self._folder / f"sentinel-{number}") for number in range(3)]
+        for sentinel in self._sentinels:
+            wait_until(lambda one=sentinel: _sees_all(one), "the Sentinels know each other and the replica")  # type: ignore[misc]
+
+    def _sentinel(self, folder: Path) -> Server:
+        folder.mkdir()
+        sentinel = Sentinel(folder, primary=self.primary.port, service=self.SERVICE)
+        sentinel.start()
+        return sentinel
+
+    def end(self) -> None:
+        for sentinel in self._sentinels:
+            sentinel.kill()
+        self.primary.end()
+        self.replica.end()
+
+
+class Sentinel(Server):
+    def __init__(self, folder: Path, *, primary: int, service: str) -> None:
+        super().__init__(folder)
+        file = folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor {service} 127.0.0.1 {primary} 2\n"
+            f"sentinel down-after-milliseconds {service} {_NODE_TIMEOUT_MS}\n"
+            f"sentinel failover-timeout {service} 3000\n"
+        )
+        self._command = [self._command[0], str(file), "--sentinel"]
+
+
+def _sees_all(sentinel: Server) -> bool:
+    with redis.Redis(port=sentinel.port) as client:
+        about = client.sentinel_master(Watched.SERVICE)
+        return (about["num-other-sentinels"], about["num-slaves"]) == (2, 1)

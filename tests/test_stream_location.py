@@ -1,0 +1,49 @@
+"""URLs of Clusters and Sentinels, and who is asked where a primary is."""
+
+import pytest
+from pydantic import ValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from stream.location import BySentinels, InCluster, Place, brief
+from stream.settings import Settings
+from tests.servers import free_port
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://host:1/2", Place("server", "redis://host:1/2")),
+        ("unix:///somewhere", Place("server", "unix:///somewhere")),
+        ("redis+cluster://a:1,b", Place("cluster", "redis://a:1/", (("a", 1), ("b", 6379)))),
+        (
+            "rediss+cluster://me:secret@a:1,b:2?ssl_check_hostname=no",
+            Place("cluster", "rediss://me:secret@a:1/?ssl_check_hostname=no", (("a", 1), ("b", 2))),
+        ),
+        (
+            "redis+sentinel://:secret@a,b:2/mine/3",
+            Place("sentinel", "redis://:secret@a:26379/3", (("a", 26379), ("b", 2)), "mine"),
+        ),
+    ],
+)
+def test_a_url_names_one_server_or_many(url: str, place: Place) -> None:
+    """What stands behind the hosts is as redis-py reads it for one server."""
+    assert Place.parse(url) == place
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+cluster://", "redis+cluster://a:b", "redis+sentinel://a:1", "unix+cluster://a:1", "redis+moon://a:1"]
+)
+def test_a_url_that_cannot_be_read_ends_the_process(url: str) -> None:
+    """As any wrong setting."""
+    with pytest.raises(ValidationError, match="redis_url"):
+        Settings(redis_url=url)
+
+
+async def test_where_nobody_answers_nothing_is_found() -> None:
+    """It counts as a lost connection."""
+    nobody = (("127.0.0.1", free_port()),)
+    for find in (InCluster(nobody, 0, brief()).find, BySentinels(nobody, "mine").find):
+        with pytest.raises(RedisConnectionError):
+            await find()
