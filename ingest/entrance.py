@@ -1,16 +1,22 @@
 """The entrance to one model's stream: who is let in, and what those are told who are not. Knows no reply."""
 
 import asyncio
+from contextlib import suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ingest import journey, outage
 from ingest.gate import Gate
-from ingest.problems import NoConsumer, Overloaded
-from stream.admission import Admission, Full, Unattended
+from ingest.problems import NoConsumer, Overloaded, StreamUnavailable
+from results.store import Store
+from stream.admission import Admission, Full, Unattended, Unreplicated
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.settings import Settings
+
+#: The part of redis_timeout_s that replicas have; the answer has to come back within the whole.
+_PART = 0.5
 
 
 class Entrance:
@@ -19,7 +25,14 @@ class Entrance:
     def __init__(self, redis: Redis, settings: Settings, partition: Partition) -> None:
         self._settings = settings
         self._model = partition.model
-        self._admission = Admission(redis, partition, result_ttl_s=settings.result_ttl_s)
+        self._store = Store(redis, partition)
+        self._admission = Admission(
+            redis,
+            partition,
+            result_ttl_s=settings.result_ttl_s,
+            replicas=settings.wait_replicas,
+            wait_s=settings.redis_timeout_s * _PART,
+        )
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
 
     def set_rate(self, images_per_s: float) -> None:
@@ -49,6 +62,17 @@ class Entrance:
             raise NoConsumer(
                 f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=outage.RETRY_S
             ) from unattended
+
+        except Unreplicated as unreplicated:
+            if entry.reply:
+                # Its client will send it again under another id.
+                with suppress(RedisError):
+                    await self._store.cancel(entry.id)
+            raise StreamUnavailable(
+                f"Fewer than {self._settings.wait_replicas} replicas of Redis have the image in time. "
+                "Send it again later.",
+                retry_after_s=outage.RETRY_S,
+            ) from unreplicated
 
     def _overloaded(self, backlog: int) -> Overloaded:
         return Overloaded(

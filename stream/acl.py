@@ -62,9 +62,9 @@ def ingest_rights() -> list[Right]:
     of = _Pattern("*")
     return [
         Right("evalsha", both=("sluice:*",)),
-        Right("smembers", read=(MODELS,)),
+        Right("wait smembers", read=(MODELS,)),
         Right("xadd xlen", write=(of.entries,)),
-        Right("exists get mget set", both=(of.request("*"),)),
+        Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
         Right("xread", read=(of.replies("*"),)),
         Right("zcount zrange", read=(of.alive,)),

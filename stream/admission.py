@@ -1,6 +1,9 @@
 """Admission: an image becomes a stream entry, or is refused. Knows no HTTP and no consumer."""
 
+from typing import Any
+
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from stream.entry import Entry
 from stream.keys import Partition
@@ -11,8 +14,9 @@ class Refused(Exception):
     """The stream did not take the entry.
 
     Refused
-    ├── Full        it holds as many entries as it may
-    └── Unattended  no consumer is alive to take it
+    ├── Full          it holds as many entries as it may
+    ├── Unattended    no consumer is alive to take it
+    └── Unreplicated  it took it, but too few replicas have it: it is answered, or lost with its primary
     """
 
     def __init__(self, backlog: int) -> None:
@@ -28,11 +32,20 @@ class Unattended(Refused):
     pass
 
 
-class Admission:
-    """The entrance of one partition."""
+class Unreplicated(Refused):
+    pass
 
-    def __init__(self, redis: Redis, partition: Partition, *, result_ttl_s: float) -> None:
+
+class Admission:
+    """The entrance of one partition; an entry counts as admitted when so many replicas have it, within `wait_s`."""
+
+    def __init__(
+        self, redis: Redis, partition: Partition, *, result_ttl_s: float, replicas: int = 0, wait_s: float = 0.0
+    ) -> None:
+        self._redis = redis
         self._partition = partition
+        self._replicas = replicas
+        self._wait_ms = max(1, int(wait_s * 1000))
         self._result_ttl_s = result_ttl_s
         self._script = load(redis, "stream", "admit")
 
@@ -42,13 +55,14 @@ class Admission:
         It is refused where `max_backlog` entries are in the stream, whichever ingest admitted them, and where nobody is
         alive unless it may wait `unattended`.
 
-        Admitting the same request id again changes nothing. Raises Full or Unattended, or redis-py's errors;
+        Admitting the same request id again changes nothing. Raises one of Refused's, or redis-py's errors;
         after a lost answer it is not known whether the entry is in the stream.
         """
         keys = [self._partition.entries, self._partition.request(entry.id), self._partition.alive]
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
-        arguments = [max_backlog, ttl_ms, int(timeout_s * 1000), int(unattended), *entry.fields()]
-        verdict, backlog = await self._script(keys, arguments)
+        arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(unattended)]
+        arguments += [int(self._replicas > 0), *entry.fields()]
+        (verdict, backlog), replicas = await self._decide(keys, arguments)
         match verdict:
             case b"full":
                 raise Full(backlog)
@@ -56,4 +70,24 @@ class Admission:
                 raise Unattended(backlog)
             case _:
                 assert verdict in {b"admitted", b"known"}, verdict
+                if replicas < self._replicas:
+                    raise Unreplicated(backlog)
                 return int(backlog)
+
+    async def _decide(self, keys: list[str], arguments: list[Any]) -> tuple[list[Any], int]:
+        """The script's reply, and how many replicas have what it wrote, where any are asked for."""
+        if not self._replicas:
+            return await self._script(keys, arguments), 0
+        try:
+            return await self._decide_and_wait(keys, arguments)
+        except NoScriptError:
+            await self._redis.script_load(self._script.script)
+            return await self._decide_and_wait(keys, arguments)
+
+    async def _decide_and_wait(self, keys: list[str], arguments: list[Any]) -> tuple[list[Any], int]:
+        # In one pipeline, since WAIT is about what its own connection wrote.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.evalsha(self._script.sha, len(keys), *keys, *arguments)
+            pipe.wait(self._replicas, self._wait_ms)
+            decided, replicas = await pipe.execute()
+            return decided, replicas

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 entries   2 request   3 alive
 -- ARGV  1 max_backlog   2 request_ttl_ms   3 timeout_ms   4 1 where nobody need be alive
---       5... the entry's fields and values, without `due`
+--       5 1 where replicas are waited for   6... the entry's fields and values, without `due`
 -- reply {verdict, backlog}; verdict is one of
 --       admitted    the entry is in the stream and will be answered
 --       known       this request id was admitted before: a repeated command changes nothing
@@ -11,6 +11,10 @@
 --       unattended  no consumer is alive
 local backlog = redis.call('XLEN', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then
+    if ARGV[5] == '1' then
+        -- WAIT is about the connection's last write: this one comes after that of the first time, and changes nothing.
+        redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[2]))
+    end
     return {'known', backlog}
 end
 local time = redis.call('TIME')
@@ -21,6 +25,6 @@ end
 if backlog >= tonumber(ARGV[1]) then
     return {'full', backlog}
 end
-redis.call('XADD', KEYS[1], '*', 'due', string.format('%.0f', now + ARGV[3]), unpack(ARGV, 5))
+redis.call('XADD', KEYS[1], '*', 'due', string.format('%.0f', now + ARGV[3]), unpack(ARGV, 6))
 redis.call('SET', KEYS[2], 'queued', 'PX', ARGV[2])
 return {'admitted', backlog + 1}

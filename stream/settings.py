@@ -97,6 +97,12 @@ class Settings(BaseSettings):
     max_wait_s: Seconds = Field(
         10.0, description="ingest answers 503 where the consumers, at their measured speed, need longer for the backlog"
     )
+    wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="replicas that must have an image before it counts as accepted, else ingest answers 503. 0: none",
+    )
     accept_unattended: bool = Field(
         False, description="accept images while no consumer is alive, for a model that one has announced before"
     )

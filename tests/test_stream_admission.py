@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from stream.admission import Admission, Full, Unattended
+from stream.admission import Admission, Full, Unattended, Unreplicated
 from stream.connection import passes_by_itself
 from stream.entry import Entry
 from stream.keys import Partition
@@ -45,6 +45,17 @@ async def test_the_same_request_is_admitted_once(attended: Presence, client: Red
     await admission.admit(one, timeout_s=60, max_backlog=7)
     assert await admission.admit(one, timeout_s=60, max_backlog=7) == 1
     assert await client.xlen(partition.entries) == 1
+
+
+async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: Redis, partition: Partition) -> None:
+    """There is none here; the entry may be answered all the same, and the same request can be sent again."""
+    admission = Admission(client, partition, result_ttl_s=60, replicas=1, wait_s=0.05)
+    one = entry()
+    for _ in range(2):
+        with pytest.raises(Unreplicated):
+            await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await client.xlen(partition.entries) == 1
+    assert 60_000 < await client.pttl(partition.request(one.id)) <= 120_000
 
 
 async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partition: Partition) -> None:
