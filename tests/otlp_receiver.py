@@ -35,7 +35,6 @@ class Receiver:
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
-        self.posts = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -59,7 +58,6 @@ class Receiver:
             def do_POST(self) -> None:
                 assert self.path == "/v1/traces"
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.posts += 1
                 receiver.spans += _spans(ExportTraceServiceRequest.FromString(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
