@@ -1,6 +1,6 @@
-"""`make pictures`: the page in light and dark, taken from a running system, into docs/pictures/.
+"""`make pictures`: the page in light and dark, and in trouble, taken from a running system, into docs/pictures/.
 
-Starts a system of its own, gives it photographs and some load, and looks at it through headless Chromium.
+Starts a system of its own, gives it photographs and load, kills a consumer, and looks at it through headless Chromium.
 """
 
 import io
@@ -26,6 +26,10 @@ OUTPUT = ROOT / "docs" / "pictures"
 PHOTOGRAPHS = ("chelsea", "coffee")
 CLIENTS = 6
 
+#: More clients, and a queue, that make trouble.
+CROWD = 40
+MAX_BACKLOG = 24
+
 #: Samples in the charts before the picture is taken: one comes each second.
 SECONDS = 30
 WIDTH, HEIGHT = 1360, 1130
@@ -49,11 +53,11 @@ def main() -> int:
 
 
 def _take(processes: Processes, folder: Path) -> None:
-    for _ in range(2):
-        processes.consumer(model=MODEL)
-    _, url = processes.ingest()
+    doomed, _ = (processes.consumer(model=MODEL) for _ in range(2))
+    _, url = processes.ingest(max_backlog=MAX_BACKLOG)
     files = {f"{name}.jpg": _jpeg(name) for name in PHOTOGRAPHS}
-    with chromium(folder / "chromium") as page, _Load(url, next(iter(files.values()))):
+    photograph = next(iter(files.values()))
+    with chromium(folder / "chromium") as page, _Load(url, photograph, CLIENTS):
         page.resize(WIDTH, HEIGHT)
         page.open(url)
         _watch(page, SECONDS)
@@ -63,6 +67,13 @@ def _take(processes: Processes, folder: Path) -> None:
             page.prefer(scheme)
             _watch(page, 1)
             _save(page.driver.get_screenshot_as_png(), OUTPUT / f"page-{scheme}.png")
+        page.prefer("light")
+        doomed.kill()
+        with _Load(url, photograph, CROWD):
+            wait_until(lambda: page.texts("#consumers tr.dead"), "the dead consumer is red")
+            wait_until(lambda: "refused" in page.text("#trouble"), "refusals are told")
+            _watch(page, 3)
+            _save(page.driver.get_screenshot_as_png(), OUTPUT / "page-trouble.png")
 
 
 def _watch(page: Browser, seconds: int) -> None:
@@ -88,10 +99,10 @@ def _jpeg(name: str) -> bytes:
 class _Load:
     """Clients that send a photograph again and again, with pauses that differ."""
 
-    def __init__(self, url: str, body: bytes) -> None:
+    def __init__(self, url: str, body: bytes, clients: int) -> None:
         self._url, self._body = url, body
         self._end = threading.Event()
-        self._clients = [threading.Thread(target=self._ask, args=(number,)) for number in range(CLIENTS)]
+        self._clients = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
 
     def _ask(self, number: int) -> None:
         with httpx.Client(timeout=30) as service:

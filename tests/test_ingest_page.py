@@ -122,7 +122,7 @@ def test_a_consumer_that_dies_turns_red_within_its_lease(
         colour = page.run("return getComputedStyle(document.querySelector('tr.dead td')).color")
         red, green, blue = (int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
         assert red > 2 * max(green, blue), colour
-        assert "died" in page.text("#trouble")
+        assert "died: its heartbeat ended" in page.text("#trouble")
         assert page.run("return document.title").startswith("● Trouble")
 
 
