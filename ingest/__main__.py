@@ -3,7 +3,7 @@
 import errno
 import sys
 
-from ingest.access import why_not_open
+from ingest.exposure import why_not_open
 from ingest.keyfile import keys_of
 from ingest.keyring import BadKey
 from ingest.server import listen, serve

@@ -1,6 +1,4 @@
-"""Access: who may ask, and whether anybody may. ASGI, knows no endpoint and no Redis."""
-
-import ipaddress
+"""Access: who may ask. ASGI, knows no endpoint and no Redis."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +7,6 @@ from ingest.answers import problem_response
 from ingest.keyfile import KeyFile
 from ingest.owner import enter
 from ingest.problems import Unauthorized
-from stream.settings import Settings
 
 #: Open to all: orchestrators and load balancers have no key, and learn here only whether there is anybody.
 #: The page holds no data, and asks for the key that its own requests then bring.
@@ -51,24 +48,3 @@ def _unauthorized(key: str) -> Unauthorized:
     if key:
         return Unauthorized("This API key is not known here. Ask the operator for one.")
     return Unauthorized("An API key is needed. Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.")
-
-
-def why_not_open(settings: Settings) -> str:
-    """Why ingest must not listen as the settings say, and what to do; empty where it may."""
-    if settings.api_keys.get_secret_value() or settings.api_keys_file or settings.insecure_no_keys:
-        return ""
-    setting, address = ("published_on", settings.published_on) if settings.published_on else ("host", settings.host)
-    if _is_loopback(address):
-        return ""
-    return (
-        f"{setting} is {address!r}: anybody who reaches it could use this service. Make a key with "
-        "`python -m ingest.keys add NAME --file FILE` and set SLUICE_API_KEYS_FILE, or set SLUICE_API_KEYS; "
-        "or say that anybody may with SLUICE_INSECURE_NO_KEYS=true"
-    )
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

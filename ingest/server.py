@@ -12,11 +12,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from ingest.app import create_app
 from stream import tracing
 from stream.allocation import keep_freed_memory
 from stream.logs import configure
@@ -67,8 +66,11 @@ def _config(settings: Settings, metrics_folder: Path | None) -> uvicorn.Config:
     )
 
 
-def _application(settings: Settings, metrics_folder: Path | None) -> Starlette:
-    # Called in each worker process, which starts without the logging of its parent.
+def _application(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
+    # Called in each worker process, which starts without the logging of its parent. The application is imported only
+    # here: the parent of several workers needs none of it, and they begin once it has imported what it needs.
+    from ingest.app import create_app
+
     _end_with_parent()
     configure(settings.log_level, settings.log_format)
     keep_freed_memory()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ingest import keys
-from ingest.access import why_not_open
+from ingest.exposure import why_not_open
 from ingest.keyfile import KeyFile
 from ingest.keyring import BadKey, Keyring, StoredKey, from_lines, from_variable, new_key
 from stream.settings import Settings

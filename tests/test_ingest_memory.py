@@ -1,0 +1,39 @@
+"""What an ingest process weighs, as a user starts it."""
+
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+import skimage.data
+from PIL import Image
+
+from tests.processes import Processes
+
+#: Bound for a worker that has decoded ordinary photographs.
+_MOST_BYTES = 120 * 10**6
+
+_STATUS = Path("/proc/self/status")
+
+
+@pytest.mark.skipif(not _STATUS.exists(), reason="resident memory is read from /proc (Linux)")
+def test_ingest_stays_small(processes: Processes) -> None:
+    """After photographs of 512 x 512 and of 4 megapixels it keeps under 120 MB, the memory that it spares included."""
+    processes.consumer()
+    process, url = processes.ingest()
+    astronaut = Image.fromarray(skimage.data.astronaut())
+    with httpx.Client(timeout=30) as client:
+        for photograph in [_jpeg(astronaut)] * 30 + [_jpeg(astronaut.resize((2048, 2048)))] * 5:
+            assert client.post(f"{url}/predict", content=photograph).status_code == 200
+    assert _resident_bytes(process.pid) < _MOST_BYTES
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def _resident_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
