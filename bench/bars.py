@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.artefacts import FP32, INT8
 from bench.fidelity import Difference
 from bench.measuring import Measurement
+from bench.processes import WORKER
 from bench.results import Results, Row, find
 
 #: Systems that Sluice is compared with as its peers, whatever the photograph.
@@ -45,6 +46,7 @@ def bars(found: Results) -> list[Bar]:
         *_networks(found),
         _full_stream(found),
         *_classic(found),
+        _memory(found),
     ]
 
 
@@ -141,6 +143,11 @@ def _classic(found: Results) -> Iterator[Bar]:
     yield Bar(
         "classic design: our throughput over its, 64 clients", 6, _ratio(ours, theirs, lambda one: one.per_s), how
     )
+
+
+def _memory(found: Results) -> Bar:
+    sizes = [found.footprint[kind] for kind in ("ingest", WORKER) if kind in found.footprint]
+    return Bar("ingest: resident MB of one process", 120, max(sizes, default=math.nan), "after the load", at_most=True)
 
 
 def _ratio(one: Measurement | None, other: Measurement | None, of: Callable[[Measurement], float]) -> float:

@@ -120,13 +120,18 @@ def _range(rounds: list[Measurement]) -> tuple[float, float]:
 def _measure_stages(one: Running, photograph: bytes, plan: Plan, found: Results) -> None:
     for clients in plan.clients:
         one.processes.settle()
+        before = one.processes.cpu_s_by_kind()
         sample = load.observed(one.port, one.system.upload(photograph), clients=clients, seconds=plan.seconds)
         found.stages[clients] = {**sample.stages_ms, "at the client": sample.p50_ms}
+        found.cpu_by_kind[clients] = {
+            kind: (spent_s - before.get(kind, 0.0)) * 1000 / max(1, sample.requests)
+            for kind, spent_s in one.processes.cpu_s_by_kind().items()
+        }
 
 
 def _footprint(one: Running, found: Results) -> None:
-    for kind, resident in one.processes.resident_by_command().items():
-        found.footprint[f"{kind}, resident MB after the load"] = resident / 1e6
+    for kind, resident in one.processes.resident_by_kind().items():
+        found.footprint[kind] = resident / 1e6
 
 
 def _measure_open(running: list[Running], photograph: bytes, plan: Plan, found: Results) -> None:

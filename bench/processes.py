@@ -11,6 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+#: The kind of a process that another one started as its helper: an ingest's worker.
+WORKER = "worker"
+
 #: Time to end in order, after SIGTERM.
 _GRACE_S = 15.0
 
@@ -44,8 +47,16 @@ class Processes:
         """CPU seconds, user and system, of all of them so far, those of ended children included."""
         return sum(_cpu_ticks(pid) for pid in self.pids()) / TICKS_PER_S
 
-    def resident_by_command(self) -> dict[str, int]:
-        """Resident bytes of the largest process of each kind: its program, or its module where that is Python."""
+    def cpu_s_by_kind(self) -> dict[str, float]:
+        """CPU seconds so far of the processes of each kind that run now."""
+        found: dict[str, float] = {}
+        for pid in self.pids():
+            kind = _kind(pid)
+            found[kind] = found.get(kind, 0.0) + _cpu_ticks(pid) / TICKS_PER_S
+        return found
+
+    def resident_by_kind(self) -> dict[str, int]:
+        """Resident bytes of the largest process of each kind."""
         found: dict[str, int] = {}
         for pid in self.pids():
             kind = _kind(pid)
@@ -133,11 +144,15 @@ def _resident_pages(pid: int) -> int:
 
 
 def _kind(pid: int) -> str:
+    """The program, or the module or the script where that is Python."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return "ended"
     if "-m" in words:
         return words[words.index("-m") + 1]
-    # Worker processes of multiprocessing are started with -c.
-    return "a worker process" if "-c" in words else Path(words[1] if words[0].endswith("python") else words[0]).name
+    if "-c" in words:
+        return WORKER  # multiprocessing starts its processes with -c.
+    # Valkey writes its address behind its name, into the same word.
+    program = Path(words[0].partition(" ")[0]).name
+    return Path(words[1]).name if program.startswith("python") else program

@@ -35,13 +35,20 @@ def markdown(found: Results, plots: Iterable[str], *, complete: bool) -> str:
     parts += _section("Near-zero network, small JPEG, closed loop", _rows(found.closed, "clients"))
     parts += _section("The same, open loop at shares of each system's own capacity", _open(found))
     parts += _section("12-megapixel JPEG, closed loop", _rows(found.large, "clients"))
-    parts += _section("Where each millisecond goes (Sluice, Server-Timing, medians in ms)", _stages(found))
+    parts += _section("Where each millisecond goes (Sluice, Server-Timing, medians in ms)", _by_clients(found.stages))
+    parts += _section("CPU per request by process (Sluice, under the same load, ms)", _by_clients(found.cpu_by_kind))
     parts += _section("Real networks through Sluice, 32 clients", _networks(found))
     parts += _section("Limits: decoding", _decoding(found))
     parts += _section("Limits: session.run, images per second", _runs(found))
     parts += _section("Limits: a full stream, entries per second", _table(("what", "per second"), _rates(found)))
     parts += _section("Fidelity", _fidelity(found))
-    parts += _section("Memory", _table(("what", "value"), ((k, f"{v:.0f}") for k, v in found.footprint.items())))
+    parts += _section(
+        "Memory",
+        _table(
+            ("process (the largest of its kind)", "resident MB after the load"),
+            ((k, f"{v:.0f}") for k, v in found.footprint.items()),
+        ),
+    )
     parts += _section("Left out", "\n".join(f"- {note}" for note in found.notes))
     parts += _section("Caveats", _CAVEATS.strip())
     return "\n\n".join(parts) + "\n"
@@ -58,7 +65,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _bars(all_: list[Bar]) -> str:
     return _table(
-        ("bar", "wanted", "got", "", "how"),
+        ("bar", "required", "measured", "", "how"),
         [(one.name, one.sense, _number(one.got), one.verdict, one.how) for one in all_],
     )
 
@@ -101,11 +108,9 @@ def _open(found: Results) -> str:
     return _table(("system", "of capacity", "due/s", "answered/s", "p50 ms", "p99 ms", "errors"), lines)
 
 
-def _stages(found: Results) -> str:
-    names = list(dict.fromkeys(name for stages in found.stages.values() for name in stages))
-    lines = [
-        (str(clients), *(_ms(stages.get(name, math.nan)) for name in names)) for clients, stages in found.stages.items()
-    ]
+def _by_clients(parts: dict[int, dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for one in parts.values() for name in one))
+    lines = [(str(clients), *(_ms(one.get(name, math.nan)) for name in names)) for clients, one in parts.items()]
     return _table(("clients", *names), lines)
 
 

@@ -39,10 +39,11 @@ class Results:
     open_loop: list[Row] = field(default_factory=list)
     capacity: dict[str, float] = field(default_factory=dict)
     stages: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> stage -> median ms
+    cpu_by_kind: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> process -> ms per request
     networks: list[Row] = field(default_factory=list)  # model is name/version
     raw: dict[str, float] = field(default_factory=dict)  # name/version -> best session.run, images per second
     fidelity: dict[str, Difference] = field(default_factory=dict)  # what was compared -> difference
-    footprint: dict[str, float] = field(default_factory=dict)  # what -> MB or bytes, said in its name
+    footprint: dict[str, float] = field(default_factory=dict)  # process -> resident MB after the load
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
