@@ -29,7 +29,7 @@ _CAVEATS = """
 def markdown(found: Results, plots: Iterable[str], *, complete: bool) -> str:
     """The whole report; of one that is not `complete`, only the bars that were measured."""
     shown = [bar for bar in bars(found) if complete or not math.isnan(bar.got)]
-    parts = ["# Sluice, measured", _table(("", ""), found.about.items())]
+    parts = ["# Sluice, measured", table(("", ""), found.about.items())]
     parts += _section("Bars", _bars(shown))
     parts += [f"![{name}]({name})" for name in plots]
     parts += _section("Near-zero network, small JPEG, closed loop", _rows(found.closed, "clients"))
@@ -40,11 +40,11 @@ def markdown(found: Results, plots: Iterable[str], *, complete: bool) -> str:
     parts += _section("Real networks through Sluice, 32 clients", _networks(found))
     parts += _section("Limits: decoding", _decoding(found))
     parts += _section("Limits: session.run, images per second", _runs(found))
-    parts += _section("Limits: a full stream, entries per second", _table(("what", "per second"), _rates(found)))
+    parts += _section("Limits: a full stream, entries per second", table(("what", "per second"), _rates(found)))
     parts += _section("Fidelity", _fidelity(found))
     parts += _section(
         "Memory",
-        _table(
+        table(
             ("process (the largest of its kind)", "resident MB after the load"),
             ((k, f"{v:.0f}") for k, v in found.footprint.items()),
         ),
@@ -58,13 +58,14 @@ def _section(title: str, text: str) -> list[str]:
     return [f"## {title}", text] if text else []
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown; empty where there are no rows."""
     lines = [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines]) if lines else ""
 
 
 def _bars(all_: list[Bar]) -> str:
-    return _table(
+    return table(
         ("bar", "required", "measured", "", "how"),
         [(one.name, one.sense, _number(one.got), one.verdict, one.how) for one in all_],
     )
@@ -86,7 +87,7 @@ def _rows(rows: list[Row], load: str) -> str:
         "others' CPU",
         "errors",
     )
-    return _table(head, [_row(row) for row in sorted(rows, key=lambda row: row.load)])
+    return table(head, [_row(row) for row in sorted(rows, key=lambda row: row.load)])
 
 
 def _row(row: Row) -> tuple[str, ...]:
@@ -105,13 +106,13 @@ def _open(found: Results) -> str:
                 due = f"{capacity * share / 100:.0f}"
                 late = (f"{got.p50_ms:.1f}", f"{got.p99_ms:.1f}")
                 lines.append((system, f"{share} %", due, f"{got.per_s:.0f}", *late, str(got.errors)))
-    return _table(("system", "of capacity", "due/s", "answered/s", "p50 ms", "p99 ms", "errors"), lines)
+    return table(("system", "of capacity", "due/s", "answered/s", "p50 ms", "p99 ms", "errors"), lines)
 
 
 def _by_clients(parts: dict[int, dict[str, float]]) -> str:
     names = list(dict.fromkeys(name for one in parts.values() for name in one))
     lines = [(str(clients), *(_ms(one.get(name, math.nan)) for name in names)) for clients, one in parts.items()]
-    return _table(("clients", *names), lines)
+    return table(("clients", *names), lines)
 
 
 def _ms(value: float) -> str:
@@ -135,15 +136,15 @@ def _networks(found: Results) -> str:
         "others' CPU",
         "errors",
     )
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _decoding(found: Results) -> str:
     lines = [(one.how, one.photograph, f"{one.cpu_ms:.2f}", f"{one.all_cores_per_s:.0f}") for one in found.decoding]
-    table = _table(("how", "photograph", "CPU ms", "all cores, per second"), lines)
+    ways = table(("how", "photograph", "CPU ms", "all cores, per second"), lines)
     ceilings = [f"{how}: {rate:.0f}/s" for how, rate in found.ceilings.items()]
     return (
-        f"{table}\n\nWith session.run of the near-zero network, in the same threads: {', '.join(ceilings)}."
+        f"{ways}\n\nWith session.run of the near-zero network, in the same threads: {', '.join(ceilings)}."
         if lines
         else ""
     )
@@ -154,7 +155,7 @@ def _runs(found: Results) -> str:
     models = list(dict.fromkeys(run.model for run in found.runs))
     by = {(run.model, run.batch): run.images_per_s for run in found.runs}
     lines = [(model, *(f"{by[model, batch]:.1f}" for batch in batches)) for model in models]
-    return _table(("network/version", *(f"batch {batch}" for batch in batches)), lines)
+    return table(("network/version", *(f"batch {batch}" for batch in batches)), lines)
 
 
 def _rates(found: Results) -> Iterable[tuple[str, str]]:
@@ -169,4 +170,4 @@ def _fidelity(found: Results) -> str:
     ]  # fmt: skip
     head = ("what", "photographs", "top-1 agreement", "led by 0.1", "agreement there", "largest change there",
             "mean change of the first label")  # fmt: skip
-    return _table(head, lines)
+    return table(head, lines)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from bench import arena, artefacts, load, parts, photographs, plots, report, systems
+from bench import arena, artefacts, load, parts, photographs, plots, report, summary, systems
 from bench.parts import Plan
 from bench.peers.work import CORES
 from bench.results import Results
@@ -148,6 +148,7 @@ def _write(found: Results, folder: Path, *, complete: bool) -> None:
     (folder / "results.json").write_text(json.dumps(found.document(), indent=1))
     drawn = plots.draw(found, folder)
     (folder / "report.md").write_text(report.markdown(found, drawn, complete=complete))
+    (folder / "summary.md").write_text(summary.summary(found))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import redis
 from onnx import numpy_helper
 from PIL import Image
 
-from bench import bars, load, models, photographs, report, systems, uploads
+from bench import bars, load, models, photographs, report, summary, systems, uploads
 from bench.full_stream import fill
 from bench.measuring import Measurement, median
 from bench.processes import Processes
@@ -243,3 +243,10 @@ def test_the_report_says_which_process_took_the_time() -> None:
     text = report.markdown(found, [], complete=False)
     assert "| clients | worker | valkey-server |\n| --- | --- | --- |\n| 1 | 1.50 | 0.25 |" in text
     assert "| ingest: resident MB of one process | ≤ 120 | 121 | FAIL | after the load |" in text
+
+
+def test_the_summary_says_what_was_missed() -> None:
+    """What goes into the README has a row for each system, and hides no bar that fails."""
+    text = summary.summary(_results(sluice=300.0, best=400.0))
+    assert "| mosec | 400 |  | 2.00 |" in text
+    assert "small JPEG, 32 clients: throughput over the best peer's (0.75, required ≥ 1.2)" in text

@@ -1,0 +1,30 @@
+"""The summary: what the README shows of a report, ready to be put there. Pure."""
+
+import math
+
+from bench.bars import bars
+from bench.report import table
+from bench.results import Results, find
+
+#: CPU per request is told where the systems are busy.
+_BUSY = 32
+
+
+def summary(found: Results) -> str:
+    """One row a system, in the near-zero network's closed loop, and how many bars hold."""
+    clients = sorted({row.load for row in found.closed})
+    systems = dict.fromkeys(row.system for row in found.closed)
+    head = ("", *(f"requests/s, {number} clients" for number in clients), "p50 ms, 1 client", "CPU ms per request")
+    rows = [_row(found, system, clients) for system in systems]
+    measured = [bar for bar in bars(found) if not math.isnan(bar.got)]
+    failed = [f"{bar.name} ({bar.got:.3g}, required {bar.sense})" for bar in measured if bar.verdict == "FAIL"]
+    held = f"Of {len(measured)} bars that were measured, {len(measured) - len(failed)} hold."
+    missed = f" Missed: {'; '.join(failed)}." if failed else ""
+    about = ", ".join(found.about[key] for key in ("when", "commit", "machine", "rounds") if key in found.about)
+    return f"{table(head, rows)}\n\n{held}{missed}\n\nMeasured: {about}.\n"
+
+
+def _row(found: Results, system: str, clients: list[int]) -> tuple[str, ...]:
+    rates = [f"{one.per_s:.0f}" if (one := find(found.closed, system, number)) else "" for number in clients]
+    alone, busy = find(found.closed, system, 1), find(found.closed, system, _BUSY)
+    return system, *rates, f"{alone.p50_ms:.1f}" if alone else "", f"{busy.cpu_ms:.2f}" if busy else ""
