@@ -21,8 +21,8 @@ from stream.allocation import keep_freed_memory
 from stream.logs import configure
 from stream.settings import Settings
 
-#: A request makes some hundred objects, hardly any of them in cycles.
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
+#: A request makes some hundred objects, hardly any of them in cycles; but those that are may hold a picture.
+_OBJECTS_BETWEEN_COLLECTIONS = 2_000
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -18,11 +18,11 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 for _ in range(10):
-    buffers = [bytearray(600_000) for _ in range(4)]
+    buffers = [bytearray(600_000) for _ in range(3)]
     del buffers
 before = faults()
 for _ in range(100):
-    buffers = [bytearray(600_000) for _ in range(4)]
+    buffers = [bytearray(600_000) for _ in range(3)]
     del buffers
 print((faults() - before) / 100)
 """
