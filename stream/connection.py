@@ -59,27 +59,44 @@ _PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ")
 
 
 class _Noticing(AbstractConnection):
-    """A connection that was closed while it lay idle is a lost connection, on every event loop.
+    """A connection whose sending notices two things that redis-py's own does not.
 
-    uvloop raises RuntimeError where such a connection is written to, asyncio's own loop a ConnectionError, which is
-    the only one that redis-py knows to make an error of its own of.
+    One that was closed while it lay idle is a lost connection on every event loop: uvloop raises RuntimeError where
+    it is written to. And whoever is cancelled while it sends is cancelled: redis-py bounds the time with
+    `asyncio.wait_for`, which before Python 3.12 drops a cancellation that comes just when the command has been sent
+    (https://github.com/python/cpython/issues/86296), and makes a task of each command.
     """
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        assert self._writer is not None
         try:
-            if isinstance(command, bytes | str) or not self._rests():
-                await super().send_packed_command(command, check_health)
-                return
-            # Where nothing else waits to be sent there is nothing to wait for, and no need of the task that redis-py
-            # makes of each command to bound that wait. What the system does not take at once, the answer waits for.
-            assert self._writer is not None
-            self._writer.writelines(command)
-        except RuntimeError as error:
+            self._writer.writelines(_chunks(command))
+            async with asyncio.timeout(self.socket_timeout):
+                await self._writer.drain()
+        except TimeoutError as error:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Timeout writing to the socket") from error
+        except (OSError, RuntimeError) as error:
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the connection was closed: {error}") from error
+        except BaseException:
+            # Half a command may have been sent: nothing can follow it on this connection.
+            await self.disconnect(nowait=True)
+            raise
 
-    def _rests(self) -> bool:
-        return self.is_connected and self._writer is not None and not self._writer.transport.get_write_buffer_size()
+
+def _chunks(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
+    match command:
+        case str():
+            return [command.encode()]
+        case bytes():
+            return [command]
+        case _:
+            return command
 
 
 class _Tcp(Witnessed, _Noticing, Connection):

@@ -48,3 +48,35 @@ def test_a_reader_is_told_that_its_connection_was_reset(server: Server, uvloop_r
             await client.ping()
 
     uvloop_runner.run(_across_a_reset(server, connect_reader, fails))
+
+
+async def _after(turns: int) -> None:
+    """Let the event loop turn so often."""
+    loop = asyncio.get_running_loop()
+    for _ in range(turns):
+        turned = loop.create_future()
+        loop.call_soon(turned.set_result, None)
+        await turned
+
+
+async def _endlessly(client: Redis, value: bytes) -> None:
+    while True:
+        await client.echo(value)
+
+
+async def _cancelled_at_every_turn(server: Server, value: bytes) -> None:
+    async with connect(Settings(redis_url=server.url)) as client:
+        for turns in range(60):
+            working = asyncio.create_task(_endlessly(client, value))
+            await _after(turns)
+            working.cancel()
+            done, _ = await asyncio.wait({working}, timeout=5)
+            assert done, f"cancelled after {turns} turns of the event loop, it went on"
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["sent at once", "sent in parts"])
+def test_whoever_is_cancelled_amid_a_command_is_cancelled(
+    server: Server, uvloop_runner: asyncio.Runner, size: int
+) -> None:
+    """At whichever turn of the event loop it happens."""
+    uvloop_runner.run(_cancelled_at_every_turn(server, bytes(size)))
