@@ -25,10 +25,15 @@ class Batch:
 
     @classmethod
     def fill(cls, slot: NDArray[np.uint8], deliveries: Iterable[Delivery]) -> "Batch":
-        """Copy each image into its row: the one copy between Redis's reply and the model."""
+        """Copy each image into its row, unless it was read into it.
+
+        Rows move up where one in between was left out; in this order none is written before it was moved.
+        """
         batch = cls(list(deliveries), slot)
-        for row, delivery in zip(slot, batch.deliveries, strict=False):
-            row.reshape(-1)[:] = np.frombuffer(entry_of(delivery).pixels, np.uint8)
+        for row, delivery in zip(slot.reshape(len(slot), -1), batch.deliveries, strict=False):
+            pixels = np.frombuffer(entry_of(delivery).pixels, np.uint8)
+            if not np.may_share_memory(row, pixels):
+                row[:] = pixels
         return batch
 
     def __len__(self) -> int:

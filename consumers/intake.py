@@ -68,7 +68,7 @@ class Intake:
         while not self.stopping.is_set():
             slot = await self._slots.get()
             try:
-                deliveries = await self._group.read(self._pace.batch_size)
+                deliveries = await self._group.read(self._pace.batch_size, _rows(slot))
                 backoff.reset()
             except RedisError as error:
                 self._slots.put_nowait(slot)
@@ -180,6 +180,11 @@ class Intake:
             return
         outcome = Failed(delivery.entry.id, "dead", f"The image was {reason}. It is kept as a dead letter.")
         self._outlet.put(Completed(delivery.entry_id, outcome, delivery.entry.reply, reason, delivery.deliveries - 1))
+
+
+def _rows(slot: Slot) -> list[memoryview]:
+    """Each image's place in a slot, as bytes."""
+    return [row.data for row in slot.reshape(len(slot), -1)]
 
 
 def _log(error: RedisError, backoff: Backoff) -> None:

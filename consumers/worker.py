@@ -17,10 +17,11 @@ from consumers.runner import Ran, Runner
 from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
-from stream.connection import Backoff, Connections, connect_reader, passes_by_itself
+from stream.connection import Backoff, Connections, passes_by_itself
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import Presence
+from stream.reader import Reader
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Worker:
         partition = Partition(model.description.name)
         self._connections = Connections(settings, REDIS)
         redis = self._connections.of(partition)
-        self._reader = connect_reader(settings, REDIS, partition)
+        self._reader = Reader(settings, REDIS, partition)
         self.name = name
         self._holdings = Holdings()
         self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)

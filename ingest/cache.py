@@ -69,7 +69,7 @@ class Cache:
         # An id that is known belongs to a request that was sent before, and its own outcome stands.
         return done if await self._store.settle(done, ttl_s=self._settings.result_ttl_s) else None
 
-    async def keep(self, pixels: bytes, done: Done) -> None:
+    async def keep(self, pixels: bytes | memoryview, done: Done) -> None:
         """Keep what a model said to these pixels; what came from here begins no new time to live."""
         if not self.on or done.cached or not done.digest:
             return
@@ -80,7 +80,7 @@ class Cache:
         except (RedisError, TimeoutError) as error:
             logger.debug("the cache cannot be written: %s", error)
 
-    def _key(self, digest: str, pixels: bytes) -> str:
+    def _key(self, digest: str, pixels: bytes | memoryview) -> str:
         # The model's digest as the hash's key: 64 hexadecimal digits, the most that BLAKE2b takes (RFC 7693, 2.1).
         return self._partition.cache(hashlib.blake2b(pixels, key=digest.encode(), digest_size=32).hexdigest())
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from redis import ConnectionPool
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection as BlockingConnection
 from redis.crc import key_slot
 from redis.exceptions import (
     ClusterDownError,
@@ -28,6 +30,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry as BlockingRetry
 
 from stream.embedded import socket_path
 from stream.keys import MODELS, Partition
@@ -178,6 +181,22 @@ class Connections:
             await client.aclose()
 
 
+def connect_blocking(settings: Settings, partition: Partition | None = None) -> tuple[BlockingConnection, Find | None]:
+    """A connection without an event loop, not connected yet, for blocking reads of at most `BLOCK_S` in a thread.
+
+    Where its server is not always the same, what finds it comes with it.
+    """
+    place = Place.parse(url(settings))
+    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
+    find = _find(place, partition, dict(access), access.pop("connection_class", Connection))
+    never = BlockingRetry(NoBackoff(), 0)
+    bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
+    pool = ConnectionPool.from_url(place.plain, retry=never, **bounds, **_secrets(settings))
+    connection = pool.make_connection()
+    assert isinstance(connection, BlockingConnection)
+    return connection, find
+
+
 def _client(
     settings: Settings,
     partition: Partition | None,
@@ -196,19 +215,26 @@ def _client(
         connection_class=(_FINDING if find else _NOTICING)[kind],
         max_connections=connections,
         timeout=reply_timeout_s,
-        socket_timeout=reply_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
         socket_read_size=_READ_SIZE,
         retry=retry,
-        retry_on_error=[],
-        health_check_interval=0,
-        protocol=2,
-        # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
-        driver_info=None,
         witness=witness or Nobody(),
+        **_bounds(settings, reply_timeout_s),
         **access,
     )
     return Redis.from_pool(pool)
+
+
+def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
+    """What all connections have in common, whatever they are for."""
+    return {
+        "socket_timeout": reply_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "protocol": 2,
+        # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
+        "driver_info": None,
+    }
 
 
 def _find(place: Place, partition: Partition | None, access: dict[str, Any], kind: type[Any]) -> Find | None:

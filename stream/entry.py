@@ -44,7 +44,7 @@ class Entry:
     top: int
     height: int
     width: int
-    pixels: bytes
+    pixels: bytes | memoryview
     due_ms: int = 0
     traceparent: str = ""
     sent_ns: int = 0
@@ -53,7 +53,7 @@ class Entry:
         if len(self.pixels) != self.height * self.width * 3:
             raise MalformedEntry(f"{len(self.pixels)} bytes are not {self.height} x {self.width} x 3 pixels")
 
-    def fields(self) -> list[bytes | str | int]:
+    def fields(self) -> list[bytes | memoryview | str | int]:
         """The entry as XADD wants it, without `due`."""
         traced: list[bytes | str | int] = (
             ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
@@ -62,8 +62,11 @@ class Entry:
                 "h", self.height, "w", self.width, "px", self.pixels, *traced]  # fmt: skip
 
     @classmethod
-    def decode(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Read an entry's fields; raises MalformedEntry and names what was wrong."""
+    def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
+        """Read an entry's fields, and its pixels from `pixels` where they were taken out of them.
+
+        Raises MalformedEntry and names what was wrong.
+        """
         try:
             if fields[b"v"] != LAYOUT:
                 raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")
@@ -73,7 +76,7 @@ class Entry:
                 top=int(fields[b"top"]),
                 height=int(fields[b"h"]),
                 width=int(fields[b"w"]),
-                pixels=fields[b"px"],
+                pixels=fields[b"px"] if pixels is None else pixels,
                 due_ms=int(fields[b"due"]),
                 traceparent=fields.get(b"traceparent", b"").decode("ascii"),
                 sent_ns=int(fields.get(b"sent", 0)),

@@ -7,7 +7,7 @@ What a group read changes, in order:
    `read_own` finds it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from stream.connection import BLOCK_S
 from stream.entry import Entry, MalformedEntry
 from stream.keys import GROUP, Partition
+from stream.reader import Reader
 from stream.scripts import load
 
 
@@ -46,10 +47,10 @@ class Delivery:
 class Group:
     """One consumer's view of one partition's group.
 
-    `reader` makes the blocking reads and is used for nothing else; `redis` runs the short commands.
+    `reader` makes the blocking reads; `redis` runs the short commands.
     """
 
-    def __init__(self, redis: Redis, reader: Redis, partition: Partition, *, consumer: str, lease_s: float) -> None:
+    def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, consumer: str, lease_s: float) -> None:
         self._redis = redis
         self._reader = reader
         self._partition = partition
@@ -68,12 +69,15 @@ class Group:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def read(self, count: int) -> list[Delivery]:
-        """Up to `count` new entries; waits up to `BLOCK_S` for the first, and returns none where none came."""
-        reply: Any = await self._reader.xreadgroup(
-            GROUP, self.consumer, {self._partition.entries: ">"}, count=count, block=int(BLOCK_S * 1000)
-        )
-        return [_delivery(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
+    async def read(self, count: int, rows: Sequence[memoryview] = ()) -> list[Delivery]:
+        """Up to `count` new entries; waits up to `BLOCK_S` for the first, and returns none where none came.
+
+        Pixels of the i-th that have the size of row i are read into it, and stay there.
+        """
+        of = ("GROUP", GROUP, self.consumer)
+        bounds = ("COUNT", count, "BLOCK", int(BLOCK_S * 1000))
+        found = await self._reader.entries(["XREADGROUP", *of, *bounds, "STREAMS", self._partition.entries, ">"], rows)
+        return [_delivery(raw.entry_id, raw.fields, raw.pixels) for raw in found]
 
     async def read_own(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
@@ -111,10 +115,10 @@ def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
+def _delivery(entry_id: bytes, fields: dict[bytes, bytes], pixels: memoryview | None = None) -> Delivery:
     entry: Entry | MalformedEntry
     try:
-        entry = Entry.decode(fields or {})
+        entry = Entry.decode(fields, pixels)
     except MalformedEntry as error:
         entry = error
     return Delivery(entry_id.decode(), entry)

@@ -8,8 +8,9 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from stream.connection import connect, connect_reader
+from stream.connection import connect
 from stream.keys import Partition
+from stream.reader import Reader
 from stream.settings import Settings
 from tests import tiny_model
 from tests.processes import Processes
@@ -72,9 +73,9 @@ async def client(settings: Settings) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def reader(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect_reader(settings) as client:
-        yield client
+async def reader(settings: Settings) -> AsyncIterator[Reader]:
+    async with Reader(settings) as reader:
+        yield reader
 
 
 @pytest.fixture

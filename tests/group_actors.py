@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from results.completion import Completion
 from stream.group import Delivery, Group
 from stream.keys import Partition
+from stream.reader import Reader
 from tests.partition_picture import LEASE_S
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class World:
 
     runner: asyncio.Runner
     redis: Redis
-    reader: Redis
+    reader: Reader
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)

@@ -27,6 +27,7 @@ from consumers.batch import entry_of
 from stream.connection import connect
 from stream.group import Group
 from stream.keys import Partition
+from stream.reader import Reader
 from stream.settings import Settings
 from tests.processes import ROOT
 from tests.servers import Server
@@ -185,7 +186,7 @@ async def test_a_full_stream_holds_what_consumers_can_read(server: Server, setti
     partition = Partition("full")
     with redis.Redis.from_url(server.url) as client:
         fill(client, partition, 3)
-    async with connect(settings) as one, connect(settings) as reader:
+    async with connect(settings) as one, Reader(settings) as reader:
         found = await Group(one, reader, partition, consumer="a", lease_s=10).read(32)
     assert [entry_of(delivery).width for delivery in found] == [224] * 3
 

@@ -17,6 +17,7 @@ from consumers.status import completed_per_s, main
 from stream.connection import connect
 from stream.keys import MODELS, Partition
 from stream.presence import Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from stream.status import Member, Status, read_status
 from tests.processes import ROOT, Process, Processes
@@ -48,7 +49,7 @@ async def test_a_partition_that_nobody_used_has_no_consumer(client: Redis, parti
     assert empty.problems(max_age_s=1) == ["No consumer is alive."]
 
 
-async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader: Redis, partition: Partition) -> None:
+async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader: Reader, partition: Partition) -> None:
     """From the group, the heartbeats and the counters, at one moment and by Redis's clock."""
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
@@ -78,7 +79,7 @@ async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader:
 
 
 async def test_a_dead_consumer_that_holds_entries_is_trouble(
-    client: Redis, reader: Redis, partition: Partition
+    client: Redis, reader: Reader, partition: Partition
 ) -> None:
     """Also where its heartbeat was never heard or is long forgotten: the group still knows it."""
     graveyard = Graveyard(client, reader, partition)
@@ -100,7 +101,7 @@ async def test_a_dead_consumer_that_holds_entries_is_trouble(
     assert found.living == 1
 
 
-async def test_a_lag_that_redis_lost_is_unknown(client: Redis, partition: Partition, reader: Redis) -> None:
+async def test_a_lag_that_redis_lost_is_unknown(client: Redis, partition: Partition, reader: Reader) -> None:
     """Deleting an entry that nobody was given makes it so; it must not read as 0."""
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
@@ -197,7 +198,7 @@ async def test_scripts_see_a_consumer_die(
 
 
 async def test_an_old_backlog_is_status_1(
-    client: Redis, reader: Redis, partition: Partition, server: Server, capsys: pytest.CaptureFixture[str]
+    client: Redis, reader: Reader, partition: Partition, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """How old it may be is an option."""
     graveyard = Graveyard(client, reader, partition)

@@ -21,11 +21,12 @@ from results.completion import Completed
 from results.outcome import Done, Failed, Outcome, encode
 from results.store import Store
 from stream.admission import Admission
-from stream.connection import connect, connect_reader
+from stream.connection import connect
 from stream.entry import Entry
 from stream.group import Delivery
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport, Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from tests.group_actors import Actor, World
 from tests.partition_picture import INGESTS, LEASE_S, Picture, take_picture
@@ -315,7 +316,7 @@ def _entry(delivery: Delivery) -> Entry:
 def world(server: Server) -> Iterator[World]:
     own = Settings(redis_url=server.url)
     with asyncio.Runner() as runner:
-        world = World(runner, connect(own), connect_reader(own))
+        world = World(runner, connect(own), Reader(own))
         yield world
         runner.run(world.redis.aclose())
         runner.run(world.reader.aclose())

@@ -24,6 +24,7 @@ from stream.entry import Entry
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import ConsumerReport, Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from stream.status import read_status
 from tests.processes import Process, Processes
@@ -120,12 +121,13 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
 
 async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server: Server) -> None:
     """From joining to leaving: read, read again, renew, claim, bury; and ingest may replay what was buried."""
-    async with under(users, server, "ingest") as ingest, under(users, server, "consumer") as consumer:
+    reads = Reader(settings_of(users, server, "consumer"))
+    async with under(users, server, "ingest") as ingest, under(users, server, "consumer") as consumer, reads as reader:
         presence = Presence(consumer, TINY)
         await presence.beat(ConsumerReport("b", "host", 1, "1", "cpu", "idle"), lease_s=60)
         entry = Entry(id="x", reply="ingest", top=1, height=1, width=1, pixels=b"rgb")
         await Admission(ingest, TINY, result_ttl_s=60).admit(entry, timeout_s=60, max_backlog=9)
-        one, other = (Group(consumer, consumer, TINY, consumer=name, lease_s=0.001) for name in "ab")
+        one, other = (Group(consumer, reader, TINY, consumer=name, lease_s=0.001) for name in "ab")
         await one.create()
         (delivery,) = await one.read(1)
         assert [again.entry_id for again in await one.read_own(1)] == [delivery.entry_id]
@@ -152,9 +154,13 @@ async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server:
 
 @asynccontextmanager
 async def under(users: Path, server: Server, name: str) -> AsyncIterator[AsyncRedis]:
-    url, file = f"redis://{name}@127.0.0.1:{server.port}/0", users / name / "password"
-    async with connect(Settings(redis_url=url, redis_password_file=str(file))) as client:
+    async with connect(settings_of(users, server, name)) as client:
         yield client
+
+
+def settings_of(users: Path, server: Server, name: str) -> Settings:
+    url, file = f"redis://{name}@127.0.0.1:{server.port}/0", users / name / "password"
+    return Settings(redis_url=url, redis_password_file=str(file))
 
 
 def test_a_consumer_s_user_may_look_at_the_group(processes: Processes) -> None:

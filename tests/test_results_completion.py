@@ -17,6 +17,7 @@ from stream.entry import Entry
 from stream.group import Delivery, Group
 from stream.keys import GROUP, Partition
 from stream.presence import Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from tests.test_stream_group import entry, report
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def group(client: Redis, reader: Redis, partition: Partition) -> Group:
+async def group(client: Redis, reader: Reader, partition: Partition) -> Group:
     await Presence(client, partition).beat(report("somebody"), lease_s=60)
     group = Group(client, reader, partition, consumer="anna", lease_s=60)
     await group.create()

@@ -18,6 +18,7 @@ from stream.entry import Entry
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from tests.test_stream_group import entry, report
 
@@ -29,7 +30,7 @@ TTL_S = 60.0
 class Graveyard:
     """Entries end here as consumers end them: admitted, delivered, given up."""
 
-    def __init__(self, client: Redis, reader: Redis, partition: Partition) -> None:
+    def __init__(self, client: Redis, reader: Reader, partition: Partition) -> None:
         self._presence = Presence(client, partition)
         self._admission = Admission(client, partition, result_ttl_s=TTL_S)
         self.group = Group(client, reader, partition, consumer="anna", lease_s=60)
@@ -51,7 +52,7 @@ class Graveyard:
 
 
 @pytest.fixture
-async def graveyard(client: Redis, reader: Redis, partition: Partition) -> Graveyard:
+async def graveyard(client: Redis, reader: Reader, partition: Partition) -> Graveyard:
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
     return graveyard

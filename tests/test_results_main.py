@@ -19,6 +19,7 @@ from results.table import Column, duration, size, table
 from stream.keys import MODELS, Partition
 from stream.model import ModelDescription, Resize
 from stream.presence import Presence
+from stream.reader import Reader
 from stream.settings import Settings
 from tests.processes import ROOT, Processes
 from tests.requests_direct import TINY, assert_right, outcomes, pictures
@@ -60,7 +61,7 @@ def operator(server: Server, capsys: pytest.CaptureFixture[str]) -> Operator:
 
 
 @pytest.fixture
-async def graveyard(client: Redis, reader: Redis, partition: Partition) -> Graveyard:
+async def graveyard(client: Redis, reader: Reader, partition: Partition) -> Graveyard:
     """A partition whose model is announced, with labels a, b, c, d."""
     await Presence(client, partition).announce(_description(partition.model))
     graveyard = Graveyard(client, reader, partition)
@@ -253,7 +254,7 @@ def test_figures_are_short() -> None:
 
 
 async def test_a_dead_letter_is_replayed_and_classified(
-    settings: Settings, client: Redis, reader: Redis, processes: Processes
+    settings: Settings, client: Redis, reader: Reader, processes: Processes
 ) -> None:
     """From the grave to its labels: replayed by the command, run by a real consumer, fetched by its id."""
     graveyard = Graveyard(client, reader, TINY)

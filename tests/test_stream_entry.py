@@ -39,8 +39,8 @@ TRACED = replace(
 )
 
 
-def as_redis_stores(fields: list[bytes | str | int]) -> dict[bytes, bytes]:
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in fields]
+def as_redis_stores(fields: list[bytes | memoryview | str | int]) -> dict[bytes, bytes]:
+    words = [bytes(word) if isinstance(word, bytes | memoryview) else str(word).encode() for word in fields]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 

@@ -13,6 +13,7 @@ from stream.entry import Entry, MalformedEntry
 from stream.group import Delivery, Group
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport, Presence
+from stream.reader import Reader
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -36,14 +37,14 @@ async def admission(client: Redis, partition: Partition) -> Admission:
 
 
 @pytest.fixture
-async def anna(client: Redis, reader: Redis, partition: Partition) -> Group:
+async def anna(client: Redis, reader: Reader, partition: Partition) -> Group:
     group = Group(client, reader, partition, consumer="anna", lease_s=LEASE_S)
     await group.create()
     return group
 
 
 @pytest.fixture
-def bert(client: Redis, reader: Redis, partition: Partition) -> Group:
+def bert(client: Redis, reader: Reader, partition: Partition) -> Group:
     return Group(client, reader, partition, consumer="bert", lease_s=LEASE_S)
 
 
@@ -61,7 +62,7 @@ async def claimed_by(group: Group) -> Delivery:
 
 
 async def test_entries_accepted_before_the_group_existed_are_delivered(
-    admission: Admission, client: Redis, reader: Redis, partition: Partition
+    admission: Admission, client: Redis, reader: Reader, partition: Partition
 ) -> None:
     """The group starts at the stream's beginning, not at its end."""
     early = entry()
