@@ -24,6 +24,7 @@ from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
 from stream.connection import connect
 from stream.keys import Partition
+from stream.reader import Reader
 from stream.settings import Settings
 
 _PIXELS = 224 * 224 * 3
@@ -113,15 +114,17 @@ def _servers(folder: Path, *, rounds: int) -> dict[int, float]:
 async def _queue(folder: Path, *, long: bool) -> tuple[dict[int, float], float]:
     """Microseconds of Redis's commands for a small image by backlog, and the bytes of a queued image of 224 x 224."""
     with server(_made(folder)):
-        redis = connect(Settings(data_dir=folder / "data", redis_timeout_s=20, lease_s=60))
-        queued = await bytes_of_a_queued_image(redis, Queue(redis, Partition("full"), size=224), count=500)
+        settings = Settings(data_dir=folder / "data", redis_timeout_s=20, lease_s=60)
+        redis, reader = connect(settings), Reader(settings)
+        queued = await bytes_of_a_queued_image(redis, Queue(redis, reader, Partition("full"), size=224), count=500)
         queues = {}
         for backlog in (100, 1000, 50_000, *((10_000, 100_000) if long else ())):
-            queues[backlog] = Queue(redis, Partition(model_name(backlog)), size=_SMALL)
+            queues[backlog] = Queue(redis, reader, Partition(model_name(backlog)), size=_SMALL)
             await queues[backlog].join()
             await queues[backlog].fill(backlog)
         found = await commands_us_of_an_image(redis, queues, rounds=41 if long else 21)
         await redis.aclose()
+        await reader.aclose()
     return {backlog: statistics.median(values) for backlog, values in found.items()}, queued
 
 

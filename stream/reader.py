@@ -12,8 +12,8 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import Self
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection import connect_blocking

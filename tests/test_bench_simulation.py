@@ -10,26 +10,29 @@ from bench.simulation.fleet import Drain, Fleet, drain
 from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
 from stream.keys import Partition
+from stream.reader import Reader
 
 pytestmark = pytest.mark.anyio
 
 COSTS = Costs(redis_us=100, consumer_us=200, ingest_us=1000, network_bytes=125_000, queued_bytes=150_000)
 
 
-async def test_a_queued_image_takes_little_more_than_its_pixels(client: Redis, partition: Partition) -> None:
+async def test_a_queued_image_takes_little_more_than_its_pixels(
+    client: Redis, reader: Reader, partition: Partition
+) -> None:
     """At most 1.15 times, the mark under its request's id included."""
-    taken = await bytes_of_a_queued_image(client, Queue(client, partition, size=224), count=400)
+    taken = await bytes_of_a_queued_image(client, Queue(client, reader, partition, size=224), count=400)
     assert 0.95 < taken / (224 * 224 * 3) <= 1.15
 
 
-async def test_an_image_costs_redis_as_much_in_a_long_queue_as_in_a_short_one(client: Redis) -> None:
+async def test_an_image_costs_redis_as_much_in_a_long_queue_as_in_a_short_one(client: Redis, reader: Reader) -> None:
     """Admitted, delivered and completed behind 100 and behind 10,000: no step walks along the queue.
 
     A hundred times as many wait; the bound leaves room for a busy machine, and `python -m bench.simulate` measures it.
     """
     queues = {}
     for backlog in (100, 10_000):
-        queues[backlog] = Queue(client, Partition(f"queue-of-{backlog}"), size=8)
+        queues[backlog] = Queue(client, reader, Partition(f"queue-of-{backlog}"), size=8)
         await queues[backlog].join()
         await queues[backlog].fill(backlog)
     found = await commands_us_of_an_image(client, queues, rounds=9)

@@ -19,6 +19,7 @@ from bench.simulation.queue import Counters, Queue, counters
 from stream.connection import connect
 from stream.embedded import socket_path
 from stream.keys import Partition
+from stream.reader import Reader
 from stream.settings import Settings
 
 #: Processes that the consumers of a fleet share, at most: this machine has no more cores.
@@ -84,9 +85,15 @@ def _servers(folder: Path, count: int) -> Iterator[list[Path]]:
 
 
 async def _drain(fleet: Fleet, data: Sequence[Path], folder: Path) -> Drain:
-    clients = [connect(Settings(data_dir=one, redis_timeout_s=20, lease_s=60)) for one in data]
+    servers = [Settings(data_dir=one, redis_timeout_s=20, lease_s=60) for one in data]
+    clients, readers = [connect(one) for one in servers], [Reader(one) for one in servers]
     queues = [
-        Queue(clients[number % fleet.servers], Partition(model_name(number)), size=fleet.size)
+        Queue(
+            clients[number % fleet.servers],
+            readers[number % fleet.servers],
+            Partition(model_name(number)),
+            size=fleet.size,
+        )
         for number in range(fleet.streams)
     ]
     processes = Processes(folder / "consumers.log")
@@ -100,8 +107,9 @@ async def _drain(fleet: Fleet, data: Sequence[Path], folder: Path) -> Drain:
         spent = (await counters(*clients)).since(before)
     finally:
         processes.stop()
-        for client in clients:
+        for client, reader in zip(clients, readers, strict=True):
             await client.aclose()
+            await reader.aclose()
     return Drain(
         fleet,
         admitted_per_s=fleet.images / admitting_s,

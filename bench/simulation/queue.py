@@ -16,6 +16,7 @@ from stream.admission import Admission
 from stream.entry import Entry
 from stream.group import Group
 from stream.keys import Partition
+from stream.reader import Reader
 
 #: Admissions on their way at a time; as from an ingest with this many requests.
 _AT_ONCE = 16
@@ -60,14 +61,14 @@ async def counters(*servers: Redis) -> Counters:
 class Queue:
     """One stream, filled and worked off by hand."""
 
-    def __init__(self, redis: Redis, partition: Partition, *, size: int) -> None:
+    def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, size: int) -> None:
         self._redis = redis
         self._partition = partition
         self._size = size
         self._pixels = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8).tobytes()
         self._admission = Admission(redis, partition, result_ttl_s=600)
         self._completion = Completion(redis, partition, consumer="bench", result_ttl_s=600, max_dead_letters=100)
-        self._group = Group(redis, redis, partition, consumer="bench", lease_s=600)
+        self._group = Group(redis, reader, partition, consumer="bench", lease_s=600)
 
     async def fill(self, count: int) -> None:
         """Admit so many images."""
