@@ -36,20 +36,31 @@ class RedisClock:
 
 
 @dataclass(slots=True)
-class Holdings:
-    """Entry ids in this consumer's hands, and when the present run began (seconds of the monotonic clock)."""
+class Activity:
+    """What a consumer does and did in all its lanes; when the present run began, in seconds of the monotonic clock."""
 
-    held: set[str] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
-    clock: RedisClock = field(default_factory=RedisClock)
     run_began_s: float | None = None
+
+    def run_lasts_s(self) -> float:
+        """Seconds since the present run began; 0 while none runs."""
+        return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Entry ids of one partition in this consumer's hands, and the clock of the Redis that gave them."""
+
+    activity: Activity = field(default_factory=Activity)
+    held: set[str] = field(default_factory=set)
+    clock: RedisClock = field(default_factory=RedisClock)
+
+    @property
+    def counts(self) -> Counts:
+        return self.activity.counts
 
     def take(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Note deliveries as held; returns those that were not held already."""
         new = [delivery for delivery in deliveries if delivery.entry_id not in self.held]
         self.held.update(delivery.entry_id for delivery in new)
         return new
-
-    def run_lasts_s(self) -> float:
-        """Seconds since the present run began; 0 while none runs."""
-        return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s

@@ -5,16 +5,15 @@ Knows no inference. A batch's slot is taken before reading, so that at most one 
 
 import asyncio
 import logging
-from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
 from redis.exceptions import RedisError, ResponseError
 
 from consumers.batch import Batch, entry_of, request_of
+from consumers.belt import Belt, Slot
 from consumers.holdings import Holdings
 from consumers.outlet import Outlet
 from consumers.pace import Pace
+from consumers.runner import Runner
 from results.completion import Completed
 from results.outcome import Failed
 from stream.connection import Backoff, passes_by_itself
@@ -23,11 +22,9 @@ from stream.group import Delivery, Group
 
 logger = logging.getLogger(__name__)
 
-Slot = NDArray[np.uint8]
-
 
 class Intake:
-    """Fills `batches` until `stopping` is set."""
+    """Fills the belt from one partition, until it stops."""
 
     def __init__(
         self,
@@ -35,8 +32,9 @@ class Intake:
         holdings: Holdings,
         outlet: Outlet,
         pace: Pace,
+        belt: Belt[Runner],
+        runner: Runner,
         *,
-        slots: Iterable[Slot],
         max_deliveries: int,
         claim_interval_s: float,
     ) -> None:
@@ -46,44 +44,51 @@ class Intake:
         self._pace = pace
         self._max_deliveries = max_deliveries
         self._claim_interval_s = claim_interval_s
-        self._slots: asyncio.Queue[Slot] = asyncio.Queue()
-        for slot in slots:
-            self._slots.put_nowait(slot)
-        self.batches: asyncio.Queue[Batch | None] = asyncio.Queue()
-        self.stopping = asyncio.Event()
-
-    def release(self, batch: Batch) -> None:
-        """The batch has run: its slot may be filled again."""
-        self._slots.put_nowait(batch.slot)
+        self._belt = belt
+        self._runner = runner
 
     async def run(self) -> None:
-        """Read and claim until `stopping`, then end the queue of batches with None."""
+        """Read and claim until the belt stops."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_new())
             tasks.create_task(self._claim_stale())
-        self.batches.put_nowait(None)
 
     async def _read_new(self) -> None:
         backoff = Backoff()
-        while not self.stopping.is_set():
-            slot = await self._slots.get()
+        while not self._belt.stopping.is_set():
             try:
-                deliveries = await self._group.read(self._pace.batch_size, _rows(slot))
+                await self._read_batch()
                 backoff.reset()
             except RedisError as error:
-                self._slots.put_nowait(slot)
                 _log(error, backoff)
                 await self._recover(backoff)
-                continue
-            if not self._submit(slot, deliveries):
-                self._slots.put_nowait(slot)
+
+    async def _read_batch(self) -> None:
+        """Fill one slot. Who is not alone with the slots keeps none while it waits for entries, but one entry."""
+        alone = self._belt.lanes == 1
+        if await self._fill([], wait=alone) or alone:
+            return
+        if first := await self._group.read(1, wait=True):
+            await self._fill(first, wait=False)
+
+    async def _fill(self, first: list[Delivery], *, wait: bool) -> bool:
+        """Queue these and as many more as there are; whether there were any."""
+        slot = await self._belt.slots.get()
+        found = list(first)
+        try:
+            if (room := self._pace.batch_size - len(first)) > 0:
+                found += await self._group.read(room, _rows(slot)[len(first) :], wait=wait)
+        finally:
+            if not self._submit(slot, found):
+                self._belt.slots.put_nowait(slot)
+        return bool(found)
 
     async def _recover(self, backoff: Backoff) -> None:
         """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list.
 
         Tried until it succeeds: nobody else can take these entries before their lease ends.
         """
-        while not self.stopping.is_set():
+        while not self._belt.stopping.is_set():
             await backoff.pause()
             try:
                 await self._group.create()
@@ -100,9 +105,9 @@ class Intake:
                 await self._submit_alone(delivery)
 
     async def _claim_stale(self) -> None:
-        while not self.stopping.is_set():
+        while not self._belt.stopping.is_set():
             try:
-                while not self.stopping.is_set() and (delivery := await self._group.claim()):
+                while not self._belt.stopping.is_set() and (delivery := await self._group.claim()):
                     await self._take_over(delivery)
             except RedisError as error:
                 # The reading loop meets the same error, and mends what can be mended.
@@ -112,7 +117,7 @@ class Intake:
     async def _pause(self) -> None:
         try:
             async with asyncio.timeout(self._claim_interval_s):
-                await self.stopping.wait()
+                await self._belt.stopping.wait()
         except TimeoutError:
             return
 
@@ -134,9 +139,9 @@ class Intake:
 
         Whatever made its consumer die can then take nobody with it, and only one such entry is held at a time.
         """
-        slot = await self._slots.get()
+        slot = await self._belt.slots.get()
         if not self._submit(slot, [delivery]):
-            self._slots.put_nowait(slot)
+            self._belt.slots.put_nowait(slot)
         await self._outlet.completed(delivery.entry_id)
 
     def _submit(self, slot: Slot, deliveries: list[Delivery]) -> bool:
@@ -151,7 +156,7 @@ class Intake:
             else:
                 runnable.append(delivery)
         if runnable:
-            self.batches.put_nowait(Batch.fill(slot, runnable))
+            self._belt.batches.put_nowait((self._runner, Batch.fill(slot, runnable)))
         return bool(runnable)
 
     def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:

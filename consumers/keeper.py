@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
+from consumers.belt import Belt
 from consumers.health import Health
 from consumers.holdings import Holdings
 from consumers.model import Model
 from consumers.pace import Pace
+from consumers.runner import Runner
 from consumers.seats import Seat
 from stream.group import Group
 from stream.presence import ConsumerReport, Presence
@@ -39,6 +41,7 @@ class Keeper:
         model: Model,
         holdings: Holdings,
         pace: Pace,
+        belt: Belt[Runner],
         health: Health,
         *,
         lease_s: float,
@@ -51,6 +54,7 @@ class Keeper:
         self._model = model
         self._holdings = holdings
         self._pace = pace
+        self._belt = belt
         self._health = health
         self._lease_s = lease_s
         self._run_timeout_s = run_timeout_s
@@ -85,7 +89,7 @@ class Keeper:
         while True:
             self._health.turned()
             await asyncio.sleep(self._lease_s / 4)
-            if self._holdings.run_lasts_s() > self._run_timeout_s:
+            if self._holdings.activity.run_lasts_s() > self._run_timeout_s:
                 self._end_hanging()
             try:
                 await self._renew()
@@ -127,7 +131,8 @@ class Keeper:
             version=self._model.description.version,
             provider=self._model.provider,
             state=self._state(),
-            images_per_s=round(self._pace.images_per_s, 2),
+            # Those who add up what is said in each partition get what one consumer can do.
+            images_per_s=round(self._pace.images_per_s / self._belt.lanes, 2),
             images=counts.images,
             last_batch=counts.last_batch,
             held=len(self._holdings.held),
@@ -136,7 +141,7 @@ class Keeper:
         )
 
     def _state(self) -> str:
-        if self._holdings.run_began_s is not None:
+        if self._holdings.activity.run_began_s is not None:
             return "running"
         return "idle" if self._model.loaded else "unloaded"
 

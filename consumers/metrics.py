@@ -1,6 +1,6 @@
 """What a consumer counts and measures, and where it can be read. Knows no Redis and no inference."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Final
 
@@ -10,7 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from consumers.health import Health, answering
-from consumers.holdings import Counts, Holdings
+from consumers.holdings import Activity, Counts
 from consumers.pace import Pace
 from stream.counting import Counting
 from stream.model import ModelDescription
@@ -60,18 +60,21 @@ assert {*_EVENTS, "last_batch"} == {field.name for field in fields(Counts)}
 class Figures(Collector):
     """What a consumer knows of itself at this moment, read when it is asked for."""
 
-    def __init__(self, holdings: Holdings, pace: Pace, model: ModelDescription, *, provider: str) -> None:
-        self._holdings = holdings
+    def __init__(
+        self, activity: Activity, held: Callable[[], int], pace: Pace, model: ModelDescription, *, provider: str
+    ) -> None:
+        self._activity = activity
+        self._held = held
         self._pace = pace
         self._model = model
         self._provider = provider
 
     def collect(self) -> Iterable[Metric]:
         for event, about in _EVENTS.items():
-            value = getattr(self._holdings.counts, event)
+            value = getattr(self._activity.counts, event)
             yield CounterMetricFamily(f"sluice_consumer_{event}_total", about, value)
         held = "Images in this consumer's hands, from delivery to completion."
-        yield GaugeMetricFamily("sluice_consumer_held_entries", held, len(self._holdings.held))
+        yield GaugeMetricFamily("sluice_consumer_held_entries", held, self._held())
         speed = "What this consumer can do, at its measured speed."
         yield GaugeMetricFamily("sluice_consumer_images_per_second", speed, self._pace.images_per_s)
         info = GaugeMetricFamily(

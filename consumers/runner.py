@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from consumers import metrics
 from consumers.batch import Batch, entry_of, request_of, top
 from consumers.holdings import Holdings
-from consumers.intake import Intake
 from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
@@ -41,53 +40,32 @@ class Ran(Protocol):
 
 
 class Runner:
-    """Runs what the intake has ready, one batch at a time, and hands the outcomes to the outlet."""
+    """Runs batches of one lane in the thread that all share, and hands the outcomes to the lane's outlet."""
 
     def __init__(
         self,
         model: Model,
-        intake: Intake,
+        thread: ThreadPoolExecutor,
         outlet: Outlet,
         store: Store,
         holdings: Holdings,
         pace: Pace,
         *,
-        unload_after_s: float,
         traces: Ran | None = None,
     ) -> None:
         self._model = model
-        self._intake = intake
+        self._thread = thread
         self._outlet = outlet
         self._store = store
         self._holdings = holdings
         self._pace = pace
-        self._unload_after_s = unload_after_s
         self._traces = traces
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
-    async def run(self) -> None:
-        """Run batches until the intake has ended; then close the outlet."""
-        async for batch in self._ready():
-            await self._drop_unwanted(batch)
-            if len(batch):
-                await self._run(batch)
-            self._intake.release(batch)
-        self._thread.shutdown()
-        self._outlet.close()
-
-    async def _ready(self) -> AsyncIterator[Batch]:
-        while (batch := await self._next()) is not None:
-            yield batch
-
-    async def _next(self) -> Batch | None:
-        """The next batch; a model that waits for longer than `unload_after_s` gives its memory back meanwhile."""
-        if self._unload_after_s and self._model.loaded:
-            try:
-                async with asyncio.timeout(self._unload_after_s):
-                    return await self._intake.batches.get()
-            except TimeoutError:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._model.unload)
-        return await self._intake.batches.get()
+    async def serve(self, batch: Batch) -> None:
+        """Run what of this batch is still wanted."""
+        await self._drop_unwanted(batch)
+        if len(batch):
+            await self._run(batch)
 
     async def _drop_unwanted(self, batch: Batch) -> None:
         """Take out what has expired or was cancelled while it waited; neither is worth an inference."""
@@ -157,11 +135,11 @@ class Runner:
             started = time.perf_counter()
             return work(), time.perf_counter() - started
 
-        self._holdings.run_began_s = time.monotonic()
+        self._holdings.activity.run_began_s = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
         finally:
-            self._holdings.run_began_s = None
+            self._holdings.activity.run_began_s = None
 
     def _done(
         self, batch: Batch, probabilities: NDArray[np.float32], *, began_ms: float, run_ms: float

@@ -13,7 +13,7 @@ from consumers.overview import document, lines
 from stream import console
 from stream.connection import Connections
 from stream.settings import Settings
-from stream.status import Status, read_status
+from stream.status import Status, read_model
 
 PROGRAM = "python -m consumers status"
 
@@ -84,8 +84,8 @@ class Watch:
             await asyncio.sleep(_INTERVAL_S)
 
     async def _look(self) -> tuple[Status, str]:
-        partition = await console.choose(self._connections, self._model)
-        status = await read_status(self._connections.of(partition), partition)
+        partitions = await console.choose(self._connections, self._model)
+        status = await read_model(self._connections, partitions[0].model, len(partitions))
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:

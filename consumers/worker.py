@@ -1,27 +1,24 @@
-"""The worker: one consumer of one partition, wired together. Intake → runner → outlet, with the keeper beside."""
+"""The worker: one consumer of all partitions of a model. A lane for each, and their batches run in turns."""
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
+from consumers.belt import Belt
 from consumers.health import Health
-from consumers.holdings import Holdings
-from consumers.intake import Intake
-from consumers.keeper import Keeper
+from consumers.holdings import Activity
+from consumers.lane import Lane
 from consumers.metrics import REDIS, Figures
 from consumers.model import Model
-from consumers.outlet import Outlet
 from consumers.pace import Pace
 from consumers.runner import Ran, Runner
 from consumers.seats import Seat
-from results.completion import Completion
-from results.store import Store
-from stream.connection import Backoff, Connections, passes_by_itself
-from stream.group import Group
+from consumers.turns import Turns
+from stream.connection import Connections
 from stream.keys import Partition
-from stream.presence import Presence
-from stream.reader import Reader
+from stream.presence import partition_counts
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,99 +40,109 @@ class Worker:
         seat: Seat | None = None,
         traces: Ran | None = None,
     ) -> None:
+        self._model = model
         self._settings = settings
-        partition = Partition(model.description.name)
+        self._health = health
+        self._seat = seat
+        self._traces = traces
         self._connections = Connections(settings, REDIS)
-        redis = self._connections.of(partition)
-        self._reader = Reader(settings, REDIS, partition)
-        self.name = name
-        self._holdings = Holdings()
+        self._activity = Activity()
         self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)
         self._pace.note(1, model.image_s)
-        self.figures = Figures(self._holdings, self._pace, model.description, provider=model.provider)
-        self._presence = Presence(redis, partition, self._connections.shared)
-        group = Group(redis, self._reader, partition, consumer=self.name, lease_s=settings.lease_s)
-        completion = Completion(
-            redis,
-            partition,
-            consumer=self.name,
-            result_ttl_s=settings.result_ttl_s,
-            max_dead_letters=settings.max_dead_letters,
-        )
-        self._outlet = Outlet(completion, self._holdings)
-        self._intake = Intake(
-            group,
-            self._holdings,
-            self._outlet,
-            self._pace,
-            slots=[model.slot() for _ in range(_SLOTS)],
-            max_deliveries=settings.max_deliveries,
-            claim_interval_s=min(settings.lease_s / 4, 0.5),
-        )
-        store = Store(redis, partition)
-        self._runner = Runner(
-            model,
-            self._intake,
-            self._outlet,
-            store,
-            self._holdings,
-            self._pace,
-            unload_after_s=settings.unload_after_s,
-            traces=traces,
-        )
-        self._keeper = Keeper(
-            group,
-            self._presence,
-            model,
-            self._holdings,
-            self._pace,
-            health,
-            lease_s=settings.lease_s,
-            run_timeout_s=settings.run_timeout_s,
-            seat=seat,
-        )
+        self._belt: Belt[Runner] = Belt(model.slot() for _ in range(_SLOTS))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._turns = Turns(self._belt, model, self._thread, unload_after_s=settings.unload_after_s)
+        self._lanes: list[Lane] = []
+        self._filling: list[asyncio.Task[None]] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._delivering: list[asyncio.Task[None]] = []
+        self.name = name
+        self._widen(settings.partitions)
+        self.figures = Figures(self._activity, self._held, self._pace, model.description, provider=model.provider)
 
     def stop(self) -> None:
         """Take nothing more; finish what is held."""
-        self._intake.stopping.set()
+        self._belt.stopping.set()
 
     async def run(self) -> None:
         """Serve until `stop`. Raises TimeoutError where what is held is not finished within the grace."""
         await self._join()
         pipeline = asyncio.create_task(self._pipeline())
-        stopping = asyncio.create_task(self._intake.stopping.wait())
+        stopping = asyncio.create_task(self._belt.stopping.wait())
         await asyncio.wait({pipeline, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         async with asyncio.timeout(self._settings.grace_s):
             await pipeline
-            await self._leave()
+            await asyncio.gather(*(lane.leave() for lane in self._lanes))
+            await self._connections.aclose()
+
+    async def _join(self) -> None:
+        """Ready is who has joined anywhere: where a partition is away, the others have work."""
+        joining = [asyncio.create_task(lane.join()) for lane in self._lanes]
+        done, waiting = await asyncio.wait(joining, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        for one in done:
+            one.result()
+        if not self._belt.stopping.is_set():
+            logger.info("ready consumer=%s", self.name)
 
     async def _pipeline(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            keeper = tasks.create_task(self._keeper.run())
-            tasks.create_task(self._intake.run())
-            tasks.create_task(self._runner.run())
-            await self._outlet.run()
-            keeper.cancel()
+            following = tasks.create_task(self._follow(tasks))
+            turns = tasks.create_task(self._turns.run())
+            for lane in self._lanes:
+                self._start(lane, tasks)
+            await self._belt.stopping.wait()
+            following.cancel()
+            await asyncio.wait(self._filling)
+            self._belt.end()
+            await turns
+            for lane in self._lanes:
+                lane.close()
+            await asyncio.wait(self._delivering)
+            for keeping in self._keeping:
+                keeping.cancel()
 
-    async def _join(self) -> None:
-        backoff = Backoff()
-        while not self._intake.stopping.is_set():
+    def _start(self, lane: Lane, tasks: asyncio.TaskGroup) -> None:
+        self._filling.append(tasks.create_task(lane.fill()))
+        self._keeping.append(tasks.create_task(lane.keep()))
+        self._delivering.append(tasks.create_task(lane.deliver()))
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        """Serve partitions that are added while this runs, by whoever: an ingest that sends to more."""
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 4)
             try:
-                await self._keeper.join()
-                logger.info("ready consumer=%s", self.name)
-                return
+                counts = await partition_counts(self._connections.shared)
             except RedisError as error:
-                if not passes_by_itself(error):
-                    raise
-                logger.log(backoff.log_level, "waiting for Redis: %s", error)
-                await backoff.pause()
+                logger.debug("cannot look for partitions: %s", error)
+                continue
+            for lane in self._widen(counts.get(self._model.description.name, 1)):
+                self._start(lane, tasks)
 
-    async def _leave(self) -> None:
-        try:
-            held = await self._presence.leave(self.name)
-            logger.info("left consumer=%s held=%d", self.name, held)
-        except RedisError as error:
-            logger.warning("left without saying goodbye: %s", error)
-        await self._connections.aclose()
-        await self._reader.aclose()
+    def _held(self) -> int:
+        return sum(len(lane.holdings.held) for lane in self._lanes)
+
+    def _widen(self, count: int) -> list[Lane]:
+        """Have a lane for each of so many partitions; returns the new ones."""
+        new = [self._lane(number) for number in range(len(self._lanes), count)]
+        self._lanes += new
+        self._belt.lanes = len(self._lanes)
+        return new
+
+    def _lane(self, number: int) -> Lane:
+        return Lane(
+            Partition(self._model.description.name, number),
+            self._connections,
+            self._model,
+            self._settings,
+            self._belt,
+            self._activity,
+            self._pace,
+            self._health,
+            self._thread,
+            name=self.name,
+            seat=None if number else self._seat,
+            traces=self._traces,
+        )

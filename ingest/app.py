@@ -149,7 +149,8 @@ def _ready(catalog: Catalog) -> Callable[[Request], Awaitable[Response]]:
             raise StreamUnavailable(f"{catalog.outage}.", retry_after_s=2)
         if not catalog.accepting:
             raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
-        return JSONResponse({"status": "ready", "models": catalog.accepting})
+        degraded = {"degraded": catalog.degraded} if catalog.degraded else {}
+        return JSONResponse({"status": "ready", "models": catalog.accepting, **degraded})
 
     return ready
 

@@ -11,15 +11,16 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest import metrics
 from results.outcome import Done, decode, encode
 from results.store import Store
+from stream.connection import Connections
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
+from stream.request import partition_of
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,11 @@ _PART = 0.5
 class Cache:
     """The answers of one model, each kept for `cache_ttl_s`; with 0 nothing is asked and nothing kept."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: Partition) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, settings: Settings, partition: Partition) -> None:
+        self._connections = connections
+        self._redis = connections.of(partition)
         self._settings = settings
         self._partition = partition
-        self._store = Store(redis, partition)
 
     @property
     def on(self) -> bool:
@@ -67,7 +68,10 @@ class Cache:
         # The same file may be served under another version now. Nothing ran for this request.
         done = replace(ranked, id=entry.id, version=model.version, batch=0, queue_ms=0.0, run_ms=0.0)
         # An id that is known belongs to a request that was sent before, and its own outcome stands.
-        return done if await self._store.settle(done, ttl_s=self._settings.result_ttl_s) else None
+        of = Partition(self._partition.model, partition_of(entry.id))
+        return (
+            done if await Store(self._connections.of(of), of).settle(done, ttl_s=self._settings.result_ttl_s) else None
+        )
 
     async def keep(self, pixels: bytes | memoryview, done: Done) -> None:
         """Keep what a model said to these pixels; what came from here begins no new time to live."""

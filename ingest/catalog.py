@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import socket
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -13,8 +14,7 @@ from ingest.owner import is_own
 from ingest.problems import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream.connection import Backoff, Connections
-from stream.keys import Partition
-from stream.presence import model_names
+from stream.presence import partition_counts, widen
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Catalog:
             while True:
                 try:
                     await self._refresh()
-                except RedisError as error:
+                except (RedisError, TimeoutError) as error:
                     self.outage = f"Redis does not answer ({type(error).__name__})"
                     logger.log(backoff.log_level, "cannot refresh the catalog: %s", error)
                     await backoff.pause()
@@ -53,14 +53,36 @@ class Catalog:
 
     async def _refresh(self) -> None:
         assert self._tasks is not None
-        for name in await model_names(self._connections.shared):
-            if name not in self._dispatches:
-                dispatch = Dispatch(self._connections, self._settings, Partition(name), ingest=self._name)
-                await dispatch.refresh()
-                self._tasks.create_task(dispatch.run())
-                self._dispatches[name] = dispatch
-        for dispatch in self._dispatches.values():
+        for name, count in (await self._counts()).items():
+            dispatch = self._dispatches.get(name) or Dispatch(
+                self._connections, self._settings, name, ingest=self._name
+            )
+            for route in dispatch.routes.grow(count):
+                self._tasks.create_task(route.run())
             await dispatch.refresh()
+            self._dispatches[name] = dispatch
+
+    async def _counts(self) -> dict[str, int]:
+        """How many partitions each model has; what is known where the list itself is away, in a Cluster."""
+        try:
+            counts = await partition_counts(self._connections.shared)
+            for name, count in counts.items():
+                if count < self._settings.partitions:
+                    await widen(self._connections.shared, name, self._settings.partitions)
+        except RedisError:
+            if not self._dispatches:
+                raise
+            return dict.fromkeys(self._dispatches, 1)
+        return counts
+
+    @property
+    def degraded(self) -> list[dict[str, Any]]:
+        """Partitions that take no image at present, of models that are served otherwise."""
+        return [
+            {"model": name, "partition": number, "why": why}
+            for name in self.accepting
+            for number, why in self._dispatches[name].routes.degraded
+        ]
 
     async def locate(self, request_id: str) -> tuple[Dispatch, State]:
         """The dispatch that a request was made to, and where it stands; raises UnknownResult, StreamUnavailable."""

@@ -1,29 +1,28 @@
 """Dispatch: pixels of one model go into the stream, and their outcome comes back. Knows no HTTP and no picture."""
 
 import asyncio
-import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-
-from redis.exceptions import RedisError
 
 from ingest import journey, metrics, outage
 from ingest.cache import Cache
-from ingest.entrance import Entrance
 from ingest.failures import done_or_problem
 from ingest.owner import new_id
-from ingest.problems import NoConsumer
+from ingest.problems import NoConsumer, Overloaded, Problem, StreamUnavailable
+from ingest.route import Route
+from ingest.routes import Routes
 from results.outcome import Done, Failed, Outcome
-from results.replies import Replies
-from results.store import State, Store
+from results.store import State
 from stream import logs
-from stream.connection import Connections, connect_reader
+from stream.connection import Connections
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
-from stream.presence import ConsumerReport, Presence
+from stream.presence import ConsumerReport
 from stream.settings import Settings
+
+#: What one partition says that another need not.
+_ELSEWHERE = (NoConsumer, Overloaded, StreamUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +37,25 @@ class Picture:
 class Dispatch:
     """The way to the consumers of one model and back."""
 
-    def __init__(self, connections: Connections, settings: Settings, partition: Partition, *, ingest: str) -> None:
-        redis = connections.of(partition)
+    def __init__(self, connections: Connections, settings: Settings, model: str, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
-        self._reader = connect_reader(settings, metrics.REDIS, partition)
-        self._store = Store(redis, partition)
-        self._entrance = Entrance(redis, settings, partition)
-        self._cache = Cache(redis, settings, partition)
-        self._replies = Replies(self._reader, self._store, partition, ingest=ingest)
-        self._presence = Presence(redis, partition)
         self._versions: dict[str, ModelDescription] = {}
-        self.name = partition.model
+        self._cache = Cache(connections, settings, Partition(model))
+        self.routes = Routes(connections, settings, model, ingest=ingest)
+        self.name = model
         self.consumers: list[ConsumerReport] = []
 
-    async def run(self) -> None:
-        """Receive replies until cancelled."""
-        try:
-            await self._replies.run()
-        finally:
-            await self._reader.aclose()
-
     async def refresh(self) -> None:
-        """Learn who is alive and what they serve; raises redis-py's errors."""
-        self.consumers = [one for one in await self._presence.consumers() if one.alive]
-        self._entrance.set_rate(math.fsum(one.images_per_s for one in self.consumers))
-        news = any(self._is_news(one) for one in self.consumers)
-        if news or (self._settings.accept_unattended and not self._versions):
-            self._versions.update(await self._presence.versions())
+        """Learn who is alive and what they serve; raises redis-py's errors or TimeoutError."""
+        await self.routes.refresh()
+        # One consumer serves many partitions.
+        living = {one.name: one for route in self.routes for one in route.consumers}
+        self.consumers = list(living.values())
+        for route in self.routes:
+            news = any(self._is_news(one) for one in route.consumers)
+            if not route.away and (news or (self._settings.accept_unattended and not self._versions)):
+                self._versions.update(await route.versions())
 
     def _is_news(self, report: ConsumerReport) -> bool:
         """Whether a consumer serves what is not known here: another version, or another file under a known one."""
@@ -100,8 +90,15 @@ class Dispatch:
         return [one.version for one in self.consumers if one.version in self._versions]
 
     def refuse_if_full(self) -> None:
-        """Raise Overloaded where an image would be refused, before anybody decodes it."""
-        self._entrance.refuse_if_full()
+        """Raise Overloaded where an image would be refused everywhere, before anybody decodes it."""
+        refusal: Overloaded | None = None
+        for route in self.routes.spread():
+            try:
+                return route.refuse_if_full()
+            except Overloaded as problem:
+                refusal = problem
+        assert refusal
+        raise refusal
 
     async def labels(self, version: str) -> tuple[str, ...]:
         """The labels of the version that answered."""
@@ -115,54 +112,81 @@ class Dispatch:
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""
+        route = self.routes.of(request_id)
         with outage.told():
-            return await self._store.state(request_id)
+            return await route.store.state(request_id) if route else "unknown"
 
     async def cancel(self, request_id: str) -> bool:
         """Cancel a request that is still queued; False where there is none. Raises StreamUnavailable."""
+        route = self.routes.of(request_id)
         with outage.told():
-            return await self._store.cancel(request_id)
+            return await route.store.cancel(request_id) if route else False
 
     async def classify(self, model: ModelDescription, picture: Picture, *, version: str | None = None) -> Done:
         """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work.
 
         A known answer of the model, or of the `version` that is wanted, saves the work.
         """
-        entry = _entry(new_id(), model, picture, reply=self._ingest)
         asked = model if version is None else await self._described(version)
-        if known := await self._cache.recall(asked, entry):
+        if known := await self._cache.recall(asked, _entry(new_id(), model, picture, reply="")):
             return known
-        done = await self._run(entry)
-        await self._cache.keep(entry.pixels, done)
+        done = await self._run(model, picture)
+        await self._cache.keep(picture.pixels, done)
         return done
 
-    async def _run(self, entry: Entry) -> Done:
-        reply = self._replies.expect(entry.id)
+    async def _run(self, model: ModelDescription, picture: Picture) -> Done:
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()
         try:
-            await self._entrance.admit(entry)
-            done = done_or_problem(await self._await(entry.id, reply))
+            route, entry, reply = await self._send(model, picture)
+            try:
+                done = done_or_problem(await self._await(entry.id, reply))
+            except asyncio.CancelledError:
+                await route.drop(entry.id)
+                raise
+            finally:
+                reply.cancel()
             metrics.answered(done, waited_s=time.perf_counter() - began)
             journey.answered(done)
             return done
-        except asyncio.CancelledError:
-            with suppress(RedisError):
-                await asyncio.shield(self._store.cancel(entry.id))
-            raise
         finally:
             metrics.IN_FLIGHT.dec()
-            reply.cancel()
+
+    async def _send(self, model: ModelDescription, picture: Picture) -> tuple[Route, Entry, asyncio.Future[Outcome]]:
+        """Have the image accepted wherever it is; raises what the last partition said where none takes it."""
+        refusal: Problem | None = None
+        for route in self.routes.spread():
+            entry = _entry(new_id(route.number), model, picture, reply=self._ingest)
+            try:
+                return route, entry, await route.send(entry)
+            except _ELSEWHERE as problem:
+                refusal = problem
+        assert refusal
+        raise refusal
 
     async def submit(self, model: ModelDescription, picture: Picture, *, request_id: str = "") -> str:
         """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
 
-        An id that was accepted before is not accepted again, and nothing is changed.
+        An id that was accepted before is not accepted again, and nothing is changed. It names its partition, so that no
+        other takes the image.
         """
-        entry = _entry(request_id or new_id(), model, picture, reply="")
-        if await self._cache.recall(model, entry) is None:
-            await self._entrance.admit(entry)
-        return entry.id
+        refusal: Problem | None = None
+        for route in [self._route(request_id)] if request_id else self.routes.spread():
+            entry = _entry(request_id or new_id(route.number), model, picture, reply="")
+            try:
+                if await self._cache.recall(model, entry) is None:
+                    await route.admit(entry)
+            except _ELSEWHERE as problem:
+                refusal = problem
+            else:
+                return entry.id
+        assert refusal
+        raise refusal
+
+    def _route(self, request_id: str) -> Route:
+        route = self.routes.of(request_id)
+        assert route, "ids that were reserved name partitions that there are"
+        return route
 
     async def remember(self, picture: Picture, done: Done) -> None:
         """Keep the answer to a picture that was submitted, for those who ask the same."""
@@ -172,10 +196,11 @@ class Dispatch:
         """Where a request stands: as soon as it has ended, after `wait_s` seconds at the latest."""
         if wait_s <= 0:
             return await self.state(request_id)
-        reply = self._replies.expect(request_id)
+        route = self._route(request_id)
+        reply = route.expect(request_id)
         try:
             with outage.told():
-                state = await self._store.watch(request_id, self._ingest)
+                state = await route.store.watch(request_id, self._ingest)
             if state != "queued":
                 return state
             async with asyncio.timeout(wait_s):
@@ -187,8 +212,10 @@ class Dispatch:
 
     async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
         """The request id and the fingerprint that an idempotency key was first used with."""
+        offered = new_id(self.routes.spread()[0].number)
+        # Keys have one place, however many partitions there are: it must be found again when that number has changed.
         with outage.told():
-            return await self._store.reserve(key, new_id(), fingerprint, ttl_s=self._settings.result_ttl_s)
+            return await self.routes.first.store.reserve(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
 
     async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
         try:

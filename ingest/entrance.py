@@ -1,6 +1,7 @@
 """The entrance to one model's stream: who is let in, and what those are told who are not. Knows no reply."""
 
 import asyncio
+import math
 from contextlib import suppress
 
 from redis.asyncio import Redis
@@ -33,7 +34,9 @@ class Entrance:
             replicas=settings.wait_replicas,
             wait_s=settings.redis_timeout_s * _PART,
         )
-        self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
+        self._gate = Gate(
+            max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
+        )
 
     def set_rate(self, images_per_s: float) -> None:
         """What all living consumers can do together; 0 where it is not known."""

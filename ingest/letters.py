@@ -5,9 +5,10 @@ from starlette.responses import JSONResponse, Response
 
 from ingest import outage
 from ingest.problems import UnknownLetter
-from results.dead import DeadLetter, DeadLetters, NotReplayable
+from results.dead import AllLetters, DeadLetter, DeadLetters, NotReplayable
 from stream.connection import Connections
 from stream.keys import Partition, valid_model_name
+from stream.presence import partition_counts
 
 
 class Letters:
@@ -21,11 +22,11 @@ class Letters:
         model, letter_id = request.path_params["model"], request.path_params["id"]
         if not valid_model_name(model):
             raise _unknown(letter_id)
-        partition = Partition(model)
-        letters = DeadLetters(self._connections.of(partition), partition)
         with outage.told():
+            count = (await partition_counts(self._connections.shared)).get(model, 1)
+            letters = AllLetters(self._connections, [Partition(model, number) for number in range(count)])
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
-            if letter is None or not await self._replay(letters, letter):
+            if letter is None or not await self._replay(letters.of(letter), letter):
                 raise _unknown(letter_id)
         return JSONResponse({"success": True, "id": letter_id})
 

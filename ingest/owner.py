@@ -5,8 +5,9 @@ anybody. The owner is a property of the task that answers a request, set once at
 forget to hand it on. Without API keys everything belongs to nobody, and ids are bare.
 """
 
-import uuid
 from contextvars import ContextVar
+
+from stream import request
 
 #: Stands between the owner and the rest of an id; no name of a key contains it.
 _SEPARATOR = "."
@@ -24,10 +25,10 @@ def enter(name: str) -> None:
     _owner.set(name)
 
 
-def new_id() -> str:
-    """An id for a request of this owner that nobody can guess: 122 random bits (RFC 9562, 5.4)."""
-    name = _owner.get()
-    return f"{name}{_SEPARATOR}{uuid.uuid4().hex}" if name else uuid.uuid4().hex
+def new_id(partition: int = 0) -> str:
+    """An id for a request of this owner in this partition, that nobody can guess."""
+    name, bare = _owner.get(), request.new_id(partition)
+    return f"{name}{_SEPARATOR}{bare}" if name else bare
 
 
 def is_own(request_id: str) -> bool:

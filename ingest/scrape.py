@@ -21,9 +21,8 @@ from starlette.responses import Response
 from ingest.metrics import REGISTRY
 from results.outcome import Reason
 from stream.connection import Connections
-from stream.keys import Partition
-from stream.presence import model_names
-from stream.status import Status, read_status
+from stream.presence import partition_counts
+from stream.status import Status, read_model
 
 
 class Scrape:
@@ -50,8 +49,8 @@ class Scrape:
         """The status of each model's group; None where Redis does not say it in time."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                partitions = [Partition(name) for name in await model_names(self._connections.shared)]
-                return [await read_status(self._connections.of(one), one) for one in partitions]
+                counts = await partition_counts(self._connections.shared)
+                return [await read_model(self._connections, name, count) for name, count in counts.items()]
         except (RedisError, TimeoutError):
             return None
 

@@ -3,18 +3,17 @@
 import asyncio
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.gate import Gate
 from ingest.latency import WINDOW_S, Recent
 from ingest.rate import Rate
-from results.dead import DeadLetter, DeadLetters
+from results.dead import AllLetters, DeadLetter
 from stream.connection import Connections
 from stream.keys import Partition
-from stream.presence import model_names
+from stream.presence import partition_counts
 from stream.settings import Settings
-from stream.status import Member, Status, read_status
+from stream.status import Member, Status, read_model
 
 #: Consumers count their images with each heartbeat, every quarter of a lease: a shorter window would show steps.
 _WINDOW_S = 10.0
@@ -41,14 +40,14 @@ class Lookout:
         """The snapshot, ready for JSON; times in seconds but where a name says `ms`, rates per second."""
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                models = [await self._model(name).look() for name in await model_names(self._connections.shared)]
+                counts = await partition_counts(self._connections.shared)
+                models = [await self._model(name).look(count) for name, count in counts.items()]
         except (RedisError, TimeoutError) as error:
             return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
         return {"outage": None, "here": self._here(), "models": models}
 
     def _model(self, name: str) -> "_Model":
-        partition = Partition(name)
-        return self._models.setdefault(name, _Model(self._connections.of(partition), self._settings, partition))
+        return self._models.setdefault(name, _Model(self._connections, self._settings, name))
 
     def _here(self) -> dict[str, Any]:
         """What this process alone knows; `of` says how many share its port."""
@@ -67,12 +66,11 @@ class Lookout:
 
 
 class _Model:
-    """One model's partition."""
+    """One model's partitions together."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: Partition) -> None:
-        self._redis = redis
-        self._partition = partition
-        self._letters = DeadLetters(redis, partition)
+    def __init__(self, connections: Connections, settings: Settings, name: str) -> None:
+        self._connections = connections
+        self._name = name
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
         # As `python -m consumers status` has it: late enough to be no accident, before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
@@ -80,8 +78,8 @@ class _Model:
         self._images: dict[str, Rate] = {}
         self._buried: tuple[object, list[DeadLetter]] = (None, [])
 
-    async def look(self) -> dict[str, Any]:
-        status = await read_status(self._redis, self._partition)
+    async def look(self, partitions: int) -> dict[str, Any]:
+        status = await read_model(self._connections, self._name, partitions)
         now_s = status.now_ms / 1000
         self._gate.set_rate(status.images_per_s)
         self._images = {member.name: self._images.get(member.name, _per_consumer()) for member in status.members}
@@ -98,7 +96,7 @@ class _Model:
             "problems": status.problems(max_age_s=self._max_age_s),
             "consumers": [self._consumer(member, now_s) for member in status.members],
             "dead_letters": status.dead_letters,
-            "letters": [_letter(letter) for letter in await self._newest(status)],
+            "letters": [_letter(letter) for letter in await self._newest(status, partitions)],
         }
 
     def _consumer(self, member: Member, now_s: float) -> dict[str, Any]:
@@ -120,12 +118,13 @@ class _Model:
             "silent_s": member.silent_s,
         }
 
-    async def _newest(self, status: Status) -> list[DeadLetter]:
+    async def _newest(self, status: Status, partitions: int) -> list[DeadLetter]:
         # Redis has to touch the pixels of each letter to list them, so they are listed when something has changed.
         counted = {event: count for event, count in status.counters.items() if event not in _OF_EVERY_DAY}
         now = (status.dead_letters, counted)
         if now != self._buried[0]:
-            letters = await self._letters.all() if status.dead_letters else []
+            of = [Partition(self._name, number) for number in range(partitions)]
+            letters = await AllLetters(self._connections, of).all() if status.dead_letters else []
             self._buried = (now, letters[-_MOST_LETTERS:])
         return self._buried[1]
 

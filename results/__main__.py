@@ -22,9 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     settings = console.settings(PROGRAM, given)
 
     async def work(connections: Connections) -> int:
-        partition = await console.choose(connections, settings.model)
+        partitions = await console.choose(connections, settings.model)
         ttl_s = settings.result_ttl_s + settings.request_timeout_s
-        return await command(Desk(connections.of(partition), partition, given, request_ttl_s=ttl_s))
+        return await command(Desk(connections, partitions, given, request_ttl_s=ttl_s))
 
     return console.run(PROGRAM, settings, work)
 

@@ -9,30 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-
-from results.dead import DeadLetter, DeadLetters, NotReplayable, newest
+from results.dead import AllLetters, DeadLetter, NotReplayable, newest
 from results.outcome import Done
 from results.printout import letter_document, letter_lines, letters_table, state_document, state_lines
 from results.store import Store
+from stream.connection import Connections
 from stream.console import FAILED, NOT_FOUND, OK
 from stream.entry import Entry, MalformedEntry
 from stream.keys import Partition
 from stream.presence import Presence
+from stream.request import partition_of
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a command works with: one partition, its letters, the arguments, and how long a replayed request lives."""
+    """What a command works with: a model's partitions, the arguments, and how long a replayed request lives."""
 
-    redis: Redis
-    partition: Partition
+    connections: Connections
+    partitions: list[Partition]
     given: argparse.Namespace
     request_ttl_s: float
 
     @property
-    def letters(self) -> DeadLetters:
-        return DeadLetters(self.redis, self.partition)
+    def letters(self) -> AllLetters:
+        return AllLetters(self.connections, self.partitions)
+
+    def of(self, request_id: str) -> Partition:
+        """Where the request was sent to; the first where there is no such partition, and nobody knows it."""
+        number = partition_of(request_id)
+        return self.partitions[number if number < len(self.partitions) else 0]
 
 
 Command = Callable[[Desk], Awaitable[int]]
@@ -40,13 +45,15 @@ Command = Callable[[Desk], Awaitable[int]]
 
 async def get(desk: Desk) -> int:
     """Where one request stands; NOT_FOUND where nobody knows it (any more)."""
+    partition = desk.of(desk.given.id)
+    redis = desk.connections.of(partition)
     try:
-        state = await Store(desk.redis, desk.partition).state(desk.given.id)
+        state = await Store(redis, partition).state(desk.given.id)
     except ValueError as error:
         return _complain(f"the result of {desk.given.id} cannot be read: {error}", FAILED)
     labels: Sequence[str] = ()
     if isinstance(state, Done):
-        versions = await Presence(desk.redis, desk.partition).versions()
+        versions = await Presence(redis, partition).versions()
         labels = versions[state.version].labels if state.version in versions else ()
     _print(desk, state_document(desk.given.id, state, labels), state_lines(desk.given.id, state, labels))
     return NOT_FOUND if state == "unknown" else OK
@@ -72,7 +79,7 @@ async def show_dead(desk: Desk) -> int:
 
 async def _save(desk: Desk, letter: DeadLetter, path: Path) -> int:
     try:
-        entry = await desk.letters.image(letter)
+        entry = await desk.letters.of(letter).image(letter)
         if entry is None:
             return _missing(letter.id)
         _write_image(entry, path)
@@ -90,14 +97,18 @@ async def replay_dead(desk: Desk) -> int:
     """Put the named dead letters, or all, back in front of the consumers."""
 
     async def replay(letter: DeadLetter) -> bool:
-        return await desk.letters.replay(letter, request_ttl_s=desk.request_ttl_s)
+        return await desk.letters.of(letter).replay(letter, request_ttl_s=desk.request_ttl_s)
 
     return await _each(desk, replay, "replayed")
 
 
 async def drop_dead(desk: Desk) -> int:
     """Delete the named dead letters for good."""
-    return await _each(desk, desk.letters.drop, "dropped")
+
+    async def drop(letter: DeadLetter) -> bool:
+        return await desk.letters.of(letter).drop(letter)
+
+    return await _each(desk, drop, "dropped")
 
 
 async def _each(desk: Desk, do: Callable[[DeadLetter], Awaitable[bool]], done: str) -> int:

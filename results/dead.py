@@ -11,12 +11,13 @@ A dead letter is an entry of the stream `dead`, written by complete.lua:
     ...          the entry's own fields, see stream/entry.py
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
 
+from stream.connection import Connections
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.scripts import load
@@ -36,7 +37,8 @@ class DeadLetter:
     """One dead letter without its pixels.
 
     `age_s` counts from its burial, by Redis's clock; `entry` are the entry's other fields as they are, `pixels` the
-    number of its bytes. `request_id` is empty where the entry has none: it can't be replayed.
+    number of its bytes. `request_id` is empty where the entry has none: it can't be replayed. It lies in the partition
+    of that number.
     """
 
     id: str
@@ -47,6 +49,7 @@ class DeadLetter:
     entry_id: str
     entry: Mapping[str, str]
     pixels: int
+    partition: int = 0
 
     @property
     def request_id(self) -> str:
@@ -71,7 +74,7 @@ class DeadLetters:
         while True:
             now_ms, *page = await self._page([self._partition.dead], [first, _PAGE])
             for letter in page:
-                yield _letter(now_ms, *letter)
+                yield replace(_letter(now_ms, *letter), partition=self._partition.number)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
@@ -96,6 +99,22 @@ class DeadLetters:
     async def drop(self, letter: DeadLetter) -> bool:
         """Delete the letter for good; False where it is gone already."""
         return bool(await self._redis.xdel(self._partition.dead, letter.id))
+
+
+class AllLetters:
+    """The dead letters of all partitions of one model."""
+
+    def __init__(self, connections: Connections, partitions: Iterable[Partition]) -> None:
+        self._parts = {one.number: DeadLetters(connections.of(one), one) for one in partitions}
+
+    async def all(self) -> list[DeadLetter]:
+        """All dead letters, the oldest first, without their pixels."""
+        found = [letter for part in self._parts.values() for letter in await part.all()]
+        return sorted(found, key=lambda letter: -letter.age_s)
+
+    def of(self, letter: DeadLetter) -> DeadLetters:
+        """Those of the partition that this one is in."""
+        return self._parts[letter.partition]
 
 
 def newest(letters: Sequence[DeadLetter], reference: str) -> DeadLetter | None:

@@ -62,7 +62,8 @@ def ingest_rights() -> list[Right]:
     of = _Pattern("*")
     return [
         Right("evalsha", both=("sluice:*",)),
-        Right("wait smembers", read=(MODELS,)),
+        Right("wait"),
+        Right("zrange zadd", both=(MODELS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
@@ -81,7 +82,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
     of = _Pattern(model)
     return [
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
-        Right("smembers sadd", both=(MODELS,)),
+        Right("zrange zadd", both=(MODELS,)),
         Right("evalsha get set del", both=("sluice:{all}:seat:*",)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xlen exists", both=(of.entries,)),

@@ -13,7 +13,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from stream.connection import Connections
 from stream.keys import Partition
-from stream.presence import model_names
+from stream.presence import partition_counts
 from stream.settings import Settings, from_command_line
 
 #: Exit statuses, the same for all such commands.
@@ -56,17 +56,17 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-async def choose(connections: Connections, model: str) -> Partition:
-    """The partition of this model, or with an empty name of the only one; raises NoSuchModel or SeveralModels."""
-    known = await model_names(connections.shared)
+async def choose(connections: Connections, model: str) -> list[Partition]:
+    """All partitions of this model, or with an empty name of the only one; raises NoSuchModel or SeveralModels."""
+    known = await partition_counts(connections.shared)
+    if not model and len(known) == 1:
+        (model,) = known
     if model in known:
-        return Partition(model)
+        return [Partition(model, number) for number in range(known[model])]
     if model or not known:
         wanted = f"the model {model!r}" if model else "a model"
         raise NoSuchModel(f"no consumer has announced {wanted}; known here: {', '.join(known) or 'none'}")
-    if len(known) > 1:
-        raise SeveralModels(f"there are several models, name one with --model: {', '.join(known)}")
-    return Partition(known[0])
+    raise SeveralModels(f"there are several models, name one with --model: {', '.join(known)}")
 
 
 def run(program: str, settings: Settings, work: Callable[[Connections], Awaitable[int]]) -> int:

@@ -69,13 +69,13 @@ class Group:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def read(self, count: int, rows: Sequence[memoryview] = ()) -> list[Delivery]:
-        """Up to `count` new entries; waits up to `BLOCK_S` for the first, and returns none where none came.
+    async def read(self, count: int, rows: Sequence[memoryview] = (), *, wait: bool = True) -> list[Delivery]:
+        """Up to `count` new entries; may wait up to `BLOCK_S` for the first, and returns none where none came.
 
         Pixels of the i-th that have the size of row i are read into it, and stay there.
         """
         of = ("GROUP", GROUP, self.consumer)
-        bounds = ("COUNT", count, "BLOCK", int(BLOCK_S * 1000))
+        bounds = ("COUNT", count, *(("BLOCK", int(BLOCK_S * 1000)) if wait else ()))
         found = await self._reader.entries(["XREADGROUP", *of, *bounds, "STREAMS", self._partition.entries, ">"], rows)
         return [_delivery(raw.entry_id, raw.fields, raw.pixels) for raw in found]
 

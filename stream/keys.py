@@ -2,7 +2,7 @@
 
 | key | type | holds | lives |
 | --- | --- | --- | --- |
-| `sluice:{all}:models` | set | names of the models that consumers have announced | permanent |
+| `sluice:{all}:models` | sorted set | models announced -> how many partitions each has or had | permanent |
 | `sluice:{all}:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
 | `sluice:{all}:seat:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |

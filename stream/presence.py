@@ -64,7 +64,7 @@ class Presence:
     async def announce(self, model: ModelDescription) -> None:
         """Publish the description that ingest prepares pictures by."""
         await self._redis.hset(self._partition.versions, model.version, model.encode())
-        await self._shared.sadd(MODELS, model.name)
+        await self._shared.zadd(MODELS, {model.name: self._partition.number + 1}, gt=True)
 
     async def beat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
         """Say "alive for another three quarters of a lease".
@@ -104,7 +104,23 @@ class Presence:
         return {version.decode(): ModelDescription.decode(raw) for version, raw in found.items()}
 
 
-async def model_names(redis: Redis) -> list[str]:
+async def partition_counts(shared: Redis) -> dict[str, int]:
+    """All models that consumers have announced, sorted by name, and how many partitions each has or ever had."""
+    found: Any = await shared.zrange(MODELS, 0, -1, withscores=True)
+    return {name.decode(): max(1, int(count)) for name, count in sorted(found)}
+
+
+async def widen(shared: Redis, model: str, partitions: int) -> None:
+    """Let a model that was announced have at least so many partitions."""
+    await shared.zadd(MODELS, {model: partitions}, xx=True, gt=True)
+
+
+async def partitions_of(shared: Redis) -> list[Partition]:
+    """All partitions of all models, those included that nobody sends to any more."""
+    counts = await partition_counts(shared)
+    return [Partition(model, number) for model, count in counts.items() for number in range(count)]
+
+
+async def model_names(shared: Redis) -> list[str]:
     """The names of all models that consumers have announced, sorted."""
-    names: Any = await redis.smembers(MODELS)
-    return sorted(name.decode() for name in names)
+    return list(await partition_counts(shared))

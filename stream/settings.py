@@ -16,6 +16,7 @@ from stream.cores import usable_cores
 from stream.keys import valid_model_name
 from stream.location import Place
 from stream.logs import LogFormat
+from stream.request import MOST
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
@@ -96,6 +97,12 @@ class Settings(BaseSettings):
     max_backlog: int = Field(1000, ge=1, description="most entries in the stream; beyond it ingest answers 503")
     max_wait_s: Seconds = Field(
         10.0, description="ingest answers 503 where the consumers, at their measured speed, need longer for the backlog"
+    )
+    partitions: int = Field(
+        1,
+        ge=1,
+        le=MOST,
+        description="streams that a model's images are spread over; consumers serve all there are",
     )
     wait_replicas: int = Field(
         0,

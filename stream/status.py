@@ -3,13 +3,17 @@
 All ages are by Redis's clock, so that it does not matter where one looks from.
 """
 
+import asyncio
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from stream.connection import Connections
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport
 from stream.scripts import load
@@ -45,7 +49,8 @@ class Status:
 
     Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
     where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
-    `counters` counts events over all processes since the data began.
+    `counters` counts events over all processes since the data began. Of several partitions together, those that are
+    `away` are missing.
     """
 
     model: str
@@ -57,6 +62,7 @@ class Status:
     oldest_s: float | None
     dead_letters: int
     counters: Mapping[str, int]
+    away: tuple[int, ...] = ()
 
     @property
     def living(self) -> int:
@@ -77,7 +83,7 @@ class Status:
 
     def problems(self, *, max_age_s: float) -> list[str]:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
-        found = []
+        found = [f"Partition {number} does not answer." for number in self.away]
         if self.living == 0:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
@@ -88,6 +94,57 @@ class Status:
             if member.held and not member.alive
         ]
         return found
+
+
+async def read_model(connections: Connections, model: str, partitions: int) -> Status:
+    """The status of all partitions of a model together; raises redis-py's errors where none of them answers."""
+    of = [Partition(model, number) for number in range(partitions)]
+    found = await asyncio.gather(*(read_status(connections.of(one), one) for one in of), return_exceptions=True)
+    there = [one for one in found if isinstance(one, Status)]
+    for error in found:
+        if isinstance(error, BaseException) and not (there and isinstance(error, RedisError)):
+            raise error
+    away = tuple(number for number, one in enumerate(found) if not isinstance(one, Status))
+    return there[0] if len(there) == partitions == 1 else _together(there, away)
+
+
+def _together(parts: Sequence[Status], away: tuple[int, ...]) -> Status:
+    lags = [part.lag for part in parts]
+    ages = [part.oldest_s for part in parts if part.oldest_s is not None]
+    counters: Counter[str] = Counter()
+    members: dict[str, list[Member]] = {}
+    for part in parts:
+        counters.update(part.counters)
+        for member in part.members:
+            members.setdefault(member.name, []).append(member)
+    return Status(
+        model=parts[0].model,
+        now_ms=parts[0].now_ms,
+        members=tuple(_member(members[name]) for name in sorted(members)),
+        backlog=sum(part.backlog for part in parts),
+        pending=sum(part.pending for part in parts),
+        lag=None if None in lags else sum(lag or 0 for lag in lags),
+        oldest_s=max(ages, default=None),
+        dead_letters=sum(part.dead_letters for part in parts),
+        counters=dict(sorted(counters.items())),
+        away=away,
+    )
+
+
+def _member(parts: Sequence[Member]) -> Member:
+    """One consumer, by what it says in each partition: a share of its speed, and what it holds there."""
+    reports = [part.report for part in parts if part.report]
+    silences = [part.silent_s for part in parts if part.silent_s is not None]
+    speed = math.fsum(report.images_per_s for report in reports)
+    held = sum(report.held for report in reports)
+    return Member(
+        name=parts[0].name,
+        report=replace(reports[0], images_per_s=speed, held=held) if reports else None,
+        silent_s=min(silences, default=None),
+        held=sum(part.held for part in parts),
+        oldest_s=max(part.oldest_s for part in parts),
+        idle_s=max(part.idle_s for part in parts),
+    )
 
 
 async def read_status(redis: Redis, partition: Partition) -> Status:

@@ -48,9 +48,11 @@ class Cluster:
         addresses = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self.url = f"redis+cluster://{addresses}"
 
-    def start(self) -> None:
+    def start(self, *, tolerant: bool = False) -> None:
+        """Form the cluster; a `tolerant` one serves the slots that it has while others are missing."""
         for node in self.nodes:
             node.start()
+            node.ask(f"CONFIG SET cluster-require-full-coverage {'no' if tolerant else 'yes'}")
         first, *others = self.nodes
         for epoch, node in enumerate(self.nodes, start=1):
             node.ask(f"CLUSTER SET-CONFIG-EPOCH {epoch}")

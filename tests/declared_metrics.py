@@ -4,7 +4,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from consumers import metrics as consumer
-from consumers.holdings import Holdings
+from consumers.holdings import Activity
 from consumers.pace import Pace
 from ingest import metrics as ingest
 from ingest.scrape import GroupFigures
@@ -26,7 +26,8 @@ STATUS = Status(
 )
 
 FIGURES = consumer.Figures(
-    Holdings(),
+    Activity(),
+    lambda: 0,
     Pace(max_batch=32, max_batch_seconds=1),
     ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)),
     provider="CPU",

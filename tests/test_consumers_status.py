@@ -203,7 +203,7 @@ async def test_an_old_backlog_is_status_1(
     """How old it may be is an option."""
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
-    await client.sadd(MODELS, partition.model)
+    await client.zadd(MODELS, {partition.model: 1})
     await graveyard.admit(entry())
     assert (await _command(server, capsys))[0] == 0
 
@@ -222,7 +222,7 @@ def test_redis_away_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_a_watch_outlives_an_outage(own_server: Server, tmp_path: Path) -> None:
     """A line of JSON a second, also while Redis is away; Ctrl-C ends it with status 0."""
     async with connect(Settings(redis_url=own_server.url)) as client:
-        await client.sadd(MODELS, "tiny")
+        await client.zadd(MODELS, {"tiny": 1})
     command = [sys.executable, "-m", "consumers.status", "--watch", "--json"]
     watch = Process(command, {**os.environ, "SLUICE_REDIS_URL": own_server.url}, tmp_path / "watch.log")
     try:
@@ -240,7 +240,7 @@ async def test_a_watch_outlives_an_outage(own_server: Server, tmp_path: Path) ->
 
 async def test_a_terminal_is_refreshed_in_place(client: Redis, partition: Partition, server: Server) -> None:
     """Each look begins at the top left and erases what is left of the one before."""
-    await client.sadd(MODELS, partition.model)
+    await client.zadd(MODELS, {partition.model: 1})
     master, slave = pty.openpty()
     watch = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "consumers.status", "--watch", "--redis-url", server.url, cwd=ROOT, stdout=slave

@@ -48,7 +48,7 @@ async def test_an_error_that_redis_answers_is_told_once(server: Server) -> None:
     """By its class; a witness decides whether it counts."""
     told = Told()
     async with connect(Settings(redis_url=server.url), told) as client:
-        await client.sadd("sluice:{all}:models", "tiny")
+        await client.zadd("sluice:{all}:models", {"tiny": 1})
         with pytest.raises(ResponseError):
             await client.incr("sluice:{all}:models")
     assert told.events == ["connected", "ResponseError"]

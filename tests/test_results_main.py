@@ -206,7 +206,7 @@ async def test_a_result_names_its_labels(
 
 async def test_the_model_must_be_known(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
     """The only one needs no name; of several one must be named; another is not found."""
-    await client.sadd(MODELS, "second")
+    await client.zadd(MODELS, {"second": 1})
     several = await operator("dead", "list")
     assert several.status == 2
     assert "second" in several.err
@@ -262,7 +262,7 @@ async def test_a_dead_letter_is_replayed_and_classified(
     (image,) = pictures(1)
     one = entry(top=0, height=16, width=16, pixels=image.tobytes())
     await graveyard.bury(one)
-    await client.sadd(MODELS, TINY.model)
+    await client.zadd(MODELS, {TINY.model: 1})
     assert _command(settings, "dead", "replay", one.id).returncode == 0
     queued = _command(settings, "get", one.id, "--json")
     assert json.loads(queued.stdout)["state"] == "queued"

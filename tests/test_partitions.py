@@ -1,0 +1,154 @@
+"""Images of one model spread over several streams, by whole processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from stream.keys import Partition
+from stream.request import partition_of
+from tests.clusters import Cluster
+from tests.processes import Processes
+from tests.requests_direct import TINY, pictures
+from tests.servers import Server
+from tests.steady_load import SteadyLoad
+from tests.test_ingest_app import png, ranked
+from tests.waiting import wait_until
+
+THREE = [Partition(TINY.model, number) for number in range(3)]
+
+#: Heartbeats, and the look for new partitions, come every quarter of the lease.
+_LEASE_S = 2
+
+
+@pytest.fixture
+def direct(server: Server) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.url) as client:
+        yield client
+
+
+def _post(client: httpx.Client, number: int, **headers: str) -> httpx.Response:
+    return client.post("/predict", content=png(pictures(60)[number]), headers=headers)
+
+
+def _completed(direct: redis.Redis) -> list[int]:
+    return [int(direct.hget(one.counters, "completed") or 0) for one in THREE]
+
+
+def test_images_are_spread_and_found_again(processes: Processes, direct: redis.Redis) -> None:
+    """Each partition gets some, each answer is right, and its id leads back to it, by HTTP and by the command."""
+    processes.consumer(version=1, partitions=3, lease_s=_LEASE_S)
+    _, url = processes.ingest(partitions=3)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
+        answers = [_post(client, number) for number in range(60)]
+        for number, answer in enumerate(answers):
+            assert answer.json()["predictions"] == ranked(pictures(60)[number])
+            again = client.get(f"/results/{answer.json()['id']}")
+            assert again.json()["predictions"] == answer.json()["predictions"]
+        assert {partition_of(answer.json()["id"]) for answer in answers} == {0, 1, 2}
+        assert client.get("/results/" + "0" * 32 + "-7").status_code == 404
+        keyed = [_post(client, 1, **{"Idempotency-Key": "one"}).json()["id"] for _ in range(3)]
+        assert len(set(keyed)) == 1
+        assert 'sluice_group_events_total{event="completed",model="tiny"} 61.0' in client.get("/metrics").text
+    assert all(count > 0 for count in _completed(direct))
+
+
+def test_more_partitions_come_into_use_while_all_runs(processes: Processes, direct: redis.Redis) -> None:
+    """An ingest that sends to three lets the consumer of one serve them; until then the first takes all."""
+    processes.consumer(version=1, lease_s=_LEASE_S)
+    _, url = processes.ingest(partitions=3)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        assert _post(client, 0).status_code == 200
+        wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
+
+        def all_used() -> bool:
+            assert _post(client, 0).status_code == 200
+            return all(_completed(direct))
+
+        wait_until(all_used, "each has completed some")
+
+
+def test_what_waits_in_partitions_that_nobody_sends_to_is_done(processes: Processes, direct: redis.Redis) -> None:
+    """Fewer partitions: consumers serve those that were there, until they are empty and after."""
+    consumer = processes.consumer(version=1, partitions=3, lease_s=_LEASE_S)
+    _, url = processes.ingest(partitions=3, accept_unattended=True)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
+        assert consumer.stop() == 0
+        answers = [_post(client, number, Prefer="respond-async") for number in range(60)]
+        ids = [answer.json()["id"] for answer in answers]
+        assert {partition_of(one) for one in ids} == {0, 1, 2}
+    processes.consumer(version=1, partitions=1, lease_s=_LEASE_S)
+    _, url = processes.ingest(partitions=1)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for number, one in enumerate(ids):
+            answer = client.get(f"/results/{one}", headers={"Prefer": "wait=20"})
+            assert answer.json()["predictions"] == ranked(pictures(60)[number])
+        assert {partition_of(_post(client, number).json()["id"]) for number in range(10)} == {0}
+
+
+def test_a_flooded_partition_starves_no_other(processes: Processes, direct: redis.Redis) -> None:
+    """One has a long queue, another a single image now and then: that is done while the queue is long."""
+    processes.consumer(rogue="slow", version=1, partitions=2, max_batch=2, lease_s=_LEASE_S)
+    _, url = processes.ingest(partitions=2, max_wait_s=25)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: "degraded" not in client.get("/readyz").json(), "both are served")
+
+    _flood(direct, 200)
+    for _ in range(3):
+        one = _trickle(direct)
+        wait_until(lambda one=one: not _queued(direct, one), "the single image is done")  # type: ignore[misc]
+        assert direct.xlen(THREE[0].entries) > 50, "the flood outlasts it, or this test shows nothing"
+
+
+def _fields(number: int, request_id: str) -> dict[str, object]:
+    image = pictures(60)[number % 60]
+    return {"v": 1, "id": request_id, "reply": "", "top": 1, "h": 16, "w": 16, "px": image.tobytes(), "due": 0}
+
+
+def _flood(direct: redis.Redis, count: int) -> None:
+    for number in range(count):
+        direct.xadd(THREE[0].entries, _fields(number, f"{number:032x}"))  # type: ignore[arg-type]
+
+
+def _trickle(direct: redis.Redis) -> str:
+    entry_id: bytes = direct.xadd(THREE[1].entries, _fields(0, "f" * 32 + "-1"))  # type: ignore[arg-type,assignment]
+    return entry_id.decode()
+
+
+def _queued(direct: redis.Redis, entry_id: str) -> bool:
+    return bool(direct.xrange(THREE[1].entries, entry_id, entry_id))
+
+
+def test_while_a_primary_of_a_cluster_is_away_the_others_take_its_images(models_dir: Path, tmp_path: Path) -> None:
+    """Its replica may not take over here: nobody is refused once ingest knows, and it says which is degraded."""
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        cluster.start(tolerant=True)
+        with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
+            settings = {"partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
+            processes.consumer(version=1, **settings)  # type: ignore[arg-type]
+            _, url = processes.ingest(**settings)  # type: ignore[arg-type]
+            with httpx.Client(base_url=url, timeout=30) as client:
+                wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
+                failing = cluster.primary(THREE[1].entries)
+                cluster.replica(failing).kill()
+                with SteadyLoad(url) as load:
+                    load.wait_for_more(50)
+                    failing.kill()
+                    wait_until(lambda: 1 in _degraded(client), "it is known to be away")
+                    refused = load.answers["stream_unavailable"]
+                    load.wait_for_more(100)
+                    assert load.answers["stream_unavailable"] <= refused + 4, "what was on its way there"
+                    failing.start()
+                    wait_until(lambda: not _degraded(client), "all are back")
+                assert load.answers["wrong"] == 0
+    finally:
+        cluster.end()
+
+
+def _degraded(client: httpx.Client) -> set[int]:
+    return {one["partition"] for one in client.get("/readyz").json().get("degraded", ())}
