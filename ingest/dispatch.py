@@ -128,7 +128,7 @@ class Dispatch:
         A known answer of the model, or of the `version` that is wanted, saves the work.
         """
         asked = model if version is None else await self._described(version)
-        if known := await self._cache.recall(asked, _entry(new_id(), model, picture, reply="")):
+        if self.caches and (known := await self._cache.recall(asked, _entry(new_id(), model, picture, reply=""))):
             return known
         done = await self._run(model, picture)
         await self._cache.keep(picture.pixels, done)
