@@ -1,23 +1,24 @@
 """Access: who may ask. ASGI, knows no endpoint and no Redis."""
 
+import base64
+import binascii
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.answers import problem_response
 from ingest.keyfile import KeyFile
 from ingest.owner import enter
 from ingest.problems import Unauthorized
+from ingest.refusal import refuse
 
 #: Open to all: orchestrators and load balancers have no key, and learn here only whether there is anybody.
-#: The page holds no data, and asks for the key that its own requests then bring.
-_OPEN = frozenset({"/", "/healthz", "/readyz"})
-_PAGE = "/page/"
+_OPEN = frozenset({"/healthz", "/readyz"})
 _OPEN_BELOW = "/v2/health/"
 
 
 def is_open(path: str) -> bool:
     """Whether this path needs no key and counts for no limit."""
-    return path in _OPEN or path.startswith((_OPEN_BELOW, _PAGE))
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
 class Access:
@@ -32,7 +33,7 @@ class Access:
             key = _presented(Headers(scope=scope))
             name = self._keys.owner(key) if key else None
             if name is None:
-                await problem_response(_unauthorized(key))(scope, receive, send)
+                await refuse(_unauthorized(key), scope, receive, send)
                 return
             enter(name)
         await self._app(scope, receive, send)
@@ -41,10 +42,27 @@ class Access:
 def _presented(headers: Headers) -> str:
     """The key of a request, empty where it has none."""
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    match scheme.lower():
+        case "bearer":
+            return credentials.strip()
+        case "basic":
+            return _password(credentials)
+        case _:
+            return headers.get("x-api-key", "")
+
+
+def _password(credentials: str) -> str:
+    """What a browser was told when it asked for a name and a password (RFC 7617); any name will do."""
+    try:
+        return base64.b64decode(credentials).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _unauthorized(key: str) -> Unauthorized:
     if key:
         return Unauthorized("This API key is not known here. Ask the operator for one.")
-    return Unauthorized("An API key is needed. Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.")
+    return Unauthorized(
+        "An API key is needed. Send it as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or from a browser as the "
+        "password of any user."
+    )

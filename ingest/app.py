@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingest.access import Access
-from ingest.answers import answer_problem, problem_response
+from ingest.answers import answer_problem
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.ending import on_end
@@ -35,6 +35,7 @@ from ingest.origin import SameOrigin
 from ingest.place import RESULT
 from ingest.predict import Predict
 from ingest.problems import MEDIA_TYPE, NoConsumer, Problem, StreamUnavailable
+from ingest.refusal import refusal
 from ingest.scrape import Scrape
 from ingest.snapshot import Lookout
 from ingest.static import Page
@@ -177,6 +178,6 @@ async def _answer_nobody(_request: Request, _error: Exception) -> Response:
 async def _answer_our_mistake(request: Request, _error: Exception) -> Response:
     # Starlette raises the error again after this answer, and the server logs it with its traceback.
     # It comes from outside of all guards, so it brings their headers itself.
-    answer = problem_response(Problem("An error of the service, not of the image. It has been logged."))
+    answer = refusal(Problem("An error of the service, not of the image. It has been logged."), request.url.path)
     answer.headers.update({**PROTECTIVE, "Server-Timing": server_timing(request.scope)})
     return answer

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest import outage
 from ingest.access import is_open
-from ingest.answers import problem_response
 from ingest.owner import owner
 from ingest.problems import Problem, StreamUnavailable, TooManyRequests
+from ingest.refusal import refuse
+from ingest.static import is_page
 from stream.keys import rate
 from stream.scripts import load
 
@@ -92,25 +93,25 @@ class Limit:
 
 
 class Limiter:
-    """Counts each request but those for health, and answers 429 beyond the limit, before a body is read."""
+    """Counts each request but those for health and the page; answers 429 beyond the limit, before a body is read."""
 
     def __init__(self, app: ASGIApp, limit: Limit) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_open(scope["path"]) or is_page(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
             with outage.told():
                 standing = await self._limit.count(_who(scope))
         except StreamUnavailable as problem:
-            await problem_response(problem)(scope, receive, send)
+            await refuse(problem, scope, receive, send)
             return
         sending = _with(self._limit.headers(standing), send)
         if standing.wait_s:
-            await problem_response(_refused(standing))(scope, receive, sending)
+            await refuse(_refused(standing), scope, receive, sending)
         else:
             await self._app(scope, receive, sending)
 

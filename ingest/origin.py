@@ -9,8 +9,8 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.answers import problem_response
 from ingest.problems import ForeignOrigin
+from ingest.refusal import refuse
 
 _CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -28,7 +28,7 @@ class SameOrigin:
             origin = headers.get("origin")
             if origin is not None and not self._trusts(origin, headers.get("host", "")):
                 refusal = ForeignOrigin("Pages of this origin may not use the service. Its operator can allow them.")
-                await problem_response(refusal)(scope, receive, send)
+                await refuse(refusal, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

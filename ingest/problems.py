@@ -81,8 +81,8 @@ class Unauthorized(Problem):
     status, code, title = 401, "unauthorized", "Unauthorized"
 
     def headers(self) -> dict[str, str]:
-        """A 401 names the way to authenticate (RFC 9110, 11.6.1; RFC 6750, 3)."""
-        return {**super().headers(), "WWW-Authenticate": 'Bearer realm="sluice"'}
+        """A 401 names the ways to authenticate (RFC 9110, 11.6.1). Basic first: Chromium asks its user for no other."""
+        return {**super().headers(), "WWW-Authenticate": 'Basic realm="sluice", charset="UTF-8", Bearer realm="sluice"'}
 
 
 class ForeignOrigin(Problem):

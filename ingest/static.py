@@ -31,6 +31,11 @@ HEADERS = {
 }
 
 
+def is_page(path: str) -> bool:
+    """Whether this path is the page or one of its files, which cost nothing to send."""
+    return path == "/" or path.startswith("/page/")
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     kind: str

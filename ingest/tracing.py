@@ -18,12 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest import journey
 from ingest.access import is_open
 from ingest.journey import Journey
+from ingest.static import is_page
 from stream import logs
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 #: Asked by machines again and again, or without an end: their traces would only hide the others.
 _UNTRACED: Final = frozenset({"/metrics", "/live"})
+
+
+def _untraced(path: str) -> bool:
+    return is_open(path) or is_page(path) or path in _UNTRACED
 
 
 class Traced:
@@ -34,7 +39,7 @@ class Traced:
         self._tracer = provider.get_tracer("sluice.ingest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]) or scope["path"] in _UNTRACED:
+        if scope["type"] != "http" or _untraced(scope["path"]):
             await self._app(scope, receive, send)
             return
         began_ns = time.time_ns()

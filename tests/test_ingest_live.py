@@ -185,17 +185,17 @@ def test_an_outage_is_told_and_ends(processes: Processes, own_server: Server) ->
         assert next(one for one in coming if not one["outage"])["models"][0]["model"] == "tiny"
 
 
-def test_with_keys_the_page_is_open_and_its_data_are_not(processes: Processes) -> None:
-    """Neither the live view nor a replay answers without a key."""
+def test_with_keys_neither_the_page_nor_its_data_are_open(processes: Processes) -> None:
+    """Nor the live view, nor a replay; the view says that there are keys."""
     key = "k" * 43
     processes.consumer(version=1)
     _, url = processes.ingest(api_keys=f"alice:{key}")
-    assert httpx.get(url).status_code == 200
-    assert httpx.get(f"{url}/page/page.js").status_code == 200
-    assert httpx.get(f"{url}/live").status_code == 401
+    assert [httpx.get(url + path).status_code for path in ("/", "/page/page.js", "/live")] == [401] * 3
     assert httpx.post(f"{url}/dead/tiny/1-1/replay").status_code == 401
     with snapshots(url, **{"X-API-Key": key}) as coming:
-        assert next(coming)["models"][0]["model"] == "tiny"
+        snapshot = next(coming)
+    assert snapshot["models"][0]["model"] == "tiny"
+    assert snapshot["here"]["keys"] is True
 
 
 def test_who_watches_holds_up_no_ending(processes: Processes) -> None:

@@ -199,17 +199,17 @@ def test_the_page_says_that_it_reconnects_and_does(processes: Processes, chromiu
     wait_until(lambda: page.text("#connection") == "Live", "the page is live again")
 
 
-def test_the_page_asks_for_the_key_and_uses_it(processes: Processes, chromium: Browser) -> None:
-    """A wrong one is asked for again; the right one opens the view and the predictions, and is never shown."""
+def test_the_browser_s_own_question_for_the_key_opens_all(processes: Processes, chromium: Browser) -> None:
+    """What was typed there once comes with all that the page asks for, and is never shown."""
     key = "right-" + "k" * 40
     processes.consumer(version=1)
     _, url = processes.ingest(api_keys=f"alice:{key}")
     page = chromium
     page.open(url)
-    wait_until(lambda: page.text("#connection") == "Key needed", "the page asks for a key")
-    page.type("#key", "wrong-key\n")
-    wait_until(lambda: "not known" in page.text("#lock-note"), "the wrong one is refused")
-    page.type("#key", key + "\n")
+    assert page.text("#connection") == ""
+    # No test can type into the browser's own window; an address with a name and a password answers it as well.
+    page.open(f"{url.replace('//', f'//anybody:{key}@')}/page/icon.svg")
+    page.open(url)
     wait_until(lambda: page.text("#connection") == "Live", "the page is live")
     page.drop({"one.png": png(IMAGES[0])})
     wait_until(lambda: cards(page) == [best(0)], "the labels are there")

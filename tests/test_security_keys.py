@@ -1,5 +1,6 @@
 """API keys: how they are kept and looked after, and who gets in with which, over HTTP."""
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.routing import Route
 
 from ingest import keys
+from ingest.app import create_app
 from ingest.exposure import why_not_open
 from ingest.keyfile import KeyFile
 from ingest.keyring import BadKey, Keyring, StoredKey, from_lines, from_variable, new_key
@@ -22,11 +25,17 @@ from tests.test_ingest_app import png, ranked
 from tests.waiting import wait_until
 
 (IMAGE,) = pictures(1)
+CHALLENGE = 'Basic realm="sluice", charset="UTF-8", Bearer realm="sluice"'
 ALICE, BOB = "a" * 16 + new_key(), "b" * 16 + new_key()
 
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def basic(key: str) -> dict[str, str]:
+    """As a browser sends what its user typed."""
+    return {"Authorization": f"Basic {base64.b64encode(f'anybody:{key}'.encode()).decode()}"}
 
 
 def manage(*arguments: str, file: Path) -> tuple[int, str]:
@@ -136,29 +145,46 @@ def test_without_a_key_nothing_but_health_answers(processes: Processes) -> None:
     processes.consumer(version=1)
     _, url = processes.ingest(api_keys=f"alice:{ALICE},bob:{BOB}")
     with httpx.Client(base_url=url) as client:
-        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/"):
+        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
             assert client.get(path).status_code == 200
         requests = [("POST", "/predict"), ("POST", "/predict/tiny"), ("GET", f"/results/{'0' * 32}"),
                     ("GET", "/models"), ("GET", "/live"), ("POST", "/dead/tiny/1-1/replay"),
                     ("DELETE", f"/results/{'0' * 32}"), ("GET", "/nowhere"), ("GET", "/openapi.json"), ("GET", "/docs"),
-                    ("GET", "/healthz/"), ("OPTIONS", "/predict"), ("GET", "/metrics"), ("GET", "/v2"),
-                    ("GET", "/v2/models/tiny")]  # fmt: skip
+                    ("GET", "/healthz/"), ("OPTIONS", "/predict"), ("GET", "/metrics"), ("GET", "/"),
+                    ("GET", "/page/page.js"), ("GET", "/v20")]  # fmt: skip
         wrong = [{}, bearer("x" * 43), {"X-API-Key": ALICE[:-1]}, {"Authorization": f"Basic {ALICE}"},
-                 {"Authorization": "Bearer"}, {"Authorization": "Bearer", "X-API-Key": ALICE}]  # fmt: skip
+                 {"Authorization": "Bearer"}, {"Authorization": "Bearer", "X-API-Key": ALICE},
+                 {"Authorization": "Basic !"}, basic(BOB[:-1]), basic("")]  # fmt: skip
         for method, path in requests:
             for headers in wrong:
                 answer = client.request(method, path, headers=headers)
                 assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), (method, path, headers)
-                assert answer.headers["www-authenticate"] == 'Bearer realm="sluice"'
+                assert answer.headers["www-authenticate"] == CHALLENGE
                 assert answer.headers["content-type"] == "application/problem+json"
         for headers in (
             bearer(ALICE),
             {"Authorization": f"bearer {BOB}"},
             {"X-API-Key": BOB},
+            basic(ALICE),
         ):
             answer = client.post("/predict", content=png(IMAGE), headers=headers)
             assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(IMAGE))
         assert client.post("/predict", content=bytes(30 << 20), headers=bearer("x")).status_code == 401
+
+
+def test_every_route_but_health_asks_for_a_key(processes: Processes) -> None:
+    """Whatever the application routes now or later, in the form that the client of the path reads."""
+    _, url = processes.ingest(ready=False, api_keys=f"alice:{ALICE}")
+    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    refused = set()
+    with httpx.Client(base_url=url) as client:
+        for method, path in sorted((method, route.path) for route in routes for method in route.methods or {"GET"}):
+            answer = client.request(method, re.sub("{.*?}", "x", path))
+            if answer.status_code == 401:
+                assert answer.headers["www-authenticate"] == CHALLENGE
+                assert method == "HEAD" or answer.json().keys() >= ({"error"} if path.startswith("/v2") else {"code"})
+                refused.add(path)
+    assert {route.path for route in routes} - refused == {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 
 
 def test_a_key_counts_and_is_withdrawn_without_a_restart(processes: Processes, tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def test_beyond_the_limit_is_429(processes: Processes) -> None:
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
         assert 5 <= int(refused.headers["retry-after"]) <= 10
         assert refused.headers["ratelimit"].startswith('"requests";r=0;t=')
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        foreign = httpx.get(f"{url}/v2", headers=bearer(ALICE))
+        assert (foreign.status_code, foreign.json().keys()) == (429, {"error"})
+        assert foreign.headers["retry-after"]
+        assert [httpx.get(f"{url}{path}", headers=bearer(ALICE)).status_code for path in ("/readyz", "/")] == [200, 200]
         assert httpx.get(f"{url}/results/x", headers=bearer(BOB)).status_code == 404
 
 

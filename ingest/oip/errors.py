@@ -18,6 +18,16 @@ def error_response(status: int, detail: str, headers: dict[str, str] | None = No
     return JSONResponse({"error": detail}, status_code=status, headers=headers)
 
 
+def is_protocol(path: str) -> bool:
+    """Whether this path is one of the protocol's."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def error_of(problem: Problem) -> JSONResponse:
+    PROBLEMS.labels(problem.code).inc()
+    return error_response(problem.status, problem.detail, problem.headers())
+
+
 def in_protocol(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with each Problem that it raises answered in the protocol's form."""
 
@@ -26,8 +36,7 @@ def in_protocol(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except Problem as problem:
-            PROBLEMS.labels(problem.code).inc()
-            return error_response(problem.status, problem.detail, problem.headers())
+            return error_of(problem)
 
     return answered
 

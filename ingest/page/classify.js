@@ -1,7 +1,5 @@
 // Photographs become requests, a few at a time, and answers become values. Knows no element.
 
-import { askForKey, headers } from "./key.js";
-
 // A browser opens six connections to one host; the live view holds one.
 const AT_ONCE = 4;
 
@@ -30,11 +28,7 @@ async function send(path, file) {
   body.append("image", file, file.name);
   const began = performance.now();
   try {
-    const answer = await fetch(path, { method: "POST", body, headers: headers() });
-    if (answer.status === 401) {
-      await askForKey();
-      return send(path, file);
-    }
+    const answer = await fetch(path, { method: "POST", body });
     return outcome(answer, await answer.json(), performance.now() - began);
   } catch {
     return { kind: "failed", title: "No answer", detail: "The service cannot be reached. Is it running?" };

@@ -1,11 +1,9 @@
 // The command that sends the same request from a shell. Knows no page but the address it came from.
 
-import { hasKey } from "./key.js";
-
-export function curl(path, name) {
+export function curl(path, name, { key }) {
   const words = ["curl"];
-  // The variable, not the key: a command is copied into chats and histories.
-  if (hasKey()) words.push(`-H "X-API-Key: $SLUICE_API_KEY"`);
+  // The variable, not the key, which the browser keeps to itself: a command is copied into chats and histories.
+  if (key) words.push(`-H "X-API-Key: $SLUICE_API_KEY"`);
   words.push("-F", form(name), quoted(new URL(path, document.baseURI).href));
   return words.join(" ");
 }

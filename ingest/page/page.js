@@ -8,16 +8,17 @@ import { onPhotographs } from "./photographs.js";
 import { follow } from "./stream.js";
 
 const MOST_CARDS = 60;
-const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting…", locked: "Key needed" };
+const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting…" };
 
 let several = false;
+let key = false; // Whether the service asks for one.
 let lastName = "cat.jpg";
 
 // With one model the path that always works; with several, that of the chosen one.
 const path = () => (several ? `predict/${byId("models").value}` : "predict");
 
 function showCommand() {
-  write(byId("curl"), curl(path(), lastName));
+  write(byId("curl"), curl(path(), lastName, { key }));
 }
 
 onPhotographs((files) => {
@@ -59,6 +60,10 @@ function onState(state) {
 }
 
 function onSnapshot(snapshot) {
+  if (snapshot.here.keys !== key) {
+    key = snapshot.here.keys;
+    showCommand();
+  }
   const model = snapshot.models ? choose(snapshot.models) : undefined;
   if (model) showServing(model);
   show(snapshot, model);

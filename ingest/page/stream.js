@@ -1,14 +1,12 @@
-// The stream of snapshots. EventSource cannot send a key and does not tell a 401 from an outage, so this reads the
-// same events through fetch.
-
-import { askForKey, headers } from "./key.js";
+// The stream of snapshots. EventSource does not notice a line that has gone silent, so this reads the same events
+// through fetch.
 
 const SILENT_MS = 5000; // A snapshot comes each second: silence means that nobody is there any more.
 const LONGEST_PAUSE_MS = 8000;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Calls onSnapshot with each, and onState with "live", "reconnecting" or "locked". Never ends.
+// Calls onSnapshot with each, and onState with "live" or "reconnecting". Never ends.
 export async function follow(url, onSnapshot, onState) {
   for (let failures = 0; ; failures += 1) {
     try {
@@ -21,26 +19,19 @@ export async function follow(url, onSnapshot, onState) {
           reportError(error); // A mistake of the page is no outage: it belongs on the console.
         }
       }
-    } catch (error) {
-      if (error instanceof Locked) {
-        onState("locked");
-        await askForKey();
-        continue;
-      }
+    } catch {
+      // Whatever it was, it may be over the next time.
     }
     onState("reconnecting");
     await pause(Math.min(500 * 2 ** failures, LONGEST_PAUSE_MS));
   }
 }
 
-class Locked extends Error {}
-
 async function* snapshots(url) {
   const abort = new AbortController();
   let watchdog = setTimeout(() => abort.abort(), SILENT_MS);
   try {
-    const answer = await fetch(url, { headers: headers(), signal: abort.signal, cache: "no-store" });
-    if (answer.status === 401) throw new Locked();
+    const answer = await fetch(url, { signal: abort.signal, cache: "no-store" });
     if (!answer.ok) throw new Error(answer.statusText);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ; ) {
