@@ -10,6 +10,8 @@ import secrets
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import uvloop
@@ -46,6 +48,10 @@ def main() -> int:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
         return refuse("python -m consumers", error, settings.log_format)
+    except asyncio.CancelledError:
+        logger.info("told to stop before it served")
+        # As below: a model that is being loaded can't be told.
+        os._exit(0)
     except TimeoutError:
         logger.critical("not finished within the grace of %g s; others will claim what is held", settings.grace_s)
         # A thread may still be inside the model, and an orderly exit would wait for it.
@@ -54,12 +60,16 @@ def main() -> int:
 
 
 async def _consume(settings: Settings) -> None:
+    serving = asyncio.current_task()
+    assert serving
+    # From the beginning: a container's first process is spared by signals that it has no handler for.
+    _when_told(serving.cancel)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     found = gpus.visible() if settings.provider != "cpu" else []
     if isinstance(settings.device, int) and settings.device >= len(found):
         raise ProviderError(f"there is no GPU {settings.device}: the driver shows {len(found)}")
     if not found:
-        await _serve(load(settings), settings, name)
+        await _serve(await _load(settings), settings, name)
         return
     async with connect(settings) as redis:
         seats = Seats(
@@ -71,7 +81,7 @@ async def _consume(settings: Settings) -> None:
             chosen=None if settings.device == "auto" else settings.device,
         )
         async with seats.taken() as seat:
-            model = await _load_seated(settings, seat)
+            model = await _load(settings, seat)
             if model.provider == "CPUExecutionProvider":
                 # The GPU does not work for us, which the log says; another's consumer may do better there.
                 await seat.leave()
@@ -80,13 +90,16 @@ async def _consume(settings: Settings) -> None:
                 await _serve(model, settings, name, seat)
 
 
-async def _load_seated(settings: Settings, seat: Seat) -> Model:
-    """Load beside the event loop, so that the seat is kept however long a provider builds its engines."""
-    loading = asyncio.ensure_future(asyncio.to_thread(load, settings, seat.gpu))
+async def _load(settings: Settings, seat: Seat | None = None) -> Model:
+    """Load beside the event loop: a provider may build engines for minutes. The seat is kept, and signals are heard."""
+    loading = asyncio.get_running_loop().run_in_executor(
+        ThreadPoolExecutor(1, thread_name_prefix="loading"), load, settings, seat.gpu if seat else 0
+    )
     while not loading.done():
         await asyncio.wait({loading}, timeout=settings.lease_s / 4)
-        with suppress(RedisError):
-            await seat.keep()
+        if seat:
+            with suppress(RedisError):
+                await seat.keep()
     return await loading
 
 
@@ -110,9 +123,14 @@ async def _serve(model: Model, settings: Settings, name: str, seat: Seat | None 
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
     worker = Worker(model, settings, health, name=name, seat=seat, traces=_traces(model, name))
     metrics.REGISTRY.register(worker.figures)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+    _when_told(worker.stop)
     await worker.run()
+
+
+def _when_told(stop: Callable[[], object]) -> None:
+    """Stop so from here on, on SIGTERM and on SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 def _traces(model: Model, name: str) -> Ran | None:

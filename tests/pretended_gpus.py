@@ -1,10 +1,12 @@
 """`python -m tests.pretended_gpus`: a consumer that sees as many GPUs as GPUS says, and computes on the CPU instead.
 
-What it can't pretend is CUDA: provider `auto` takes what it is told, and says CUDAExecutionProvider.
+What it can't pretend is CUDA: provider `auto` takes what it is told, and says CUDAExecutionProvider. Where ROGUE is
+`load for ever` that takes for ever.
 """
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ class Pretended:
 
 
 def _open(path: Path, execution: Execution) -> Pretended:
+    if os.environ["ROGUE"] == "load for ever":
+        threading.Event().wait()
     return Pretended(provider.open_session(path, Execution("cpu", execution.threads, execution.max_batch)))
 
 

@@ -119,6 +119,18 @@ def test_a_consumer_that_lost_its_place_is_started_anew(
     assert "the place at GPU 3 is another's" in first.text
 
 
+async def test_a_consumer_that_waits_or_loads_stops_when_it_is_told(
+    processes: Processes, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container no signal ends it by itself. A model that is being loaded keeps neither it nor its place."""
+    loading = consumer(processes, monkeypatch, device=0, rogue="load for ever")
+    wait_until(lambda: loading.says("took a seat gpu=0"), "the first has its place")
+    waiting = consumer(processes, monkeypatch, device=0)
+    wait_until(lambda: waiting.says("waiting: all places"), "the second waits")
+    assert (waiting.stop(), loading.stop()) == (0, 0)
+    assert not [key async for key in client.scan_iter("sluice:{all}:seat:*")]
+
+
 def test_a_gpu_that_is_not_there_is_told(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line and status 2; so on a machine without any."""
     many = consumer(processes, monkeypatch, device=4)
