@@ -9,7 +9,6 @@ node does.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -84,16 +83,20 @@ class InCluster:
         self._options = options
 
     async def find(self) -> Address:
-        """Raises ConnectionError where no node says."""
+        """Raises ConnectionError where no node says, with what the last one said instead."""
+        said: object = "it is served by nobody"
         for node in self._nodes:
-            with suppress(RedisError, OSError):
+            try:
                 rows = await self._ask(node)
-                # The one that answered comes first the next time.
-                self._nodes = tuple(dict.fromkeys((node, *_nodes(rows, node), *self._seeds)))
-                if primary := _primary(rows, self._slot, node):
-                    return primary
+            except (RedisError, OSError) as error:
+                said = error
+                continue
+            # The one that answered comes first the next time.
+            self._nodes = tuple(dict.fromkeys((node, *_nodes(rows, node), *self._seeds)))
+            if primary := _primary(rows, self._slot, node):
+                return primary
         self._nodes = (*self._nodes[1:], *self._nodes[:1])
-        raise RedisConnectionError(f"no node of the cluster says who has slot {self._slot}")
+        raise RedisConnectionError(f"no node of the cluster says who has slot {self._slot}: {said}")
 
     async def _ask(self, node: Address) -> list[Any]:
         asked = Redis.from_pool(ConnectionPool(host=node[0], port=node[1], **self._options))

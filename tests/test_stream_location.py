@@ -6,7 +6,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.location import BySentinels, InCluster, Place, brief
 from stream.settings import Settings
-from tests.servers import free_port
+from tests.servers import Server, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -47,3 +47,10 @@ async def test_where_nobody_answers_nothing_is_found() -> None:
     for find in (InCluster(nobody, 0, brief()).find, BySentinels(nobody, "mine").find):
         with pytest.raises(RedisConnectionError):
             await find()
+
+
+async def test_why_no_node_says_where_a_slot_is_is_told(server: Server) -> None:
+    """A password that is wrong, or a server that is no Cluster, would else look as if it were away."""
+    find = InCluster((("127.0.0.1", server.port),), 0, brief()).find
+    with pytest.raises(RedisConnectionError, match="cluster support disabled"):
+        await find()
