@@ -65,7 +65,6 @@ class Entrance:
             raise NoConsumer(
                 f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=outage.RETRY_S
             ) from unattended
-
         except Unreplicated as unreplicated:
             if entry.reply:
                 # Its client will send it again under another id.
