@@ -197,6 +197,12 @@ class Sentinel(Server):
         )
         self._command = [self._command[0], str(file), "--sentinel"]
 
+    def start(self) -> None:
+        """It looks around as often as tests need; by default every 10 s at servers, every 2 s for other Sentinels."""
+        super().start()
+        with redis.Redis(port=self.port) as client:
+            client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 200)  # type: ignore[no-untyped-call,unused-ignore]
+
 
 def _sees_all(sentinel: Server) -> bool:
     with redis.Redis(port=sentinel.port) as client:

@@ -51,22 +51,26 @@ def prometheus(system: tuple[Process, dict[str, str]], tmp_path: Path) -> Iterat
     address = f"127.0.0.1:{free_port()}"
     options = (f"--config.file={path}", f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address={address}")
     process = Process([command, *options], dict(os.environ), tmp_path / "prometheus.log")
-    wait_until(lambda: process.says("Server is ready to receive web requests"), "Prometheus is ready")
-    yield f"http://{address}/api/v1"
-    process.kill()
+    try:
+        wait_until(lambda: process.says("Server is ready to receive web requests"), "Prometheus is ready")
+        yield f"http://{address}/api/v1"
+    finally:
+        process.kill()
 
 
 def test_panels_and_alerts_work_on_a_real_system(system: tuple[Process, dict[str, str]], prometheus: str) -> None:
     """No expression is an error or, with work and trouble of each kind, empty; what has happened alerts."""
     doomed, targets = system
-    with httpx.Client() as service:
+    with httpx.Client(timeout=30) as service:
 
         def query(expression: str) -> list[dict[str, Any]]:
             answer = service.get(f"{prometheus}/query", params={"query": expression}).json()
             assert answer["status"] == "success", (expression, answer)
             return list(answer["data"]["result"])
 
-        wait_until(lambda: [one["value"][1] for one in query("up")] == ["1", "1"], "both jobs are scraped")
+        wait_until(
+            lambda: [one["value"][1] for one in query("up")] == ["1", "1"], "both jobs are scraped", timeout_s=60
+        )
         doomed.kill()
         asked = [target["expr"] for panel in panels() for target in panel["targets"]]
         waiting = set(asked) - _MAY_BE_EMPTY
@@ -74,7 +78,7 @@ def test_panels_and_alerts_work_on_a_real_system(system: tuple[Process, dict[str
 
         def all_show_something() -> bool:
             for body in (png(pictures(1)[0]), png(marked()), b"no picture"):
-                service.post(predict, content=body, timeout=30)
+                service.post(predict, content=body)
             waiting.difference_update([one for one in waiting if query(_of_all(one))])
             return not waiting
 

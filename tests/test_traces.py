@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import redis
 from PIL import Image
 
 from stream.tracing import provider
 from tests.otlp_receiver import Receiver, Span
 from tests.pictures import encoded, scene
 from tests.processes import ROOT, Processes
+from tests.requests_direct import TINY
 from tests.rogue_consumer import MARK
+from tests.servers import Server
+from tests.waiting import wait_until
 
 STAGES = ["ingest", "queue", "inference", "reply"]
 CLIENT_TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -89,13 +94,17 @@ def test_a_trace_leads_from_the_request_to_its_batch_and_back(traced: Processes,
     assert (logged["trace_id"], logged["request"]) == (CLIENT_TRACE, answer["id"])
 
 
-def test_a_batch_has_a_link_to_each_of_its_requests(traced: Processes, receiver: Receiver) -> None:
+def test_a_batch_has_a_link_to_each_of_its_requests(traced: Processes, receiver: Receiver, server: Server) -> None:
     """But not to those whose clients have decided against a trace, which leave no span at all."""
-    traced.consumer(rogue="slow")
+    consumer = traced.consumer(lease_s=30)
     _, url = traced.ingest()
-    with ThreadPoolExecutor(9) as clients:
+    # While the consumer stands still they all come to wait, so that it finds several at once.
+    consumer.send(signal.SIGSTOP)
+    with ThreadPoolExecutor(9) as clients, redis.Redis.from_url(server.url) as client:
         unsampled = clients.submit(post, url, traceparent=f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-00")
         others = [clients.submit(post, url) for _ in range(8)]
+        wait_until(lambda: client.xlen(TINY.entries) == 9, "all of them wait")
+        consumer.send(signal.SIGCONT)
     assert [future.result().status_code for future in (unsampled, *others)] == [200] * 9
     traced.stop_all()
     requests = receiver.named("POST /predict")
