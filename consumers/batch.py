@@ -1,8 +1,9 @@
 """Batches: deliveries side by side in one input buffer, and what the model's answer means for each. No I/O."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,17 +58,35 @@ def request_of(delivery: Delivery) -> str:
     return delivery.entry.id if isinstance(delivery.entry, Entry) else ""
 
 
-def top(probabilities: NDArray[np.float32], count: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The `count` most probable classes of float32 [classes], most probable first; all, in class order, for 0.
+#: Classes of one image and their probabilities, most probable first.
+Ranked = tuple[tuple[int, ...], tuple[float, ...]]
+
+
+def top(probabilities: NDArray[np.float32], counts: Sequence[int]) -> list[Ranked]:
+    """For each row of float32 [N, classes] its `count` most probable classes; all, in class order, for 0.
 
     Equal probabilities come in class order, whatever `count` is.
     """
-    classes = len(probabilities)
+    ranked: dict[int, Ranked] = {}
+    for count in set(counts):
+        rows = [row for row, wanted in enumerate(counts) if wanted == count]
+        ranked |= zip(rows, _top(probabilities[rows], count), strict=True)
+    return [ranked[row] for row in range(len(counts))]
+
+
+def _top(probabilities: NDArray[np.float32], count: int) -> Iterable[Ranked]:
+    classes = probabilities.shape[1]
     if count == 0:
-        return tuple(range(classes)), tuple(probabilities.tolist())
+        every = tuple(range(classes))
+        return [(every, tuple(row)) for row in probabilities.tolist()]
     count = min(count, classes)
     # A partition finds the candidates in O(classes); it breaks ties arbitrarily, so all that tie at the edge compete.
-    edge = np.partition(probabilities, classes - count)[classes - count]
-    candidates = np.flatnonzero(probabilities >= edge)
-    best = candidates[np.argsort(-probabilities[candidates], kind="stable")[:count]]
-    return tuple(best.tolist()), tuple(probabilities[best].tolist())
+    edges = np.partition(probabilities, classes - count, axis=1)[:, classes - count, np.newaxis]
+    rows, candidates = np.nonzero(probabilities >= edges)
+    values = probabilities[rows, candidates]
+    order = np.lexsort((-values, rows))
+    indices, best = candidates[order].tolist(), values[order].tolist()
+    bounds = np.searchsorted(rows, range(len(probabilities) + 1)).tolist()
+    # Where a model answers NaN, a row may have fewer candidates than were asked for.
+    spans = [slice(begin, min(begin + count, end)) for begin, end in pairwise(bounds)]
+    return [(tuple(indices[span]), tuple(best[span])) for span in spans]

@@ -145,9 +145,10 @@ class Runner:
         self, batch: Batch, probabilities: NDArray[np.float32], *, began_ms: float, run_ms: float
     ) -> list[Completed]:
         finished = []
-        for delivery, row in zip(batch.deliveries, probabilities, strict=True):
-            entry = entry_of(delivery)
-            indices, values = top(row, entry.top)
+        waited_s = []
+        entries = [entry_of(delivery) for delivery in batch.deliveries]
+        ranked = top(probabilities, [entry.top for entry in entries])
+        for delivery, entry, (indices, values) in zip(batch.deliveries, entries, ranked, strict=True):
             outcome = Done(
                 id=entry.id,
                 version=self._model.description.version,
@@ -159,8 +160,9 @@ class Runner:
                 run_ms=run_ms,
                 digest=self._model.description.digest,
             )
-            metrics.QUEUE_SECONDS.observe(outcome.queue_ms / 1000)
+            waited_s.append(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply))
+        metrics.QUEUE_SECONDS.observe(waited_s)
         return finished
 
     def _fail(self, delivery: Delivery, reason: Reason, detail: str, *, bury: bool = False) -> None:

@@ -5,65 +5,74 @@
 --
 -- KEYS  1 entries   2 holders   3 dead   4 counters   then per entry: its request, its reply stream
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 what reply streams begin with
---       then per entry: id, outcome, '1' if somebody waits for a reply, why it failed or '', reason to make it a
---       dead letter or '', deliveries, consumer
+--       6 consumer   then per entry: id, outcome, '1' if somebody waits for a reply, why it failed or '', reason to make it a
+--       dead letter or '', deliveries
 -- reply for each entry 1, or 0 where somebody else had completed it
-local PER_ENTRY = 7
+local FIXED, PER_ENTRY = 6, 6
 
-local function bury(id, reason, deliveries, consumer)
+local function bury(id, reason, deliveries)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
     if entry then
-        local holders = redis.call('HGET', KEYS[2], id) or consumer
+        local holders = redis.call('HGET', KEYS[2], id) or ARGV[6]
         redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[3], '*', 'reason', reason, 'deliveries', deliveries,
             'holders', holders, 'entry', id, unpack(entry[2]))
     end
 end
 
+local told = {}
+
 local function reply(replies, outcome)
     redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', 'o', outcome)
-    redis.call('PEXPIRE', replies, ARGV[2])
+    if not told[replies] then
+        redis.call('PEXPIRE', replies, ARGV[2])
+        told[replies] = true
+    end
 end
 
-local completed = {}
-local events = {completed = 0, superseded = 0}
+local completed, gone, watched = {}, {}, {}
+local events = {superseded = 0}
 
-local function count_event(name)
-    events[name] = (events[name] or 0) + 1
-end
-
-local count = (#ARGV - 5) / PER_ENTRY
-for i = 1, count do
-    local request, replies = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-    local id, outcome, waits, failure, burial, deliveries, consumer = unpack(
-        ARGV, 6 + PER_ENTRY * (i - 1), 5 + PER_ENTRY * i)
-    local mine = redis.call('XACK', KEYS[1], ARGV[1], id)
-    completed[i] = mine
-    count_event(mine == 1 and 'completed' or 'superseded')
-    if mine == 1 then
+for i = 1, (#ARGV - FIXED) / PER_ENTRY do
+    local id, outcome, waits, failure, burial, deliveries = unpack(
+        ARGV, FIXED + PER_ENTRY * (i - 1) + 1, FIXED + PER_ENTRY * i)
+    -- One at a time: of several, XACK says how many were still there, but not which.
+    completed[i] = redis.call('XACK', KEYS[1], ARGV[1], id)
+    if completed[i] == 1 then
+        local request, replies = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+        gone[#gone + 1] = id
         if failure ~= '' then
-            count_event(failure)
+            events[failure] = (events[failure] or 0) + 1
         end
         if burial ~= '' then
-            bury(id, burial, deliveries, consumer)
+            bury(id, burial, deliveries)
         end
-        redis.call('XDEL', KEYS[1], id)
-        redis.call('HDEL', KEYS[2], id)
-        -- Queued or cancelled: both marks name who watches.
-        local watchers = string.match(redis.call('GET', request) or '', '^%l+ (.+)$') or ''
-        redis.call('SET', request, outcome, 'PX', ARGV[2])
+        local mark = redis.call('SET', request, outcome, 'PX', ARGV[2], 'GET') or ''
         if waits == '1' then
             reply(replies, outcome)
         end
-        for watcher in string.gmatch(watchers, '%S+') do
-            if waits ~= '1' or ARGV[5] .. watcher ~= replies then
-                reply(ARGV[5] .. watcher, outcome)
+        -- Queued or cancelled: both marks name who watches.
+        for watcher in string.gmatch(string.match(mark, '^%l+ (.+)$') or '', '%S+') do
+            local stream = ARGV[5] .. watcher
+            if waits ~= '1' or stream ~= replies then
+                watched[#watched + 1] = {stream, outcome}
             end
         end
+    else
+        events.superseded = events.superseded + 1
     end
+end
+if #gone > 0 then
+    redis.call('XDEL', KEYS[1], unpack(gone))
+    redis.call('HDEL', KEYS[2], unpack(gone))
+    events.completed = #gone
 end
 for name, times in pairs(events) do
     if times > 0 then
         redis.call('HINCRBY', KEYS[4], name, times)
     end
+end
+-- Last, since a Cluster that moves this slot may refuse them: these streams are not among the KEYS.
+for _, one in ipairs(watched) do
+    reply(one[1], one[2])
 end
 return completed

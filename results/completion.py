@@ -33,13 +33,13 @@ class Completion:
         self, redis: Redis, partition: Partition, *, consumer: str, result_ttl_s: float, max_dead_letters: int
     ) -> None:
         self._partition = partition
-        self._consumer = consumer
         self._arguments: list[bytes | str | int] = [
             GROUP,
             int(result_ttl_s * 1000),
             max_dead_letters,
             _LONGEST_REPLY_STREAM,
             partition.replies(""),
+            consumer,
         ]
         self._script = load(redis, "results", "complete")
 
@@ -51,6 +51,5 @@ class Completion:
         for one in batch:
             keys += [of.request(one.outcome.id), of.replies(one.reply)]
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
-            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), failure, one.burial, one.deliveries,
-                          self._consumer]  # fmt: skip
+            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), failure, one.burial, one.deliveries]
         return [bool(mine) for mine in await self._script(keys, arguments)]

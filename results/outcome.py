@@ -56,16 +56,21 @@ class Failed:
 
 Outcome = Done | Failed
 
+_text = json.encoder.encode_basestring_ascii
+
 
 def encode(outcome: Outcome) -> bytes:
     match outcome:
         case Done():
             count = len(outcome.indices)
-            header = {"kind": "done", "id": outcome.id, "version": outcome.version, "provider": outcome.provider,
-                      "classes": count, "batch": outcome.batch, "queue_ms": round(outcome.queue_ms, 3),
-                      "run_ms": round(outcome.run_ms, 3), "digest": outcome.digest}  # fmt: skip
-            numbers = struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities)
-            return json.dumps(header).encode() + b"\n" + numbers
+            # Written out: json.dumps takes three times as long, for each image.
+            line = (
+                f'{{"kind": "done", "id": {_text(outcome.id)}, "version": {_text(outcome.version)}, '
+                f'"provider": {_text(outcome.provider)}, "classes": {count}, "batch": {outcome.batch}, '
+                f'"queue_ms": {round(outcome.queue_ms, 3)}, "run_ms": {round(outcome.run_ms, 3)}, '
+                f'"digest": {_text(outcome.digest)}}}\n'
+            )
+            return line.encode() + struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities)
         case Failed():
             header = {"kind": "failed", "id": outcome.id, "reason": outcome.reason, "detail": outcome.detail}
             return json.dumps(header).encode() + b"\n"

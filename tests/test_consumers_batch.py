@@ -32,17 +32,33 @@ def test_dropped_rows_close_up() -> None:
     assert [one.entry_id for one in batch.deliveries] == ["2-0", "4-0"]
 
 
-@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.sampled_from([0.0, 0.1, 0.2, 0.5])), st.integers(1, 60))
-def test_top_is_a_stable_sort(probabilities: np.ndarray, count: int) -> None:
-    """Also where many classes are equally probable."""
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    assert top(probabilities, count) == (tuple(order.tolist()), tuple(probabilities[order].tolist()))
+@st.composite
+def answers(draw: st.DrawFn) -> np.ndarray:
+    """Probabilities of a few images, many of them equal."""
+    shape = (draw(st.integers(1, 5)), draw(st.integers(1, 50)))
+    return draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.1, 0.2, 0.5])))
+
+
+@given(answers(), st.data())
+def test_top_is_a_stable_sort(probabilities: np.ndarray, data: st.DataObject) -> None:
+    """Also where many classes are equally probable, and each image wants another number of them."""
+    images = len(probabilities)
+    counts = data.draw(st.lists(st.integers(1, 60), min_size=images, max_size=images))
+    for row, count, found in zip(probabilities, counts, top(probabilities, counts), strict=True):
+        order = np.argsort(-row, kind="stable")[:count]
+        assert found == (tuple(order.tolist()), tuple(row[order].tolist()))
 
 
 def test_top_zero_is_everything_in_class_order() -> None:
-    """What clients that want the whole vector get."""
-    values = np.array([0.25, 0.5, 0.25], np.float32)
-    assert top(values, 0) == ((0, 1, 2), (0.25, 0.5, 0.25))
+    """What clients that want the whole vector get, whatever their neighbours want."""
+    values = np.array([[0.25, 0.5, 0.25]] * 2, np.float32)
+    assert top(values, [0, 1]) == [((0, 1, 2), (0.25, 0.5, 0.25)), ((1,), (0.5,))]
+
+
+def test_an_image_without_probabilities_takes_none_of_its_neighbours() -> None:
+    """A model may answer NaN for one image."""
+    values = np.array([[np.nan, np.nan], [0.25, 0.75]], np.float32)
+    assert top(values, [2, 2]) == [((), ()), ((1, 0), (0.75, 0.25))]
 
 
 def test_a_slow_model_gets_small_batches() -> None:

@@ -76,6 +76,27 @@ async def test_the_second_to_finish_changes_nothing(
     assert await client.hgetall(partition.counters) == {b"completed": b"1", b"superseded": b"1"}
 
 
+async def test_of_a_batch_only_what_was_held_is_changed(
+    client: Redis, partition: Partition, group: Group, completion: Completion
+) -> None:
+    """One was completed by another consumer before, one stands twice in the batch; both count as superseded."""
+    sent = [entry(reply=f"ingest-{number % 2}") for number in range(4)]
+    held = [await delivered(client, partition, group, one) for one in sent]
+    batch = [Completed(delivery.entry_id, done(one), one.reply) for delivery, one in zip(held, sent, strict=True)]
+    assert await completion.complete(batch[1:2]) == [True]
+    late = replace(batch[1], outcome=replace(done(sent[1]), version="2"))
+    assert await completion.complete([batch[0], late, batch[2], batch[2]]) == [True, False, True, False]
+    assert await client.xlen(partition.entries) == 1
+    assert await client.xrange(partition.entries, held[3].entry_id, held[3].entry_id)
+    assert (await client.xpending(partition.entries, GROUP))["pending"] == 1
+    states = await Store(client, partition).states([one.id for one in sent])
+    assert states == [done(sent[0]), done(sent[1]), done(sent[2]), "queued"]
+    for ingest, replies in (("ingest-0", 2), ("ingest-1", 1)):
+        assert await client.xlen(partition.replies(ingest)) == replies
+        assert await client.pttl(partition.replies(ingest)) > 0
+    assert await client.hgetall(partition.counters) == {b"completed": b"3", b"superseded": b"2"}
+
+
 async def test_a_dead_letter_keeps_the_entry_and_the_reason(
     client: Redis, partition: Partition, group: Group, completion: Completion
 ) -> None:

@@ -1,5 +1,6 @@
 """The outcome's codec: its bytes are pinned, and what goes in comes out."""
 
+import json
 import struct
 from dataclasses import replace
 
@@ -41,6 +42,15 @@ def test_numbers_come_back_exactly(ranked: list[tuple[int, float]]) -> None:
     indices, values = tuple(index for index, _ in ranked), tuple(value for _, value in ranked)
     outcome = Done("id", "1", "cpu", indices, values, 1, 0.0, 0.0)
     assert decode(encode(outcome)) == outcome
+
+
+@given(st.text(), st.floats(0, allow_infinity=False))
+def test_the_header_is_what_json_makes_of_it(text: str, time_ms: float) -> None:
+    """It is written out by hand, and read by whatever reads JSON."""
+    outcome = replace(DONE, id=text, version=text, provider=text, digest=text, queue_ms=time_ms, run_ms=time_ms)
+    header = {"kind": "done", "id": text, "version": text, "provider": text, "classes": 2, "batch": 4,
+              "queue_ms": round(time_ms, 3), "run_ms": round(time_ms, 3), "digest": text}  # fmt: skip
+    assert encode(outcome).partition(b"\n")[0] == json.dumps(header).encode()
 
 
 @given(st.text())
