@@ -86,6 +86,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Renew and beat four times a lease, until cancelled."""
+        failing = False
         while True:
             self._health.turned()
             await asyncio.sleep(self._lease_s / 4)
@@ -96,8 +97,10 @@ class Keeper:
                 await self._beat()
                 await self._keep_seat()
                 await self._group.tidy()
+                failing = False
             except RedisError as error:
-                logger.warning("cannot renew or beat: %s", error)
+                logger.log(logging.DEBUG if failing else logging.WARNING, "cannot renew or beat: %s", error)
+                failing = True
 
     async def _renew(self) -> None:
         if held := tuple(self._holdings.held):

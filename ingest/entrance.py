@@ -1,6 +1,7 @@
 """The entrance to one model's stream: who is let in, and what those are told who are not. Knows no reply."""
 
 import asyncio
+import logging
 import math
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ from stream.admission import Admission, Full, Unattended, Unreplicated
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 #: The part of redis_timeout_s that replicas have; the answer has to come back within the whole.
 _PART = 0.5
@@ -34,6 +37,7 @@ class Entrance:
             replicas=settings.wait_replicas,
             wait_s=settings.redis_timeout_s * _PART,
         )
+        self._failing = False
         self._gate = Gate(
             max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
         )
@@ -58,6 +62,12 @@ class Entrance:
                         max_backlog=self._gate.most,
                         unattended=self._settings.accept_unattended,
                     )
+            self._failing = False
+        except StreamUnavailable as unavailable:
+            # Reading may go on all the while, where Redis is full for example: nothing else would tell.
+            logger.log(logging.DEBUG if self._failing else logging.WARNING, "images are refused: %s", unavailable)
+            self._failing = True
+            raise
         except Full as full:
             self._gate.shut_for(full.backlog)
             raise self._overloaded(full.backlog) from full

@@ -16,8 +16,8 @@ def done_or_problem(outcome: Outcome) -> Done:
                 request_id=outcome.id,
             )
         case Failed(reason="cancelled"):
-            raise Cancelled(outcome.detail)
+            raise Cancelled(outcome.detail, request_id=outcome.id)
         case Failed(reason="wrong_size"):
             raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
         case Failed():
-            raise InferenceFailed(outcome.detail)
+            raise InferenceFailed(outcome.detail, request_id=outcome.id)

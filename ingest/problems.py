@@ -28,7 +28,7 @@ class Problem(Exception):
     """The one way a request fails; the web boundary turns it into an answer.
 
     `detail` is one sentence or two for the client: what was wrong, and what to do about it. `request_id` is that of a
-    request whose result may still come.
+    request that was accepted: its state can be asked for.
     """
 
     status: ClassVar[int] = 500
@@ -43,8 +43,8 @@ class Problem(Exception):
         self.request_id = request_id
 
     def document(self) -> dict[str, str | int | bool]:
-        """The problem details object of RFC 9457, with `success` beside it as in every answer."""
-        return {
+        """The problem details object of RFC 9457, with `success` and, once accepted, `id` as in every answer."""
+        document: dict[str, str | int | bool] = {
             "type": f"urn:sluice:problem:{self.code}",
             "title": self.title,
             "status": self.status,
@@ -52,6 +52,7 @@ class Problem(Exception):
             "code": self.code,
             "success": False,
         }
+        return document if self.request_id is None else {**document, "id": self.request_id}
 
     def headers(self) -> dict[str, str]:
         """What the answer needs beside its body; Retry-After counts whole seconds (RFC 9110, 10.2.3)."""

@@ -58,7 +58,7 @@ _PASSING = (
 )
 
 #: Beginnings of further such errors, for which redis-py has no class.
-_PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ")
+_PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
 
 
 class _Noticing(AbstractConnection):

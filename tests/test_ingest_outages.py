@@ -94,3 +94,23 @@ def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Serv
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready again")
     assert ingest.text.count("cannot refresh the catalog") == 1
     assert consumer.text.count("cannot read") == 1
+
+
+@pytest.mark.parametrize("outage", [become_read_only, run_out_of_memory])
+def test_an_outage_of_writing_alone_is_one_warning_too(
+    outage: Callable[[Server, redis.Redis], Callable[[], object]], processes: Processes, own_server: Server
+) -> None:
+    """Where Redis still reads, only who writes can tell; it is no error, for it passes."""
+    consumer = processes.consumer(version=1, redis_url=own_server.url, lease_s=2)
+    ingest, url = processes.ingest(redis_url=own_server.url)
+    with redis.Redis.from_url(own_server.url) as client, httpx.Client(base_url=url, timeout=30) as service:
+        end = outage(own_server, client)
+        for _ in range(3):
+            assert service.post("/predict", content=png(IMAGE)).status_code == 503
+        if outage is become_read_only:
+            wait_until(lambda: service.get("/readyz").status_code == 503, "the heartbeat has ended")
+        end()
+        wait_until(lambda: service.post("/predict", content=png(IMAGE)).status_code == 200, "it answers again")
+    assert ingest.text.count("images are refused") == 1
+    assert consumer.text.count("cannot renew or beat") == (outage is become_read_only)
+    assert " ERROR " not in ingest.text + consumer.text

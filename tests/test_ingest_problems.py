@@ -3,7 +3,7 @@
 import pytest
 
 from ingest import problems
-from ingest.problems import NoImage, Overloaded, Problem, RequestTimeout
+from ingest.problems import InferenceFailed, NoImage, Overloaded, Problem, RequestTimeout
 
 
 def subclasses() -> list[type[Problem]]:
@@ -20,6 +20,13 @@ def test_a_problem_is_a_problem_details_object() -> None:
         "code": "no_image",
         "success": False,
     }
+
+
+def test_a_problem_of_an_accepted_image_says_its_id() -> None:
+    """By which its client, and whoever runs the service, find it again."""
+    failed = InferenceFailed("The model failed.", request_id="one")
+    assert failed.document()["id"] == "one"
+    assert failed.headers() == {"Location": "/results/one"}
 
 
 @pytest.mark.parametrize(("wait_s", "header"), [(0.01, "1"), (1.2, "2"), (30, "30")])

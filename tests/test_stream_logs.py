@@ -129,8 +129,10 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     consumer = processes.consumer(rogue="raise", version=1, log_format="json")
     ingest, url = processes.ingest(log_format="json", log_level="debug")
     good = httpx.post(f"{url}/predict", content=png(pictures(1)[0])).json()["id"]
-    assert httpx.post(f"{url}/predict?secret=hunter2", content=png(marked())).status_code == 500
+    bad = httpx.post(f"{url}/predict?secret=hunter2", content=png(marked()))
+    assert bad.status_code == 500
     (failed,) = [line for line in lines(consumer) if line["level"] == "error"]
+    assert failed["request"] == bad.json()["id"]
     assert str(failed["message"]).startswith("inference failed entry=")
     answered = [line for line in lines(ingest) if line["logger"] == "ingest.measured" and line["method"] == "POST"]
     assert [(line["request"], line["status"], line["route"]) for line in answered] == [

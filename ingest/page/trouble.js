@@ -26,9 +26,10 @@ export class Trouble {
 
   #dead(model) {
     const recently = (one) => one.state === "dead" && (one.held > 0 || (one.silent_s ?? Infinity) < 60);
+    const heirs = model.consumers.some(({ state }) => state !== "dead") ? "which the others take over" : "which wait for another";
     return model.consumers.filter(recently).map((one) => {
       const since = one.silent_s === null ? "is dead" : `died: its heartbeat ended ${duration(one.silent_s)} ago`;
-      const held = one.held ? ` It holds ${plural(one.held, "image")}, which the others take over.` : "";
+      const held = one.held ? ` It holds ${plural(one.held, "image")}, ${heirs}.` : "";
       return bad(`dead ${one.name}`, `Consumer ${one.name} ${since}.${held}`);
     });
   }
