@@ -4,7 +4,6 @@ A setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y`;
 """
 
 import ipaddress
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,7 +14,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 from stream.cores import usable_cores
 from stream.keys import valid_model_name
 from stream.location import Place
-from stream.logs import LogFormat
+from stream.logs import LogFormat, configure, refuse
 from stream.request import MOST
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
@@ -207,7 +206,7 @@ class Settings(BaseSettings):
 def from_command_line(program: str, arguments: Sequence[str]) -> Settings:
     """The settings of one process, from its options and the environment.
 
-    Exits with status 2 and one line for each wrong value; with 0 after `--help`.
+    Exits with status 2 and one line for each wrong value, in JSON where logs are; with 0 after `--help`.
     """
     source: CliSettingsSource[object] = CliSettingsSource(
         Settings,
@@ -219,7 +218,24 @@ def from_command_line(program: str, arguments: Sequence[str]) -> Settings:
     try:
         return Settings(_cli_settings_source=source)
     except ValidationError as error:
+        log_format = _log_format(arguments)
+        configure("info", log_format)
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"])
-            print(f"{program}: {name + ': ' if name else ''}{problem['msg']}", file=sys.stderr)  # noqa: T201
+            refuse(program, f"{name + ': ' if name else ''}{problem['msg']}", log_format)
         raise SystemExit(2) from error
+
+
+class _Form(BaseSettings):
+    """The one setting that must be known where others are wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", cli_kebab_case=True)
+
+    log_format: str = "human"
+
+
+def _log_format(arguments: Sequence[str]) -> LogFormat:
+    source: CliSettingsSource[object] = CliSettingsSource(
+        _Form, cli_parse_args=list(arguments), cli_kebab_case=True, cli_ignore_unknown_args=True
+    )
+    return "json" if _Form(_cli_settings_source=source).log_format == "json" else "human"

@@ -158,7 +158,13 @@ def test_a_process_that_breaks_says_so_in_the_same_shape(processes: Processes) -
 
 
 @pytest.mark.parametrize(
-    ("module", "wrong"), [("consumers", {"models_dir": "no-such-folder"}), ("ingest", {"host": "0.0.0.0"})]
+    ("module", "wrong"),
+    [
+        ("consumers", {"models_dir": "no-such-folder"}),
+        ("ingest", {"host": "0.0.0.0"}),
+        ("ingest", {"port": "many"}),
+        ("stream", {"lease_s": "1"}),
+    ],
 )
 def test_a_program_that_does_not_begin_says_so_in_the_same_shape(
     module: str, wrong: dict[str, str], processes: Processes
