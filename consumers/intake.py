@@ -68,16 +68,16 @@ class Intake:
         alone = self._belt.lanes == 1
         if await self._fill([], wait=alone) or alone:
             return
-        if first := await self._group.read(1, wait=True):
+        if first := self._holdings.take(await self._group.read(1, wait=True)):
             await self._fill(first, wait=False)
 
     async def _fill(self, first: list[Delivery], *, wait: bool) -> bool:
-        """Queue these and as many more as there are; whether there were any."""
+        """Queue these, which are held, and as many more as there are; whether there were any."""
         slot = await self._belt.slots.get()
         found = list(first)
         try:
             if (room := self._pace.batch_size - len(first)) > 0:
-                found += await self._group.read(room, _rows(slot)[len(first) :], wait=wait)
+                found += self._holdings.take(await self._group.read(room, _rows(slot)[len(first) :], wait=wait))
         finally:
             if not self._submit(slot, found):
                 self._belt.slots.put_nowait(slot)
@@ -139,16 +139,18 @@ class Intake:
 
         Whatever made its consumer die can then take nobody with it, and only one such entry is held at a time.
         """
-        slot = await self._belt.slots.get()
-        if not self._submit(slot, [delivery]):
-            self._belt.slots.put_nowait(slot)
+        # Held before there is a slot: among many lanes that may take longer than a lease, which is renewed meanwhile.
+        if held := self._holdings.take([delivery]):
+            slot = await self._belt.slots.get()
+            if not self._submit(slot, held):
+                self._belt.slots.put_nowait(slot)
         await self._outlet.completed(delivery.entry_id)
 
     def _submit(self, slot: Slot, deliveries: list[Delivery]) -> bool:
-        """Queue what can be run; whether anything could."""
+        """Queue what can be run of what is held; whether anything could."""
         size = slot[0].size
         runnable = []
-        for delivery in self._holdings.take(deliveries):
+        for delivery in deliveries:
             if isinstance(delivery.entry, MalformedEntry):
                 self._refuse_malformed(delivery, delivery.entry)
             elif len(delivery.entry.pixels) != size or delivery.entry.height != slot.shape[1]:

@@ -1,0 +1,45 @@
+"""The intake against a real server: what it holds, and when."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from consumers.belt import Belt
+from consumers.holdings import Holdings
+from consumers.intake import Intake
+from consumers.outlet import Outlet
+from consumers.pace import Pace
+from results.completion import Completion
+from stream.group import Group
+from stream.keys import Partition
+from stream.reader import Reader
+from tests.test_stream_reader import add
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_was_claimed_is_held_while_it_waits_for_a_buffer(
+    client: Redis, reader: Reader, partition: Partition
+) -> None:
+    """So its lease is renewed: where buffers are rare it would be claimed again and again, and be given up."""
+    await add(client, partition, b"abc")
+    dead, group = (Group(client, reader, partition, consumer=name, lease_s=0.05) for name in ("dead", "anna"))
+    await group.create()
+    (lost,) = await dead.read(1)
+    holdings, belt = Holdings(), Belt[Any]([])
+    completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
+    pace = Pace(max_batch=32, max_batch_seconds=1)
+    runner: Any = None
+    intake = Intake(
+        group, holdings, Outlet(completion, holdings), pace, belt, runner, max_deliveries=3, claim_interval_s=0.05
+    )
+    running = asyncio.create_task(intake.run())
+
+    async def holds() -> bool:
+        return holdings.held == {lost.entry_id}
+
+    await eventually(holds, "the entry is held, though no buffer is free")
+    running.cancel()
