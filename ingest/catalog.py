@@ -57,10 +57,14 @@ class Catalog:
             dispatch = self._dispatches.get(name) or Dispatch(
                 self._connections, self._settings, name, ingest=self._name
             )
-            for route in dispatch.routes.grow(count):
+            new = dispatch.routes.grow(count)
+            if name not in self._dispatches:
+                # Nothing runs for a model before it was reached once: the next attempt begins with another dispatch.
+                await dispatch.refresh()
+                self._dispatches[name] = dispatch
+            for route in new:
                 self._tasks.create_task(route.run())
             await dispatch.refresh()
-            self._dispatches[name] = dispatch
 
     async def _counts(self) -> dict[str, int]:
         """How many partitions each model has; what is known where the list itself is away, in a Cluster."""
