@@ -45,9 +45,10 @@ def _presented(headers: Headers) -> str:
     match scheme.lower():
         case "bearer":
             return credentials.strip()
-        case "basic":
+        case "basic" if "x-api-key" not in headers:
             return _password(credentials)
         case _:
+            # Beside a key of ours, a name and a password are for a proxy on the way.
             return headers.get("x-api-key", "")
 
 

@@ -166,6 +166,7 @@ def test_without_a_key_nothing_but_health_answers(processes: Processes) -> None:
             {"Authorization": f"bearer {BOB}"},
             {"X-API-Key": BOB},
             basic(ALICE),
+            {**basic("the proxy's"), "X-API-Key": ALICE},
         ):
             answer = client.post("/predict", content=png(IMAGE), headers=headers)
             assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(IMAGE))
