@@ -22,7 +22,7 @@ Labels = tuple[tuple[str, str], ...]
 
 def figures(url: str) -> dict[tuple[str, Labels], float]:
     """All samples of a scrape, which must be what Prometheus calls good."""
-    text = httpx.get(f"{url}/metrics", timeout=10).text
+    text = httpx.get(f"{url}/metrics", timeout=30).text
     checked = promtool("check", "metrics", given=text)
     assert checked.returncode == 0, checked.stderr + text
     return {
@@ -123,7 +123,12 @@ def test_each_worker_answers_for_all(processes: Processes) -> None:
     ingest, url = processes.ingest(workers=2)
     for image in pictures(20):
         assert httpx.post(f"{url}/predict", content=png(image)).status_code == 200
-    assert {figure(url, "sluice_requests_total", route="/predict", status="200") for _ in range(8)} == {20}
+
+    def answered() -> set[float | None]:
+        return {figure(url, "sluice_requests_total", route="/predict", status="200") for _ in range(8)}
+
+    # Counted once the answer has gone out: another worker may be asked in between.
+    wait_until(lambda: answered() == {20}, "both have counted the last one")
     consumer.send(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as client:
         unanswered = client.submit(httpx.post, f"{url}/predict", content=png(pictures(1)[0]), timeout=30)

@@ -134,12 +134,13 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     (failed,) = [line for line in lines(consumer) if line["level"] == "error"]
     assert failed["request"] == bad.json()["id"]
     assert str(failed["message"]).startswith("inference failed entry=")
+    # The last line is written once the answer has gone out.
+    assert ingest.stop() == consumer.stop() == 0
     answered = [line for line in lines(ingest) if line["logger"] == "ingest.measured" and line["method"] == "POST"]
     assert [(line["request"], line["status"], line["route"]) for line in answered] == [
         (good, 200, "/predict"),
         (failed["request"], 500, "/predict"),
     ]
-    assert ingest.stop() == consumer.stop() == 0
     written = lines(ingest) + lines(consumer)
     assert {"uvicorn.error", "ingest.measured", "consumers", "consumers.worker"} <= {
         str(one["logger"]) for one in written
