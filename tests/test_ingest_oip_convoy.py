@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import signal
 import socket
 
 import httpx
@@ -42,12 +43,15 @@ def test_more_images_than_the_queue_takes_are_answered_all_the_same(processes: P
 
 def test_a_queue_full_of_others_is_a_503_at_once(processes: Processes, server: Server) -> None:
     """None of the request's images was taken: nothing is thrown away, and the client is told when to come back."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
     with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor(1) as others:
         first = others.submit(infer, url, pictures(15))
         wait_until(lambda: client.xlen(TINY.entries) == 3, "the queue is full")
+        consumer.send(signal.SIGSTOP)
+        wait_until(lambda: client.xlen(TINY.entries) == 3, "the queue is full, and stays so")
         answer = infer(url, pictures(1))
+        consumer.send(signal.SIGCONT)
         assert (answer.status_code, list(answer.json())) == (503, ["error"])
         assert int(answer.headers["retry-after"]) >= 1
         assert_right(first.result(), pictures(15))
