@@ -8,14 +8,13 @@ all of Sluice's short commands bear: admission knows its ids, completion is fenc
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from redis import ConnectionPool
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection as BlockingConnection
@@ -34,9 +33,10 @@ from redis.retry import Retry as BlockingRetry
 
 from stream.embedded import socket_path
 from stream.keys import MODELS, Partition
-from stream.location import BySentinels, Find, FindingTcp, FindingTls, InCluster, Place, brief
+from stream.location import BySentinels, Find, InCluster, Place, brief
+from stream.sending import FINDING, NOTICING
 from stream.settings import Settings
-from stream.witness import Nobody, Witness, Witnessed
+from stream.witness import Nobody, Witness
 
 #: How long one blocking read waits in Redis. Only bounds how late a reader notices that it shall end.
 BLOCK_S = 1.0
@@ -59,71 +59,6 @@ _PASSING = (
 
 #: Beginnings of further such errors, for which redis-py has no class.
 _PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
-
-
-class _Noticing(AbstractConnection):
-    """A connection whose sending notices two things that redis-py's own does not.
-
-    One that was closed while it lay idle is a lost connection on every event loop: uvloop raises RuntimeError where
-    it is written to. And whoever is cancelled while it sends is cancelled: redis-py bounds the time with
-    `asyncio.wait_for`, which before Python 3.12 drops a cancellation that comes just when the command has been sent
-    (https://github.com/python/cpython/issues/86296), and makes a task of each command.
-    """
-
-    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        if check_health:
-            await self.check_health()  # type: ignore[no-untyped-call]
-        assert self._writer is not None
-        try:
-            self._writer.writelines(_chunks(command))
-            async with asyncio.timeout(self.socket_timeout):
-                await self._writer.drain()
-        except TimeoutError as error:
-            await self.disconnect(nowait=True)
-            raise RedisTimeoutError("Timeout writing to the socket") from error
-        except (OSError, RuntimeError) as error:
-            await self.disconnect(nowait=True)
-            raise RedisConnectionError(f"the connection was closed: {error}") from error
-        except BaseException:
-            # Half a command may have been sent: nothing can follow it on this connection.
-            await self.disconnect(nowait=True)
-            raise
-
-
-def _chunks(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
-    match command:
-        case str():
-            return [command.encode()]
-        case bytes():
-            return [command]
-        case _:
-            return command
-
-
-class _Tcp(Witnessed, _Noticing, Connection):
-    pass
-
-
-class _Tls(Witnessed, _Noticing, SSLConnection):
-    pass
-
-
-class _Unix(Witnessed, _Noticing, UnixDomainSocketConnection):
-    pass
-
-
-class _FindingTcp(Witnessed, _Noticing, FindingTcp):
-    pass
-
-
-class _FindingTls(Witnessed, _Noticing, FindingTls):
-    pass
-
-
-_NOTICING: dict[type[Any], type[Any]] = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
-_FINDING: dict[type[Any], type[Any]] = {Connection: _FindingTcp, SSLConnection: _FindingTls}
 
 
 def url(settings: Settings) -> str:
@@ -212,7 +147,7 @@ def _client(
     if find := _find(place, partition, access, kind):
         access |= {"find": find}
     pool = BlockingConnectionPool(
-        connection_class=(_FINDING if find else _NOTICING)[kind],
+        connection_class=(FINDING if find else NOTICING)[kind],
         max_connections=connections,
         timeout=reply_timeout_s,
         socket_read_size=_READ_SIZE,
