@@ -79,11 +79,12 @@ def _backlog(status: Status) -> str:
         return "backlog 0"
     oldest = duration(status.oldest_s or 0.0)
     waiting = "unknown" if status.lag is None else str(status.lag)
-    drain = "nobody works" if status.drain_s is None else f"{duration(status.drain_s)} to drain"
-    return (
-        f"backlog {status.backlog} ({status.pending} held, {waiting} undelivered), oldest {oldest}, "
-        f"{drain} at {status.images_per_s:.1f} images/s"
+    pace = (
+        f"{duration(status.drain_s)} to drain at {status.images_per_s:.1f} images/s"
+        if status.drain_s
+        else "nobody works"
     )
+    return f"backlog {status.backlog} ({status.pending} held, {waiting} undelivered), oldest {oldest}, {pace}"
 
 
 def _row(member: Member) -> tuple[str, ...]:
