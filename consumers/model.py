@@ -11,6 +11,7 @@ from consumers.artefact import Golden, describe, golden
 from consumers.metrics import MODEL_LOADS
 from consumers.provider import Execution
 from consumers.session import Session
+from stream.allocation import give_back_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Model:
     def unload(self) -> None:
         """Free the network's memory until the next run."""
         self._session = None
+        give_back_freed_memory()
         logger.info("unloaded model=%s version=%s", self.description.name, self.description.version)
 
     def _prepare(self, session: Session) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from consumers.buffers import BucketBuffers
 from consumers.provider import Execution, open_session
+from stream.allocation import give_back_freed_memory
 
 
 class Session:
@@ -18,6 +19,8 @@ class Session:
 
     def __init__(self, path: Path, execution: Execution) -> None:
         self._session = open_session(path, execution)
+        # Of ResNet50's file of 102 MB, loading leaves behind 135 MB that nobody uses any more.
+        give_back_freed_memory()
         self.provider: str = self._session.get_providers()[0]
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.inputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_inputs()]

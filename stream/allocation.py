@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, for the next picture. Knows no picture.
+"""What becomes of freed memory: it stays with the process, for the next picture, or goes back. Knows no picture.
 
 Every picture takes and frees some buffers of 0.1 to 0.6 MB. By default glibc gives each back to the system at once and
 asks for it anew, and the system fills 340 pages with zeros meanwhile: 0.5 ms of the 1.6 ms that a small photograph
@@ -23,3 +23,10 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def give_back_freed_memory() -> None:
+    """After much was freed at once; does nothing where the C library is not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

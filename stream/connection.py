@@ -33,7 +33,8 @@ from redis.retry import Retry as BlockingRetry
 
 from stream.embedded import socket_path
 from stream.keys import MODELS, Partition
-from stream.location import BySentinels, Find, InCluster, Place, brief
+from stream.location import BySentinels, Find, InCluster, brief
+from stream.place import Place
 from stream.sending import FINDING, NOTICING
 from stream.settings import Settings
 from stream.witness import Nobody, Witness

@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from stream.cores import usable_cores
 from stream.keys import valid_model_name
-from stream.location import Place
 from stream.logs import LogFormat, configure, refuse
+from stream.place import Place
 from stream.request import MOST
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]

@@ -29,6 +29,12 @@ class Process:
         return self._popen.pid
 
     @property
+    def resident_bytes(self) -> int:
+        """Bytes of it that lie in memory; on Linux."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+    @property
     def status(self) -> int | None:
         """The exit status, None while it runs."""
         return self._popen.poll()

@@ -25,15 +25,10 @@ def test_ingest_stays_small(processes: Processes) -> None:
     with httpx.Client(timeout=30) as client:
         for photograph in [_jpeg(astronaut)] * 30 + [_jpeg(astronaut.resize((2048, 2048)))] * 5:
             assert client.post(f"{url}/predict", content=photograph).status_code == 200
-    assert _resident_bytes(process.pid) < _MOST_BYTES
+    assert process.resident_bytes < _MOST_BYTES
 
 
 def _jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=90)
     return stream.getvalue()
-
-
-def _resident_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.location import BySentinels, InCluster, Place, brief
+from stream.location import BySentinels, InCluster, brief
+from stream.place import Place
 from stream.settings import Settings
 from tests.servers import Server, free_port
 
