@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, TryAgainError
 
 from stream.entry import Entry
 from stream.group import Group
@@ -14,7 +17,8 @@ from stream.keys import GROUP, Partition
 from stream.reader import Reader
 from stream.settings import Settings
 from tests.chaos.proxy import Proxy
-from tests.servers import Server
+from tests.clusters import SLOTS, ClusterNode
+from tests.servers import Server, free_port
 from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +92,65 @@ async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: 
         with pytest.raises(asyncio.CancelledError):
             await reading
     wait_until(lambda: before.issuperset(threading.enumerate()), "the thread has ended")
+
+
+def waiting(partition: Partition) -> list[str | int]:
+    """A group read that waits for a moment."""
+    return ["XREADGROUP", "GROUP", GROUP, "anna", "BLOCK", 1, "STREAMS", partition.entries, ">"]
+
+
+async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, partition: Partition) -> None:
+    """It has done nothing, and once there is a primary again the reader is on a connection to it."""
+    told = Told()
+    async with Redis.from_url(own_server.url) as redis, Reader(Settings(redis_url=own_server.url), told) as reader:
+        await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
+        assert await reader.entries(waiting(partition)) == []
+        await redis.execute_command("REPLICAOF", "127.0.0.1", free_port())  # type: ignore[no-untyped-call]
+        with pytest.raises(RedisConnectionError, match="no primary"):
+            await reader.entries(waiting(partition))
+        await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+        assert await reader.entries(waiting(partition)) == []
+    assert told.events == ["connected", "ReadOnlyError", "connected"]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[ClusterNode, ClusterNode]]:
+    """A Cluster of two primaries, the first of which has all slots."""
+    first, second = (ClusterNode(tmp_path / name, bus=free_port()) for name in ("first", "second"))
+    try:
+        for epoch, node in enumerate((first, second), start=1):
+            node.start()
+            node.ask(f"CLUSTER SET-CONFIG-EPOCH {epoch}")
+        first.ask(f"CLUSTER ADDSLOTSRANGE 0 {SLOTS - 1}")
+        first.ask(f"CLUSTER MEET 127.0.0.1 {second.port} {second.bus}")
+        for node in (first, second):
+            wait_until(lambda one=node: b"cluster_state:ok" in one.ask("CLUSTER INFO"), "the cluster is well")  # type: ignore[misc]
+            wait_until(lambda one=node: b"cluster_known_nodes:2" in one.ask("CLUSTER INFO"), "they know each other")  # type: ignore[misc]
+        wait_until(lambda: len(first.slots() | second.slots()) == SLOTS, "the slots are known")
+        yield first, second
+    finally:
+        first.end()
+        second.end()
+
+
+async def test_a_reader_follows_its_slot_to_another_node(
+    pair: tuple[ClusterNode, ClusterNode], partition: Partition
+) -> None:
+    """While the slot is on its way it passes by itself; then the reader goes where it is now."""
+    (first, second), told = pair, Told()
+    slot = key_slot(partition.entries.encode())
+    first.redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
+    url = f"redis+cluster://127.0.0.1:{first.port}"
+    async with Reader(Settings(redis_url=url), told, partition) as reader:
+        assert await reader.entries(waiting(partition)) == []
+        second.ask(f"CLUSTER SETSLOT {slot} IMPORTING {first.id}")
+        first.ask(f"CLUSTER SETSLOT {slot} MIGRATING {second.id}")
+        first.redis.migrate("127.0.0.1", second.port, [partition.entries], 0, 10_000)
+        with pytest.raises(TryAgainError):
+            await reader.entries(waiting(partition))
+        for node in (second, first):
+            node.ask(f"CLUSTER SETSLOT {slot} NODE {second.id}")
+        with pytest.raises(RedisConnectionError, match="no primary"):
+            await reader.entries(waiting(partition))
+        assert await reader.entries(waiting(partition)) == []
+    assert told.events == ["connected", "MovedError", "connected"]
