@@ -1,20 +1,20 @@
 """What a client reads: the JSON of predictions and of problems. Pure, knows no Redis."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from ingest.metrics import PROBLEMS
 from ingest.problems import MEDIA_TYPE, Problem
+from ingest.shapes import Prediction
 from results.outcome import Done
 
 #: Digits of a probability after the point: float32 has seven significant ones.
 _DIGITS = 7
 
 
-def prediction(done: Done, *, model: str, labels: Sequence[str]) -> dict[str, Any]:
+def prediction(done: Done, *, model: str, labels: Sequence[str]) -> Prediction:
     """One image's answer: its labels, most probable first, and who gave it."""
     ranked = zip(done.indices, done.probabilities, strict=True)
     return {

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from ingest import operations
 from ingest.access import Access
 from ingest.answers import answer_problem
 from ingest.catalog import Catalog
@@ -31,10 +31,13 @@ from ingest.measured import Measured, server_timing
 from ingest.metrics import REDIS
 from ingest.models import Models
 from ingest.oip.routes import routes as inference_protocol
+from ingest.openapi.endpoint import OPENAPI, OpenApi
+from ingest.openapi.operation import Described
 from ingest.origin import SameOrigin
 from ingest.place import RESULT
 from ingest.predict import Predict
-from ingest.problems import MEDIA_TYPE, NoConsumer, Problem, StreamUnavailable
+from ingest.probes import Readiness, alive
+from ingest.problems import MEDIA_TYPE, Problem
 from ingest.refusal import refusal
 from ingest.scrape import Scrape
 from ingest.snapshot import Lookout
@@ -83,20 +86,20 @@ def create_app(
     recent = Recent()
     live = Live(Lookout(connections, settings, recent).look)
     letters = Letters(connections, request_ttl_s=settings.result_ttl_s + settings.request_timeout_s)
+    scrape = Scrape(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
             *Page().routes(),
-            Route("/live", live.__call__),
-            Route("/dead/{model}/{id}/replay", letters.replay, methods=["POST"]),
-            Route("/predict", predict.__call__, methods=["POST"]),
-            Route("/predict/{model}", predict.__call__, methods=["POST"]),
-            Route(RESULT, stored.get),
-            Route(RESULT, stored.delete, methods=["DELETE"]),
-            Route("/models", Models(catalog).__call__),
+            Described("/live", live.__call__, operations.LIVE),
+            Described("/dead/{model}/{id}/replay", letters.replay, {"POST": operations.REPLAY}),
+            Described("/predict", predict.__call__, {"POST": operations.predict(limits)}),
+            Described("/predict/{model}", predict.__call__, {"POST": operations.predict(limits)}),
+            Described(RESULT, stored.__call__, {"GET": operations.FETCH, "DELETE": operations.CANCEL}),
+            Described("/models", Models(catalog).__call__, operations.MODELS),
             *inference_protocol(catalog, decoder, limits, longest_s=settings.request_timeout_s),
-            Route("/healthz", _alive),
-            Route("/readyz", _ready(catalog)),
-            Route("/metrics", Scrape(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder).__call__),
+            Described("/healthz", alive, operations.ALIVE),
+            Described("/readyz", Readiness(catalog).__call__, operations.READY),
+            Described("/metrics", scrape.__call__, operations.METRICS),
         ],
         exception_handlers={
             Problem: answer_problem,
@@ -109,6 +112,9 @@ def create_app(
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
     app.router.redirect_slashes = False
+    keys, limited = bool(keys_of(settings)), bool(settings.rate_limit_per_s)
+    described = OpenApi(app.routes, catalog, keys=keys, limited=limited)
+    app.routes.append(Described("/openapi.json", described.__call__, OPENAPI))
     return app
 
 
@@ -138,22 +144,6 @@ def _end_with_catalog(running: asyncio.Task[None]) -> None:
     if not running.cancelled() and (error := running.exception()):
         logger.critical("the catalog has ended, and this process with it", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
-
-
-async def _alive(_request: Request) -> Response:
-    return JSONResponse({"status": "alive"})
-
-
-def _ready(catalog: Catalog) -> Callable[[Request], Awaitable[Response]]:
-    async def ready(_request: Request) -> Response:
-        if catalog.outage:
-            raise StreamUnavailable(f"{catalog.outage}.", retry_after_s=2)
-        if not catalog.accepting:
-            raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
-        degraded = {"degraded": catalog.degraded} if catalog.degraded else {}
-        return JSONResponse({"status": "ready", "models": catalog.accepting, **degraded})
-
-    return ready
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:

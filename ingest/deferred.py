@@ -7,7 +7,6 @@ whichever ingest it reaches and whenever the first attempt broke off.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,13 +20,14 @@ from ingest.owner import owner
 from ingest.place import place_of
 from ingest.preferences import Preferences
 from ingest.problems import BadParameter, Cancelled, DeadlinePassed, KeyReused, Problem
+from ingest.shapes import Failure, Named, Prediction, Queued, Results, named
 from ingest.together import each_or_problem
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State
 from stream.model import ModelDescription
 
-_LONGEST_KEY = 255
+LONGEST_KEY = 255
 
 #: Seconds after which a client may ask again for a result that is not there yet.
 RETRY_S = 1
@@ -43,8 +43,8 @@ class Deferred:
         self._answers: list[Done] = []
         self._preferences = Preferences.parse(request.headers.getlist("prefer"))
         self._key = request.headers.get("idempotency-key")
-        if self._key is not None and not 0 < len(self._key) <= _LONGEST_KEY:
-            raise BadParameter(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters, a UUID for example.")
+        if self._key is not None and not 0 < len(self._key) <= LONGEST_KEY:
+            raise BadParameter(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters, a UUID for example.")
 
     @property
     def wanted(self) -> bool:
@@ -56,13 +56,16 @@ class Deferred:
         work = [self._one(model, upload, top, number) for number, upload in enumerate(uploads)]
         if len(work) == 1:
             only = await work[0]
-            return self._response(only, 202 if "status" in only else 200, place=only.get("location"))
+            queued = "status" in only
+            return self._response(only, 202 if queued else 200, place=place_of(only["id"]) if queued else None)
         documents = [_in_its_place(result) for result in await each_or_problem(work)]
         status = 202 if any("status" in document for document in documents) else 200
-        named = [{"filename": upload.filename, **document} for upload, document in zip(uploads, documents, strict=True)]
-        return self._response({"success": True, "results": named}, status)
+        results: list[Named] = [
+            named(upload.filename, document) for upload, document in zip(uploads, documents, strict=True)
+        ]
+        return self._response(Results(success=True, results=results), status)
 
-    async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> dict[str, Any]:
+    async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> Prediction | Queued:
         request_id = await self._reserve(upload, top, number) if self._key is not None else ""
         picture = Picture(await self._decoder.decode(upload, model), top)
         request_id = await self._dispatch.submit(model, picture, request_id=request_id)
@@ -86,7 +89,7 @@ class Deferred:
             raise KeyReused("This Idempotency-Key was used with another image. Take a new key for each image.")
         return request_id
 
-    def _response(self, body: dict[str, Any], status: int, *, place: str | None = None) -> Response:
+    def _response(self, body: Prediction | Queued | Results, status: int, *, place: str | None = None) -> Response:
         headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.deferred else {}
         headers |= cache_status(self._answers, on=self._dispatch.caches)
         if status == 202:
@@ -96,11 +99,11 @@ class Deferred:
         return JSONResponse(body, status_code=status, headers=headers)
 
 
-def _in_its_place(result: dict[str, Any] | Problem) -> dict[str, Any]:
+def _in_its_place(result: Prediction | Queued | Problem) -> Prediction | Queued | Failure:
     return {"success": False, "error": result.document()} if isinstance(result, Problem) else result
 
 
-async def document(dispatch: Dispatch, request_id: str, state: State) -> dict[str, Any]:
+async def document(dispatch: Dispatch, request_id: str, state: State) -> Prediction | Queued:
     """The answer to a request in this state, or where it will be; raises the Problem that it ended with."""
     match state:
         case Done() | Failed():

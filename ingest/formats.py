@@ -13,6 +13,16 @@ _SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 
+#: What each is called in a Content-Type. Nobody is held to it: the first bytes say what a file is.
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+
 TAKEN = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
 

@@ -1,7 +1,10 @@
 """`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
 
+from typing import Literal
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
 from ingest import outage
 from ingest.problems import UnknownLetter
@@ -9,6 +12,13 @@ from results.dead import AllLetters, DeadLetter, DeadLetters, NotReplayable
 from stream.connection import Connections
 from stream.keys import Partition, valid_model_name
 from stream.presence import partition_counts
+
+
+class Replayed(TypedDict):
+    """The dead letter that is queued again."""
+
+    success: Literal[True]
+    id: str
 
 
 class Letters:
@@ -28,7 +38,7 @@ class Letters:
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
             if letter is None or not await self._replay(letters.of(letter), letter):
                 raise _unknown(letter_id)
-        return JSONResponse({"success": True, "id": letter_id})
+        return JSONResponse(Replayed(success=True, id=letter_id))
 
     async def _replay(self, letters: DeadLetters, letter: DeadLetter) -> bool:
         try:

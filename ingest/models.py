@@ -1,13 +1,39 @@
 """`GET /models`: what is served, and by whom. Knows no image."""
 
-from typing import Any
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
 from ingest.catalog import Catalog
 from ingest.dispatch import Dispatch
 from ingest.problems import StreamUnavailable
+
+
+class Size(TypedDict):
+    """Of the pictures that a model takes, in pixels; those that are sent are resized to it."""
+
+    height: int
+    width: int
+
+
+class ServedModel(TypedDict):
+    """One version of one model."""
+
+    name: str
+    version: str
+    input: Size
+    labels: int
+    provider: str
+    consumers: int
+
+
+class ModelList(TypedDict):
+    """All that is served."""
+
+    success: Literal[True]
+    models: list[ServedModel]
 
 
 class Models:
@@ -20,13 +46,13 @@ class Models:
         if self._catalog.outage:
             raise StreamUnavailable(f"{self._catalog.outage}.", retry_after_s=2)
         listed = [entry for name in self._catalog.served for entry in await _entries(self._catalog.find(name))]
-        return JSONResponse({"success": True, "models": listed})
+        return JSONResponse(ModelList(success=True, models=listed))
 
 
-async def _entries(dispatch: Dispatch) -> list[dict[str, Any]]:
+async def _entries(dispatch: Dispatch) -> list[ServedModel]:
     """The versions of one model, oldest first. All have one input size: consumers refuse any other beside it."""
     model = dispatch.model
-    entries = []
+    entries: list[ServedModel] = []
     for version in sorted({one.version for one in dispatch.consumers}, key=int):
         serving = [one for one in dispatch.consumers if one.version == version]
         entries.append(

@@ -13,6 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ingest.problems import MalformedUpload, PayloadTooLarge
 
+#: What the parts that are images are called.
+IMAGE: Final = "image"
+
 #: Parts beside the images: the fields of a form that someone has written around it.
 _MOST_OTHER_PARTS: Final = 64
 _MOST_HEADERS: Final = 16
@@ -94,7 +97,7 @@ class Form:
         if kind != b"form-data" or b"name" not in options:
             raise MalformedUpload("A part of the form has no Content-Disposition: form-data with a name.")
         self._refuse_encodings()
-        if options[b"name"] == b"image":
+        if options[b"name"] == IMAGE.encode():
             self._filename = _filename(disposition, options)
             self._chunks = []
             return

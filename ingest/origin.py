@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingest.problems import ForeignOrigin
 from ingest.refusal import refuse
 
-_CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
+CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class SameOrigin:
@@ -23,7 +23,7 @@ class SameOrigin:
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _CHANGES_NOTHING:
+        if scope["type"] == "http" and scope["method"] not in CHANGES_NOTHING:
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             if origin is not None and not self._trusts(origin, headers.get("host", "")):

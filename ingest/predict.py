@@ -1,7 +1,6 @@
 """`POST /predict`: photographs in, labels out. Knows neither formats nor Redis, only who does."""
 
 import time
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,13 +11,13 @@ from ingest.decoding import Decoder
 from ingest.deferred import Deferred
 from ingest.dispatch import Dispatch, Picture
 from ingest.hangup import unless_gone
-from ingest.problems import BadParameter, Problem
+from ingest.problems import Problem
+from ingest.shapes import Failure, Named, Results, named
 from ingest.together import each_or_problem
+from ingest.top import top_of
 from ingest.uploads import Limits, Upload, read_uploads
 from results.outcome import Done
 from stream.model import ModelDescription
-
-_DEFAULT_TOP = 5
 
 
 class Predict:
@@ -34,7 +33,7 @@ class Predict:
         started = time.perf_counter()
         dispatch = self._catalog.find(request.path_params.get("model"))
         model = dispatch.model
-        top = _top(request, model)
+        top = top_of(request, classes=len(model.labels))
         dispatch.refuse_if_full()
         deferred = Deferred(request, dispatch, self._decoder, longest_s=self._longest_s)
         uploads = await read_uploads(request, self._limits)
@@ -61,29 +60,16 @@ class Predict:
         return await dispatch.classify(model, Picture(pixels, top)), decode_ms
 
 
-async def _results(
-    dispatch: Dispatch, uploads: list[Upload], outcomes: list[tuple[Done, float] | Problem]
-) -> dict[str, Any]:
+async def _results(dispatch: Dispatch, uploads: list[Upload], outcomes: list[tuple[Done, float] | Problem]) -> Results:
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
         raise problems[0]
-    results: list[dict[str, Any]] = []
+    results: list[Named] = []
     for upload, outcome in zip(uploads, outcomes, strict=True):
         if isinstance(outcome, Problem):
-            results.append({"filename": upload.filename, "success": False, "error": outcome.document()})
+            results.append(named(upload.filename, Failure(success=False, error=outcome.document())))
         else:
             done, _ = outcome
             answer = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
-            results.append({"filename": upload.filename, **answer})
-    return {"success": True, "results": results}
-
-
-def _top(request: Request, model: ModelDescription) -> int:
-    """How many classes the client wants to see."""
-    classes = len(model.labels)
-    asked = request.query_params.get("top")
-    if asked is None:
-        return min(_DEFAULT_TOP, classes)
-    if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked[:9]) <= classes):
-        raise BadParameter(f"top is {asked[:40]!r}; it must be a whole number from 1 to {classes}.")
-    return int(asked)
+            results.append(named(upload.filename, answer))
+    return Results(success=True, results=results)

@@ -17,11 +17,25 @@ Problem
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from ingest.place import place_of
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(TypedDict):
+    """The problem details object of RFC 9457, with `success` and, once accepted, `id` as in every answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    success: Literal[False]
+    id: NotRequired[str]
 
 
 class Problem(Exception):
@@ -42,9 +56,8 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s
         self.request_id = request_id
 
-    def document(self) -> dict[str, str | int | bool]:
-        """The problem details object of RFC 9457, with `success` and, once accepted, `id` as in every answer."""
-        document: dict[str, str | int | bool] = {
+    def document(self) -> ProblemDocument:
+        document: ProblemDocument = {
             "type": f"urn:sluice:problem:{self.code}",
             "title": self.title,
             "status": self.status,
@@ -52,7 +65,9 @@ class Problem(Exception):
             "code": self.code,
             "success": False,
         }
-        return document if self.request_id is None else {**document, "id": self.request_id}
+        if self.request_id is not None:
+            document["id"] = self.request_id
+        return document
 
     def headers(self) -> dict[str, str]:
         """What the answer needs beside its body; Retry-After counts whole seconds (RFC 9110, 10.2.3)."""

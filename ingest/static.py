@@ -8,7 +8,8 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+
+from ingest.openapi.operation import Answer, Described, Operation
 
 _FOLDER = Path(__file__).parent / "page"
 
@@ -29,6 +30,13 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
 }
+
+
+PAGE = Operation("The page", {200: Answer("HTML.", media_type="text/html")})
+FILE = Operation(
+    "A file of the page",
+    {200: Answer("The file.", media_type="text/css", others={"text/javascript": {}, "image/svg+xml": {}})},
+)
 
 
 def is_page(path: str) -> bool:
@@ -64,8 +72,8 @@ class Page:
     def __init__(self) -> None:
         self._files = {path.name: _File.read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
 
-    def routes(self) -> list[Route]:
-        return [Route("/", self._index), Route("/page/{name}", self._file)]
+    def routes(self) -> list[Described]:
+        return [Described("/", self._index, PAGE), Described("/page/{name}", self._file, FILE)]
 
     async def _index(self, request: Request) -> Response:
         return self._files["index.html"].answer(request)

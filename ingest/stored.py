@@ -15,6 +15,9 @@ class Stored:
         self._catalog = catalog
         self._longest_s = longest_s
 
+    async def __call__(self, request: Request) -> Response:
+        return await (self.delete(request) if request.method == "DELETE" else self.get(request))
+
     async def get(self, request: Request) -> Response:
         """200 with the answer, the problem where it failed, 202 while it is queued; waits as `Prefer: wait=N` says."""
         request_id = request.path_params["id"]

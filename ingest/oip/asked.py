@@ -26,7 +26,7 @@ def read(envelope: Envelope, *, height: int, width: int) -> Asked:
     """Raises BadParameter where the request is not one for a model of this input size."""
     document = envelope.document
     parameters = _object(document, "parameters")
-    binary, classes = _output(document.get("outputs") or [], _flag(parameters, "binary_data_output"))
+    binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"))
     return Asked(
         id=_text(document, "id"),
         images=_images(_only(document.get("inputs"), INPUT), envelope, height, width),
@@ -83,7 +83,7 @@ def _data(tensor: dict[str, Any], envelope: Envelope, *, numbers: bool) -> memor
 
 
 def _output(outputs: object, binary: bool) -> tuple[bool, int]:
-    if outputs == []:
+    if outputs is None or outputs == []:
         return binary, 0
     parameters = _object(_only(outputs, OUTPUT), "parameters")
     if "shared_memory_region" in parameters:
@@ -105,7 +105,9 @@ def _only(tensors: object, name: str) -> dict[str, Any]:
 
 
 def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
-    found = document.get(name) or {}
+    found = document.get(name)
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         raise BadParameter(f"{name} must be an object.")
     return found
@@ -119,7 +121,9 @@ def _flag(parameters: dict[str, Any], name: str) -> bool:
 
 
 def _text(document: dict[str, Any], name: str) -> str:
-    text = document.get(name) or ""
+    text = document.get(name)
+    if text is None:
+        return ""
     if not isinstance(text, str):
         raise BadParameter(f"{name} is {_shown(text)}; it must be a string.")
     return text

@@ -12,6 +12,10 @@ from ingest.uploads import Limits, read_uploads
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
+#: Content-Encoding of a request.
+CODINGS: Final = frozenset({"identity", "gzip", "deflate"})
+
+
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The body as it was sent, empty where there is none.
 
@@ -29,7 +33,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 def coding_of(request: Request) -> str:
     """How the body is compressed, empty where it is not; raises UnsupportedMediaType."""
     coding = request.headers.get("content-encoding", "").strip().lower()
-    if coding not in {"", "identity", "gzip", "deflate"}:
+    if coding and coding not in CODINGS:
         raise UnsupportedMediaType(f"Content-Encoding is {coding[:40]!r}; gzip and deflate are taken.")
     return "" if coding == "identity" else coding
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from ingest.problems import BadParameter, PayloadTooLarge
 
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+
 #: Most bytes of JSON beside the numbers of a tensor. A small document can hold millions of empty objects, each of
 #: which takes memory thirty times its length.
 _MOST_JSON: Final = 2**20

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
+from typing_extensions import TypedDict
 
 from ingest.metrics import PROBLEMS
 from ingest.problems import Problem
@@ -14,8 +15,14 @@ from ingest.problems import Problem
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+class Error(TypedDict):
+    """What went wrong."""
+
+    error: str
+
+
 def error_response(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": detail}, status_code=status, headers=headers)
+    return JSONResponse(Error(error=detail), status_code=status, headers=headers)
 
 
 def is_protocol(path: str) -> bool:

@@ -15,15 +15,13 @@ from ingest.oip.answer import answer
 from ingest.oip.asked import Asked, read
 from ingest.oip.body import coding_of, read_body, unpacked
 from ingest.oip.convoy import Convoy
-from ingest.oip.envelope import split, take_apart
+from ingest.oip.envelope import HEADER_LENGTH, split, take_apart
 from ingest.oip.selection import select
 from ingest.uploads import Limits
 from stream.model import ModelDescription
 
 #: JSON of more bytes is read beside the event loop.
 _MOST_AT_ONCE: Final = 2**16
-
-HEADER_LENGTH: Final = "inference-header-content-length"
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,10 +1,12 @@
 """What the protocol tells of the server and of a model. Pure, knows no Redis."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
+
+from typing_extensions import TypedDict
 
 from ingest.oip.asked import MOST_IMAGES
 from ingest.oip.tensors import INPUT, OUTPUT
+from ingest.release import own_version
 
 #: What Triton calls a model that ONNX Runtime runs; clients look for it.
 _PLATFORM: Final = "onnxruntime_onnx"
@@ -13,15 +15,37 @@ _PLATFORM: Final = "onnxruntime_onnx"
 _EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration")
 
 
-def of_server() -> dict[str, Any]:
-    try:
-        own = version("sluice")
-    except PackageNotFoundError:  # run from the sources
-        own = "unknown"
-    return {"name": "sluice", "version": own, "extensions": list(_EXTENSIONS)}
+class Server(TypedDict):
+    """The server, and the protocol's extensions that it has."""
+
+    name: str
+    version: str
+    extensions: list[str]
 
 
-def of_model(name: str, *, versions: list[str], height: int, width: int, classes: int) -> dict[str, Any]:
+class Tensor(TypedDict):
+    """A tensor's name, type and shape; -1 is any number."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class Model(TypedDict):
+    """A model, the versions of it that are served, its input and its output."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+def of_server() -> Server:
+    return {"name": "sluice", "version": own_version(), "extensions": list(_EXTENSIONS)}
+
+
+def of_model(name: str, *, versions: list[str], height: int, width: int, classes: int) -> Model:
     """Shapes with the number of images, which is variable, as their first dimension."""
     return {
         "name": name,

@@ -1,0 +1,46 @@
+"""`/healthz` and `/readyz`: whether the process lives, and whether it takes images. Knows no HTTP but the answer."""
+
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from ingest.catalog import Catalog
+from ingest.problems import NoConsumer, StreamUnavailable
+
+
+class Alive(TypedDict):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(TypedDict):
+    """Images are taken for these models."""
+
+    status: Literal["ready"]
+    models: list[str]
+
+
+async def alive(_request: Request) -> Response:
+    return JSONResponse(Alive(status="alive"))
+
+
+class Readiness:
+    """The endpoint of `/readyz`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def __call__(self, _request: Request) -> Response:
+        return JSONResponse(Ready(status="ready", models=accepting(self._catalog)))
+
+
+def accepting(catalog: Catalog) -> list[str]:
+    """The models that images are taken for, one at least; raises StreamUnavailable, NoConsumer."""
+    if catalog.outage:
+        raise StreamUnavailable(f"{catalog.outage}.", retry_after_s=2)
+    if not catalog.accepting:
+        raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
+    return catalog.accepting
