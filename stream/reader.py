@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection import connect_blocking
 from stream.keys import Partition
+from stream.location import Find
 from stream.reply import RawEntry, entries
 from stream.settings import Settings
 from stream.witness import Nobody, Witness
@@ -48,11 +49,18 @@ class Reader:
         Raises RedisError. Cancelled, it closes the connection: the thread must not wait for what nobody wants.
         """
         if self._find and not self._file:
-            self._connection.host, self._connection.port = await self._find()  # type: ignore[attr-defined]
+            await self._aim(self._find)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, words, rows)
         except asyncio.CancelledError:
             self._interrupt()
+            raise
+
+    async def _aim(self, find: Find) -> None:
+        try:
+            self._connection.host, self._connection.port = await find()  # type: ignore[attr-defined]
+        except RedisError as error:
+            self._witness.failed(error)
             raise
 
     async def aclose(self) -> None:

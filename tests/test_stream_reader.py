@@ -91,12 +91,23 @@ async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: 
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
+        async with asyncio.timeout(30):
+            assert await reader.entries(waiting(partition)) == []
     wait_until(lambda: before.issuperset(threading.enumerate()), "the thread has ended")
 
 
 def waiting(partition: Partition) -> list[str | int]:
     """A group read that waits for a moment."""
     return ["XREADGROUP", "GROUP", GROUP, "anna", "BLOCK", 1, "STREAMS", partition.entries, ">"]
+
+
+async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> None:
+    """As a connection that cannot be made."""
+    told = Told()
+    async with Reader(Settings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}"), told, partition) as reader:
+        with pytest.raises(RedisConnectionError):
+            await reader.entries(waiting(partition))
+    assert told.events == ["ConnectionError"]
 
 
 async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, partition: Partition) -> None:
