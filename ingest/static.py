@@ -33,15 +33,20 @@ HEADERS = {
 
 
 PAGE = Operation("The page", {200: Answer("HTML.", media_type="text/html")})
+DOCS = Operation("The API, to read and to try", {200: Answer("HTML.", media_type="text/html")})
 FILE = Operation(
     "A file of the page",
-    {200: Answer("The file.", media_type="text/css", others={"text/javascript": {}, "image/svg+xml": {}})},
+    {
+        200: Answer(
+            "The file.", media_type="text/css", others={"text/javascript": {}, "image/svg+xml": {}, "text/html": {}}
+        )
+    },
 )
 
 
 def is_page(path: str) -> bool:
     """Whether this path is the page or one of its files, which cost nothing to send."""
-    return path == "/" or path.startswith("/page/")
+    return path in {"/", "/docs"} or path.startswith("/page/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,17 @@ class Page:
         self._files = {path.name: _File.read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
 
     def routes(self) -> list[Described]:
-        return [Described("/", self._index, PAGE), Described("/page/{name}", self._file, FILE)]
+        return [
+            Described("/", self._index, PAGE),
+            Described("/docs", self._docs, DOCS),
+            Described("/page/{name}", self._file, FILE),
+        ]
 
     async def _index(self, request: Request) -> Response:
         return self._files["index.html"].answer(request)
+
+    async def _docs(self, request: Request) -> Response:
+        return self._files["docs.html"].answer(request)
 
     async def _file(self, request: Request) -> Response:
         file = self._files.get(request.path_params["name"])

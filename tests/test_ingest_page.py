@@ -224,7 +224,9 @@ def test_everybody_can_use_it(processes: Processes, chromium: Browser) -> None:
     doomed = processes.consumer(version=1, lease_s=LEASE_S)
     _, url = processes.ingest()
     with watched(chromium, url) as page:
-        assert [tab(page) for _ in range(5)] == ["skip", "files", "camera", "copy", "scroll"], "in the order seen"
+        assert [tab(page) for _ in range(6)] == ["skip", "files", "camera", "copy", "api", "scroll"], (
+            "in the order seen"
+        )
         page.drop({"one.png": png(IMAGES[0]), "broken.png": b"no image"})
         wait_until(lambda: len(page.texts(".card[aria-busy=false]")) == 2, "both are answered")
         doomed.kill()
