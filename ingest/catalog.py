@@ -5,9 +5,9 @@ import logging
 import os
 import secrets
 import socket
-from typing import Any
 
 from redis.exceptions import RedisError
+from typing_extensions import TypedDict
 
 from ingest.dispatch import Dispatch
 from ingest.owner import is_own
@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 #: How old the list of living consumers may be. Admission itself looks at the list in Redis; this one decides
 #: how pictures are prepared and what `/readyz` says.
 _REFRESH_S = 1.0
+
+
+class Degraded(TypedDict):
+    """A partition that takes no image at present, and why."""
+
+    model: str
+    partition: int
+    why: str
 
 
 class Catalog:
@@ -80,10 +88,10 @@ class Catalog:
         return counts
 
     @property
-    def degraded(self) -> list[dict[str, Any]]:
+    def degraded(self) -> list[Degraded]:
         """Partitions that take no image at present, of models that are served otherwise."""
         return [
-            {"model": name, "partition": number, "why": why}
+            Degraded(model=name, partition=number, why=why)
             for name in self.accepting
             for number, why in self._dispatches[name].routes.degraded
         ]

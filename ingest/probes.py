@@ -1,12 +1,12 @@
 """`/healthz` and `/readyz`: whether the process lives, and whether it takes images. Knows no HTTP but the answer."""
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from ingest.catalog import Catalog
+from ingest.catalog import Catalog, Degraded
 from ingest.problems import NoConsumer, StreamUnavailable
 
 
@@ -21,6 +21,7 @@ class Ready(TypedDict):
 
     status: Literal["ready"]
     models: list[str]
+    degraded: NotRequired[list[Degraded]]
 
 
 async def alive(_request: Request) -> Response:
@@ -34,7 +35,10 @@ class Readiness:
         self._catalog = catalog
 
     async def __call__(self, _request: Request) -> Response:
-        return JSONResponse(Ready(status="ready", models=accepting(self._catalog)))
+        ready = Ready(status="ready", models=accepting(self._catalog))
+        if degraded := self._catalog.degraded:
+            ready["degraded"] = degraded
+        return JSONResponse(ready)
 
 
 def accepting(catalog: Catalog) -> list[str]:
