@@ -33,12 +33,16 @@ def ranked(image: NDArray[np.uint8], top: int = 5, *, seed: int = 7) -> list[dic
     return [{"label": f"class_{index}", "probability": pytest.approx(float(truth[index]), abs=1e-5)} for index in best]
 
 
+#: httpx closes what idles beyond 20 connections, now and then one that another thread was just given.
+KEPT = httpx.Limits(max_keepalive_connections=100)
+
+
 @pytest.fixture
 def service(processes: Processes) -> Iterator[httpx.Client]:
     """One ingest and one consumer of the tiny model."""
     processes.consumer(version=1)
     _, url = processes.ingest()
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=30, limits=KEPT) as client:
         yield client
 
 
@@ -205,7 +209,10 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
     body = png(pictures(1)[0])
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with redis.Redis.from_url(server.url) as client:
-        with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(30) as others:
+        with (
+            httpx.Client(base_url=url, timeout=30, limits=KEPT) as service,
+            concurrent.futures.ThreadPoolExecutor(30) as others,
+        ):
             busy = [others.submit(service.post, "/predict", content=body) for _ in range(30)]
             wait_until(lambda: len(_requests(client)) == 30, "the consumer is busy")
             with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as impatient:
