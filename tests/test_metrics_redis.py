@@ -6,21 +6,9 @@ from redis.exceptions import RedisError, ResponseError
 from stream.connection import connect
 from stream.settings import Settings
 from tests.servers import Server, free_port
+from tests.told import Told
 
 pytestmark = pytest.mark.anyio
-
-
-class Told:
-    """A witness that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def connected(self) -> None:
-        self.events.append("connected")
-
-    def failed(self, error: RedisError) -> None:
-        self.events.append(type(error).__name__)
 
 
 async def test_a_restart_is_one_more_connection(own_server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, TryAgainError
+from redis.exceptions import TryAgainError
 
 from stream.entry import Entry
 from stream.group import Group
@@ -19,22 +19,10 @@ from stream.settings import Settings
 from tests.chaos.proxy import Proxy
 from tests.clusters import SLOTS, ClusterNode
 from tests.servers import Server, free_port
+from tests.told import Told
 from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-class Told:
-    """A witness that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def connected(self) -> None:
-        self.events.append("connected")
-
-    def failed(self, error: RedisError) -> None:
-        self.events.append(type(error).__name__)
 
 
 async def add(client: Redis, partition: Partition, pixels: bytes) -> None:

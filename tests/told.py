@@ -1,0 +1,16 @@
+"""A witness of connections that remembers what it is told."""
+
+from redis.exceptions import RedisError
+
+
+class Told:
+    """Each connection as `connected`, each failure by its error's name, in their order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def connected(self) -> None:
+        self.events.append("connected")
+
+    def failed(self, error: RedisError) -> None:
+        self.events.append(type(error).__name__)
