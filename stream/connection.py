@@ -8,12 +8,13 @@ all of Sluice's short commands bear: admission knows its ids, completion is fenc
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from redis import ConnectionPool
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+import redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -60,6 +61,14 @@ _PASSING = (
 
 #: Beginnings of further such errors, for which redis-py has no class.
 _PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
+
+
+#: redis-py's connections without an event loop, by those with one.
+_BLOCKING: dict[type[Any], Callable[..., BlockingConnection]] = {
+    Connection: redis.Connection,
+    SSLConnection: redis.SSLConnection,
+    UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+}
 
 
 def url(settings: Settings) -> str:
@@ -122,15 +131,9 @@ def connect_blocking(settings: Settings, partition: Partition | None = None) -> 
 
     Where its server is not always the same, what finds it comes with it.
     """
-    place = Place.parse(url(settings))
-    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
-    find = _find(place, partition, dict(access), access.pop("connection_class", Connection))
-    never = BlockingRetry(NoBackoff(), 0)
+    access, kind, find = _access(settings, partition)
     bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
-    pool = ConnectionPool.from_url(place.plain, retry=never, **bounds, **_secrets(settings))
-    connection = pool.make_connection()
-    assert isinstance(connection, BlockingConnection)
-    return connection, find
+    return _BLOCKING[kind](retry=BlockingRetry(NoBackoff(), 0), **bounds, **access), find
 
 
 def _client(
@@ -142,10 +145,8 @@ def _client(
     retry: Retry,
     witness: Witness | None,
 ) -> Redis:
-    place = Place.parse(url(settings))
-    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
-    kind = access.pop("connection_class", Connection)
-    if find := _find(place, partition, access, kind):
+    access, kind, find = _access(settings, partition)
+    if find:
         access |= {"find": find}
     pool = BlockingConnectionPool(
         connection_class=(FINDING if find else NOTICING)[kind],
@@ -158,6 +159,14 @@ def _client(
         **access,
     )
     return Redis.from_pool(pool)
+
+
+def _access(settings: Settings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Find | None]:
+    """Options by which the server is reached, redis-py's asynchronous class for it, and what finds it, if anything."""
+    place = Place.parse(url(settings))
+    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
+    kind = access.pop("connection_class", Connection)
+    return access, kind, _find(place, partition, access, kind)
 
 
 def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
