@@ -7,7 +7,7 @@ from stream.settings import Settings
 
 def why_not_open(settings: Settings) -> str:
     """Why ingest must not listen as the settings say, and what to do; empty where it may."""
-    if settings.api_keys.get_secret_value() or settings.api_keys_file or settings.insecure_no_keys:
+    if settings.asks_for_keys or settings.insecure_no_keys:
         return ""
     setting, address = ("published_on", settings.published_on) if settings.published_on else ("host", settings.host)
     if _is_loopback(address):

@@ -57,7 +57,7 @@ class KeyFile:
 
 def keys_of(settings: Settings) -> KeyFile | None:
     """The keys that the settings name, None where they name none; raises OSError or BadKey."""
-    variable = settings.api_keys.get_secret_value()
-    if not variable and not settings.api_keys_file:
+    if not settings.asks_for_keys:
         return None
-    return KeyFile(Path(settings.api_keys_file) if settings.api_keys_file else None, from_variable(variable))
+    file = Path(settings.api_keys_file) if settings.api_keys_file else None
+    return KeyFile(file, from_variable(settings.api_keys.get_secret_value()))

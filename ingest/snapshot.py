@@ -54,7 +54,7 @@ class Lookout:
         now_s, last = asyncio.get_running_loop().time(), self._recent.summary()
         return {
             "of": self._settings.worker_count,
-            "keys": bool(self._settings.api_keys_file or self._settings.api_keys.get_secret_value()),
+            "keys": self._settings.asks_for_keys,
             "window_s": WINDOW_S,
             "answered_per_s": self._answered.note(now_s, self._recent.answered),
             "refused_per_s": self._refused.note(now_s, self._recent.refused),

@@ -149,6 +149,11 @@ class Settings(BaseSettings):
         """How many ingest processes share the port."""
         return self.workers or usable_cores()
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether the settings name any API keys."""
+        return bool(self.api_keys_file or self.api_keys.get_secret_value())
+
     @field_validator("model")
     @classmethod
     def _model_can_be_a_key(cls, name: str) -> str:
