@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ingest import journey, metrics, outage
 from ingest.cache import Cache
@@ -20,6 +22,8 @@ from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
 from stream.settings import Settings
+
+T = TypeVar("T")
 
 #: What one partition says that another need not.
 _ELSEWHERE = (NoConsumer, Overloaded, StreamUnavailable)
@@ -154,15 +158,12 @@ class Dispatch:
 
     async def _send(self, model: ModelDescription, picture: Picture) -> tuple[Route, Entry, asyncio.Future[Outcome]]:
         """Have the image accepted wherever it is; raises what the last partition said where none takes it."""
-        refusal: Problem | None = None
-        for route in self.routes.spread():
+
+        async def send(route: Route) -> tuple[Route, Entry, asyncio.Future[Outcome]]:
             entry = _entry(new_id(route.number), model, picture, reply=self._ingest)
-            try:
-                return route, entry, await route.send(entry)
-            except _ELSEWHERE as problem:
-                refusal = problem
-        assert refusal
-        raise refusal
+            return route, entry, await route.send(entry)
+
+        return await _first(self.routes.spread(), send)
 
     async def submit(self, model: ModelDescription, picture: Picture, *, request_id: str = "") -> str:
         """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
@@ -170,18 +171,14 @@ class Dispatch:
         An id that was accepted before is not accepted again, and nothing is changed. It names its partition, so that no
         other takes the image.
         """
-        refusal: Problem | None = None
-        for route in [self._route(request_id)] if request_id else self.routes.spread():
+
+        async def submit(route: Route) -> str:
             entry = _entry(request_id or new_id(route.number), model, picture, reply="")
-            try:
-                if await self._cache.recall(model, entry) is None:
-                    await route.admit(entry)
-            except _ELSEWHERE as problem:
-                refusal = problem
-            else:
-                return entry.id
-        assert refusal
-        raise refusal
+            if await self._cache.recall(model, entry) is None:
+                await route.admit(entry)
+            return entry.id
+
+        return await _first([self._route(request_id)] if request_id else self.routes.spread(), submit)
 
     def _route(self, request_id: str) -> Route:
         route = self.routes.of(request_id)
@@ -230,6 +227,18 @@ class Dispatch:
         if isinstance(state, Done | Failed):
             return state
         return Failed(request_id, "expired", "No consumer answered in time.")
+
+
+async def _first(routes: Iterable[Route], take: Callable[[Route], Awaitable[T]]) -> T:
+    """What the first route gives that takes the image; raises what the last one said where none does."""
+    refusal: Problem | None = None
+    for route in routes:
+        try:
+            return await take(route)
+        except _ELSEWHERE as problem:
+            refusal = problem
+    assert refusal
+    raise refusal
 
 
 def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:

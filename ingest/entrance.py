@@ -26,10 +26,10 @@ _PART = 0.5
 class Entrance:
     """Admission behind a gate that shuts, for a moment, where the stream was full."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: Partition) -> None:
+    def __init__(self, redis: Redis, store: Store, settings: Settings, partition: Partition) -> None:
         self._settings = settings
         self._model = partition.model
-        self._store = Store(redis, partition)
+        self._store = store
         self._admission = Admission(
             redis,
             partition,

@@ -32,10 +32,10 @@ class Route:
         # The only partition is away when Redis is, and that is told once for all.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._reader = connect_reader(settings, metrics.REDIS, partition)
-        self._replies = Replies(self._reader, Store(redis, partition), partition, ingest=ingest)
-        self._presence = Presence(redis, partition)
-        self._entrance = Entrance(redis, settings, partition)
         self.store = Store(redis, partition)
+        self._replies = Replies(self._reader, self.store, partition, ingest=ingest)
+        self._presence = Presence(redis, partition)
+        self._entrance = Entrance(redis, self.store, settings, partition)
         self.number = partition.number
         self.consumers: list[ConsumerReport] = []
         self.away = ""
