@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from typing_extensions import TypedDict
 
 from ingest.dispatch import Dispatch
+from ingest.outage import RETRY_S
 from ingest.owner import is_own
 from ingest.problems import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
@@ -96,10 +97,15 @@ class Catalog:
             for number, why in self._dispatches[name].routes.degraded
         ]
 
+    def refuse_in_outage(self) -> None:
+        """Raise StreamUnavailable while Redis does not answer."""
+        if self.outage:
+            raise StreamUnavailable(f"{self.outage}.", retry_after_s=RETRY_S)
+
     async def locate(self, request_id: str) -> tuple[Dispatch, State]:
         """The dispatch that a request was made to, and where it stands; raises UnknownResult, StreamUnavailable."""
-        if self.outage and not self._dispatches:
-            raise StreamUnavailable(f"{self.outage}.", retry_after_s=2)
+        if not self._dispatches:
+            self.refuse_in_outage()
         # Of somebody else's request not even the existence is known: it is not looked for.
         for dispatch in self._dispatches.values() if is_own(request_id) else ():
             state = await dispatch.state(request_id)
@@ -145,7 +151,7 @@ class Catalog:
 
     def _nobody(self, name: str) -> Problem:
         if self.outage:
-            return StreamUnavailable(f"{self.outage}. Send the image again later.", retry_after_s=2)
+            return StreamUnavailable(f"{self.outage}. Send the image again later.", retry_after_s=RETRY_S)
         return NoConsumer(
-            f"No consumer serves {name or 'any model'}. Start one with: python -m consumers", retry_after_s=2
+            f"No consumer serves {name or 'any model'}. Start one with: python -m consumers", retry_after_s=RETRY_S
         )

@@ -8,7 +8,6 @@ from typing_extensions import TypedDict
 
 from ingest.catalog import Catalog
 from ingest.dispatch import Dispatch
-from ingest.problems import StreamUnavailable
 
 
 class Size(TypedDict):
@@ -43,8 +42,7 @@ class Models:
         self._catalog = catalog
 
     async def __call__(self, _request: Request) -> Response:
-        if self._catalog.outage:
-            raise StreamUnavailable(f"{self._catalog.outage}.", retry_after_s=2)
+        self._catalog.refuse_in_outage()
         listed = [entry for name in self._catalog.served for entry in await _entries(self._catalog.find(name))]
         return JSONResponse(ModelList(success=True, models=listed))
 

@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from ingest.catalog import Catalog, Degraded
-from ingest.problems import NoConsumer, StreamUnavailable
+from ingest.outage import RETRY_S
+from ingest.problems import NoConsumer
 
 
 class Alive(TypedDict):
@@ -43,8 +44,7 @@ class Readiness:
 
 def accepting(catalog: Catalog) -> list[str]:
     """The models that images are taken for, one at least; raises StreamUnavailable, NoConsumer."""
-    if catalog.outage:
-        raise StreamUnavailable(f"{catalog.outage}.", retry_after_s=2)
+    catalog.refuse_in_outage()
     if not catalog.accepting:
-        raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=2)
+        raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=RETRY_S)
     return catalog.accepting

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ingest.oip.asked import Asked
 from ingest.oip.tensors import OUTPUT, float_data, float_json, ranked, string_data, string_json
+from ingest.outage import RETRY_S
 from ingest.problems import Overloaded
 from results.outcome import Done
 
@@ -20,7 +21,7 @@ async def answer(asked: Asked, name: str, answers: Sequence[Done], labels: Seque
     Raises Overloaded where two versions answered that do not have the same classes, InferenceFailed.
     """
     if len({len(done.probabilities) for done in answers}) > 1:
-        raise Overloaded("The model is being replaced by one with other classes. Send it again.", retry_after_s=2)
+        raise Overloaded("The model is being replaced by one with other classes. Send it again.", retry_after_s=RETRY_S)
     rows = np.array([done.probabilities for done in answers], np.float32)
     tensor: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape)}
     if asked.classes:

@@ -15,6 +15,7 @@ from typing import Final
 from ingest.decoding import Decoder
 from ingest.dispatch import Dispatch, Picture
 from ingest.oip.tensors import Image
+from ingest.outage import RETRY_S
 from ingest.problems import DeadlinePassed, NoConsumer, Overloaded, Problem
 from ingest.uploads import Upload
 from results.outcome import Done
@@ -110,4 +111,4 @@ class Convoy:
             done = await self._dispatch.classify(self._model, picture, version=self._version)
             if self._version in {None, done.version}:
                 return done
-        raise NoConsumer(f"Version {self._version} is hardly served at present. Send it again.", retry_after_s=2)
+        raise NoConsumer(f"Version {self._version} is hardly served at present. Send it again.", retry_after_s=RETRY_S)

@@ -18,7 +18,7 @@ from ingest.oip.selection import select, versions
 from ingest.oip.shapes import Entry, IndexRequest, ModelReady, ServerLive, ServerReady
 from ingest.openapi.operation import Described
 from ingest.probes import accepting
-from ingest.problems import BadParameter, StreamUnavailable
+from ingest.problems import BadParameter
 from ingest.uploads import Limits
 
 #: The request for the index says one thing at most.
@@ -73,8 +73,7 @@ class Endpoints:
         return JSONResponse(metadata.configuration(**await self._described(request)))
 
     async def model_ready(self, request: Request) -> Response:
-        if self._catalog.outage:
-            raise StreamUnavailable(f"{self._catalog.outage}.", retry_after_s=2)
+        self._catalog.refuse_in_outage()
         dispatch, _ = select(self._catalog, request.path_params)
         return JSONResponse(ModelReady(name=dispatch.name, ready=True))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ingest.catalog import Catalog
 from ingest.dispatch import Dispatch
-from ingest.problems import StreamUnavailable, UnknownModel
+from ingest.problems import UnknownModel
 
 
 def select(catalog: Catalog, path: Mapping[str, str]) -> tuple[Dispatch, str | None]:
@@ -12,12 +12,7 @@ def select(catalog: Catalog, path: Mapping[str, str]) -> tuple[Dispatch, str | N
 
     Raises UnknownModel, StreamUnavailable, and NoConsumer where nobody serves the model at present.
     """
-    try:
-        dispatch = catalog.find(path["model"])
-    except UnknownModel as unknown:
-        if catalog.outage:
-            raise StreamUnavailable(f"{catalog.outage}. Ask again later.", retry_after_s=2) from unknown
-        raise
+    dispatch = catalog.find(path["model"])
     assert dispatch.model.name == dispatch.name, "it raises where nobody serves the model"
     version = path.get("version")
     served = versions(dispatch)
