@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ingest.metrics import REGISTRY
 from results.outcome import Reason
 from stream.connection import Connections
-from stream.presence import partition_counts
+from stream.presence import Roster
 from stream.status import Status, read_model
 
 
@@ -31,6 +31,7 @@ class Scrape:
     def __init__(self, connections: Connections, *, timeout_s: float, folder: Path | None = None) -> None:
         self._connections = connections
         self._timeout_s = timeout_s
+        self._roster = Roster(connections.shared, timeout_s=timeout_s)
         self._folder = folder
 
     async def __call__(self, _request: Request) -> Response:
@@ -48,11 +49,13 @@ class Scrape:
     async def _look(self) -> list[Status] | None:
         """The status of each model's group; None where Redis does not say it in time."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                counts = await partition_counts(self._connections.shared)
-                return [await read_model(self._connections, name, count) for name, count in counts.items()]
+            counts = await self._roster.counts()
+            return await asyncio.gather(*(self._read(name, count) for name, count in counts.items()))
         except (RedisError, TimeoutError):
             return None
+
+    async def _read(self, model: str, partitions: int) -> Status:
+        return await read_model(self._connections, model, partitions, timeout_s=self._timeout_s)
 
 
 def _forget_the_dead(folder: Path) -> None:
@@ -88,6 +91,7 @@ class GroupFigures(Collector):
             for group in groups:
                 gauge.add_metric([group.model], figure(group))
             yield gauge
+        yield from _partitions(groups)
         yield _consumers(groups)
         yield _events(groups)
 
@@ -108,6 +112,19 @@ _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (
         lambda group: group.images_per_s,
     ),
 )
+
+
+def _partitions(groups: list[Status]) -> Iterable[Metric]:
+    labels = ["model", "partition"]
+    up = GaugeMetricFamily("sluice_partition_up", "Whether this partition answered this scrape in time.", labels=labels)
+    about = "Images in this partition that were accepted and not completed; missing where it does not answer."
+    waiting = GaugeMetricFamily("sluice_partition_backlog_entries", about, labels=labels)
+    for group in groups:
+        for number, backlog in enumerate(group.backlogs):
+            up.add_metric([group.model, str(number)], backlog is not None)
+            if backlog is not None:
+                waiting.add_metric([group.model, str(number)], backlog)
+    return up, waiting
 
 
 def _consumers(groups: list[Status]) -> Metric:
@@ -131,7 +148,8 @@ _EVENTS: Final = ("completed", "superseded", "replayed", *get_args(Reason))
 def _events(groups: list[Status]) -> Metric:
     about = "Images by how they ended, over all processes since the data in Redis began."
     counter = CounterMetricFamily("sluice_group_events_total", about, labels=["model", "event"])
-    for group in groups:
+    # Without what was counted in a partition that is away it would fall, which Prometheus takes for a new beginning.
+    for group in (one for one in groups if not one.away):
         for event in sorted({*_EVENTS, *group.counters}):
             counter.add_metric([group.model, event], group.counters.get(event, 0))
     return counter

@@ -11,7 +11,7 @@ from ingest.rate import Rate
 from results.dead import AllLetters, DeadLetter
 from stream.connection import Connections
 from stream.keys import Partition
-from stream.presence import partition_counts
+from stream.presence import Roster
 from stream.settings import Settings
 from stream.status import Member, Status, read_model
 
@@ -32,6 +32,7 @@ class Lookout:
         self._connections = connections
         self._settings = settings
         self._recent = recent
+        self._roster = Roster(connections.shared, timeout_s=settings.redis_timeout_s)
         self._models: dict[str, _Model] = {}
         self._answered = Rate(window_s=1.0)
         self._refused = Rate(window_s=1.0)
@@ -39,9 +40,8 @@ class Lookout:
     async def look(self) -> dict[str, Any]:
         """The snapshot, ready for JSON; times in seconds but where a name says `ms`, rates per second."""
         try:
-            async with asyncio.timeout(self._settings.redis_timeout_s):
-                counts = await partition_counts(self._connections.shared)
-                models = [await self._model(name).look(count) for name, count in counts.items()]
+            counts = await self._roster.counts()
+            models = [await self._model(name).look(count) for name, count in counts.items()]
         except (RedisError, TimeoutError) as error:
             return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
         return {"outage": None, "here": self._here(), "models": models}
@@ -75,12 +75,13 @@ class _Model:
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
         # As `python -m consumers status` has it: late enough to be no accident, before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
+        self._timeout_s = settings.redis_timeout_s
         self._completed = Rate(window_s=1.0)
         self._images: dict[str, Rate] = {}
         self._buried: tuple[object, list[DeadLetter]] = (None, [])
 
     async def look(self, partitions: int) -> dict[str, Any]:
-        status = await read_model(self._connections, self._name, partitions)
+        status = await read_model(self._connections, self._name, partitions, timeout_s=self._timeout_s)
         now_s = status.now_ms / 1000
         self._gate.set_rate(status.images_per_s)
         self._images = {member.name: self._images.get(member.name, _per_consumer()) for member in status.members}
@@ -97,7 +98,7 @@ class _Model:
             "problems": status.problems(max_age_s=self._max_age_s),
             "consumers": [self._consumer(member, now_s) for member in status.members],
             "dead_letters": status.dead_letters,
-            "letters": [_letter(letter) for letter in await self._newest(status, partitions)],
+            "letters": [_letter(letter) for letter in await self._newest(status)],
         }
 
     def _consumer(self, member: Member, now_s: float) -> dict[str, Any]:
@@ -119,12 +120,13 @@ class _Model:
             "silent_s": member.silent_s,
         }
 
-    async def _newest(self, status: Status, partitions: int) -> list[DeadLetter]:
+    async def _newest(self, status: Status) -> list[DeadLetter]:
         # Redis has to touch the pixels of each letter to list them, so they are listed when something has changed.
         counted = {event: count for event, count in status.counters.items() if event not in _OF_EVERY_DAY}
-        now = (status.dead_letters, counted)
+        now = (status.dead_letters, counted, status.away)
         if now != self._buried[0]:
-            of = [Partition(self._name, number) for number in range(partitions)]
+            there = (number for number, backlog in enumerate(status.backlogs) if backlog is not None)
+            of = [Partition(self._name, number) for number in there]
             letters = await AllLetters(self._connections, of).all() if status.dead_letters else []
             self._buried = (now, letters[-_MOST_LETTERS:])
         return self._buried[1]

@@ -1,10 +1,12 @@
 """Who serves what: heartbeats of consumers and descriptions of models. Written by consumers, read by anybody."""
 
+import asyncio
 import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from stream.keys import GROUP, MODELS, Partition
 from stream.model import ModelDescription
@@ -108,6 +110,25 @@ async def partition_counts(shared: Redis) -> dict[str, int]:
     """All models that consumers have announced, sorted by name, and how many partitions each has or ever had."""
     found: Any = await shared.zrange(MODELS, 0, -1, withscores=True)
     return {name.decode(): max(1, int(count)) for name, count in sorted(found)}
+
+
+class Roster:
+    """`partition_counts`, as last heard where the server with that list is away: in a Cluster others may be there."""
+
+    def __init__(self, shared: Redis, *, timeout_s: float) -> None:
+        self._shared = shared
+        self._timeout_s = timeout_s
+        self._last: dict[str, int] = {}
+
+    async def counts(self) -> dict[str, int]:
+        """Raises redis-py's errors or TimeoutError where no model was ever heard of."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                self._last = await partition_counts(self._shared)
+        except (RedisError, TimeoutError):
+            if not self._last:
+                raise
+        return self._last
 
 
 async def widen(shared: Redis, model: str, partitions: int) -> None:

@@ -49,8 +49,8 @@ class Status:
 
     Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
     where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
-    `counters` counts events over all processes since the data began. Of several partitions together, those that are
-    `away` are missing.
+    `counters` counts events over all processes since the data began. Of several partitions together `backlogs` has
+    that of each, None for those that are `away`, of which nothing else is in the figures.
     """
 
     model: str
@@ -62,7 +62,12 @@ class Status:
     oldest_s: float | None
     dead_letters: int
     counters: Mapping[str, int]
-    away: tuple[int, ...] = ()
+    backlogs: tuple[int | None, ...] = ()
+
+    @property
+    def away(self) -> tuple[int, ...]:
+        """The numbers of the partitions that do not answer."""
+        return tuple(number for number, backlog in enumerate(self.backlogs) if backlog is None)
 
     @property
     def living(self) -> int:
@@ -96,19 +101,29 @@ class Status:
         return found
 
 
-async def read_model(connections: Connections, model: str, partitions: int) -> Status:
-    """The status of all partitions of a model together; raises redis-py's errors where none of them answers."""
+async def read_model(
+    connections: Connections, model: str, partitions: int, *, timeout_s: float | None = None
+) -> Status:
+    """The status of all partitions of a model together; each has `timeout_s` to answer.
+
+    Raises redis-py's errors or TimeoutError where none of them answers.
+    """
+
+    async def read(partition: Partition) -> Status:
+        async with asyncio.timeout(timeout_s):
+            return await read_status(connections.of(partition), partition)
+
     of = [Partition(model, number) for number in range(partitions)]
-    found = await asyncio.gather(*(read_status(connections.of(one), one) for one in of), return_exceptions=True)
+    found = await asyncio.gather(*map(read, of), return_exceptions=True)
     there = [one for one in found if isinstance(one, Status)]
     for error in found:
-        if isinstance(error, BaseException) and not (there and isinstance(error, RedisError)):
+        if isinstance(error, BaseException) and not (there and isinstance(error, RedisError | TimeoutError)):
             raise error
-    away = tuple(number for number, one in enumerate(found) if not isinstance(one, Status))
-    return there[0] if len(there) == partitions == 1 else _together(there, away)
+    backlogs = tuple(one.backlog if isinstance(one, Status) else None for one in found)
+    return _together(there, backlogs)
 
 
-def _together(parts: Sequence[Status], away: tuple[int, ...]) -> Status:
+def _together(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
     lags = [part.lag for part in parts]
     ages = [part.oldest_s for part in parts if part.oldest_s is not None]
     counters: Counter[str] = Counter()
@@ -127,7 +142,7 @@ def _together(parts: Sequence[Status], away: tuple[int, ...]) -> Status:
         oldest_s=max(ages, default=None),
         dead_letters=sum(part.dead_letters for part in parts),
         counters=dict(sorted(counters.items())),
-        away=away,
+        backlogs=backlogs,
     )
 
 

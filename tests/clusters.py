@@ -41,18 +41,20 @@ class Node(Server):
 
 
 class Cluster:
-    """Three primaries with a replica each: nodes 0 to 2, and 3 to 5."""
+    """Three primaries with a replica each: nodes 0 to 2, and 3 to 5.
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes = [_cluster_node(folder / f"node-{number}") for number in range(6)]
+    A `tolerant` one serves the slots that it has while others are missing.
+    """
+
+    def __init__(self, folder: Path, *, tolerant: bool = False) -> None:
+        self.nodes = [_cluster_node(folder / f"node-{number}", tolerant=tolerant) for number in range(6)]
         addresses = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self.url = f"redis+cluster://{addresses}"
 
-    def start(self, *, tolerant: bool = False) -> None:
-        """Form the cluster; a `tolerant` one serves the slots that it has while others are missing."""
+    def start(self) -> None:
+        """Form the cluster."""
         for node in self.nodes:
             node.start()
-            node.ask(f"CONFIG SET cluster-require-full-coverage {'no' if tolerant else 'yes'}")
         first, *others = self.nodes
         for epoch, node in enumerate(self.nodes, start=1):
             node.ask(f"CLUSTER SET-CONFIG-EPOCH {epoch}")
@@ -101,11 +103,12 @@ class Cluster:
 
 
 class ClusterNode(Node):
-    def __init__(self, folder: Path, *, bus: int) -> None:
+    def __init__(self, folder: Path, *, bus: int, tolerant: bool = False) -> None:
         self.bus = bus
         options = {
             "cluster-enabled": "yes",
             "cluster-port": str(bus),
+            "cluster-require-full-coverage": "no" if tolerant else "yes",
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "repl-diskless-sync-delay": "0",
             "repl-timeout": "5",
@@ -129,9 +132,9 @@ class ClusterNode(Node):
         return {slot for first, last, server, *_ in rows if server[1] == self.port for slot in range(first, last + 1)}
 
 
-def _cluster_node(folder: Path) -> ClusterNode:
+def _cluster_node(folder: Path, *, tolerant: bool) -> ClusterNode:
     # The usual offset of 10,000 would leave the range of ports.
-    return ClusterNode(folder, bus=free_port())
+    return ClusterNode(folder, bus=free_port(), tolerant=tolerant)
 
 
 def _knows(node: ClusterNode, count: int) -> bool:

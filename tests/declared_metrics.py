@@ -23,6 +23,7 @@ STATUS = Status(
     oldest_s=2.0,
     dead_letters=1,
     counters={"completed": 7, "dead": 1},
+    backlogs=(3, None),
 )
 
 FIGURES = consumer.Figures(

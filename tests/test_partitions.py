@@ -1,5 +1,6 @@
 """Images of one model spread over several streams, by whole processes."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from stream.keys import Partition
+from stream.keys import MODELS, Partition
 from stream.request import partition_of
 from tests.clusters import Cluster
 from tests.processes import Processes
@@ -15,6 +16,8 @@ from tests.requests_direct import TINY, pictures
 from tests.servers import Server
 from tests.steady_load import SteadyLoad
 from tests.test_ingest_app import png, ranked
+from tests.test_ingest_live import snapshots
+from tests.test_metrics import figure, figures
 from tests.waiting import wait_until
 
 THREE = [Partition(TINY.model, number) for number in range(3)]
@@ -124,32 +127,87 @@ def _queued(direct: redis.Redis, entry_id: str) -> bool:
     return bool(direct.xrange(THREE[1].entries, entry_id, entry_id))
 
 
-def test_while_a_primary_of_a_cluster_is_away_the_others_take_its_images(models_dir: Path, tmp_path: Path) -> None:
-    """Its replica may not take over here: nobody is refused once ingest knows, and it says which is degraded."""
-    cluster = Cluster(tmp_path / "cluster")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three primaries that go on without each other, and without replicas that would take over."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), tolerant=True)
     try:
-        cluster.start(tolerant=True)
-        with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
-            settings = {"partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
-            processes.consumer(version=1, **settings)  # type: ignore[arg-type]
-            _, url = processes.ingest(**settings)  # type: ignore[arg-type]
-            with httpx.Client(base_url=url, timeout=30) as client:
-                wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
-                failing = cluster.primary(THREE[1].entries)
-                cluster.replica(failing).kill()
-                with SteadyLoad(url) as load:
-                    load.wait_for_more(50)
-                    failing.kill()
-                    wait_until(lambda: 1 in _degraded(client), "it is known to be away")
-                    refused = load.answers["stream_unavailable"]
-                    load.wait_for_more(100)
-                    assert load.answers["stream_unavailable"] <= refused + 4, "what was on its way there"
-                    failing.start()
-                    wait_until(lambda: not _degraded(client), "all are back")
-                assert load.answers["wrong"] == 0
+        cluster.start()
+        for replica in cluster.nodes[3:]:
+            replica.kill()
+        yield cluster
     finally:
         cluster.end()
 
 
-def _degraded(client: httpx.Client) -> set[int]:
-    return {one["partition"] for one in client.get("/readyz").json().get("degraded", ())}
+@pytest.fixture
+def clustered(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """The URL of an ingest that has three partitions there, all of them served."""
+    with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
+        settings = {
+            "partitions": 3,
+            "lease_s": _LEASE_S,
+            "redis_timeout_s": 1,
+            "request_timeout_s": 10,
+            "max_wait_s": 5,
+        }
+        processes.consumer(version=1, **settings)  # type: ignore[arg-type]
+        _, url = processes.ingest(**settings)  # type: ignore[arg-type]
+        wait_until(lambda: not _degraded(url), "all three are served")
+        yield url
+
+
+def test_while_a_primary_of_a_cluster_is_away_the_others_take_its_images(cluster: Cluster, clustered: str) -> None:
+    """Nobody is refused once ingest knows, and it says which is degraded."""
+    failing = cluster.primary(THREE[1].entries)
+    with SteadyLoad(clustered) as load:
+        load.wait_for_more(50)
+        failing.kill()
+        wait_until(lambda: 1 in _degraded(clustered), "it is known to be away")
+        refused = load.answers["stream_unavailable"]
+        load.wait_for_more(100)
+        assert load.answers["stream_unavailable"] <= refused + 4, "what was on its way there"
+        failing.start()
+        wait_until(lambda: not _degraded(clustered), "all are back")
+    assert load.answers["wrong"] == 0
+
+
+def test_each_partition_that_does_not_answer_is_told(cluster: Cluster, clustered: str) -> None:
+    """Whether its server hangs or is dead, and of the others what they say; so without the list of all partitions."""
+    completed = {"model": TINY.model, "event": "completed"}
+    wait_until(lambda: _backlogs(clustered) == {0: 0, 1: 0, 2: 0}, "all answer, and are empty")
+    assert figure(clustered, "sluice_group_events_total", **completed) is not None
+    assert cluster.primary(MODELS) is cluster.primary(THREE[2].entries), "the list is lost with it below"
+    for lost in ([0, 1], [2]):
+        failing = cluster.primary(THREE[lost[0]].entries)
+        left = dict.fromkeys({0, 1, 2} - set(lost), 0)
+        told = [f"Partition {number} does not answer." for number in lost]
+        failing.signal(signal.SIGSTOP)
+        wait_until(lambda left=left: _backlogs(clustered) == left, f"{lost} hang")  # type: ignore[misc]
+        wait_until(lambda told=told: _problems(clustered) == told, "the page says so")  # type: ignore[misc]
+        failing.kill()
+        wait_until(lambda left=left: _backlogs(clustered) == left, f"{lost} are dead")  # type: ignore[misc]
+        assert figure(clustered, "sluice_redis_up") == 1
+        assert figure(clustered, "sluice_group_events_total", **completed) is None, "a counter must not fall"
+        failing.start()
+        wait_until(lambda: len(_backlogs(clustered)) == 3, "all are back")
+
+
+def _backlogs(url: str) -> dict[int, float]:
+    """Of the partitions that answer; of the others none is shown."""
+    found = figures(url)
+    labels = {number: (("model", TINY.model), ("partition", str(number))) for number in range(3)}
+    up = {number for number, of in labels.items() if found.get(("sluice_partition_up", of))}
+    backlogs = {of: found.get(("sluice_partition_backlog_entries", labels[of])) for of in labels}
+    assert {number for number, backlog in backlogs.items() if backlog is not None} == up
+    return {number: backlog for number, backlog in backlogs.items() if backlog is not None}
+
+
+def _problems(url: str) -> object:
+    with snapshots(url) as coming:
+        models = next(coming)["models"]
+    return models and models[0]["problems"]
+
+
+def _degraded(url: str) -> set[int]:
+    return {one["partition"] for one in httpx.get(f"{url}/readyz").json().get("degraded", ())}
