@@ -34,7 +34,7 @@ from redis.retry import Retry as BlockingRetry
 
 from stream.embedded import socket_path
 from stream.keys import MODELS, Partition
-from stream.location import BySentinels, Find, InCluster, brief
+from stream.location import BySentinels, Find, InCluster
 from stream.place import Place
 from stream.sending import FINDING, NOTICING
 from stream.settings import Settings
@@ -164,9 +164,9 @@ def _client(
 def _access(settings: Settings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Find | None]:
     """Options by which the server is reached, redis-py's asynchronous class for it, and what finds it, if anything."""
     place = Place.parse(url(settings))
-    access: dict[str, Any] = {**_secrets(settings), **parse_url(place.plain)}
-    kind = access.pop("connection_class", Connection)
-    return access, kind, _find(place, partition, access, kind)
+    access = _options(place.plain, settings.redis_password_file, settings.redis_ca_file)
+    find = _find(settings, place, partition, access)
+    return access, access.pop("connection_class", Connection), find
 
 
 def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
@@ -182,29 +182,27 @@ def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _find(place: Place, partition: Partition | None, access: dict[str, Any], kind: type[Any]) -> Find | None:
+def _find(settings: Settings, place: Place, partition: Partition | None, access: dict[str, Any]) -> Find | None:
     """How connections find their server, where it is not always the same."""
     match place.kind:
         case "cluster":
-            options = {**access, **brief(), "connection_class": kind}
-            for name in ("host", "port"):
-                del options[name]
             slot = key_slot((partition.entries if partition else MODELS).encode())
-            return InCluster(place.addresses, slot, options).find
+            return InCluster(place.addresses, slot, dict(access)).find
         case "sentinel":
-            return BySentinels(place.addresses, place.service).find
+            options = _options(place.sentinel, settings.redis_sentinel_password_file, settings.redis_ca_file)
+            return BySentinels(place.addresses, place.service, options).find
         case _:
             return None
 
 
-def _secrets(settings: Settings) -> dict[str, str]:
-    """What the URL need not hold: the password, and whom to trust. What it does hold wins."""
+def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
+    """A URL's, with what it need not hold: the password, and whom to trust. What it does hold wins."""
     given = {}
-    if settings.redis_password_file:
-        given["password"] = Path(settings.redis_password_file).read_text().strip()
-    if settings.redis_ca_file and settings.redis_url.startswith("rediss"):
-        given["ssl_ca_certs"] = settings.redis_ca_file
-    return given
+    if password_file:
+        given["password"] = Path(password_file).read_text().strip()
+    if ca_file and address.startswith("rediss"):
+        given["ssl_ca_certs"] = ca_file
+    return {**given, **parse_url(address)}
 
 
 def passes_by_itself(error: RedisError) -> bool:

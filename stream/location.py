@@ -9,12 +9,11 @@ node does.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,6 +24,15 @@ Find = Callable[[], Awaitable[Address]]
 
 #: Longest time for one node's answer to where a slot is. Another is asked then: a node that hangs must not hide it.
 _ASK_S = 0.5
+
+#: Options of a connection for one question.
+_BRIEF: Final[dict[str, Any]] = {
+    "socket_timeout": _ASK_S,
+    "socket_connect_timeout": _ASK_S,
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+    "driver_info": None,
+}
 
 
 class InCluster:
@@ -53,8 +61,7 @@ class InCluster:
         raise RedisConnectionError(f"no node of the cluster says who has slot {self._slot}: {said}")
 
     async def _ask(self, node: Address) -> list[Any]:
-        asked = Redis.from_pool(ConnectionPool(host=node[0], port=node[1], **self._options))
-        async with asked:
+        async with _asking(node, self._options) as asked:
             rows: list[Any] = await asked.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
             return rows
 
@@ -75,26 +82,31 @@ def _of(server: list[Any], asked: Address) -> Address:
 class BySentinels:
     """The primary of one service, as the Sentinels have agreed."""
 
-    def __init__(self, sentinels: tuple[Address, ...], service: str) -> None:
+    def __init__(self, sentinels: tuple[Address, ...], service: str, options: dict[str, Any]) -> None:
         self._sentinels = sentinels
         self._service = service
+        self._options = options
 
     async def find(self) -> Address:
-        """Raises ConnectionError where no Sentinel knows one that lives."""
-        async with Sentinel(self._sentinels, sentinel_kwargs=brief()) as sentinel:  # type: ignore[no-untyped-call]
-            host, port = await sentinel.discover_master(self._service)
-            return str(host), int(port)
+        """Raises ConnectionError where no Sentinel knows one that lives, with what the last one said instead."""
+        said: object = "none knows one that lives"
+        for sentinel in self._sentinels:
+            try:
+                async with _asking(sentinel, self._options) as asked:
+                    state: Any = await asked.sentinel_master(self._service)
+            except (RedisError, OSError) as error:
+                said = error
+                continue
+            if state["is_master"] and not (state["is_sdown"] or state["is_odown"]):
+                # The one that answered comes first the next time.
+                self._sentinels = tuple(dict.fromkeys((sentinel, *self._sentinels)))
+                return str(state["ip"]), int(state["port"])
+        raise RedisConnectionError(f"no Sentinel says who is the primary of {self._service}: {said}")
 
 
-def brief() -> dict[str, Any]:
-    """Options of a connection for one question."""
-    return {
-        "socket_timeout": _ASK_S,
-        "socket_connect_timeout": _ASK_S,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
+def _asking(server: Address, options: dict[str, Any]) -> Redis:
+    host, port = server
+    return Redis.from_pool(ConnectionPool(**{**options, **_BRIEF, "host": host, "port": port}))
 
 
 class Finding(AbstractConnection):

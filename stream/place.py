@@ -4,7 +4,7 @@ Settings are checked with it, and whoever only reads settings starts sooner with
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 #: A host and a port.
 Address = tuple[str, int]
@@ -14,12 +14,16 @@ _PORTS = {"cluster": 6379, "sentinel": 26379}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a URL says: `kind` is `server`, `cluster` or `sentinel`; `plain` is a URL of one server, for its options."""
+    """What a URL says: `kind` is `server`, `cluster` or `sentinel`.
+
+    `plain` is a URL of one server, for its options, and `sentinel` of one Sentinel.
+    """
 
     kind: str
     plain: str
     addresses: tuple[Address, ...] = ()
     service: str = ""
+    sentinel: str = ""
 
     @classmethod
     def parse(cls, url: str) -> "Place":
@@ -41,13 +45,32 @@ class Place:
         elif not service:
             raise ValueError("redis+sentinel:// names the service at its end: redis+sentinel://host:26379/mymaster")
         host, port = addresses[0]
-        plain = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", parts.query, ""))
-        return cls(kind, plain, addresses, service)
+        own, theirs = _divided(parts.query)
+        plain = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", own, ""))
+        return cls(kind, plain, addresses, service, _sentinel(scheme, own, theirs) if kind == "sentinel" else "")
+
+
+def _divided(query: str) -> tuple[str, dict[str, str]]:
+    """The options of the servers, and those that are for the Sentinels alone, without `sentinel_`."""
+    options = parse_qsl(query)
+    mark = "sentinel_"
+    theirs = {name.removeprefix(mark): value for name, value in options if name.startswith(mark)}
+    return urlencode([(name, value) for name, value in options if not name.startswith(mark)]), theirs
+
+
+def _sentinel(scheme: str, own: str, theirs: dict[str, str]) -> str:
+    """A URL with the Sentinels' own name and password; TLS, and what belongs to it, is that of the servers."""
+    tls = theirs.pop("tls", "yes" if scheme == "rediss" else "no")
+    user, password = theirs.pop("username", ""), theirs.pop("password", "")
+    if theirs or tls not in {"yes", "no"}:
+        raise ValueError("of Sentinels a URL may say sentinel_username, sentinel_password and sentinel_tls=yes or no")
+    access = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    return urlunsplit(("rediss" if tls == "yes" else "redis", f"{access}sentinel", "", own if tls == "yes" else "", ""))
 
 
 def _address(text: str, default_port: int) -> Address:
     host, colon, port = text.rpartition(":")
-    found = (host, int(port)) if colon else (text, default_port)
-    if not found[0]:
-        raise ValueError(f"{text!r} is no host:port")
-    return found
+    # What could not be read may be a piece of a password with a slash in it: it is not shown.
+    if not (host if colon else text) or (colon and not port.isdecimal()):
+        raise ValueError("the URL names no host:port,host:port; in a password /, @ and : are written %2F, %40 and %3A")
+    return (host, int(port)) if colon else (text, default_port)

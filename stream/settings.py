@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         "Empty: the embedded server of `python -m stream` in data_dir",
     )
     redis_password_file: str = Field("", description="file with the password for redis_url. Empty: the URL has it")
+    redis_sentinel_password_file: str = Field(
+        "", description="file with the password of the Sentinels themselves. Empty: the URL has it, if they ask for one"
+    )
     redis_ca_file: str = Field(
         "", description="file with the CA certificates (PEM) that rediss:// trusts. Empty: the system's"
     )
@@ -174,7 +177,7 @@ class Settings(BaseSettings):
         Place.parse(url)
         return url
 
-    @field_validator("redis_password_file", "redis_ca_file")
+    @field_validator("redis_password_file", "redis_sentinel_password_file", "redis_ca_file")
     @classmethod
     def _file_is_there(cls, name: str) -> str:
         if name and not Path(name).is_file():

@@ -27,10 +27,11 @@ _AT_ONCE = 20
 class Node(Server):
     """One server, and a client for what tests ask of it."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, *, password: str = "", **options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(folder, options=options)
-        self.redis = redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 2))
+        asked = {"requirepass": password, "masterauth": password} if password else {}
+        super().__init__(folder, password=password, options={**asked, **options})
+        self.redis = redis.Redis.from_url(self.url, socket_timeout=10, retry=Retry(NoBackoff(), 2))
 
     def ask(self, command: str) -> Any:
         words: list[Any] = command.split()
@@ -155,64 +156,75 @@ def _follows(node: Node) -> bool:
 
 
 class Watched:
-    """A primary, a replica, and three Sentinels that make the replica the primary where that one falls silent."""
+    """A primary, a replica, and three Sentinels that make the replica the primary where that one falls silent.
+
+    Servers and Sentinels each have a password of their own, if any.
+    """
 
     SERVICE = "sluice"
 
-    def __init__(self, folder: Path) -> None:
-        self.primary = Node(folder / "primary")
-        self.replica = Node(
-            folder / "replica", replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"}
-        )
+    def __init__(self, folder: Path, *, password: str = "", sentinel_password: str = "") -> None:
+        self.primary = Node(folder / "primary", password=password)
+        of = f"127.0.0.1 {self.primary.port}"
+        self.replica = Node(folder / "replica", password=password, replicaof=of, **{"repl-diskless-sync-delay": "0"})
         self._folder = folder
-        self._sentinels: list[Server] = []
+        self._passwords = password, sentinel_password
+        self.sentinels: list[Sentinel] = []
+
+    @property
+    def addresses(self) -> str:
+        """Of the Sentinels, as they stand in a URL."""
+        return ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
 
     @property
     def url(self) -> str:
-        addresses = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
-        return f"redis+sentinel://{addresses}/{self.SERVICE}"
+        return f"redis+sentinel://{self.addresses}/{self.SERVICE}"
 
     def start(self) -> None:
         self.primary.start()
         self.replica.start()
         wait_until(lambda: _follows(self.replica), "the replica follows")
-        self._sentinels = [self._sentinel(self._folder / f"sentinel-{number}") for number in range(3)]
-        for sentinel in self._sentinels:
-            wait_until(lambda one=sentinel: _sees_all(one), "the Sentinels know each other and the replica")  # type: ignore[misc]
+        self.sentinels = [self._sentinel(self._folder / f"sentinel-{number}") for number in range(3)]
+        for sentinel in self.sentinels:
+            wait_until(sentinel.sees_all, "the Sentinels know each other and the replica")
 
-    def _sentinel(self, folder: Path) -> Server:
+    def _sentinel(self, folder: Path) -> "Sentinel":
         folder.mkdir()
-        sentinel = Sentinel(folder, primary=self.primary.port, service=self.SERVICE)
+        of_servers, own = self._passwords
+        sentinel = Sentinel(folder, self.primary.port, self.SERVICE, of_servers=of_servers, password=own)
         sentinel.start()
         return sentinel
 
     def end(self) -> None:
-        for sentinel in self._sentinels:
+        for sentinel in self.sentinels:
             sentinel.kill()
         self.primary.end()
         self.replica.end()
 
 
 class Sentinel(Server):
-    def __init__(self, folder: Path, *, primary: int, service: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, primary: int, service: str, *, of_servers: str, password: str) -> None:
+        super().__init__(folder, password=password)
+        self._service = service
         file = folder / "sentinel.conf"
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
             f"sentinel monitor {service} 127.0.0.1 {primary} 2\n"
             f"sentinel down-after-milliseconds {service} {_NODE_TIMEOUT_MS}\n"
             f"sentinel failover-timeout {service} 3000\n"
+            + (f"sentinel auth-pass {service} {of_servers}\n" if of_servers else "")
+            + (f"requirepass {password}\n" if password else "")
         )
         self._command = [self._command[0], str(file), "--sentinel"]
 
     def start(self) -> None:
         """It looks around as often as tests need; by default every 10 s at servers, every 2 s for other Sentinels."""
         super().start()
-        with redis.Redis(port=self.port) as client:
+        with redis.Redis.from_url(self.url) as client:
             client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 200)  # type: ignore[no-untyped-call,unused-ignore]
 
-
-def _sees_all(sentinel: Server) -> bool:
-    with redis.Redis(port=sentinel.port) as client:
-        about = client.sentinel_master(Watched.SERVICE)
-        return (about["num-other-sentinels"], about["num-slaves"]) == (2, 1)
+    def sees_all(self) -> bool:
+        """Whether it knows the two other Sentinels and the replica."""
+        with redis.Redis.from_url(self.url) as client:
+            about = client.sentinel_master(self._service)
+            return (about["num-other-sentinels"], about["num-slaves"]) == (2, 1)

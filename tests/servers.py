@@ -47,12 +47,20 @@ def free_port() -> int:
             return port
 
 
+def listens(port: int) -> bool:
+    """Whether something does at this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Server:
     """One server process; it keeps its data between `kill` and `start` when it has an append-only file."""
 
-    def __init__(self, folder: Path, *, kind: str = "", options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, kind: str = "", password: str = "", options: dict[str, str] | None = None
+    ) -> None:
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
         self._command = [
             str(binary(kind or os.environ.get("SLUICE_TEST_SERVER", "valkey"))),
             *_words(

@@ -5,10 +5,7 @@ against a TLS terminator before the embedded one.
 """
 
 import asyncio
-import os
 import shutil
-import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +17,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.connection import connect
 from stream.settings import Settings
+from tests import tls_terminator
 from tests.certificates import Authority, Pair
-from tests.processes import Process, Processes
+from tests.processes import Processes
 from tests.requests_direct import pictures
 from tests.servers import Server, free_port
 from tests.test_ingest_app import png, ranked
-from tests.waiting import eventually, wait_until
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 PASSWORD = "a-password-for-this-test"  # noqa: S105
 
 
-def _speaks_tls(program: str | None) -> bool:
+def speaks_tls(program: str | None) -> bool:
     """Whether a server was built with OpenSSL."""
     return program is not None and b"SSL_CTX_new" in Path(program).read_bytes()
 
@@ -58,7 +56,7 @@ class Secured:
     params=[
         "terminator",
         "terminator, mutual",
-        *(["server", "server, mutual"] if _speaks_tls(shutil.which("redis-server")) else []),
+        *(["server", "server, mutual"] if speaks_tls(shutil.which("redis-server")) else []),
     ],
 )
 def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
@@ -72,23 +70,12 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def _terminated(folder: Path, authority: Authority, own: Pair, client: Pair, *, mutual: bool) -> Iterator[Secured]:
-    plain = Server(folder, options={"requirepass": PASSWORD})
-    plain.url = plain.url.replace("//", f"//:{PASSWORD}@")
+    plain = Server(folder, password=PASSWORD, options={"requirepass": PASSWORD})
     plain.start()
-    secured = Secured(free_port(), authority, client, mutual)
-    words = [str(secured.port), str(plain.port), str(own.certificate), str(own.key)]
-    words += [str(authority.file)] if mutual else []
-    command = [sys.executable, "-m", "tests.tls_terminator", *words]
-    terminator = Process(command, dict(os.environ), folder / "terminator.log")
-    wait_until(lambda: _listens(secured.port), "the terminator listens")
-    yield secured
+    terminator, port = tls_terminator.start(folder, plain.port, own, clients=authority.file if mutual else None)
+    yield Secured(port, authority, client, mutual)
     terminator.kill()
     plain.kill()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _native(folder: Path, authority: Authority, own: Pair, client: Pair, *, mutual: bool) -> Iterator[Secured]:

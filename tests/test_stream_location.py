@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.location import BySentinels, InCluster, brief
+from stream.location import BySentinels, InCluster
 from stream.place import Place
 from stream.settings import Settings
 from tests.servers import Server, free_port
@@ -24,7 +24,21 @@ pytestmark = pytest.mark.anyio
         ),
         (
             "redis+sentinel://:secret@a,b:2/mine/3",
-            Place("sentinel", "redis://:secret@a:26379/3", (("a", 26379), ("b", 2)), "mine"),
+            Place("sentinel", "redis://:secret@a:26379/3", (("a", 26379), ("b", 2)), "mine", "redis://sentinel"),
+        ),
+        (
+            "rediss+sentinel://me:secret@a/mine?ssl_certfile=c&sentinel_username=you&sentinel_password=%2Fp%40",
+            Place(
+                "sentinel",
+                "rediss://me:secret@a:26379/?ssl_certfile=c",
+                (("a", 26379),),
+                "mine",
+                "rediss://you:%2Fp%40@sentinel?ssl_certfile=c",
+            ),
+        ),
+        (
+            "rediss+sentinel://a/mine?ssl_certfile=c&sentinel_tls=no&sentinel_password=p",
+            Place("sentinel", "rediss://a:26379/?ssl_certfile=c", (("a", 26379),), "mine", "redis://:p@sentinel"),
         ),
     ],
 )
@@ -34,24 +48,35 @@ def test_a_url_names_one_server_or_many(url: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+cluster://", "redis+cluster://a:b", "redis+sentinel://a:1", "unix+cluster://a:1", "redis+moon://a:1"]
+    "url",
+    [
+        "redis+cluster://",
+        "redis+cluster://a:b",
+        "redis+sentinel://a:1",
+        "redis+sentinel://a:1/mine?sentinel_pasword=secret",
+        "redis+sentinel://a:1/mine?sentinel_tls=maybe",
+        "redis+sentinel://:secret/secret@a:1/mine",
+        "unix+cluster://a:1",
+        "redis+moon://a:1",
+    ],
 )
 def test_a_url_that_cannot_be_read_ends_the_process(url: str) -> None:
-    """As any wrong setting."""
-    with pytest.raises(ValidationError, match="redis_url"):
+    """As any wrong setting; what is said of it shows no piece of a password."""
+    with pytest.raises(ValidationError, match="redis_url") as told:
         Settings(redis_url=url)
+    assert all("secret" not in problem["msg"] for problem in told.value.errors())
 
 
 async def test_where_nobody_answers_nothing_is_found() -> None:
     """It counts as a lost connection."""
     nobody = (("127.0.0.1", free_port()),)
-    for find in (InCluster(nobody, 0, brief()).find, BySentinels(nobody, "mine").find):
+    for find in (InCluster(nobody, 0, {}).find, BySentinels(nobody, "mine", {}).find):
         with pytest.raises(RedisConnectionError):
             await find()
 
 
 async def test_why_no_node_says_where_a_slot_is_is_told(server: Server) -> None:
     """A password that is wrong, or a server that is no Cluster, would else look as if it were away."""
-    find = InCluster((("127.0.0.1", server.port),), 0, brief()).find
+    find = InCluster((("127.0.0.1", server.port),), 0, {}).find
     with pytest.raises(RedisConnectionError, match="cluster support disabled"):
         await find()

@@ -4,9 +4,26 @@
 """
 
 import asyncio
+import os
 import ssl
 import sys
 from contextlib import suppress
+from pathlib import Path
+
+from tests.certificates import Pair
+from tests.processes import Process
+from tests.servers import free_port, listens
+from tests.waiting import wait_until
+
+
+def start(folder: Path, to_port: int, own: Pair, *, clients: Path | None = None) -> tuple[Process, int]:
+    """A terminator that runs, with its log in this folder, and its port."""
+    port = free_port()
+    words = [str(port), str(to_port), str(own.certificate), str(own.key), *([str(clients)] if clients else [])]
+    command = [sys.executable, "-m", "tests.tls_terminator", *words]
+    process = Process(command, dict(os.environ), folder / f"terminator-{port}.log")
+    wait_until(lambda: listens(port), "the terminator listens")
+    return process, port
 
 
 async def main(port: int, to_port: int, certificate: str, key: str, clients: str | None = None) -> None:
