@@ -4,6 +4,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from consumers.belt import Belt
@@ -19,6 +20,7 @@ from consumers.runner import Ran, Runner
 from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
+from stream import eviction
 from stream.connection import Backoff, Connections, passes_by_itself
 from stream.group import Group
 from stream.keys import Partition
@@ -49,6 +51,9 @@ class Lane:
         traces: Ran | None = None,
     ) -> None:
         redis = connections.of(partition)
+        self._redis = redis
+        # All partitions have one client where they have one server.
+        self._is_first_on_server = partition.number == 0 or redis is not connections.shared
         self._belt = belt
         self._name = name
         self._reader = Reader(settings, REDIS, partition)
@@ -95,6 +100,8 @@ class Lane:
         while not self._joined.is_set() and not self._belt.stopping.is_set():
             try:
                 await self._keeper.join()
+                if self._is_first_on_server:
+                    await _warn_of_eviction(self._redis)
                 self._joined.set()
             except RedisError as error:
                 if not passes_by_itself(error):
@@ -128,3 +135,8 @@ class Lane:
         except RedisError as error:
             logger.warning("left without saying goodbye: %s", error)
         await self._reader.aclose()
+
+
+async def _warn_of_eviction(redis: Redis) -> None:
+    if policy := await eviction.policy(redis):
+        logger.warning("Redis evicts keys when it is full, queued images with them: maxmemory-policy is %s", policy)

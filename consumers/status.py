@@ -6,19 +6,21 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
 from consumers.overview import document, lines
-from stream import console
+from stream import console, eviction
 from stream.connection import Connections
 from stream.settings import Settings
 from stream.status import Status, read_model
 
 PROGRAM = "python -m consumers status"
 
-_EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, or a dead consumer holds
-entries; 2 for wrong usage, or where Redis is away. All other settings come from the environment (SLUICE_...)."""
+_EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
+entries, or Redis evicts keys when it is full; 2 for wrong usage, or where Redis is away. All other settings come from
+the environment (SLUICE_...)."""
 
 _INTERVAL_S = 1.0
 
@@ -85,7 +87,8 @@ class Watch:
 
     async def _look(self) -> tuple[Status, str]:
         partitions = await console.choose(self._connections, self._model)
-        status = await read_model(self._connections, partitions[0].model, len(partitions))
+        found = await read_model(self._connections, partitions[0].model, len(partitions))
+        status = replace(found, evicts=await eviction.policy(self._connections.shared))
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:

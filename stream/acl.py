@@ -63,6 +63,7 @@ def ingest_rights() -> list[Right]:
     return [
         Right("evalsha", both=("sluice:*",)),
         Right("wait"),
+        Right("info|memory"),
         Right("zrange zadd", both=(MODELS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
@@ -81,6 +82,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
     """A consumer takes images and leaves results, of its model alone. It cannot put an image in or read a reply."""
     of = _Pattern(model)
     return [
+        Right("info|memory"),
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
         Right("evalsha get set del", both=("sluice:{all}:seat:*",)),

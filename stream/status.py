@@ -50,7 +50,8 @@ class Status:
     Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
     where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
     `counters` counts events over all processes since the data began. Of several partitions together `backlogs` has
-    that of each, None for those that are `away`, of which nothing else is in the figures.
+    that of each, None for those that are `away`, of which nothing else is in the figures. `evicts` is the policy by
+    which a full Redis throws keys away, as far as somebody has asked for it.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Status:
     dead_letters: int
     counters: Mapping[str, int]
     backlogs: tuple[int | None, ...] = ()
+    evicts: str = ""
 
     @property
     def away(self) -> tuple[int, ...]:
@@ -89,6 +91,10 @@ class Status:
     def problems(self, *, max_age_s: float) -> list[str]:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
         found = [f"Partition {number} does not answer." for number in self.away]
+        if self.evicts:
+            found.append(
+                f"Redis evicts keys when it is full (maxmemory-policy {self.evicts}), queued images with them."
+            )
         if self.living == 0:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
