@@ -62,6 +62,7 @@ def _config(settings: Settings, metrics_folder: Path | None) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=int(settings.grace_s),
     )
 

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     max_images: int = Field(32, ge=1, le=1024, description="most images in one request")
     max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")
     upload_timeout_s: Seconds = Field(30.0, description="longest time for a request's body to arrive")
+    keep_alive_s: int = Field(
+        75, ge=1, le=3600, description="how long a client's connection may lie idle before ingest closes it"
+    )
     request_timeout_s: Seconds = Field(30.0, description="deadline of an image, from its acceptance")
     result_ttl_s: Seconds = Field(600.0, description="how long a result is kept under its id")
     cache_ttl_s: float = Field(

@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -222,6 +223,18 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
             assert all(one.result().status_code == 200 for one in busy)
         wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
         assert b'"reason": "cancelled"' in b"".join(_requests(client))
+
+
+def test_an_idle_connection_outlasts_its_client(processes: Processes) -> None:
+    """Many clients let go after 5 s, as uvicorn does by default: now and then a request met the closing."""
+    _, url = processes.ingest(ready=False, keep_alive_s=6)
+    with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=30) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        while client.recv(65536):
+            pass
+        assert time.monotonic() - began > 5.5
 
 
 def _requests(client: redis.Redis) -> list[bytes]:
