@@ -1,6 +1,7 @@
 """What this consumer holds, from delivery to completion, and what it has done so far. No I/O."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stream.group import Delivery
@@ -49,10 +50,14 @@ class Activity:
 
 @dataclass(slots=True)
 class Holdings:
-    """Entry ids of one partition in this consumer's hands, and the clock of the Redis that gave them."""
+    """Entry ids of one partition in this consumer's hands, and the clock of the Redis that gave them.
+
+    Of those that are held, some are `leaving`: Redis was told that they are completed, and has not confirmed it yet.
+    """
 
     activity: Activity = field(default_factory=Activity)
     held: set[str] = field(default_factory=set)
+    leaving: set[str] = field(default_factory=set)
     clock: RedisClock = field(default_factory=RedisClock)
 
     @property
@@ -64,3 +69,8 @@ class Holdings:
         new = [delivery for delivery in deliveries if delivery.entry_id not in self.held]
         self.held.update(delivery.entry_id for delivery in new)
         return new
+
+    def drop(self, entry_ids: Iterable[str]) -> None:
+        """Redis has confirmed that they are completed."""
+        self.held.difference_update(entry_ids)
+        self.leaving.difference_update(entry_ids)

@@ -105,8 +105,9 @@ class Keeper:
     async def _renew(self) -> None:
         if held := tuple(self._holdings.held):
             lost = await self._group.renew(held)
-            # What was completed between the snapshot and the renewal is not lost.
-            if still := self._holdings.held.intersection(lost):
+            # What was completed between the snapshot and the renewal is not lost; nor what Redis has taken as completed
+            # and this process has not heard of yet, on another connection.
+            if still := self._holdings.held.intersection(lost) - self._holdings.leaving:
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
 
     async def _keep_seat(self) -> None:

@@ -51,6 +51,8 @@ class Outlet:
     async def _deliver(self, finished: list[Completed]) -> None:
         """Complete until Redis has confirmed: what was computed is kept, however long Redis is away."""
         backoff = Backoff()
+        entry_ids = [one.entry_id for one in finished]
+        self._holdings.leaving.update(entry_ids)
         while True:
             try:
                 mine = await self._completion.complete(finished)
@@ -59,7 +61,7 @@ class Outlet:
                 logger.log(backoff.log_level, "cannot complete %d entries, they are kept: %s", len(finished), error)
                 await backoff.pause()
         self._holdings.counts.superseded += mine.count(False)
-        for one in finished:
-            self._holdings.held.discard(one.entry_id)
-            if event := self._watched.pop(one.entry_id, None):
+        self._holdings.drop(entry_ids)
+        for entry_id in entry_ids:
+            if event := self._watched.pop(entry_id, None):
                 event.set()
