@@ -12,10 +12,8 @@ import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import uvloop
-from redis.exceptions import RedisError
 
 from consumers import gpus, metrics, status
 from consumers.artefact import ArtefactError, locate
@@ -24,7 +22,7 @@ from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError
 from consumers.runner import Ran
-from consumers.seats import Seat, Seats
+from consumers.seats import Seats
 from consumers.worker import Worker
 from stream import tracing
 from stream.connection import connect
@@ -81,26 +79,18 @@ async def _consume(settings: Settings) -> None:
             chosen=None if settings.device == "auto" else settings.device,
         )
         async with seats.taken() as seat:
-            model = await _load(settings, seat)
-            if model.provider == "CPUExecutionProvider":
-                # The GPU does not work for us, which the log says; another's consumer may do better there.
-                await seat.leave()
+            model = await _load(settings, seat.gpu)
+            if model.provider != "CPUExecutionProvider":
                 await _serve(model, settings, name)
-            else:
-                await _serve(model, settings, name, seat)
+                return
+    # The GPU does not work for us, which the log says; another's consumer may do better there.
+    await _serve(model, settings, name)
 
 
-async def _load(settings: Settings, seat: Seat | None = None) -> Model:
-    """Load beside the event loop: a provider may build engines for minutes. The seat is kept, and signals are heard."""
-    loading = asyncio.get_running_loop().run_in_executor(
-        ThreadPoolExecutor(1, thread_name_prefix="loading"), load, settings, seat.gpu if seat else 0
-    )
-    while not loading.done():
-        await asyncio.wait({loading}, timeout=settings.lease_s / 4)
-        if seat:
-            with suppress(RedisError):
-                await seat.keep()
-    return await loading
+async def _load(settings: Settings, gpu: int = 0) -> Model:
+    """Load beside the event loop: a provider may build engines for minutes. A seat is kept, and signals are heard."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
+    return await asyncio.get_running_loop().run_in_executor(thread, load, settings, gpu)
 
 
 def load(settings: Settings, gpu: int = 0) -> Model:
@@ -114,14 +104,14 @@ def load(settings: Settings, gpu: int = 0) -> Model:
     return model
 
 
-async def _serve(model: Model, settings: Settings, name: str, seat: Seat | None = None) -> None:
+async def _serve(model: Model, settings: Settings, name: str) -> None:
     health = Health(settings.lease_s)
     if settings.metrics_port:
         try:
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
-    worker = Worker(model, settings, health, name=name, seat=seat, traces=_traces(model, name))
+    worker = Worker(model, settings, health, name=name, traces=_traces(model, name))
     metrics.REGISTRY.register(worker.figures)
     _when_told(worker.stop)
     await worker.run()

@@ -17,14 +17,10 @@ from consumers.holdings import Holdings
 from consumers.model import Model
 from consumers.pace import Pace
 from consumers.runner import Runner
-from consumers.seats import Seat
 from stream.group import Group
 from stream.presence import ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
-
-#: Exit status of a consumer that must not go on (sysexits.h: temporary failure): whoever watches it starts another.
-EX_TEMPFAIL = 75
 
 
 class SizeConflict(Exception):
@@ -46,7 +42,6 @@ class Keeper:
         *,
         lease_s: float,
         run_timeout_s: float,
-        seat: Seat | None = None,
         give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._group = group
@@ -58,7 +53,6 @@ class Keeper:
         self._health = health
         self._lease_s = lease_s
         self._run_timeout_s = run_timeout_s
-        self._seat = seat
         self._give_up = give_up
 
     async def join(self) -> None:
@@ -95,7 +89,6 @@ class Keeper:
             try:
                 await self._renew()
                 await self._beat()
-                await self._keep_seat()
                 await self._group.tidy()
                 failing = False
             except RedisError as error:
@@ -109,15 +102,6 @@ class Keeper:
             # and this process has not heard of yet, on another connection.
             if still := self._holdings.held.intersection(lost) - self._holdings.leaving:
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
-
-    async def _keep_seat(self) -> None:
-        if self._seat and not await self._seat.keep():
-            # This process was held up for a lease, and another has loaded its model beside it. Started anew, it looks
-            # for a free one; others have claimed what it held, or will.
-            logger.critical(
-                "the place at GPU %d is another's: this consumer exits with %d", self._seat.gpu, EX_TEMPFAIL
-            )
-            self._give_up(EX_TEMPFAIL)
 
     async def _beat(self) -> None:
         now_ms, announced = await self._presence.beat(self._report(), lease_s=self._lease_s)
@@ -151,8 +135,9 @@ class Keeper:
 
     def _end_hanging(self) -> None:
         # A thread that hangs inside the provider can't be stopped; the process can. Its leases end by themselves.
+        # 75 (sysexits.h: temporary failure) tells whoever watches it to start another.
         logger.critical(
             "an inference runs for more than %g s: this consumer exits with %d, to be started anew",
-            self._run_timeout_s, EX_TEMPFAIL,
+            self._run_timeout_s, os.EX_TEMPFAIL,
         )  # fmt: skip
-        self._give_up(EX_TEMPFAIL)
+        self._give_up(os.EX_TEMPFAIL)

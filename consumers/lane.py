@@ -17,7 +17,6 @@ from consumers.model import Model
 from consumers.outlet import Outlet
 from consumers.pace import Pace
 from consumers.runner import Ran, Runner
-from consumers.seats import Seat
 from results.completion import Completion
 from results.store import Store
 from stream import eviction
@@ -47,7 +46,6 @@ class Lane:
         thread: ThreadPoolExecutor,
         *,
         name: str,
-        seat: Seat | None = None,
         traces: Ran | None = None,
     ) -> None:
         redis = connections.of(partition)
@@ -91,7 +89,6 @@ class Lane:
             health,
             lease_s=settings.lease_s,
             run_timeout_s=settings.run_timeout_s,
-            seat=seat,
         )
 
     async def join(self) -> None:

@@ -1,12 +1,14 @@
 """Seats: the GPUs of a machine are shared out among its consumers by leases in Redis. Knows no CUDA and no model.
 
 Each GPU has as many seats as consumers may compute on it. A consumer takes one before it loads its model, keeps it
-beside its heartbeat, and leaves it at its end; the seat of one that was killed is free a lease later.
+until its end, and leaves it; the seat of one that was killed is free a lease later. In a Cluster the seats may be away
+while partitions are there, and the reverse: they are kept by themselves.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
@@ -32,6 +34,27 @@ class Seat:
     async def keep(self) -> bool:
         """Take it, or keep it for another lease; False where it is another's. Raises redis-py's errors."""
         return bool(await self._script([self._key], [self._consumer, int(self._lease_s * 1000)]))
+
+    async def hold(self, give_up: Callable[[int], object] = os._exit) -> None:
+        """Keep it four times a lease, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            if not await self._kept():
+                # This process was held up for a lease, and another has loaded its model beside it. Started anew, it
+                # looks for a free one; others have claimed what it held, or will.
+                status = os.EX_TEMPFAIL
+                logger.critical("the place at GPU %d is another's: this consumer exits with %d", self.gpu, status)
+                give_up(status)
+
+    async def _kept(self) -> bool:
+        """`keep`, tried until Redis answers: while it is away nobody else can take the seat either."""
+        backoff = Backoff(longest_s=min(1.0, self._lease_s / 8))
+        while True:
+            try:
+                return await self.keep()
+            except RedisError as error:
+                logger.log(backoff.log_level, "cannot keep the place at GPU %d: %s", self.gpu, error)
+                await backoff.pause()
 
     async def leave(self) -> None:
         """Free it for the next."""
@@ -63,19 +86,27 @@ class Seats:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[Seat]:
-        """A seat until the end of the block; waits while all are taken, and while Redis is away."""
+        """A seat, kept until the end of the block; waits while all are taken, and while Redis is away."""
         seat = await self._wait()
         logger.info("took a seat gpu=%d uuid=%s", seat.gpu, self._gpus[seat.gpu])
+        holding = asyncio.create_task(seat.hold())
         try:
             yield seat
         finally:
+            holding.cancel()
+            await asyncio.wait({holding})
             await seat.leave()
 
     async def _wait(self) -> Seat:
         backoff = Backoff()
-        told = False
+        told = after_outage = False
         while True:
             try:
+                if after_outage:
+                    # Leases may have ended meanwhile: those who compute there take their places again first.
+                    await self._redis.ping()
+                    after_outage = False
+                    await asyncio.sleep(self._lease_s / 2)
                 if seat := await self.take():
                     return seat
             except RedisError as error:
@@ -83,6 +114,7 @@ class Seats:
                     raise
                 logger.log(backoff.log_level, "waiting for Redis: %s", error)
                 await backoff.pause()
+                after_outage = True
                 continue
             backoff.reset()
             # Whoever was killed holds its seat for a lease; whoever replaces a consumer may come before it has left.

@@ -14,7 +14,6 @@ from consumers.metrics import REDIS, Figures
 from consumers.model import Model
 from consumers.pace import Pace
 from consumers.runner import Ran, Runner
-from consumers.seats import Seat
 from consumers.turns import Turns
 from stream.connection import Connections
 from stream.keys import Partition
@@ -37,13 +36,11 @@ class Worker:
         health: Health,
         *,
         name: str,
-        seat: Seat | None = None,
         traces: Ran | None = None,
     ) -> None:
         self._model = model
         self._settings = settings
         self._health = health
-        self._seat = seat
         self._traces = traces
         self._connections = Connections(settings, REDIS)
         self._activity = Activity()
@@ -143,6 +140,5 @@ class Worker:
             self._health,
             self._thread,
             name=self.name,
-            seat=None if number else self._seat,
             traces=self._traces,
         )

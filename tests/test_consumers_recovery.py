@@ -1,6 +1,7 @@
 """Consumers that die, hang or pause, poison, and a Redis that goes away: nothing is lost, nothing answered twice."""
 
 import asyncio
+import os
 import signal
 import time
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from consumers.keeper import EX_TEMPFAIL
 from results.outcome import Done, Failed
 from stream.connection import connect
 from stream.keys import GROUP
@@ -98,7 +98,7 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
     hanging = processes.consumer(rogue="hang", version=1, run_timeout_s=1.2, max_batch_seconds=1, **SHORT)
     await eventually(lambda: held(client), "the consumer holds the entry")
     processes.consumer(version=1, **SHORT)
-    assert await asyncio.to_thread(hanging.wait) == EX_TEMPFAIL
+    assert await asyncio.to_thread(hanging.wait) == os.EX_TEMPFAIL
     (outcome,) = await outcomes(client, ids)
     assert_right(outcome, image)
 

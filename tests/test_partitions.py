@@ -3,15 +3,17 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import redis
 
 from stream.keys import MODELS, Partition
+from stream.keys import seat as key_of
 from stream.request import partition_of
 from tests.clusters import Cluster
-from tests.processes import Processes
+from tests.processes import Process, Processes
 from tests.requests_direct import TINY, pictures
 from tests.servers import Server
 from tests.steady_load import SteadyLoad
@@ -19,6 +21,9 @@ from tests.test_ingest_app import png, ranked
 from tests.test_ingest_live import snapshots
 from tests.test_metrics import figure, figures
 from tests.waiting import wait_until
+
+#: At the only GPU of those tests that pretend one.
+PLACE = key_of("pretended-0", 0)
 
 THREE = [Partition(TINY.model, number) for number in range(3)]
 
@@ -191,6 +196,68 @@ def test_each_partition_that_does_not_answer_is_told(cluster: Cluster, clustered
         assert figure(clustered, "sluice_group_events_total", **completed) is None, "a counter must not fall"
         failing.start()
         wait_until(lambda: len(_backlogs(clustered)) == 3, "all are back")
+
+
+@pytest.fixture
+def on_gpus(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[tuple[Process, Process]]:
+    """A consumer at the only GPU, which is pretended, and one that waits for its place."""
+    cluster.primary(MODELS).redis.delete(PLACE)
+    with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
+        processes.share(GPUS="1", SLUICE_CONSUMERS_PER_GPU="1")
+        settings: dict[str, Any] = {"version": 1, "partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
+        first = processes.start("tests.pretended_gpus", **settings)
+        wait_until(lambda: first.says("ready consumer="), "the first is ready")
+        second = processes.start("tests.pretended_gpus", **settings)
+        wait_until(lambda: second.says("waiting: all places"), "the second waits")
+        yield first, second
+
+
+@pytest.mark.parametrize("lost", [THREE[0].entries, MODELS], ids=["partition 0", "the places themselves"])
+def test_a_gpu_stays_its_consumer_s_whatever_is_away(
+    cluster: Cluster, on_gpus: tuple[Process, Process], lost: str
+) -> None:
+    """It keeps its place while partition 0 is away, and takes it again when the server of places is back, empty."""
+    first, second = on_gpus
+    assert cluster.primary(THREE[0].entries) is not cluster.primary(MODELS)
+    failing, places = cluster.primary(lost), cluster.primary(MODELS).redis
+    failing.kill()
+    if lost == MODELS:
+        wait_until(lambda: "cannot keep the place" in first.text, "the first knows")
+        wait_until(lambda: "waiting for Redis" in second.text, "the second knows")
+    else:
+        renewals = Renewals(places, PLACE)
+        wait_until(lambda: renewals.seen() >= 6, "for longer than a lease it is renewed all the time", timeout_s=60)
+    failing.start()
+    wait_until(lambda: _holder(places), "the place is taken")
+    assert _holder(places) in first.text
+    assert (first.status, second.status) == (None, None)
+    assert "took a seat" not in second.text
+
+
+def _holder(places: redis.Redis) -> str:
+    """Who has the place; nobody where its server is not back yet."""
+    try:
+        name: Any = places.get(PLACE)
+    except redis.RedisError:
+        return ""
+    return name.decode() if name else ""
+
+
+class Renewals:
+    """How often a key's time to live was seen to grow."""
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._client = client
+        self._key = key
+        self._left_ms = 0
+        self._count = 0
+
+    def seen(self) -> int:
+        left_ms: Any = self._client.pttl(self._key)
+        assert left_ms > 0, "the place is free"
+        self._count += left_ms > self._left_ms
+        self._left_ms = left_ms
+        return self._count
 
 
 def _backlogs(url: str) -> dict[int, float]:
