@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from consumers.belt import Belt
 from consumers.health import Health
 from consumers.holdings import Activity
+from consumers.keeper import SizeConflict
 from consumers.lane import Lane
 from consumers.metrics import REDIS, Figures
 from consumers.model import Model
@@ -50,6 +51,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._turns = Turns(self._belt, model, self._thread, unload_after_s=settings.unload_after_s)
         self._lanes: list[Lane] = []
+        self._conflict: SizeConflict | None = None
         self._filling: list[asyncio.Task[None]] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._delivering: list[asyncio.Task[None]] = []
@@ -62,7 +64,11 @@ class Worker:
         self._belt.stopping.set()
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises TimeoutError where what is held is not finished within the grace."""
+        """Serve until `stop`.
+
+        Raises TimeoutError where what is held is not finished within the grace, and SizeConflict where a partition
+        cannot be joined; if others could before, what they gave is finished first.
+        """
         await self._join()
         pipeline = asyncio.create_task(self._pipeline())
         stopping = asyncio.create_task(self._belt.stopping.wait())
@@ -72,6 +78,8 @@ class Worker:
             await pipeline
             await asyncio.gather(*(lane.leave() for lane in self._lanes))
             await self._connections.aclose()
+        if self._conflict:
+            raise self._conflict
 
     async def _join(self) -> None:
         """Ready is who has joined anywhere: where a partition is away, the others have work."""
@@ -102,9 +110,16 @@ class Worker:
                 keeping.cancel()
 
     def _start(self, lane: Lane, tasks: asyncio.TaskGroup) -> None:
-        self._filling.append(tasks.create_task(lane.fill()))
+        self._filling.append(tasks.create_task(self._fill(lane)))
         self._keeping.append(tasks.create_task(lane.keep()))
         self._delivering.append(tasks.create_task(lane.deliver()))
+
+    async def _fill(self, lane: Lane) -> None:
+        try:
+            await lane.fill()
+        except SizeConflict as conflict:
+            self._conflict = conflict
+            self.stop()
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """Serve partitions that are added while this runs, by whoever: an ingest that sends to more."""

@@ -1,6 +1,7 @@
 """Whole consumers, as processes: right answers, once each; orderly ends."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from redis.asyncio import Redis
 
 from results.outcome import Done, Failed
 from results.store import Store
-from stream.keys import GROUP
+from stream.keys import GROUP, Partition
 from stream.presence import Presence
 from tests import tiny_model
 from tests.processes import Processes
 from tests.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
+from tests.test_stream_group import report
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +133,24 @@ def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path:
     assert other.wait() == 2
     assert "takes 32 x 32 pixels" in other.text
     assert "Traceback" not in other.text
+
+
+async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
+    processes: Processes, client: Redis
+) -> None:
+    """Though it joins that one late: what it holds is finished, and it refuses as at its start."""
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1)
+    (served,) = (await Presence(client, TINY).versions()).values()
+    other = Presence(client, Partition(TINY.model, 1))
+    await other.beat(replace(report("another"), version="3"), lease_s=600)
+    await send(client, pictures(200))
+    await eventually(lambda: held(client), "the consumer holds entries")
+    await other.announce(replace(served, version="3", height=32, width=32))
+    assert await asyncio.to_thread(consumer.wait) == 2
+    assert "takes 16 x 16 pixels, but version 3, in service now, takes 32 x 32" in consumer.text
+    assert "Traceback" not in consumer.text
+    assert await held(client) == 0
+    assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
 
 
 async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:
