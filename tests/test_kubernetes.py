@@ -1,5 +1,6 @@
 """The manifests for Kubernetes, as far as they can be proved without a cluster: valid, and true to the code."""
 
+import functools
 import re
 from math import ceil
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from starlette.routing import Route
 
 from consumers.health import Health, answering
@@ -17,6 +19,7 @@ from stream import acl
 from stream.keys import Partition
 from stream.settings import Settings
 from tests.containers import ROOT, composed, parsed, stages, variables
+from tests.documents import text
 from tests.manifests import K8S, Manifest, built, documents, kustomization, pod_of
 
 OVERLAYS = ("cpu", "gpu")
@@ -280,16 +283,7 @@ def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str],
     modifiers = spec["advanced"]["scalingModifiers"]
     assert modifiers.keys() == _MODIFIERS
     served = settings(manifests, "consumer")
-    partition = Partition(served.model)
-    triggers = {one["name"]: one for one in spec["triggers"]}
-    for one in triggers.values():
-        assert one.keys() <= _TRIGGER
-        assert one["metadata"].keys() == _METADATA[one["type"]]
-        assert one["authenticationRef"] == {"name": "scaler"}
-        assert one["metadata"]["address"] == "redis.sluice.svc.cluster.local:6379"
-    assert triggers["outstanding"]["metadata"]["stream"] == partition.entries
-    assert triggers["announced"]["metadata"]["listName"] == partition.versions
-    assert set(re.findall(r"[a-z]+", modifiers["formula"])) == triggers.keys()
+    triggers = _triggers(spec, served.model, partitions=1)
     assert spec["scaleTargetRef"] == {"kind": "Deployment", "name": "consumer"}
     assert "replicas" not in manifests["Deployment", "consumer"]["spec"]
     target = int(modifiers["target"])
@@ -303,3 +297,41 @@ def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str],
     behaviour = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     made = {**autoscaler, "spec": {"maxReplicas": 1, "scaleTargetRef": spec["scaleTargetRef"], "behavior": behaviour}}
     kubernetes_validate.validate(made, VERSION, strict=True)
+
+
+def _triggers(spec: Manifest, model: str, *, partitions: int) -> dict[str, Manifest]:
+    """By name: each reads a key of this model, and the formula adds up all of its partitions."""
+    triggers = {one["name"]: one for one in spec["triggers"]}
+    assert len(triggers) == len(spec["triggers"]) == partitions + 1
+    for one in triggers.values():
+        assert one.keys() <= _TRIGGER
+        assert one["metadata"].keys() == _METADATA[one["type"]]
+        assert one["authenticationRef"] == {"name": "scaler"}
+        assert one["metadata"]["address"] == "redis.sluice.svc.cluster.local:6379"
+    assert triggers["announced"]["metadata"]["listName"] == Partition(model).versions
+    formula = re.fullmatch(r"announced < 1 \? 1 : (\w+(?: \+ \w+)*)", spec["advanced"]["scalingModifiers"]["formula"])
+    assert formula
+    summed = formula[1].split(" + ")
+    assert sorted(["announced", *summed]) == sorted(triggers)
+    streams = [triggers[name]["metadata"] for name in summed]
+    assert [one["stream"] for one in streams] == [Partition(model, number).entries for number in range(partitions)]
+    assert {one["streamLength"] for one in streams} == {spec["advanced"]["scalingModifiers"]["target"]}
+    return triggers
+
+
+def test_more_partitions_are_counted_as_the_documents_say(manifests: dict[tuple[str, str], Manifest]) -> None:
+    """The patch for three, applied as kustomize does: one more trigger for each, and all of them in the formula."""
+    (patched,) = re.findall(r"^```yaml\n(- target: .+?)^```$", text("docs/scaling.md"), re.MULTILINE | re.DOTALL)
+    (patch,) = yaml.safe_load(patched)
+    spec = manifests[patch["target"]["kind"], patch["target"]["name"]]["spec"]
+    for change in yaml.safe_load(patch["patch"]):
+        *path, last = change["path"].removeprefix("/spec/").split("/")
+        place = functools.reduce(lambda found, name: found[name], path, spec)
+        if change["op"] == "add":
+            assert last == "-"
+            place.append(change["value"])
+        else:
+            assert change["op"] == "replace"
+            assert last in place
+            place[last] = change["value"]
+    _triggers(spec, settings(manifests, "consumer").model, partitions=3)
