@@ -109,11 +109,21 @@ def _asking(server: Address, options: dict[str, Any]) -> Redis:
     return Redis.from_pool(ConnectionPool(**{**options, **_BRIEF, "host": host, "port": port}))
 
 
-class Finding(AbstractConnection):
-    """To be mixed into a connection of redis-py: it goes where `find` says, each time it is made.
+#: How a server says that it is not the one to ask; MOVED is an AskError in redis-py.
+ELSEWHERE: Final = (AskError, ReadOnlyError)
 
-    A server that is not the primary any more, or not of this slot, has done nothing: that counts as a lost connection.
-    """
+
+def meaning(error: AskError | ReadOnlyError) -> RedisError:
+    """What it is to whoever asked: the server has done nothing."""
+    if isinstance(error, MovedError | ReadOnlyError):
+        # Another connection finds the primary of now: to a client it is as if this one had been lost.
+        return RedisConnectionError(f"no primary of this any more: {error}")
+    # The slot is on its way, key by key, and scripts need all of theirs in one place: it takes a moment.
+    return TryAgainError(str(error))
+
+
+class Finding(AbstractConnection):
+    """To be mixed into a connection of redis-py: it goes where `find` says, each time it is made."""
 
     host: str
     port: int
@@ -133,16 +143,13 @@ class Finding(AbstractConnection):
         """As redis-py's."""
         try:
             return await super().read_response(*args, **options)
-        except MovedError as error:
-            self._told = (error.host or self.host, error.port)
-            await self.disconnect()
-            raise RedisConnectionError(f"moved to {self._told[0]}:{self._told[1]}") from error
-        except AskError as error:
-            # The slot is on its way, key by key, and scripts need all of theirs in one place: it takes a moment.
-            raise TryAgainError(str(error)) from error
-        except ReadOnlyError as error:
-            await self.disconnect()
-            raise RedisConnectionError(f"{self.host}:{self.port} is no primary any more") from error
+        except ELSEWHERE as error:
+            if isinstance(error, MovedError):
+                self._told = (error.host or self.host, error.port)
+            meant = meaning(error)
+            if isinstance(meant, RedisConnectionError):
+                await self.disconnect()
+            raise meant from error
 
 
 class FindingTcp(Finding, Connection):

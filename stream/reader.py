@@ -12,13 +12,13 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import Self
 
-from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection import connect_blocking
 from stream.keys import Partition
-from stream.location import Find
+from stream.location import ELSEWHERE, Find, meaning
 from stream.reply import RawEntry, entries
 from stream.settings import Settings
 from stream.witness import Nobody, Witness
@@ -79,13 +79,12 @@ class Reader:
     def _entries(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
         try:
             return self._exchange(words, rows)
-        except (MovedError, ReadOnlyError) as error:
-            # Has done nothing: that counts as a lost connection, and the next is made where the primary is then.
-            self._disconnect()
-            self._witness.failed(error)
-            raise RedisConnectionError(f"no primary of this partition any more: {error}") from error
-        except AskError as error:
-            raise TryAgainError(str(error)) from error
+        except ELSEWHERE as error:
+            meant = meaning(error)
+            if isinstance(meant, RedisConnectionError):
+                self._disconnect()
+            self._witness.failed(meant)
+            raise meant from error
         except ResponseError as error:
             self._witness.failed(error)
             raise
