@@ -1,7 +1,7 @@
 """A session of ONNX Runtime as a function from pictures to probabilities. Knows no Redis and no metadata.
 
 Where the provider tunes itself anew for each shape (CUDA, TensorRT), batches are padded to a few sizes, the
-buckets, and each bucket runs once before the first image. The CPU takes any size as it comes.
+buckets, and each bucket runs once before the first image. The CPU takes any size, and runs a batch in portions.
 """
 
 from pathlib import Path
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from consumers.buffers import BucketBuffers
 from consumers.provider import Execution, open_session
 from stream.allocation import give_back_freed_memory
+
+#: Pictures for each thread of the CPU in one run. More at once only take memory, 10 MB each in ResNet50, and time
+#: where what lies between two layers no longer fits the caches: with 2 threads and 2 MB of L2, 32 at once take as long
+#: as 8 portions of 4 in ResNet50, and 1.2 times as long in EfficientNet-Lite0 (AMD EPYC, fp32 and int8).
+_PER_THREAD = 2
 
 
 class Session:
@@ -26,6 +31,8 @@ class Session:
         self.inputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_inputs()]
         self.outputs = [(one.name, one.type, tuple(one.shape)) for one in self._session.get_outputs()]
         self._max_batch = execution.max_batch
+        threads = self._session.get_session_options().intra_op_num_threads
+        self._portion = _PER_THREAD * threads if self.provider == "CPUExecutionProvider" else execution.max_batch
         self._device = execution.device
         self._buckets: tuple[int, ...] = ()
         self._bound: dict[int, BucketBuffers] = {}
@@ -44,6 +51,12 @@ class Session:
 
     def run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
         """Probabilities float32 [count, classes] of the first `count` images; raises what ONNX Runtime raises."""
+        if count <= self._portion:
+            return self._run(slot, count)
+        portions = np.array_split(slot[:count], -(-count // self._portion))
+        return np.concatenate([self._run(portion, len(portion)) for portion in portions])
+
+    def _run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
         size = next((bucket for bucket in self._buckets if count <= bucket <= len(slot)), count)
         if bound := self._bound.get(size):
             return bound.run(slot[:size])[:count]
