@@ -21,6 +21,7 @@ from ingest.answers import answer_problem
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
 from ingest.ending import on_end
+from ingest.gate import Gate
 from ingest.headers import PROTECTIVE, Protective
 from ingest.keyfile import keys_of
 from ingest.latency import Recent
@@ -51,6 +52,9 @@ from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: Requests of the largest size that may lie in memory, in one process, and wait to be decoded.
+_LARGEST_WAITING = 4
+
 
 def create_app(
     settings: Settings, metrics_folder: Path | None = None, *, outermost: Sequence[Middleware] = ()
@@ -64,6 +68,8 @@ def create_app(
     decoder = Decoder(
         threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
         max_pixels=settings.max_pixels,
+        gate=Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+        most_bytes=_LARGEST_WAITING * settings.max_upload_bytes,
     )
     limits = Limits(
         max_bytes=settings.max_upload_bytes,

@@ -1,9 +1,10 @@
-"""Decoding beside the event loop: a thread for each core, and a bound on how many pictures wait for one."""
+"""Decoding beside the event loop: a thread for each core, and bounds on what waits for one. Knows no format."""
 
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ingest.gate import Gate
 from ingest.journey import Step
 from ingest.metrics import DECODE
 from ingest.pictures import to_pixels
@@ -11,37 +12,63 @@ from ingest.problems import Overloaded
 from ingest.uploads import Upload
 from stream.model import ModelDescription
 
-#: Pictures that may wait for each thread. At some milliseconds a picture, the last one waits well under a second;
-#: beyond that, refusing is kinder than queueing.
-_WAITING_PER_THREAD = 64
+#: Weight of the newest picture in the running mean of what one takes: about the last twenty count.
+_NEWEST = 0.1
 
 
 class Decoder:
-    """A pool of threads that turn uploads into pixels. Pillow releases the GIL while it decodes."""
+    """A pool of threads that turn uploads into pixels. Pillow releases the GIL while it decodes.
 
-    def __init__(self, *, threads: int, max_pixels: int) -> None:
+    The gate bounds the pictures that wait by number and, at the measured speed, by time; `most_bytes` bounds what they
+    take meanwhile. A picture that finds nobody waiting is taken whatever its size.
+    """
+
+    def __init__(self, *, threads: int, max_pixels: int, gate: Gate, most_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
         self._max_pixels = max_pixels
-        self._most = threads * (1 + _WAITING_PER_THREAD)
+        self._gate = gate
+        self._most_bytes = most_bytes
         self._pending = 0
+        self._pending_bytes = 0
+        self._picture_s = 0.0
 
     async def decode(self, upload: Upload, model: ModelDescription) -> bytes:
         """Raw uint8 [height, width, 3] of the picture; raises a Problem."""
-        if self._pending >= self._most:
-            raise Overloaded(
-                f"{self._pending} pictures wait to be decoded. Send the image again after the time in Retry-After.",
-                retry_after_s=1,
-            )
+        size = len(upload.data)
+        self._refuse_if_full(size)
         self._pending += 1
+        self._pending_bytes += size
         began = time.perf_counter()
         try:
             with Step("decode"):
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, to_pixels, upload.data, model, self._max_pixels
+                pixels, seconds = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._timed, upload.data, model
                 )
         finally:
             self._pending -= 1
+            self._pending_bytes -= size
             DECODE.observe(time.perf_counter() - began)
+        self._note(seconds)
+        return pixels
+
+    def _refuse_if_full(self, size: int) -> None:
+        too_many = self._pending >= self._gate.most
+        too_large = self._pending > 0 and self._pending_bytes + size > self._most_bytes
+        if too_many or too_large:
+            raise Overloaded(
+                f"{self._pending} pictures wait to be decoded. Send the image again after the time in Retry-After.",
+                retry_after_s=self._gate.retry_after_s(self._pending),
+            )
+
+    def _timed(self, data: bytes, model: ModelDescription) -> tuple[bytes, float]:
+        began = time.perf_counter()
+        return to_pixels(data, model, self._max_pixels), time.perf_counter() - began
+
+    def _note(self, seconds: float) -> None:
+        """One picture took a thread so long. Time on the clock: who shares the cores makes the queue longer, too."""
+        self._picture_s = (1 - _NEWEST) * self._picture_s + _NEWEST * seconds if self._picture_s else seconds
+        self._gate.set_rate(self._threads / self._picture_s)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

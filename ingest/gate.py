@@ -1,7 +1,8 @@
 """The gate: how much may wait, and refusing before any work is spent on what would be refused anyway.
 
-Without it an overloaded service decodes pictures that it then refuses, and takes the cores for that from the
-consumers: goodput falls the more is offered. Pure arithmetic, knows no Redis.
+One stands before the stream and one before the threads that decode. Without it an overloaded service decodes
+pictures that it then refuses, and takes the cores for that from the consumers: goodput falls the more is offered.
+Pure arithmetic, knows no Redis.
 """
 
 import math
@@ -21,7 +22,7 @@ _LONGEST_RETRY_S = 60.0
 
 
 class Gate:
-    """Bounds the backlog by number and by time: at the consumers' measured speed nothing waits beyond `max_wait_s`."""
+    """Bounds the backlog by number and by time: at the measured speed nothing waits beyond `max_wait_s`."""
 
     def __init__(self, *, max_backlog: int, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_backlog = max_backlog
@@ -31,7 +32,7 @@ class Gate:
         self._shut_until_s = -math.inf
 
     def set_rate(self, images_per_s: float) -> None:
-        """What all living consumers can do together; 0 where it is not known."""
+        """What can be done together: by all living consumers, or all threads; 0 where it is not known."""
         self._images_per_s = images_per_s
 
     @property

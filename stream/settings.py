@@ -99,9 +99,12 @@ class Settings(BaseSettings):
         "", description="origins whose pages may use the service, comma-separated, * for all. Empty: none"
     )
 
-    max_backlog: int = Field(1000, ge=1, description="most entries in the stream; beyond it ingest answers 503")
+    max_backlog: int = Field(
+        1000, ge=1, description="most entries in the stream, and most pictures undecoded in a worker; beyond it 503"
+    )
     max_wait_s: Seconds = Field(
-        10.0, description="ingest answers 503 where the consumers, at their measured speed, need longer for the backlog"
+        10.0,
+        description="ingest answers 503 where the consumers, or its threads that decode, need longer for what waits",
     )
     partitions: int = Field(
         1,
