@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import arena
-from bench.full_stream import server
-from bench.simulation import pictures, plan
-from bench.simulation.device import model_name
+from bench.simulation import nodes, pictures, plan
 from bench.simulation.entrance import ingest_us_of_a_photograph
 from bench.simulation.fleet import Drain, Fleet, drain
+from bench.simulation.nodes import Layer
 from bench.simulation.plan import Costs, Prices
-from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
+from bench.simulation.queue import Entrance, Queue, bytes_of_a_queued_image, commands_us_of_an_image
+from bench.simulation.servers import PRIMARIES, started
 from stream.connection import connect
 from stream.keys import Partition
 from stream.reader import Reader
@@ -37,11 +37,14 @@ def main() -> int:
     given = _arguments()
     with tempfile.TemporaryDirectory(dir=arena.scratch()) as name:
         folder = Path(name)
-        consumers = _drains("consumers, one stream", _consumers(long=given.long, batch_ms=given.batch_ms), folder)
-        streams = _drains("streams, one server", _streams(long=given.long), folder)
-        servers = _servers(folder, rounds=7 if given.long else 3)
+        layers = nodes.compare(folder, rounds=given.nodes or 3)
+        _show_nodes(layers)
+        if given.nodes:
+            return 0
+        consumers = _drains("consumers", _consumers(long=given.long, batch_ms=given.batch_ms), folder)
+        partitions = _drains("partitions", _partitions(long=given.long), folder)
         backlogs, queued = asyncio.run(_queue(folder / "queue", long=given.long))
-        ingest_us = ingest_us_of_a_photograph(_made(folder / "ingest"), seconds=6 if given.long else 3)
+        ingest_us = ingest_us_of_a_photograph(folder / "ingest", seconds=6 if given.long else 3)
     costs = Costs(
         redis_us=statistics.median(one.redis_us for one in consumers),
         consumer_us=statistics.median(one.consumer_us for one in consumers),
@@ -49,14 +52,19 @@ def main() -> int:
         network_bytes=max(max(one.bytes_in, one.bytes_out) for one in consumers[:3]),
         queued_bytes=queued,
     )
-    _show_bars(consumers, servers, backlogs, queued)
+    _show_bars(consumers, layers, backlogs, queued)
     _show_plan(given, costs)
     given.report.mkdir(parents=True, exist_ok=True)
-    found = {"consumers": [asdict(one) for one in consumers], "streams": [asdict(one) for one in streams],
-             "servers": servers, "backlogs": backlogs, "costs": asdict(costs)}  # fmt: skip
+    found = {
+        "nodes": [asdict(one) for one in layers],
+        "consumers": [asdict(one) for one in consumers],
+        "partitions": [asdict(one) for one in partitions],
+        "backlogs": backlogs,
+        "costs": asdict(costs),
+    }
     (given.report / "simulation.json").write_text(json.dumps(found, indent=1))
     pictures.draw(
-        given.report, consumers=consumers, streams=streams, backlogs=dict(sorted(backlogs.items())), costs=costs
+        given.report, consumers=consumers, partitions=partitions, backlogs=dict(sorted(backlogs.items())), costs=costs
     )
     return 0
 
@@ -64,7 +72,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.simulate", description=__doc__)
     add = parser.add_argument
-    add("--long", action="store_true", help="1 to 64 consumers, 1 to 8 streams, a backlog of up to 100,000")
+    add("--long", action="store_true", help="1 to 64 consumers, 1 to 8 partitions, a backlog of up to 100,000")
+    add("--nodes", type=int, default=0, metavar="ROUNDS", help="only one server of Redis against a Cluster of three")
     add("--batch-ms", type=float, default=100.0, help="of 32 images on a device, for the consumers' plot. Default: 100")
     add("--per-gpu", type=float, default=6127.0, help="images a second of a GPU in the plan. Default: 6127")
     add("--nic", type=float, default=25.0, help="Gbit/s of a server of Redis. Default: 25")
@@ -80,46 +89,32 @@ def _consumers(*, long: bool, batch_ms: float) -> list[Fleet]:
     return [Fleet(count, batch_ms=batch_ms, images=min(4800, max(800, 1000 * count))) for count in counts]
 
 
-def _streams(*, long: bool) -> list[Fleet]:
-    return [Fleet(8, streams=count, batch_ms=200, images=3200) for count in ((1, 2, 4, 8) if long else (1, 8))]
+def _partitions(*, long: bool) -> list[Fleet]:
+    return [Fleet(8, partitions=count, batch_ms=200, images=3200) for count in ((1, 2, 4, 8) if long else (1, 8))]
 
 
 def _drains(title: str, fleets: list[Fleet], folder: Path) -> list[Drain]:
-    _head(
-        title, "consumers", "streams", "images/s", "of the devices", "Redis, us", "consumer, us", "MB/s in", "MB/s out"
-    )
+    names = ("partitions", "images/s", "of the devices", "Redis, us", "consumer, us", "MB/s in", "MB/s out")
+    _head(title, "consumers", *names)
     found = []
     for number, fleet in enumerate(fleets):
-        one = drain(fleet, _made(folder / f"{title.split()[0].strip(',')}-{number}"))
+        one = drain(fleet, folder / f"{title}-{number}")
         into, out = one.images_per_s * one.bytes_in / 1e6, one.images_per_s * one.bytes_out / 1e6
-        print(f"| {fleet.consumers} | {fleet.streams} | {one.images_per_s:.0f} | {one.of_the_devices:.0%} "
+        print(f"| {fleet.consumers} | {fleet.partitions} | {one.images_per_s:.0f} | {one.of_the_devices:.0%} "
               f"| {one.redis_us:.0f} | {one.consumer_us:.0f} | {into:.0f} | {out:.0f} |", flush=True)  # fmt: skip
         found.append(one)
     return found
 
 
-def _servers(folder: Path, *, rounds: int) -> dict[int, float]:
-    """Images a second from XADD to XACK, through three streams on one server and on three, without a device's time.
-
-    They take turns; medians.
-    """
-    rates: dict[int, list[float]] = {1: [], 3: []}
-    for number in range(rounds):
-        for count, found in rates.items():
-            fleet = Fleet(6, streams=3, servers=count, batch_ms=1, images=2400)
-            found.append(drain(fleet, _made(folder / f"nodes-{count}-{number}")).through_per_s)
-    return {count: statistics.median(found) for count, found in rates.items()}
-
-
 async def _queue(folder: Path, *, long: bool) -> tuple[dict[int, float], float]:
     """Microseconds of Redis's commands for a small image by backlog, and the bytes of a queued image of 224 x 224."""
-    with server(_made(folder)):
-        settings = Settings(data_dir=folder / "data", redis_timeout_s=20, lease_s=60)
+    with started(folder) as servers:
+        settings = Settings(redis_url=servers.redis_url, redis_timeout_s=20, lease_s=60)
         redis, reader = connect(settings), Reader(settings)
-        queued = await bytes_of_a_queued_image(redis, Queue(redis, reader, Partition("full"), size=224), count=500)
+        queued = await bytes_of_a_queued_image(redis, Entrance(redis, Partition("full"), size=224), count=500)
         queues = {}
         for backlog in (100, 1000, 50_000, *((10_000, 100_000) if long else ())):
-            queues[backlog] = Queue(redis, reader, Partition(model_name(backlog)), size=_SMALL)
+            queues[backlog] = Queue(redis, reader, Partition(f"backlog-{backlog}"), size=_SMALL)
             await queues[backlog].join()
             await queues[backlog].fill(backlog)
         found = await commands_us_of_an_image(redis, queues, rounds=41 if long else 21)
@@ -128,16 +123,23 @@ async def _queue(folder: Path, *, long: bool) -> tuple[dict[int, float], float]:
     return {backlog: statistics.median(values) for backlog, values in found.items()}, queued
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _show_nodes(layers: list[Layer]) -> None:
+    names = ("images/s through", "MB/s of pixels", "admitted/s", "completed/s", "Redis, us", "consumer, us")
+    _head(f"nodes, {PRIMARIES} partitions", "servers", "each has", *names)
+    for one in layers:
+        figures = (one.admitted_per_s, one.images_per_s, one.redis_us, one.consumer_us)
+        print(f"| {one.servers} | {'a fifth of a core' if one.throttled else 'what is free'} | {one.through_per_s:.0f} "
+              f"| {one.through_per_s * _PIXELS / 1e6:.0f} | {' | '.join(f'{figure:.0f}' for figure in figures)} |",
+              flush=True)  # fmt: skip
 
 
-def _show_bars(consumers: list[Drain], servers: dict[int, float], backlogs: dict[int, float], queued: float) -> None:
+def _show_bars(consumers: list[Drain], layers: list[Layer], backlogs: dict[int, float], queued: float) -> None:
     rates = {one.fleet.consumers: one.images_per_s for one in consumers}
     _head("bars", "bar", "wanted", "found")
     print(f"| 1 to 4 consumers | at least 3.6 times | {rates[4] / rates[1]:.2f} times |")
-    print(f"| 3 servers over 1, stream layer | at least 1 | {servers[3] / servers[1]:.2f} ({servers[3]:.0f}/s) |")
+    for throttled, of in ((False, "these cores"), (True, "a fifth of a core each")):
+        through = nodes.gain(layers, throttled=throttled)
+        print(f"| {PRIMARIES} servers over 1, stream layer, with {of} | at least 1 | {through:.2f} |")
     print(f"| Redis's time at 50,000 over 100 | at most 1.10 | {backlogs[50_000] / backlogs[100]:.2f} |")
     print(f"| memory over pixels | at most 1.15 | {queued / _PIXELS:.3f} |")
     _head("backlog", "images that wait", "us of Redis's commands for one")

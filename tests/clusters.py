@@ -1,9 +1,10 @@
 """A Cluster and a primary under Sentinels, each of real servers as processes on this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import redis
@@ -19,6 +20,8 @@ SLOTS = 16_384
 
 #: Milliseconds until a node that is silent counts as failing: short, for tests.
 _NODE_TIMEOUT_MS = 1000
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 #: Connections over which slots are moved: with one for each of a hundred they would be no faster.
 _AT_ONCE = 20
@@ -46,13 +49,17 @@ class Node(Server):
 
 
 class Cluster:
-    """Three primaries with a replica each: nodes 0 to 2, and 3 to 5.
+    """Three primaries with a third of the slots each, nodes 0 to 2; where it is `replicated`, 3 to 5 follow them.
 
     A `tolerant` one serves the slots that it has while others are missing.
     """
 
-    def __init__(self, folder: Path, *, tolerant: bool = False) -> None:
-        self.nodes = [_cluster_node(folder / f"node-{number}", tolerant=tolerant) for number in range(6)]
+    def __init__(
+        self, folder: Path, *, tolerant: bool = False, replicated: bool = True, options: Mapping[str, str] = _NONE
+    ) -> None:
+        coverage = {"cluster-require-full-coverage": "no" if tolerant else "yes"}
+        count = 6 if replicated else 3
+        self.nodes = [_cluster_node(folder / f"node-{number}", coverage | dict(options)) for number in range(count)]
         addresses = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self.url = f"redis+cluster://{addresses}"
 
@@ -68,8 +75,8 @@ class Cluster:
         bounds = [round(SLOTS * number / 3) for number in range(4)]
         for node, (begin, end) in zip(self.nodes, pairwise(bounds), strict=False):
             node.ask(f"CLUSTER ADDSLOTSRANGE {begin} {end - 1}")
-        wait_until(lambda: all(_knows(node, 6) for node in self.nodes), "all nodes know each other")
-        for primary, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
+        wait_until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes), "all nodes know each other")
+        for primary, replica in zip(self.nodes, self.nodes[3:], strict=False):
             replica.ask(f"CLUSTER REPLICATE {primary.id}")
         wait_until(lambda: all(_is_well(node) for node in self.nodes), "the cluster is well")
         wait_until(lambda: all(_follows(node) for node in self.nodes[3:]), "the replicas follow")
@@ -108,17 +115,16 @@ class Cluster:
 
 
 class ClusterNode(Node):
-    def __init__(self, folder: Path, *, bus: int, tolerant: bool = False) -> None:
+    def __init__(self, folder: Path, *, bus: int, options: Mapping[str, str] = _NONE) -> None:
         self.bus = bus
-        options = {
+        usual = {
             "cluster-enabled": "yes",
             "cluster-port": str(bus),
-            "cluster-require-full-coverage": "no" if tolerant else "yes",
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "repl-diskless-sync-delay": "0",
             "repl-timeout": "5",
         }
-        super().__init__(folder, **options)
+        super().__init__(folder, **usual | dict(options))
 
     @property
     def id(self) -> str:
@@ -138,9 +144,9 @@ class ClusterNode(Node):
         return {slot for first, last, server, *_ in rows if server[1] == self.port for slot in range(first, last + 1)}
 
 
-def _cluster_node(folder: Path, *, tolerant: bool) -> ClusterNode:
+def _cluster_node(folder: Path, options: dict[str, str]) -> ClusterNode:
     # The usual offset of 10,000 would leave the range of ports.
-    return ClusterNode(folder, bus=free_port(), tolerant=tolerant)
+    return ClusterNode(folder, bus=free_port(), options=options)
 
 
 def _knows(node: ClusterNode, count: int) -> bool:

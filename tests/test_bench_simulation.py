@@ -1,16 +1,22 @@
 """What a queued image costs, by Redis's own counters, and the pieces of bench/simulate.py."""
 
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from bench.processes import ROOT
 from bench.simulation import pictures, plan
-from bench.simulation.fleet import Drain, Fleet, drain
+from bench.simulation.fleet import Drain, Fleet, work_off
 from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
-from stream.keys import Partition
+from bench.simulation.servers import partitions, primary, started
+from stream.keys import GROUP, Partition
 from stream.reader import Reader
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,13 +45,47 @@ async def test_an_image_costs_redis_as_much_in_a_long_queue_as_in_a_short_one(cl
     assert min(found[10_000]) < 2 * min(found[100]), found
 
 
-def test_a_fleet_works_off_its_streams_on_several_servers(tmp_path: Path) -> None:
-    """Its figures are those of real consumers, though their devices are pretended."""
-    found = drain(Fleet(4, streams=2, servers=2, batch_ms=20, images=1280, size=16), tmp_path)
-    assert 0 < found.of_the_devices < 2
-    assert 0 < found.through_per_s < found.images_per_s
-    assert min(found.redis_us, found.consumer_us) > 0
+async def test_a_fleet_works_off_its_partitions_on_all_primaries_of_a_cluster(tmp_path: Path) -> None:
+    """Its consumers are real, though their devices are pretended: each image is completed once, where it was added."""
+    fleet = Fleet(4, partitions=3, primaries=3, batch_ms=100, images=960, size=16)
+    with started(tmp_path / "redis", 3, durable=False) as servers:
+        found = await work_off(fleet, servers, tmp_path)
+        for one in partitions(3):
+            async with Redis(port=servers.ports[primary(one)]) as redis:
+                completed = int(await redis.hget(one.counters, "completed") or 0)
+                assert 0 < completed == 320 - await redis.xlen(one.entries)
+                assert (await redis.xpending(one.entries, GROUP))["pending"] == 0
+    assert 0 < found.through_per_s < min(found.admitted_per_s, found.images_per_s)
+    assert min(found.of_the_devices, found.redis_us, found.consumer_us) > 0
     assert min(found.bytes_in, found.bytes_out) > 16 * 16 * 3
+
+
+def test_partitions_lie_on_the_primaries_as_evenly_as_they_can() -> None:
+    """From one to eight of them, whatever their names' hash would have it."""
+    for count in range(1, 9):
+        held = Counter(primary(one) for one in partitions(count))
+        assert sorted(held.values(), reverse=True) == [len(range(place, count, 3)) for place in range(min(count, 3))]
+
+
+def test_a_throttled_process_is_held_up_and_let_go_in_the_end() -> None:
+    """Stopped and continued in turns, until the throttle is told to end."""
+    held = subprocess.Popen(["sleep", "600"])
+    throttle = subprocess.Popen([sys.executable, "-m", "bench.simulation.throttle", str(held.pid)], cwd=ROOT)
+    try:
+        wait_until(lambda: _state(held.pid) == "T", "it is stopped")
+        wait_until(lambda: _state(held.pid) != "T", "it has its turn")
+        throttle.terminate()
+        assert throttle.wait(30) == 0
+        wait_until(lambda: _state(held.pid) == "S", "it runs")
+    finally:
+        for one in (throttle, held):
+            one.kill()
+            one.wait()
+
+
+def _state(pid: int) -> str:
+    """The letter of proc_pid_stat(5): S sleeps, T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_plan_adds_what_is_full_first() -> None:
@@ -61,5 +101,5 @@ def test_a_plan_adds_what_is_full_first() -> None:
 def test_a_simulation_is_drawn(tmp_path: Path) -> None:
     """One picture of all."""
     drains = [Drain(Fleet(count), 3000, 300.0 * count, 280, 120, 1e5, 1e5) for count in (1, 2, 4)]
-    (name,) = pictures.draw(tmp_path, consumers=drains, streams=drains, backlogs={100: 50.0, 1000: 51.0}, costs=COSTS)
+    (name,) = pictures.draw(tmp_path, consumers=drains, partitions=drains, backlogs={1: 50.0, 1000: 51.0}, costs=COSTS)
     assert (tmp_path / name).stat().st_size > 10_000

@@ -47,21 +47,16 @@ class Device(Model):
         """There is nothing to unload."""
 
 
-def model_name(stream: int) -> str:
-    """The model of the stream of this number: each is its own, as a partition is."""
-    return f"simulated-{stream}"
-
-
 async def _serve(given: argparse.Namespace) -> None:
-    settings = Settings(redis_url=given.redis_url, max_batch_seconds=50)
+    settings = Settings(redis_url=given.redis_url, partitions=given.partitions, max_batch_seconds=50)
     workers = [
         Worker(
-            Device(model_name(number % given.streams), size=given.size, batch_s=given.batch_ms / 1000, max_batch=32),
+            Device(given.model, size=given.size, batch_s=given.batch_ms / 1000, max_batch=settings.max_batch),
             settings,
             Health(settings.lease_s),
             name=f"pretended-{os.getpid()}-{number}",
         )
-        for number in map(int, given.numbers.split(","))
+        for number in range(given.consumers)
     ]
 
     def stop() -> None:
@@ -74,13 +69,13 @@ async def _serve(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.simulation.device", description=__doc__)
-    parser.add_argument("--redis-url", required=True)
-    parser.add_argument(
-        "--numbers", default="0", help="of the consumers in this process, 0,1,...: each decides its stream"
-    )
-    parser.add_argument("--streams", type=int, default=1)
-    parser.add_argument("--size", type=int, default=224, help="height and width of an image")
-    parser.add_argument("--batch-ms", type=float, default=100)
+    add = parser.add_argument
+    add("--redis-url", required=True)
+    add("--model", required=True, help="its name")
+    add("--partitions", type=int, default=1, help="that each consumer serves")
+    add("--consumers", type=int, default=1, help="in this process")
+    add("--size", type=int, default=224, help="height and width of an image")
+    add("--batch-ms", type=float, default=100)
     uvloop.run(_serve(parser.parse_args()))
 
 

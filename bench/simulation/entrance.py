@@ -3,28 +3,25 @@
 import sys
 import time
 from pathlib import Path
-from urllib.parse import quote
 
 from bench import load, photographs, uploads
-from bench.full_stream import server
 from bench.processes import Processes
-from bench.simulation.device import model_name
+from bench.simulation.servers import started
 from bench.systems import free_port, post
-from stream.embedded import socket_path
+
+_MODEL = "simulated"
 
 _PATIENCE_S = 60.0
 
 
 def ingest_us_of_a_photograph(folder: Path, *, seconds: int) -> float:
     """Microseconds of one ingest process for each 500 x 375 JPEG that it answers."""
-    with server(folder):
-        url = f"unix://{quote(str(socket_path(folder / 'data')))}"
+    with started(folder / "redis") as servers:
         consumers, ingest, port = Processes(folder / "devices.log"), Processes(folder / "ingest.log"), free_port()
         try:
-            options = ["--redis-url", url, "--batch-ms", "5"]
-            consumers.start([sys.executable, "-m", "bench.simulation.device", *options], {})
-            options = ["--redis-url", url, "--port", str(port), "--workers", "1", "--model", model_name(0)]
-            ingest.start([sys.executable, "-m", "ingest", *options], {})
+            common = ["--redis-url", servers.redis_url, "--model", _MODEL]
+            consumers.start([sys.executable, "-m", "bench.simulation.device", *common, "--batch-ms", "5"], {})
+            ingest.start([sys.executable, "-m", "ingest", *common, "--port", str(port), "--workers", "1"], {})
             upload = uploads.form("/predict", photographs.small())
             _until_answered(port, upload, ingest)
             before = ingest.cpu_s()

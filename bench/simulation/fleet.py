@@ -1,25 +1,21 @@
-"""A fleet against full streams: servers, pretended consumers, and what each part used for an image."""
+"""A fleet against a full queue: servers, pretended consumers, and what each part used for an image."""
 
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from redis import Redis as Blocking
+import uvloop
 from redis.asyncio import Redis
 
-from bench.full_stream import server
 from bench.processes import Processes
-from bench.simulation.device import model_name
-from bench.simulation.queue import Counters, Queue, counters
-from stream.connection import connect
-from stream.embedded import socket_path
+from bench.simulation.queue import Counters, Entrance, counters
+from bench.simulation.servers import Servers, partitions, started
+from stream.connection import Connections
 from stream.keys import Partition
-from stream.reader import Reader
 from stream.settings import Settings
 
 #: Processes that the consumers of a fleet share, at most: this machine has no more cores.
@@ -30,11 +26,16 @@ _PATIENCE_S = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Consumers with a device each, over streams that are spread over servers."""
+    """Consumers with a device each, which serve all partitions; these lie on one server or on a Cluster's primaries.
+
+    `durable` servers write their append-only file; `throttled` ones run a fifth of the time each, in turns.
+    """
 
     consumers: int
-    streams: int = 1
-    servers: int = 1
+    partitions: int = 1
+    primaries: int = 1
+    durable: bool = True
+    throttled: bool = False
     batch_ms: float = 100.0
     images: int = 2000
     size: int = 224
@@ -42,9 +43,9 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How fast a fleet worked its streams off, and what an image cost: CPU in microseconds, bytes on the network.
+    """How fast a fleet worked its queue off, and what an image cost: CPU in microseconds, bytes on the network.
 
-    `redis_us` holds its whole way: admission, measured while the streams were filled, and the rest.
+    `redis_us` holds its whole way: admission, measured while the queue was filled, and the rest.
     """
 
     fleet: Fleet
@@ -68,48 +69,30 @@ class Drain:
 
 def drain(fleet: Fleet, folder: Path) -> Drain:
     """Fill, start the consumers, and measure between a tenth and nine tenths of the work."""
-    with _servers(folder, fleet.servers) as data:
-        return asyncio.run(_drain(fleet, data, folder))
+    with started(folder / "redis", fleet.primaries, durable=fleet.durable) as servers:
+        return uvloop.run(work_off(fleet, servers, folder))
 
 
-@contextmanager
-def _servers(folder: Path, count: int) -> Iterator[list[Path]]:
-    """So many servers as `python -m stream` runs them; the folders of their data."""
-    if count == 0:
-        yield []
-        return
-    own = folder / f"server-{count}"
-    own.mkdir(parents=True, exist_ok=True)
-    with server(own), _servers(folder, count - 1) as others:
-        yield [*others, own / "data"]
-
-
-async def _drain(fleet: Fleet, data: Sequence[Path], folder: Path) -> Drain:
-    servers = [Settings(data_dir=one, redis_timeout_s=20, lease_s=60) for one in data]
-    clients, readers = [connect(one) for one in servers], [Reader(one) for one in servers]
-    queues = [
-        Queue(
-            clients[number % fleet.servers],
-            readers[number % fleet.servers],
-            Partition(model_name(number)),
-            size=fleet.size,
-        )
-        for number in range(fleet.streams)
-    ]
-    processes = Processes(folder / "consumers.log")
-    try:
-        admitted, admitting_s = await _fill(fleet, queues, clients)
-        _start(fleet, data, processes)
-        left = await _until(fleet, data, processes, most=int(fleet.images * 0.9))
-        began, before, used_s = time.perf_counter(), await counters(*clients), processes.cpu_s()
-        images = left - await _until(fleet, data, processes, most=int(fleet.images * 0.1))
+async def work_off(fleet: Fleet, servers: Servers, folder: Path) -> Drain:
+    """`drain`, with servers that run already. What is left in the end stays in the queue, in nobody's hands."""
+    settings = Settings(redis_url=servers.redis_url, redis_timeout_s=20, lease_s=60)
+    processes, throttle = Processes(folder / "consumers.log"), Processes(folder / "throttle.log")
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(Redis(port=port)) for port in servers.ports]
+        stack.callback(processes.stop)
+        if fleet.throttled:
+            stack.callback(throttle.stop)
+            pids = [str((await one.info("server"))["process_id"]) for one in nodes]
+            throttle.start([sys.executable, "-m", "bench.simulation.throttle", *pids], {})
+        connections = await stack.enter_async_context(Connections(settings))
+        queue = [(one, connections.of(one)) for one in partitions(fleet.partitions)]
+        admitted, admitting_s = await _fill(fleet, queue, nodes)
+        _start(fleet, queue[0][0].model, servers, processes)
+        left = await _until(queue, processes, most=int(fleet.images * 0.9))
+        began, before, used_s = time.perf_counter(), await counters(*nodes), processes.cpu_s()
+        images = left - await _until(queue, processes, most=int(fleet.images * 0.1))
         seconds, used_s = time.perf_counter() - began, processes.cpu_s() - used_s
-        spent = (await counters(*clients)).since(before)
-    finally:
-        processes.stop()
-        for client, reader in zip(clients, readers, strict=True):
-            await client.aclose()
-            await reader.aclose()
+        spent = (await counters(*nodes)).since(before)
     return Drain(
         fleet,
         admitted_per_s=fleet.images / admitting_s,
@@ -121,43 +104,37 @@ async def _drain(fleet: Fleet, data: Sequence[Path], folder: Path) -> Drain:
     )
 
 
-async def _fill(fleet: Fleet, queues: Sequence[Queue], clients: Sequence[Redis]) -> tuple[Counters, float]:
-    """Fill all streams alike; what the servers used for that, and the seconds it took."""
-    before, began = await counters(*clients), time.perf_counter()
-    await asyncio.gather(*(queue.fill(fleet.images // fleet.streams) for queue in queues))
-    spent, seconds = (await counters(*clients)).since(before), time.perf_counter() - began
+async def _fill(
+    fleet: Fleet, queue: Sequence[tuple[Partition, Redis]], nodes: Sequence[Redis]
+) -> tuple[Counters, float]:
+    """Fill all partitions alike; what the servers used for that, and the seconds it took."""
+    entrances = [Entrance(redis, one, size=fleet.size) for one, redis in queue]
+    before, began = await counters(*nodes), time.perf_counter()
+    await asyncio.gather(*(entrance.fill(fleet.images // fleet.partitions) for entrance in entrances))
+    spent, seconds = (await counters(*nodes)).since(before), time.perf_counter() - began
     # The append-only file is rewritten as it grows, in a process of its own on the same cores.
-    while any([(await one.info("persistence"))["aof_rewrite_in_progress"] for one in clients]):  # noqa: ASYNC110
+    while any([(await one.info("persistence"))["aof_rewrite_in_progress"] for one in nodes]):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return spent, seconds
 
 
-def _start(fleet: Fleet, data: Sequence[Path], processes: Processes) -> None:
-    """Consumers in turn over the streams, and so over the servers; each process serves one server."""
-    for place, folder in enumerate(data):
-        own = [number for number in range(fleet.consumers) if number % fleet.streams % fleet.servers == place]
-        shares = max(1, min(len(own), _PROCESSES // fleet.servers))
-        for share in range(shares):
-            numbers = ",".join(str(number) for number in own[share::shares])
-            if numbers:
-                options = ["--numbers", numbers, "--streams", str(fleet.streams), "--size", str(fleet.size)]
-                url = f"unix://{quote(str(socket_path(folder)))}"
-                command = [sys.executable, "-m", "bench.simulation.device", "--redis-url", url, *options]
-                processes.start([*command, "--batch-ms", str(fleet.batch_ms)], {})
+def _start(fleet: Fleet, model: str, servers: Servers, processes: Processes) -> None:
+    """As many consumers in each process."""
+    options = {"redis-url": servers.redis_url, "model": model, "partitions": fleet.partitions, "size": fleet.size}
+    options |= {"batch-ms": fleet.batch_ms}
+    count = min(fleet.consumers, _PROCESSES)
+    for number in range(count):
+        share = len(range(number, fleet.consumers, count))
+        words = [f"--{name}={value}" for name, value in (options | {"consumers": share}).items()]
+        processes.start([sys.executable, "-m", "bench.simulation.device", *words], {})
 
 
-async def _until(fleet: Fleet, data: Sequence[Path], processes: Processes, *, most: int) -> int:
-    """Wait until at most so many images are left in all streams; how many they are."""
-    clients = [Blocking(unix_socket_path=str(socket_path(one))) for one in data]
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            while True:
-                entries = [Partition(model_name(number)).entries for number in range(fleet.streams)]
-                left = sum(clients[number % fleet.servers].xlen(one) for number, one in enumerate(entries))
-                if left <= most:
-                    return left
-                assert processes.running, processes.log.read_text()[-2000:]
-                await asyncio.sleep(0.005)
-    finally:
-        for client in clients:
-            client.close()
+async def _until(queue: Sequence[tuple[Partition, Redis]], processes: Processes, *, most: int) -> int:
+    """Wait until at most so many images are left in all partitions; how many they are."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            left = sum([await redis.xlen(one.entries) for one, redis in queue])
+            if left <= most:
+                return left
+            assert processes.running, processes.log.read_text()[-2000:]
+            await asyncio.sleep(0.005)

@@ -14,13 +14,13 @@ _BLUE, _ORANGE, _GREY = "#0b6fb8", "#b5651d", "#8c8c8c"
 
 
 def draw(
-    folder: Path, *, consumers: list[Drain], streams: list[Drain], backlogs: dict[int, float], costs: Costs
+    folder: Path, *, consumers: list[Drain], partitions: list[Drain], backlogs: dict[int, float], costs: Costs
 ) -> list[str]:
     """Write the plots; returns the names of the files."""
     mpl.use("Agg")
     figure, ((fleet, cpu), (queue, parts)) = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
     _fleet(fleet, consumers)
-    _cpu(cpu, consumers, streams)
+    _cpu(cpu, consumers, partitions)
     _queue(queue, backlogs)
     _parts(parts, costs)
     for axes in (fleet, cpu, queue, parts):
@@ -41,11 +41,11 @@ def _fleet(axes: Axes, drains: list[Drain]) -> None:
     axes.legend(frameon=False)
 
 
-def _cpu(axes: Axes, consumers: list[Drain], streams: list[Drain]) -> None:
+def _cpu(axes: Axes, consumers: list[Drain], partitions: list[Drain]) -> None:
     axes.plot([one.fleet.consumers for one in consumers], [one.redis_us for one in consumers], marker="o", color=_BLUE,
-              label="consumers, one stream")  # fmt: skip
-    axes.plot([one.fleet.streams for one in streams], [one.redis_us for one in streams], marker="s", color=_ORANGE,
-              label=f"streams, {streams[0].fleet.consumers} consumers")  # fmt: skip
+              label="consumers, one partition")  # fmt: skip
+    axes.plot([one.fleet.partitions for one in partitions], [one.redis_us for one in partitions], marker="s",
+              color=_ORANGE, label=f"partitions, {partitions[0].fleet.consumers} consumers")  # fmt: skip
     axes.set(title="CPU of Redis for an image", xlabel="how many", ylabel="microseconds", ylim=(0, None))
     axes.set_xscale("log", base=2)
     axes.legend(frameon=False)

@@ -4,7 +4,6 @@ What a server is asked to do is read from its own counters (INFO), so that it is
 """
 
 import asyncio
-import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,9 @@ from stream.entry import Entry
 from stream.group import Group
 from stream.keys import Partition
 from stream.reader import Reader
+from stream.request import new_id
 
-#: Admissions on their way at a time; as from an ingest with this many requests.
+#: Admissions on their way at a time: enough that the server always has another one to do.
 _AT_ONCE = 16
 
 _BATCH = 32
@@ -58,17 +58,14 @@ async def counters(*servers: Redis) -> Counters:
     )
 
 
-class Queue:
-    """One stream, filled and worked off by hand."""
+class Entrance:
+    """Where images are admitted to one partition."""
 
-    def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, size: int) -> None:
-        self._redis = redis
-        self._partition = partition
+    def __init__(self, redis: Redis, partition: Partition, *, size: int) -> None:
+        self._number = partition.number
         self._size = size
         self._pixels = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8).tobytes()
         self._admission = Admission(redis, partition, result_ttl_s=600)
-        self._completion = Completion(redis, partition, consumer="bench", result_ttl_s=600, max_dead_letters=100)
-        self._group = Group(redis, reader, partition, consumer="bench", lease_s=600)
 
     async def fill(self, count: int) -> None:
         """Admit so many images."""
@@ -76,10 +73,19 @@ class Queue:
 
         async def admit() -> None:
             for _ in left:
-                entry = Entry(uuid.uuid4().hex, "bench", 5, self._size, self._size, self._pixels)
+                entry = Entry(new_id(self._number), "bench", 5, self._size, self._size, self._pixels)
                 await self._admission.admit(entry, timeout_s=600, max_backlog=_NO_BOUND, unattended=True)
 
         await asyncio.gather(*(admit() for _ in range(_AT_ONCE)))
+
+
+class Queue(Entrance):
+    """One partition, filled and worked off by hand."""
+
+    def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, size: int) -> None:
+        super().__init__(redis, partition, size=size)
+        self._completion = Completion(redis, partition, consumer="bench", result_ttl_s=600, max_dead_letters=100)
+        self._group = Group(redis, reader, partition, consumer="bench", lease_s=600)
 
     async def join(self) -> None:
         """Make the group, as a consumer does."""
@@ -96,12 +102,6 @@ class Queue:
             done.append(Completed(delivery.entry_id, outcome, entry.reply))
         assert all(await self._completion.complete(done))
 
-    async def clear(self) -> None:
-        """Forget the stream and all that belongs to it."""
-        keys = [key async for key in self._redis.scan_iter(f"sluice:{{{self._partition.model}/*", count=10_000)]
-        for start in range(0, len(keys), 1000):
-            await self._redis.unlink(*keys[start : start + 1000])
-
 
 async def commands_us_of_an_image(redis: Redis, queues: dict[int, Queue], *, rounds: int) -> dict[int, list[float]]:
     """Microseconds of the server's commands for an image, by backlog: the queues take turns, round by round."""
@@ -117,7 +117,7 @@ async def commands_us_of_an_image(redis: Redis, queues: dict[int, Queue], *, rou
     return found
 
 
-async def bytes_of_a_queued_image(redis: Redis, queue: Queue, *, count: int) -> float:
+async def bytes_of_a_queued_image(redis: Redis, entrance: Entrance, *, count: int) -> float:
     """Growth of the server's memory for each image, all keys that it brings included."""
 
     async def used() -> int:
@@ -125,7 +125,7 @@ async def bytes_of_a_queued_image(redis: Redis, queue: Queue, *, count: int) -> 
         await redis.connection_pool.disconnect()
         return int((await redis.info("memory"))["used_memory"])
 
-    await queue.fill(_AT_ONCE)  # the scripts
+    await entrance.fill(1)  # the script
     before = await used()
-    await queue.fill(count)
+    await entrance.fill(count)
     return (await used() - before) / count
