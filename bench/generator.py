@@ -30,21 +30,31 @@ _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 #: waiting counts.
 _MOST_CONNECTIONS = 512
 
+#: What a server says that has more to do than it can: too many requests, and service unavailable.
+_REFUSALS = frozenset({429, 503})
+
 #: After the last request was due: how long answers are awaited.
 _DRAIN_S = 10.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came back: seconds of each answer of status 200, the number of others, and the server's own times."""
+    """What came back: seconds of each answer of status 200, how many were refused or failed, and the server's times."""
 
     latencies_s: list[float] = field(default_factory=list)
+    refused: int = 0
     errors: int = 0
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def ended(self) -> int:
+        """Requests that came to an end, whichever."""
+        return len(self.latencies_s) + self.refused + self.errors
+
     def note(self, status: int, head: bytes, latency_s: float) -> None:
         if status != 200:
-            self.errors += 1
+            self.refused += status in _REFUSALS
+            self.errors += status not in _REFUSALS
             return
         self.latencies_s.append(latency_s)
         if timing := _TIMING.search(head):
@@ -56,6 +66,7 @@ class Tally:
         return {
             "requests": len(ordered),
             "seconds": seconds,
+            "refused": self.refused,
             "errors": self.errors,
             "p50_ms": percentile(ordered, 0.5) * 1000,
             "p99_ms": percentile(ordered, 0.99) * 1000,
@@ -161,8 +172,7 @@ class Closed:
         self._note_end()
 
     def _note_end(self) -> None:
-        answered = len(self.tally.latencies_s) + self.tally.errors
-        if not self._left and answered >= self._sent:
+        if not self._left and self.tally.ended >= self._sent:
             self._ended.set()
 
     def _reconnect(self, _lost: Connection) -> None:
@@ -197,7 +207,7 @@ class Open:
             self._waiting.append(due)
             self._serve()
         await self._drain(count)
-        self.tally.errors = count - len(self.tally.latencies_s)
+        self.tally.errors += count - self.tally.ended
         return time.perf_counter() - started
 
     def _serve(self) -> None:
@@ -227,9 +237,7 @@ class Open:
     async def _drain(self, count: int) -> None:
         deadline = time.perf_counter() + _DRAIN_S
         # An event would cost something with every answer, all along.
-        while (  # noqa: ASYNC110
-            len(self.tally.latencies_s) + self.tally.errors < count and time.perf_counter() < deadline
-        ):
+        while self.tally.ended < count and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

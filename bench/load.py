@@ -25,11 +25,12 @@ _PATIENCE_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one load saw. `requests` were answered with 200 within `seconds`; `stages_ms` are medians of the
-    server's own Server-Timing, where it sends one and the generator reads it (wrk does not)."""
+    """What one load saw. `requests` were answered with 200 within `seconds`, `refused` with 429 or 503; `stages_ms` are
+    medians of the server's own Server-Timing, where it sends one. wrk reads none, and counts refusals as errors."""
 
     requests: int
     seconds: float
+    refused: int
     errors: int
     p50_ms: float
     p99_ms: float

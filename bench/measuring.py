@@ -19,6 +19,7 @@ class Measurement:
     p50_ms: float
     p99_ms: float
     cpu_ms: float
+    refused: int
     errors: int
     others: float  # share of all cores that processes used which are neither the system's nor the load's
 
@@ -32,7 +33,8 @@ def measure(running: Running, load: Callable[[], Sample]) -> tuple[Measurement, 
     busy_s, all_s = (now - then for now, then in zip(_machine_s(), machine, strict=True))
     others = max(0.0, busy_s - spent_s - (_children_s() - children_s)) / all_s
     cpu_ms = spent_s * 1000 / sample.requests if sample.requests else float("nan")
-    return Measurement(sample.per_s, sample.p50_ms, sample.p99_ms, cpu_ms, sample.errors, others), sample
+    figures = sample.per_s, sample.p50_ms, sample.p99_ms, cpu_ms, sample.refused, sample.errors, others
+    return Measurement(*figures), sample
 
 
 def _children_s() -> float:
@@ -49,10 +51,11 @@ def _machine_s() -> tuple[float, float]:
 
 
 def median(rounds: Sequence[Measurement]) -> Measurement:
-    """The median of each figure by itself; errors are added up."""
+    """The median of each figure by itself; refusals and errors are added up."""
     figures = [asdict(one) for one in rounds]
     middle = {
         name: statistics.median(one[name] for one in figures)
         for name in ("per_s", "p50_ms", "p99_ms", "cpu_ms", "others")
     }
-    return Measurement(**middle, errors=sum(one.errors for one in rounds))
+    refused, errors = (sum(one[name] for one in figures) for name in ("refused", "errors"))
+    return Measurement(**middle, refused=refused, errors=errors)

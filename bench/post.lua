@@ -11,7 +11,7 @@ end
 function done(summary, latency)
     local errors = summary.errors
     print(string.format(
-        '{"requests": %d, "seconds": %.6f, "errors": %d, "p50_ms": %.4f, "p99_ms": %.4f}',
+        '{"requests": %d, "seconds": %.6f, "refused": 0, "errors": %d, "p50_ms": %.4f, "p99_ms": %.4f}',
         summary.requests - errors.status, summary.duration / 1e6,
         errors.connect + errors.read + errors.write + errors.status + errors.timeout,
         latency:percentile(50) / 1000, latency:percentile(99) / 1000))

@@ -14,6 +14,7 @@ _CAVEATS = """
 - CPU per request is user and system time over all processes of a system, its Redis included (/proc), divided by the
   requests that were answered. Requests in flight at the end are in the time but not in the count, which shows where
   few were answered.
+- Refused are answers of 429 and 503, which tell a client to come back; wrk counts them among the errors.
 - wrk adds to its percentiles what a client with a fixed rhythm would have seen in pauses longer than twice the mean;
   the open loop counts from when each request was due.
 - Others' CPU is the share of all cores that neither the system nor the load used: where it is more than a few
@@ -85,6 +86,7 @@ def _rows(rows: list[Row], load: str) -> str:
         "p99 ms",
         "CPU ms per request",
         "others' CPU",
+        "refused",
         "errors",
     )
     return table(head, [_row(row) for row in sorted(rows, key=lambda row: row.load)])
@@ -94,7 +96,7 @@ def _row(row: Row) -> tuple[str, ...]:
     got = row.measured
     spread = f"{row.least_per_s:.1f} to {row.most_per_s:.1f}"
     return (row.system, str(row.load), f"{got.per_s:.1f}", spread, f"{got.p50_ms:.2f}", f"{got.p99_ms:.1f}",
-            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", str(got.errors))  # fmt: skip
+            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", str(got.refused), str(got.errors))  # fmt: skip
 
 
 def _open(found: Results) -> str:
@@ -105,8 +107,8 @@ def _open(found: Results) -> str:
             if got := find(found.open_loop, system, share):
                 due = f"{capacity * share / 100:.0f}"
                 late = (f"{got.p50_ms:.1f}", f"{got.p99_ms:.1f}")
-                lines.append((system, f"{share} %", due, f"{got.per_s:.0f}", *late, str(got.errors)))
-    return table(("system", "of capacity", "due/s", "answered/s", "p50 ms", "p99 ms", "errors"), lines)
+                lines.append((system, f"{share} %", due, f"{got.per_s:.0f}", *late, str(got.refused), str(got.errors)))
+    return table(("system", "of capacity", "due/s", "answered/s", "p50 ms", "p99 ms", "refused", "errors"), lines)
 
 
 def _by_clients(parts: dict[int, dict[str, float]]) -> str:
@@ -123,7 +125,8 @@ def _networks(found: Results) -> str:
     lines = [
         (row.model, f"{row.measured.per_s:.1f}", f"{row.least_per_s:.1f} to {row.most_per_s:.1f}",
          f"{found.raw[row.model]:.1f}", f"{row.measured.per_s / found.raw[row.model]:.3f}",
-         f"{row.measured.p50_ms:.0f}", f"{row.measured.others:.0%}", str(row.measured.errors))
+         f"{row.measured.p50_ms:.0f}", f"{row.measured.others:.0%}",
+         str(row.measured.refused), str(row.measured.errors))
         for row in found.networks
     ]  # fmt: skip
     head = (
@@ -134,6 +137,7 @@ def _networks(found: Results) -> str:
         "ratio",
         "p50 ms",
         "others' CPU",
+        "refused",
         "errors",
     )
     return table(head, lines)

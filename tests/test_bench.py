@@ -119,11 +119,18 @@ def test_fixed_work_is_counted_to_the_last_answer() -> None:
     assert sample.stages_ms == {"decode": 1.5, "total": 2.5}
 
 
-def test_answers_that_are_not_200_count_as_errors() -> None:
-    """Every second answer is 503: half of the requests are errors, and no throughput."""
-    with answering(lambda number: 503 if number % 2 else 200) as server:
+def test_refusals_count_apart_from_errors() -> None:
+    """Both are no throughput; 503 and 429 tell a client to come back, 500 does not."""
+    with answering(lambda number: (200, 503, 429, 500, 200)[number % 5]) as server:
         sample = load.work(server.port, UPLOAD, clients=1, requests=10)
-    assert (sample.requests, sample.errors) == (5, 5)
+    assert (sample.requests, sample.refused, sample.errors) == (4, 4, 2)
+
+
+def test_an_open_loop_counts_refusals_apart_too() -> None:
+    """Nothing is counted twice: what was due is answered, refused or an error."""
+    with answering(lambda number: (200, 503, 429, 500, 200)[number % 5]) as server:
+        sample = load.open_loop(server.port, UPLOAD, rate=50, seconds=0.4)
+    assert (sample.requests, sample.refused, sample.errors) == (8, 8, 4)
 
 
 def test_the_closed_loop_sends_until_the_time_is_over() -> None:
@@ -192,7 +199,7 @@ async def test_a_full_stream_holds_what_consumers_can_read(server: Server, setti
 
 
 def _measured(per_s: float, *, p50_ms: float = 1.0) -> Measurement:
-    return Measurement(per_s, p50_ms, 9.0, 2.0, 0, 0.0)
+    return Measurement(per_s, p50_ms, 9.0, 2.0, refused=1, errors=0, others=0.0)
 
 
 def _results(*, sluice: float, best: float) -> Results:
@@ -220,9 +227,9 @@ def test_the_report_says_which_bar_fails() -> None:
 
 
 def test_medians_are_taken_figure_by_figure() -> None:
-    """One wild round changes nothing; errors of all rounds are added up."""
+    """One wild round changes nothing; refusals and errors of all rounds are added up."""
     rounds = [_measured(100, p50_ms=3), _measured(900, p50_ms=1), _measured(110, p50_ms=2)]
-    assert (median(rounds).per_s, median(rounds).p50_ms) == (110, 2)
+    assert (median(rounds).per_s, median(rounds).p50_ms, median(rounds).refused) == (110, 2, 3)
 
 
 def test_a_small_run_writes_tables_figures_and_plots(tmp_path: Path) -> None:
