@@ -65,7 +65,7 @@ class Load:
 
     async def run(self) -> None:
         """Send until `end`; returns when every request has ended somehow."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # An ingest answers long before; who is not answered by then is not answered at all.
         timeout = httpx.Timeout(self._traffic.timeout_s + 10)
         async with httpx.AsyncClient(limits=limits, timeout=timeout) as http, asyncio.TaskGroup() as tasks:
