@@ -33,6 +33,11 @@ class Decoder:
         self._pending_bytes = 0
         self._picture_s = 0.0
 
+    @property
+    def remaining_s(self) -> float:
+        """For how long the pictures that are here will keep the threads busy, at the measured speed."""
+        return self._pending * self._picture_s / self._threads
+
     async def decode(self, upload: Upload, model: ModelDescription) -> bytes:
         """Raw uint8 [height, width, 3] of the picture; raises a Problem."""
         size = len(upload.data)

@@ -67,7 +67,8 @@ class Deferred:
 
     async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> Prediction | Queued:
         request_id = await self._reserve(upload, top, number) if self._key is not None else ""
-        picture = Picture(await self._decoder.decode(upload, model), top)
+        pixels = await self._decoder.decode(upload, model)
+        picture = Picture(pixels, top, self._decoder.remaining_s)
         request_id = await self._dispatch.submit(model, picture, request_id=request_id)
         deferred = self._preferences.deferred
         wait_s = self._preferences.wait_at_most_s(self._longest_s) if deferred else self._longest_s

@@ -1,6 +1,7 @@
 """Dispatch: pixels of one model go into the stream, and their outcome comes back. Knows no HTTP and no picture."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ _ELSEWHERE = (NoConsumer, Overloaded, StreamUnavailable)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image on its way: raw uint8 [height, width, 3] of the model it was prepared for, and how many classes
-    are wanted (0: all)."""
+    """One image on its way: raw uint8 [height, width, 3] of the model it was prepared for, how many classes are wanted
+    (0: all), and for how long further pictures will still be decoded."""
 
     pixels: bytes
     top: int
+    more_s: float = 0.0
 
 
 class Dispatch:
@@ -243,4 +245,5 @@ async def _first(routes: Iterable[Route], take: Callable[[Route], Awaitable[T]])
 
 def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:
     logs.concern(request_id)
-    return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels)
+    more_ms = math.ceil(picture.more_s * 1000)
+    return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels, more_ms=more_ms)

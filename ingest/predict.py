@@ -57,7 +57,7 @@ class Predict:
         began = time.perf_counter()
         pixels = await self._decoder.decode(upload, model)
         decode_ms = (time.perf_counter() - began) * 1000
-        return await dispatch.classify(model, Picture(pixels, top)), decode_ms
+        return await dispatch.classify(model, Picture(pixels, top, self._decoder.remaining_s)), decode_ms
 
 
 async def _results(dispatch: Dispatch, uploads: list[Upload], outcomes: list[tuple[Done, float] | Problem]) -> Results:

@@ -11,6 +11,8 @@
     px         raw uint8 [h, w, 3] RGB, C order: h * w * 3 bytes
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
                Appended by admit.lua, the only one who knows that clock.
+    more       only where more pictures were on their way: milliseconds until
+               ingest will have decoded those that it has, decimal. A hint
 
     Only where the request is traced:
     traceparent  the span of the HTTP request (W3C Trace Context, version 00)
@@ -35,7 +37,8 @@ class MalformedEntry(ValueError):
 class Entry:
     """One image with what a consumer needs to answer for it.
 
-    `pixels` are raw uint8 [height, width, 3] RGB; `due_ms` is a Unix time by Redis's clock, 0 for none.
+    `pixels` are raw uint8 [height, width, 3] RGB; `due_ms` is a Unix time by Redis's clock, 0 for none; its ingest
+    still decodes, for `more_ms`, pictures that it has already.
     `traceparent` is empty and `sent_ns` 0 where the request is not traced.
     """
 
@@ -46,6 +49,7 @@ class Entry:
     width: int
     pixels: bytes | memoryview
     due_ms: int = 0
+    more_ms: int = 0
     traceparent: str = ""
     sent_ns: int = 0
 
@@ -55,11 +59,10 @@ class Entry:
 
     def fields(self) -> list[bytes | memoryview | str | int]:
         """The entry as XADD wants it, without `due`."""
-        traced: list[bytes | str | int] = (
-            ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
-        )
+        more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
+        traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, "px", self.pixels, *traced]  # fmt: skip
+                "h", self.height, "w", self.width, "px", self.pixels, *more, *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
@@ -78,6 +81,7 @@ class Entry:
                 width=int(fields[b"w"]),
                 pixels=fields[b"px"] if pixels is None else pixels,
                 due_ms=int(fields[b"due"]),
+                more_ms=int(fields.get(b"more", 0)),
                 traceparent=fields.get(b"traceparent", b"").decode("ascii"),
                 sent_ns=int(fields.get(b"sent", 0)),
             )

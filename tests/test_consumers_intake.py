@@ -1,6 +1,7 @@
 """The intake against a real server: what it holds, and when."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -8,17 +9,34 @@ from redis.asyncio import Redis
 
 from consumers.belt import Belt
 from consumers.holdings import Holdings
-from consumers.intake import Intake
+from consumers.intake import Intake, gathering_s
 from consumers.outlet import Outlet
 from consumers.pace import Pace
 from results.completion import Completion
-from stream.group import Group
+from stream.entry import Entry, MalformedEntry
+from stream.group import Delivery, Group
 from stream.keys import Partition
 from stream.reader import Reader
 from tests.test_stream_reader import add
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
+
+
+def delivered(*more_ms: int) -> list[Delivery]:
+    """Deliveries of entries whose ingest said this."""
+    entries = [Entry(uuid.uuid4().hex, "", 5, 1, 1, bytes(3), more_ms=one) for one in more_ms]
+    return [Delivery(f"{number}-0", entry) for number, entry in enumerate(entries)]
+
+
+async def test_images_gather_as_long_as_others_are_decoded() -> None:
+    """By what the newest says; never long, and not for what can't be read."""
+    assert gathering_s([]) == 0
+    assert gathering_s(delivered(5, 0)) == 0
+    assert gathering_s(delivered(0, 5)) == 0.005
+    assert gathering_s(delivered(60_000)) == 0.008
+    assert gathering_s(delivered(-5)) == 0
+    assert gathering_s([*delivered(5), Delivery("9-0", MalformedEntry("no pixels"))]) == 0
 
 
 async def test_what_was_claimed_is_held_while_it_waits_for_a_buffer(

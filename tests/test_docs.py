@@ -108,7 +108,7 @@ def test_the_design_has_every_key() -> None:
 def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     """What travels, and what changes it."""
     told = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
-    entry = Entry(id="x", reply="", top=0, height=1, width=1, pixels=b"rgb", traceparent="00-", sent_ns=1)
+    entry = Entry("x", "", 0, 1, 1, b"rgb", more_ms=1, traceparent="00-", sent_ns=1)
     assert told == {*entry.fields()[::2], "due"}
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {

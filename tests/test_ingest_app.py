@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import io
+import signal
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -223,6 +225,32 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
             assert all(one.result().status_code == 200 for one in busy)
         wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
         assert b'"reason": "cancelled"' in b"".join(_requests(client))
+
+
+def test_entries_say_that_more_will_follow(processes: Processes, server: Server) -> None:
+    """So that consumers take them together; one that comes alone says nothing."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest(decode_threads=1, lease_s=60)
+    consumer.send(signal.SIGSTOP)
+    with (
+        redis.Redis.from_url(server.url) as client,
+        httpx.Client(base_url=url, timeout=30, limits=KEPT) as service,
+        concurrent.futures.ThreadPoolExecutor(31) as clients,
+    ):
+        sent = [clients.submit(service.post, "/predict", content=png(pictures(1)[0]))]
+        wait_until(lambda: len(_followed(client)) == 1, "the image is queued")
+        assert _followed(client) == [False]
+        sent += [clients.submit(service.post, "/predict", content=png(pictures(1)[0])) for _ in range(30)]
+        wait_until(lambda: len(_followed(client)) == 31, "the images are queued")
+        assert any(_followed(client))
+        consumer.send(signal.SIGCONT)
+        assert [one.result().status_code for one in sent] == [200] * 31
+
+
+def _followed(client: redis.Redis) -> list[bool]:
+    """For each entry whether it says that more follow."""
+    entries: Any = client.xrange(TINY.entries)
+    return [b"more" in fields for _, fields in entries]
 
 
 def test_an_idle_connection_outlasts_its_client(processes: Processes) -> None:

@@ -82,6 +82,21 @@ async def test_a_slower_picture_makes_the_queue_shorter(decoders: Decoders, uplo
     assert gate.most < before
 
 
+async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders, upload: Upload) -> None:
+    """Less with each picture that is done, and nothing in the end."""
+    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10))
+    await decoder.decode(upload, model())
+    assert decoder.remaining_s == 0
+    left: list[float] = []
+
+    async def decode() -> None:
+        await decoder.decode(upload, model())
+        left.append(decoder.remaining_s)
+
+    await asyncio.gather(*(decode() for _ in range(20)))
+    assert left[0] > left[-1] == 0
+
+
 async def test_bytes_that_wait_are_bounded(decoders: Decoders, upload: Upload) -> None:
     """By the size of what was sent, however fast it could be decoded."""
     decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), most_bytes=5 * len(upload.data) // 2)

@@ -56,6 +56,13 @@ def test_a_traced_entry_has_two_fields_more() -> None:
     assert Entry.decode(TRACED_GOLDEN) == TRACED
 
 
+def test_an_entry_says_that_more_are_on_their_way() -> None:
+    """A hint: whoever does not know it reads the same entry."""
+    followed = replace(ENTRY, more_ms=7)
+    assert as_redis_stores(["due", followed.due_ms, *followed.fields()]) == {**GOLDEN, b"more": b"7"}
+    assert Entry.decode({**GOLDEN, b"more": b"7"}) == followed
+
+
 @settings(deadline=None)  # a loaded machine takes any time
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.uuids(), st.integers(0, 2**50), st.data())
 def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, due: int, data: st.DataObject) -> None:

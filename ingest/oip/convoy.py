@@ -99,7 +99,7 @@ class Convoy:
             image = self._images[number]
             if isinstance(image, Upload):
                 image = self._images[number] = memoryview(await self._decoder.decode(image, self._model))
-            return await self._classify(Picture(bytes(image), top=0))
+            return await self._classify(Picture(bytes(image), 0, self._decoder.remaining_s))
         except Problem as problem:
             if len(self._images) > 1 and problem.status < 503:
                 problem.detail = f"Image {number} (counted from 0): {problem.detail}"
