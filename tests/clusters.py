@@ -18,6 +18,9 @@ from tests.waiting import wait_until
 #: Hash slots of a Cluster, as its specification has it.
 SLOTS = 16_384
 
+#: The first slot of each primary in the beginning, and the end.
+BOUNDS = [round(SLOTS * number / 3) for number in range(4)]
+
 #: Milliseconds until a node that is silent counts as failing: short, for tests.
 _NODE_TIMEOUT_MS = 1000
 
@@ -72,8 +75,7 @@ class Cluster:
             node.ask(f"CLUSTER SET-CONFIG-EPOCH {epoch}")
         for node in others:
             first.ask(f"CLUSTER MEET 127.0.0.1 {node.port} {node.bus}")
-        bounds = [round(SLOTS * number / 3) for number in range(4)]
-        for node, (begin, end) in zip(self.nodes, pairwise(bounds), strict=False):
+        for node, (begin, end) in zip(self.nodes, pairwise(BOUNDS), strict=False):
             node.ask(f"CLUSTER ADDSLOTSRANGE {begin} {end - 1}")
         wait_until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes), "all nodes know each other")
         for primary, replica in zip(self.nodes, self.nodes[3:], strict=False):

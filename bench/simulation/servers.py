@@ -1,5 +1,6 @@
 """The servers of a simulation, as processes: one, or a Cluster's primaries. Knows of partitions only where they lie."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from pathlib import Path
 from redis.crc import key_slot
 
 from stream.keys import Partition
-from tests.clusters import SLOTS, Cluster
+from tests.clusters import BOUNDS, Cluster
 from tests.servers import Server
 
 #: Primaries of a Cluster.
-PRIMARIES = 3
+PRIMARIES = len(BOUNDS) - 1
 
 #: As of the embedded server: each image passes through the append-only file, which is flushed every second.
 _DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": "512mb"}
@@ -73,5 +74,5 @@ def _are_even(found: list[Partition]) -> bool:
 
 
 def primary(partition: Partition) -> int:
-    """Which of a Cluster's primaries has it: each has a third of the slots."""
-    return key_slot(partition.entries.encode()) * PRIMARIES // SLOTS
+    """Which of a Cluster's primaries has it."""
+    return bisect_right(BOUNDS, key_slot(partition.entries.encode())) - 1
