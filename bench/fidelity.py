@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.peers.work import CORES
 from ingest.pictures import to_pixels
 from stream.model import ModelDescription, Resize
 
@@ -81,9 +83,20 @@ def full(photograph: bytes, model: ModelDescription) -> NDArray[np.uint8]:
 Way = Callable[[bytes], NDArray[np.float32]]
 
 
-def compare(photographs: Mapping[str, bytes], reference: Way, other: Way) -> Difference:
-    """Two ways over the same photographs."""
-    pairs = [(reference(photograph), other(photograph)) for photograph in photographs.values()]
+#: Probabilities of one photograph, by the reference and by the other way.
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def answers(photographs: Mapping[str, bytes], reference: Way, other: Way) -> dict[str, Pair]:
+    """Two ways over the same photographs, by the photographs' names."""
+    with ThreadPoolExecutor(CORES) as pool:
+        pairs = pool.map(lambda photograph: (reference(photograph), other(photograph)), photographs.values())
+        return dict(zip(photographs, pairs, strict=True))
+
+
+def difference(answered: Iterable[Pair]) -> Difference:
+    """How the second of each pair differs from the first."""
+    pairs = list(answered)
     led = [pair for pair in pairs if _lead(pair[0]) >= LEAD]
     return Difference(
         images=len(pairs),
@@ -100,5 +113,5 @@ def _lead(probabilities: NDArray[np.float32]) -> float:
     return float(first - second)
 
 
-def _agreement(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float:
+def _agreement(pairs: list[Pair]) -> float:
     return float(np.mean([one.argmax() == two.argmax() for one, two in pairs])) if pairs else 1.0

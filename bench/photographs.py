@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def large() -> bytes:
 @cache
 def test_set() -> dict[str, bytes]:
     """JPEGs of photographs by name, for fidelity and agreement: whole, enlarged to 12 megapixels, and crops."""
-    return {name: data for picture in _TEST for name, data in _variants(picture)}
+    # Two at a time: each takes some hundred MB while it is enlarged.
+    with ThreadPoolExecutor(2) as pool:
+        return {name: data for variants in pool.map(_variants, _TEST) for name, data in variants}
 
 
 def write_calibration(folder: Path) -> int:
@@ -61,14 +64,15 @@ def write_calibration(folder: Path) -> int:
     return count
 
 
-def _variants(picture: str) -> Iterator[tuple[str, bytes]]:
-    yield picture, _jpeg(_open(picture), _QUALITY)
+def _variants(picture: str) -> list[tuple[str, bytes]]:
+    made = [(picture, _jpeg(_open(picture), _QUALITY))]
     for number, (name, crop) in enumerate(_crops(picture)):
-        yield name, _jpeg(crop, _QUALITY)
+        made.append((name, _jpeg(crop, _QUALITY)))
         if number % 5 == 0:
             scale = math.sqrt(12_000_000 / (crop.width * crop.height))
             size = (int(crop.width * scale), int(crop.height * scale))
-            yield name + LARGE, _jpeg(_enlarged(crop, size), _QUALITY)
+            made.append((name + LARGE, _jpeg(_enlarged(crop, size), _QUALITY)))
+    return made
 
 
 def _crops(picture: str) -> Iterator[tuple[str, Image.Image]]:
