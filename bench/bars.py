@@ -46,7 +46,7 @@ def bars(found: Results) -> list[Bar]:
         *_networks(found),
         _full_stream(found),
         *_classic(found),
-        _memory(found),
+        *_memory(found),
     ]
 
 
@@ -145,9 +145,12 @@ def _classic(found: Results) -> Iterator[Bar]:
     )
 
 
-def _memory(found: Results) -> Bar:
+def _memory(found: Results) -> Iterator[Bar]:
     sizes = [found.footprint[kind] for kind in ("ingest", WORKER) if kind in found.footprint]
-    return Bar("ingest: resident MB of one process", 120, max(sizes, default=math.nan), "after the load", at_most=True)
+    yield Bar("ingest: resident MB of one process", 120, max(sizes, default=math.nan), "after the load", at_most=True)
+    label, most = max(found.beyond_model.items(), key=lambda pair: pair[1], default=("", math.nan))
+    how = f"after the load, {label}" if label else ""
+    yield Bar("consumer: resident MB beyond its model's file", 200, most, how, at_most=True)
 
 
 def _ratio(one: Measurement | None, other: Measurement | None, of: Callable[[Measurement], float]) -> float:

@@ -23,7 +23,7 @@ _RAW_S = 2.0
 SHARES = (50, 80, 95, 120)
 
 #: What the slow networks are sent: about so many seconds of work, from so many clients.
-_WORK_S = 3.0
+_WORK_S = 4.0
 _WORK_CLIENTS = 32
 
 
@@ -185,6 +185,10 @@ def _measure_network(served: dict[str, Running], photograph: bytes, plan: Plan, 
             rates.setdefault(label, []).append(_best_raw(plan.repository.folder / label / "model.onnx", found))
             measured.setdefault(label, []).append(_through(one, rates[label][-1], photograph))
             say(f"{label}: raw {rates[label][-1]:.1f}/s, Sluice {measured[label][-1].per_s:.1f}/s")
+    for label, one in served.items():
+        resident = one.processes.resident_by_kind()["consumers"]
+        found.footprint[f"consumers, {label}"] = resident / 1e6
+        found.beyond_model[label] = (resident - (plan.repository.folder / label / "model.onnx").stat().st_size) / 1e6
     found.raw |= {label: statistics.median(values) for label, values in rates.items()}
     found.networks += [
         Row("sluice", label, "small", _WORK_CLIENTS, median(rounds), *_range(rounds))

@@ -246,11 +246,16 @@ def test_a_small_run_writes_tables_figures_and_plots(tmp_path: Path) -> None:
 
 
 def test_the_report_says_which_process_took_the_time() -> None:
-    """A row for each number of clients, a column for each process; the heaviest ingest is held against its bar."""
-    found = Results(cpu_by_kind={1: {"worker": 1.5, "valkey-server": 0.25}}, footprint={"ingest": 40, "worker": 121})
+    """A row for each number of clients, a column for each process; the heaviest ingest and consumer have bars."""
+    found = Results(
+        cpu_by_kind={1: {"worker": 1.5, "valkey-server": 0.25}},
+        footprint={"ingest": 40, "worker": 121},
+        beyond_model={"large/1": 152.0, "wide/1": 205.0},
+    )
     text = report.markdown(found, [], complete=False)
     assert "| clients | worker | valkey-server |\n| --- | --- | --- |\n| 1 | 1.50 | 0.25 |" in text
     assert "| ingest: resident MB of one process | ≤ 120 | 121 | FAIL | after the load |" in text
+    assert "| consumer: resident MB beyond its model's file | ≤ 200 | 205 | FAIL | after the load, wide/1 |" in text
 
 
 def test_the_summary_says_what_was_missed() -> None:
