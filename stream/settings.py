@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
     workers: int = Field(
-        0, ge=0, le=256, description="ingest processes that share the port. 0: one for two usable cores"
+        0, ge=0, le=256, description="ingest processes that share the port. 0: one for each usable core"
     )
     decode_threads: int = Field(
         0, ge=0, le=256, description="threads that decode pictures, per worker. 0: cores / workers"
@@ -155,8 +155,8 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """How many ingest processes share the port: one event loop keeps two threads busy with decoding."""
-        return self.workers or max(1, usable_cores() // 2)
+        """How many ingest processes share the port."""
+        return self.workers or usable_cores()
 
     @property
     def asks_for_keys(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stream.cores import usable_cores
 from stream.settings import Settings, from_command_line
 
 
@@ -67,9 +66,3 @@ def test_settings_do_not_change() -> None:
     """A process that wants other values is started anew."""
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc]
-
-
-def test_a_worker_has_two_cores_unless_told_otherwise() -> None:
-    """And there is always one."""
-    assert Settings().worker_count == max(1, usable_cores() // 2)
-    assert Settings(workers=3).worker_count == 3
