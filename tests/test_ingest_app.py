@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +22,9 @@ from tests.processes import Processes
 from tests.requests_direct import TINY, pictures
 from tests.servers import Server, free_port
 from tests.waiting import wait_until
+
+#: Those too that share a service, whose server is no fixture.
+pytestmark = pytest.mark.server
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
@@ -40,13 +44,20 @@ def ranked(image: NDArray[np.uint8], top: int = 5, *, seed: int = 7) -> list[dic
 KEPT = httpx.Limits(max_keepalive_connections=100)
 
 
-@pytest.fixture
-def service(processes: Processes) -> Iterator[httpx.Client]:
-    """One ingest and one consumer of the tiny model."""
-    processes.consumer(version=1)
-    _, url = processes.ingest()
-    with httpx.Client(base_url=url, timeout=30, limits=KEPT) as client:
-        yield client
+@pytest.fixture(scope="module")
+def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One ingest and one consumer of the tiny model, on a server of their own: that of the others is emptied."""
+    folder = tmp_path_factory.mktemp("service")
+    server = Server(folder)
+    server.start()
+    try:
+        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+            processes.consumer(version=1)
+            _, url = processes.ingest()
+            with httpx.Client(base_url=url, timeout=30) as client:
+                yield client
+    finally:
+        server.kill()
 
 
 def test_one_image_gets_its_labels(service: httpx.Client) -> None:
@@ -118,26 +129,28 @@ def test_methods_that_make_no_sense_are_refused(service: httpx.Client) -> None:
     assert "POST" in answer.json()["detail"]
 
 
-def test_many_clients_and_consumers_and_each_image_is_classified_once(
-    processes: Processes, service: httpx.Client, server: Server
-) -> None:
+def test_many_clients_and_consumers_and_each_image_is_classified_once(processes: Processes, server: Server) -> None:
     """2,000 requests from 32 clients against 3 consumers: 2,000 right answers."""
-    for _ in range(2):
+    for _ in range(3):
         processes.consumer(version=1)
+    _, url = processes.ingest()
     images = pictures(2000)
 
     def ask(image: NDArray[np.uint8]) -> list[dict[str, object]]:
-        answer = service.post("/predict", content=png(image))
+        answer = client.post("/predict", content=png(image))
         assert answer.status_code == 200, answer.text
         predictions: list[dict[str, object]] = answer.json()["predictions"]
         return predictions
 
-    with concurrent.futures.ThreadPoolExecutor(32) as clients:
+    with (
+        httpx.Client(base_url=url, timeout=30, limits=KEPT) as client,
+        concurrent.futures.ThreadPoolExecutor(32) as clients,
+    ):
         for predictions, image in zip(clients.map(ask, images), images, strict=True):
             assert predictions == ranked(image)
-    with redis.Redis.from_url(server.url) as client:
-        assert client.hgetall(TINY.counters) == {b"completed": b"2000"}
-        assert client.xlen(TINY.entries) == 0
+    with redis.Redis.from_url(server.url) as direct:
+        assert direct.hgetall(TINY.counters) == {b"completed": b"2000"}
+        assert direct.xlen(TINY.entries) == 0
 
 
 def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Processes) -> None:
