@@ -6,12 +6,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
 from consumers.artefact import ArtefactError, locate
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError, cuda_options, gpu_present, open_session, tensorrt_options
+from consumers.session import Session
 from tests import tiny_model
 from tests.requests_direct import pictures
+from tests.waiting import wait_until
 
 CPU = Execution("cpu", threads=1, max_batch=8)
 
@@ -24,6 +27,28 @@ def test_a_model_answers_for_each_row(tmp_path: Path) -> None:
     slot = model.slot()
     slot[:] = pictures(8)
     np.testing.assert_allclose(model.run(slot, 5), tiny_model.expected(slot[:5], tiny_model.weights()), atol=1e-5)
+
+
+class Counting(Session):
+    """Notes how many pictures each run has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, CPU)
+        self.runs: list[int] = []
+
+    def _run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+        self.runs.append(count)
+        return super()._run(slot, count)
+
+
+def test_a_network_that_takes_next_to_no_time_runs_a_batch_at_once(tmp_path: Path) -> None:
+    """As soon as that is known; until then in portions of two pictures for each thread."""
+    session = Counting(tiny_model.build(tmp_path))
+    slot = pictures(8)
+    session.run(slot, 8)
+    assert session.runs[0] == 2
+    wait_until(lambda: session.run(slot, 8) is not None and session.runs[-1] == 8, "the batch runs at once")
+    np.testing.assert_allclose(session.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
 
 
 def test_the_description_is_what_the_file_says(tmp_path: Path) -> None:
