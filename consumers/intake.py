@@ -73,8 +73,8 @@ class Intake:
         found = await self._fill([], wait=alone)
         if not found and not alone and (first := self._holdings.take(await self._group.read(1, wait=True))):
             found = await self._fill(first, wait=False)
-        if len(found) < self._pace.batch_size:
-            await asyncio.sleep(gathering_s(found))
+        if len(found) < self._pace.batch_size and (pause_s := gathering_s(found)):
+            await asyncio.sleep(pause_s)
 
     async def _fill(self, first: list[Delivery], *, wait: bool) -> list[Delivery]:
         """Queue these, which are held, and as many more as there are; returns all of them."""
