@@ -43,9 +43,7 @@ class Results:
     networks: list[Row] = field(default_factory=list)  # model is name/version
     raw: dict[str, float] = field(default_factory=dict)  # name/version -> best session.run, images per second
     fidelity: dict[str, Difference] = field(default_factory=dict)  # what was compared -> difference
-    beyond_model: dict[str, float] = field(
-        default_factory=dict
-    )  # name/version -> consumer's resident MB beyond its file
+    beyond_model: dict[str, float] = field(default_factory=dict)  # name/version -> consumer's MB beyond its file
     footprint: dict[str, float] = field(default_factory=dict)  # process -> resident MB after the load
 
     def document(self) -> dict[str, Any]:
