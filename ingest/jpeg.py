@@ -16,6 +16,7 @@ pixel for pixel as Pillow decodes it. simplejpeg also reads from memory and writ
 parsing in Python and its fourth byte for each pixel. (PyTurboJPEG has no library in its wheel.)
 """
 
+import math
 import threading
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,9 @@ _MOST_SEGMENTS: Final = 4096
 #: Each scan of a progressive JPEG walks over the whole picture, and a scan of empty blocks takes a hundred bytes:
 #: a file of 1 MB could keep a core busy for minutes. Encoders write about ten scans.
 _MOST_SCANS: Final = 100
+#: What is decoded where it is received (ingest/decoding.py): one scan takes time for its bits and for its pixels.
+_QUICK_BYTES: Final = 256 * 1024
+_QUICK_PIXELS: Final = 2**19
 #: Buffers up to this size are kept for the next picture: fresh memory costs 0.2 ms of page faults in 0.6 MB.
 _KEPT_BYTES: Final = 4 * 2**20
 
@@ -56,9 +60,10 @@ _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the pixels. `bare` is the file without application segments but Adobe's."""
+    """What stands before the pixels; all of them come in one scan where it is `interleaved`."""
 
     turn: Turn
+    interleaved: bool
     segments: tuple[tuple[int, int, int], ...]  # marker, start, end
 
     def bare(self, data: bytes) -> bytes:
@@ -86,8 +91,10 @@ def read_header(data: bytes) -> Header:
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4])
         body = data[start + 4 : end]
         if marker == _START_OF_SCAN:
-            _limit_scans(data, interleaved=body[:1] == bytes([components]))
-            return Header(turn, tuple(segments))
+            interleaved = body[:1] == bytes([components])
+            if not interleaved:
+                _limit_scans(data)
+            return Header(turn, interleaved, tuple(segments))
         if marker == _EXIF and turn is UPRIGHT:
             turn = turn_of(body) if body.startswith(b"Exif\0\0") else turn
         elif marker in _FRAMES and len(body) > 5:
@@ -98,8 +105,8 @@ def read_header(data: bytes) -> Header:
     raise DamagedImage("The JPEG file ends before its pixels begin. Send the whole file.")
 
 
-def _limit_scans(data: bytes, *, interleaved: bool) -> None:
-    if not interleaved and data.count(b"\xff\xda") > _MOST_SCANS:
+def _limit_scans(data: bytes) -> None:
+    if data.count(b"\xff\xda") > _MOST_SCANS:
         raise DamagedImage(
             f"The JPEG file has more than {_MOST_SCANS} scans, which no encoder writes. Save the picture anew."
         )
@@ -112,6 +119,17 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     except ValueError:
         return None
     return width, height
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether its pixels take 4 ms of a core at most, whoever made the file; False of what is no JPEG.
+
+    Raises DamagedImage where the file ends before its pixels.
+    """
+    if len(data) > _QUICK_BYTES:
+        return False
+    size = size_of(data)
+    return size is not None and math.prod(size) <= _QUICK_PIXELS and read_header(data).interleaved
 
 
 def divisor_for(scale: float) -> int:

@@ -57,7 +57,9 @@ class Routes:
         """Those that may take an image, in random order; where none may, one that says why."""
         sending = self._all[: self._settings.partitions]
         usable = [route for route in sending if self._usable(route)]
-        return random.sample(usable, len(usable)) or sending[:1]
+        if len(usable) > 1:
+            random.shuffle(usable)
+        return usable or sending[:1]
 
     def _usable(self, route: Route) -> bool:
         return not route.away and bool(route.consumers or self._settings.accept_unattended)

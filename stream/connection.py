@@ -14,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import redis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -32,6 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as BlockingRetry
 
+from stream.client import Client, Pool
 from stream.embedded import socket_path
 from stream.keys import MODELS, Partition
 from stream.location import BySentinels, Find, InCluster
@@ -148,17 +149,17 @@ def _client(
     access, kind, find = _access(settings, partition)
     if find:
         access |= {"find": find}
-    pool = BlockingConnectionPool(
+    pool = Pool(
         connection_class=(FINDING if find else NOTICING)[kind],
         max_connections=connections,
-        timeout=reply_timeout_s,
+        wait_s=reply_timeout_s,
         socket_read_size=_READ_SIZE,
         retry=retry,
         witness=witness or Nobody(),
         **_bounds(settings, reply_timeout_s),
         **access,
     )
-    return Redis.from_pool(pool)
+    return Client.from_pool(pool)
 
 
 def _access(settings: Settings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Find | None]:

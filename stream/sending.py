@@ -12,6 +12,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stream.location import FindingTcp, FindingTls
 from stream.witness import Witnessed
 
+#: Bytes from which on an argument is sent from where it is.
+_LARGE: Final = 6000
+
 
 class _Noticing(AbstractConnection):
     """A connection whose sending notices two things that redis-py's own does not.
@@ -30,8 +33,10 @@ class _Noticing(AbstractConnection):
         assert self._writer is not None
         try:
             self._writer.writelines(_chunks(command))
-            async with asyncio.timeout(self.socket_timeout):
-                await self._writer.drain()
+            # Nearly always the system has taken all of it already.
+            if self._writer.transport.get_write_buffer_size():
+                async with asyncio.timeout(self.socket_timeout):
+                    await self._writer.drain()
         except TimeoutError as error:
             await self.disconnect(nowait=True)
             raise RedisTimeoutError("Timeout writing to the socket") from error
@@ -42,6 +47,22 @@ class _Noticing(AbstractConnection):
             # Half a command may have been sent: nothing can follow it on this connection.
             await self.disconnect(nowait=True)
             raise
+
+    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 (whatever redis-py takes)
+        """The command in RESP, as redis-py packs it, in a third of the time; what is large is not copied."""
+        words = (*args[0].split(), *args[1:])
+        packed: list[bytes] = []
+        small = [b"*%d\r\n" % len(words)]
+        for word in words:
+            raw: bytes = word.encode() if type(word) is str else self.encoder.encode(word)  # type: ignore[no-untyped-call]
+            small.append(b"$%d\r\n" % len(raw))
+            if len(raw) > _LARGE:
+                packed += (b"".join(small), raw)
+                small = [b"\r\n"]
+            else:
+                small += (raw, b"\r\n")
+        packed.append(b"".join(small))
+        return packed
 
 
 def _chunks(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:

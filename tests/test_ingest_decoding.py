@@ -118,3 +118,14 @@ async def test_a_damaged_picture_leaves_its_place(decoders: Decoders, upload: Up
         await decoder.decode(Upload(None, upload.data[:100]), model())
     assert gate.most == 1
     assert not await all_at_once(decoder, upload, 1)
+
+
+async def test_a_small_photograph_does_not_wait_for_a_large_picture(decoders: Decoders, upload: Upload) -> None:
+    """One thread decodes what takes long; what does not is decoded beside it."""
+    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10))
+    noise = np.random.default_rng(1).integers(0, 256, (990, 990, 3), np.uint8)
+    large = asyncio.create_task(decoder.decode(Upload(None, encoded(Image.fromarray(noise), "PNG")), model()))
+    await asyncio.sleep(0)
+    await decoder.decode(upload, model())
+    assert not large.done()
+    await large

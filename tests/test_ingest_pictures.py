@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ingest import resampling
-from ingest.jpeg import size_of
+from ingest.jpeg import is_quick, size_of
 from ingest.pictures import to_pixels
 from stream.model import Interpolation, ModelDescription
 from tests.pictures import (
@@ -272,3 +272,19 @@ def test_many_threads_decode_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
             assert list(pool.map(lambda data: to_pixels(data, model(), MOST), files)) == alone
+
+
+@pytest.mark.parametrize(
+    ("data", "quick"),
+    [
+        (encoded(scene(), "JPEG"), True),
+        (encoded(scene(), "JPEG", progressive=True), False),
+        (encoded(scene(), "PNG"), False),
+        (encoded(Image.new("RGB", (4000, 3000)), "JPEG"), False),
+        (encoded(photograph(800, 600), "JPEG", quality=100), False),
+    ],
+    ids=["photograph", "many scans", "another format", "many pixels", "many bytes"],
+)
+def test_quick_is_what_takes_a_few_milliseconds_whoever_made_it(data: bytes, quick: bool) -> None:
+    """A scan for its bytes and its pixels; many scans, or another decoder, may take any time."""
+    assert is_quick(data) == quick

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import uvloop
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from stream.client import Pool
 from stream.connection import connect, connect_reader
+from stream.sending import NOTICING
 from stream.settings import Settings
+from stream.witness import Nobody
 from tests.chaos.proxy import Proxy
 from tests.servers import Server
 
@@ -80,3 +83,38 @@ def test_whoever_is_cancelled_amid_a_command_is_cancelled(
 ) -> None:
     """At whichever turn of the event loop it happens."""
     uvloop_runner.run(_cancelled_at_every_turn(server, bytes(size)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("PING",),
+        ("XINFO GROUPS", "key"),
+        ("SET", "ключ", 1, b"\0\r\n", 0.5, -3),
+        ("XADD", "k", "*", "px", bytes(7000), "h", 2),
+    ],
+    ids=["one word", "two words in one", "every type", "a large value"],
+)
+def test_commands_are_packed_as_redis_py_packs_them(command: tuple[str, ...]) -> None:
+    """Byte for byte, whatever the parts in which they are sent."""
+    ours = NOTICING[Connection](witness=Nobody())
+    assert b"".join(ours.pack_command(*command)) == b"".join(Connection().pack_command(*command))
+
+
+async def _two_at_once(pool: Pool) -> None:
+    held = await pool.get_connection()
+    waiting = asyncio.create_task(pool.get_connection())
+    await _after(3)
+    assert not waiting.done()
+    await pool.release(held)
+    assert await waiting is held
+    with pytest.raises(RedisConnectionError, match="No connection available"):
+        await pool.get_connection()
+    await pool.release(held)
+    await pool.aclose()
+
+
+def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvloop_runner: asyncio.Runner) -> None:
+    """And gets the one that is given back."""
+    options = {"connection_class": NOTICING[Connection], "host": "127.0.0.1", "port": server.port, "witness": Nobody()}
+    uvloop_runner.run(_two_at_once(Pool(max_connections=1, wait_s=0.05, **options)))
