@@ -17,7 +17,7 @@ from tests.servers import Server
 PRIMARIES = len(BOUNDS) - 1
 
 #: As of the embedded server: each image passes through the append-only file, which is flushed every second.
-_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": "512mb"}
+_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": "2gb"}
 
 #: Redis's own default: a server that waits for a core must not count as failed.
 _NODE_TIMEOUT_MS = 15_000
