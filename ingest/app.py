@@ -95,10 +95,10 @@ def create_app(
     scrape = Scrape(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
+            Described("/predict", predict.__call__, {"POST": operations.predict(limits)}),
             *Page().routes(),
             Described("/live", live.__call__, operations.LIVE),
             Described("/dead/{model}/{id}/replay", letters.replay, {"POST": operations.REPLAY}),
-            Described("/predict", predict.__call__, {"POST": operations.predict(limits)}),
             Described("/predict/{model}", predict.__call__, {"POST": operations.predict(limits)}),
             Described(RESULT, stored.__call__, {"GET": operations.FETCH, "DELETE": operations.CANCEL}),
             Described("/models", Models(catalog).__call__, operations.MODELS),
