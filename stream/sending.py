@@ -12,9 +12,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stream.location import FindingTcp, FindingTls
 from stream.witness import Witnessed
 
-#: Bytes from which on an argument is sent from where it is.
-_LARGE: Final = 6000
-
 
 class _Noticing(AbstractConnection):
     """A connection whose sending notices two things that redis-py's own does not.
@@ -47,22 +44,6 @@ class _Noticing(AbstractConnection):
             # Half a command may have been sent: nothing can follow it on this connection.
             await self.disconnect(nowait=True)
             raise
-
-    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 (whatever redis-py takes)
-        """The command in RESP, as redis-py packs it, in a third of the time; what is large is not copied."""
-        words = (*args[0].split(), *args[1:])
-        packed: list[bytes] = []
-        small = [b"*%d\r\n" % len(words)]
-        for word in words:
-            raw: bytes = word.encode() if type(word) is str else self.encoder.encode(word)  # type: ignore[no-untyped-call]
-            small.append(b"$%d\r\n" % len(raw))
-            if len(raw) > _LARGE:
-                packed += (b"".join(small), raw)
-                small = [b"\r\n"]
-            else:
-                small += (raw, b"\r\n")
-        packed.append(b"".join(small))
-        return packed
 
 
 def _chunks(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
