@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,15 +24,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from stream import rewriting
+
 logger = logging.getLogger(__name__)
 
 #: A Unix socket's address holds 108 bytes on Linux and 104 on macOS, the terminating zero included.
 _LONGEST_SOCKET_PATH = 103
-
-#: Each image passes through the append-only file, and whenever it has grown so far it is rewritten. That begins with an
-#: fsync for which everything waits: 0.3 to 0.6 s on ext4, every 5 s at 800 images a second with 512 MB. What the bound
-#: costs is the disk, and the time to read the file again after a crash: 0.9 s for 2 GB.
-REWRITTEN_FROM = "2gb"
 
 #: How long a server may take to write out what it holds and to exit.
 _SHUTDOWN_S = 10
@@ -70,8 +68,25 @@ def serve(data_dir: Path, *, appendfsync: str) -> int:
         _stop_leftover(path)
         server = subprocess.Popen(_command(data_dir, path, appendfsync), start_new_session=True)
         stopping = _stop_on_signal(server)
-        status = server.wait()
+        with _rewritten(data_dir, path):
+            status = server.wait()
         return 0 if stopping else status
+
+
+@contextmanager
+def _rewritten(data_dir: Path, path: Path) -> Iterator[None]:
+    ended = threading.Event()
+    keeper = threading.Thread(target=rewriting.keep_short, args=(_client(path), data_dir, ended))
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+
+
+def _client(path: Path) -> Redis:
+    return Redis(unix_socket_path=str(path), socket_timeout=_SHUTDOWN_S, retry=Retry(NoBackoff(), 0))
 
 
 def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
@@ -83,7 +98,7 @@ def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
         "appendonly": "yes",
         "appendfsync": appendfsync,
         "save": "",
-        "auto-aof-rewrite-min-size": REWRITTEN_FROM,
+        "auto-aof-rewrite-min-size": str(2 * rewriting.FROM_BYTES),  # where nobody did it in time
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
         "logfile": "valkey.log",
@@ -107,7 +122,7 @@ def _owned(data_dir: Path) -> Iterator[None]:
 
 def _stop_leftover(path: Path) -> None:
     """End the server that a killed run left behind, so that its data has one writer."""
-    leftover = Redis(unix_socket_path=str(path), socket_timeout=_SHUTDOWN_S, retry=Retry(NoBackoff(), 0))
+    leftover = _client(path)
     try:
         pid = int(leftover.info("server")["process_id"])
     except RedisConnectionError:

@@ -12,7 +12,8 @@ from stream.connection import connect
 from stream.keys import Partition
 from stream.reader import Reader
 from stream.settings import Settings
-from tests import tiny_model
+from tests import lite0, tiny_model
+from tests.lite0 import Exported
 from tests.processes import Processes
 from tests.servers import Server
 
@@ -23,6 +24,15 @@ _PERMANENT = (":entries", ":dead", ":holders", ":alive", ":consumers", ":version
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """httpx reads all certificate authorities before each request, for 20 ms of CPU; here it asks nobody by TLS."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("SSL_CERT_FILE", raising=False)
+        environment.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("authorities")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +53,20 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Where an embedded server keeps its data."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Processes]:
+    """Starts embedded servers (tests/embedded.py), and ends them."""
+    with Processes(tmp_path, redis_url="", models_dir=tmp_path) as started:
+        yield started
+        started.stop_all()
+
+
 @pytest.fixture(autouse=True)
 def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test, every key it left is one of the permanent ones or expires."""
@@ -50,11 +74,15 @@ def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if "server" not in request.fixturenames:
         return
     with redis.Redis.from_url(request.getfixturevalue("server").url) as client:
-        names = [name.decode() for name in client.scan_iter("sluice:*")]
+        names = [name.decode() for name in client.scan_iter("sluice:*", count=1000)]
+        with client.pipeline(transaction=False) as asked:
+            for name in names:
+                asked.ttl(name)
+            lives = asked.execute()
         leaked = [
             name
-            for name in names
-            if client.ttl(name) == -1 and not name.endswith(_PERMANENT) and name != "sluice:{all}:models"
+            for name, ttl_s in zip(names, lives, strict=True)
+            if ttl_s == -1 and not name.endswith(_PERMANENT) and name != "sluice:{all}:models"
         ]
         client.flushall()
     assert not leaked, f"keys that never expire: {leaked}"
@@ -91,6 +119,12 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model.build(folder, version="1")
     tiny_model.build(folder, version="2", seed=8)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported_lite0(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A real classifier, exported once for all tests that only use it."""
+    return lite0.export(tmp_path_factory.mktemp("lite0"))
 
 
 @pytest.fixture

@@ -9,11 +9,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import pytest
 
 from tests.servers import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
+
+#: Logs are read while they are written. Byte code is kept, also where it is not usually: hundreds of starts share it.
+_PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are seen in /proc (Linux)")
 
 
 class Process:
@@ -35,9 +41,20 @@ class Process:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
     @property
+    def workers(self) -> list[int]:
+        """The processes below it, without multiprocessing's own; on Linux."""
+        below = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(one) for one in below if b"spawn_main" in _command_of(one)]
+
+    @property
     def status(self) -> int | None:
         """The exit status, None while it runs."""
         return self._popen.poll()
+
+    def ready(self) -> Self:
+        """This consumer, once it takes work."""
+        wait_until(lambda: self.says("ready consumer="), "the consumer is ready")
+        return self
 
     def says(self, text: str) -> bool:
         assert self.status is None or text in self.text, f"ended with {self.status}: {self.text}"
@@ -64,6 +81,13 @@ class Process:
         return self._popen.wait(timeout_s)
 
 
+def _command_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""  # It has just ended.
+
+
 class Processes:
     """Starts processes on one server, and kills what is left at the end."""
 
@@ -78,6 +102,7 @@ class Processes:
             "SLUICE_CONSUMERS_PER_GPU": "8",
         }
         self._started: list[Process] = []
+        self._consumers: list[Process] = []
 
     def __enter__(self) -> Self:
         return self
@@ -101,25 +126,37 @@ class Processes:
     def start(self, module: str, *, rogue: str = "", **settings: Any) -> Process:
         """`python -m module` with these settings, given as SLUICE_ variables."""
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ROGUE": rogue, **self._settings, **own}
+        environment = {**os.environ, **_PYTHON, "ROGUE": rogue, **self._settings, **own}
         log = self._folder / f"{module.replace('.', '-')}-{len(self._started)}.log"
         process = Process([sys.executable, "-m", module], environment, log)
         self._started.append(process)
         return process
 
     def consumer(self, *, rogue: str = "", **settings: Any) -> Process:
-        """A consumer, or one that misbehaves (tests/rogue_consumer.py); returns when it takes work."""
+        """A consumer, or one that misbehaves (tests/rogue_consumer.py); returns at once, for `ingest` waits for it.
+
+        Where none follows, or one of several workers, of which each has to hear of it, its `ready` waits.
+        """
         process = self.start("tests.rogue_consumer" if rogue else "consumers", rogue=rogue, **settings)
-        wait_until(lambda: process.says("ready consumer="), "the consumer is ready")
+        self._consumers.append(process)
         return process
 
     def ingest(self, *, ready: bool = True, **settings: Any) -> tuple[Process, str]:
-        """An ingest and its base URL; returns when it is ready, or merely alive."""
+        """An ingest and its base URL; returns when it and all consumers are ready, or it is merely alive."""
         port = free_port()
+        if len(self._consumers) > 1:
+            # Ready is who knows one of them: from its first look on it knows them all.
+            self._wait_for_consumers()
         process = self.start("ingest", port=port, **settings)
         url = f"http://127.0.0.1:{port}"
+        if ready:
+            self._wait_for_consumers()
         wait_until(lambda: _answers(process, url, "/readyz" if ready else "/healthz"), f"ingest answers at {url}")
         return process, url
+
+    def _wait_for_consumers(self) -> None:
+        for consumer in self._consumers:
+            consumer.ready()
 
 
 def _answers(process: Process, url: str, path: str) -> bool:

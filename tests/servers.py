@@ -39,10 +39,16 @@ def binary(kind: str) -> Path:
             raise ValueError(f"SLUICE_TEST_SERVER is {kind!r}, it must be one of {', '.join(KINDS)}")
 
 
+#: Below those that Linux gives to outgoing connections, who could take one before its server does. None is given
+#: twice: the nodes of a cluster have theirs long before they listen.
+_ports = set(range(20_000, 32_768))
+
+
 def free_port() -> int:
-    """One below those that Linux gives to outgoing connections, who could take it before its server does."""
+    """One that nothing listens on, and that nobody else in this process was given."""
     while True:
-        port = secrets.choice(range(20_000, 32_768))
+        port = secrets.choice(sorted(_ports))
+        _ports.remove(port)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -1,8 +1,6 @@
 """From a Keras model or real weights to an answer over HTTP, with nothing replaced on the way."""
 
 import io
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from export.__main__ import main as export
 from tests import tiny_keras
+from tests.lite0 import Exported
 from tests.processes import Processes
 from tests.servers import Server
 from tests.tiny_keras import quiet_keras
@@ -24,18 +24,14 @@ def file_of(pixels: np.ndarray, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def exported(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "export", *arguments], check=True, capture_output=True)
-
-
 @quiet_keras
 def test_http_answers_what_keras_answers(server: Server, tmp_path: Path) -> None:
     """A user's own Keras model: the probabilities are equal within 1e-4 on the same pixels, class by class."""
     model = tiny_keras.model()
     model.save(tmp_path / "mine.keras")
     (tmp_path / "labels.txt").write_text("\n".join(tiny_keras.LABELS))
-    exported("--keras", str(tmp_path / "mine.keras"), "--labels", str(tmp_path / "labels.txt"),
-             "--preprocess", "caffe", "--output", str(tmp_path / "models"))  # fmt: skip
+    options = ["--keras", str(tmp_path / "mine.keras"), "--labels", str(tmp_path / "labels.txt")]
+    assert export([*options, "--preprocess", "caffe", "--output", str(tmp_path / "models")]) == 0
     images = np.random.default_rng(3).integers(0, 256, (16, tiny_keras.SIZE, tiny_keras.SIZE, 3), np.uint8)
     caffe = images[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
     truth = model.predict(caffe, verbose=0)
@@ -50,12 +46,10 @@ def test_http_answers_what_keras_answers(server: Server, tmp_path: Path) -> None
     assert np.abs(truth[0] - truth[1]).max() > 1e-3, "pictures that are all answered alike would show nothing"
 
 
-@pytest.fixture(scope="module")
-def lite0(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture
+def lite0(server: Server, exported_lite0: Exported, tmp_path: Path) -> Iterator[str]:
     """The URL of a service of EfficientNet-Lite0 with its real ImageNet weights."""
-    folder = tmp_path_factory.mktemp("lite0")
-    exported("efficientnet-lite0", "--output", str(folder / "models"))
-    with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
+    with Processes(tmp_path, redis_url=server.url, models_dir=exported_lite0.models_dir) as processes:
         processes.consumer(lease_s=60)
         yield processes.ingest()[1]
 

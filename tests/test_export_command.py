@@ -18,11 +18,9 @@ from export.arguments import parse
 from export.errors import ExportError, WeightsUnavailable
 from export.graph_ends import OUTPUT_NAME
 from tests import tiny_keras
+from tests.lite0 import NO_NETWORK, Exported
 
 pytestmark = tiny_keras.quiet_keras
-
-#: A proxy that refuses every connection stands for a machine without a network, also on one that has it.
-NO_NETWORK = dict.fromkeys(("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -158,13 +156,9 @@ def test_without_a_network_the_ways_out_are_named(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_without_a_network_the_fallback_is_exported(tmp_path: Path) -> None:
+def test_without_a_network_the_fallback_is_exported(exported_lite0: Exported) -> None:
     """One plain line says so, and the one line on stdout says what was written."""
-    output = tmp_path / "models"
-    ended = python(
-        "-m", "export", "mobilenet", "--output", str(output), "--fallback", "efficientnet-lite0",
-        KERAS_HOME=str(tmp_path / "home"), **NO_NETWORK,
-    )  # fmt: skip
+    output, ended = exported_lite0.models_dir, exported_lite0.ended
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in output.iterdir()] == ["efficientnet-lite0"]
     assert ended.stdout.startswith(f"wrote {output}/efficientnet-lite0/1/model.onnx: 18.6 MB in ")

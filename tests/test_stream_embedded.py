@@ -2,46 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from stream.embedded import socket_path
-from tests.processes import Process, Processes
+from tests.embedded import answers, client, started
+from tests.processes import Processes
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Processes]:
-    with Processes(tmp_path, redis_url="", models_dir=tmp_path) as started:
-        yield started
-        started.stop_all()
-
-
-def client(data_dir: Path) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(socket_path(data_dir)), socket_timeout=5, retry=Retry(NoBackoff(), 0))
-
-
-def answers(data_dir: Path) -> bool:
-    try:
-        return bool(client(data_dir).ping())
-    except redis.ConnectionError:
-        return False
-
-
-def started(runs: Processes, data_dir: Path) -> Process:
-    process = runs.start("stream", data_dir=data_dir)
-    wait_until(lambda: answers(data_dir), "the embedded server answers")
-    return process
 
 
 def test_data_outlives_an_orderly_end(runs: Processes, data_dir: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from redis.crc import key_slot
 
-from stream.embedded import REWRITTEN_FROM
 from stream.keys import Partition
+from stream.rewriting import FROM_BYTES
 from tests.clusters import BOUNDS, Cluster
 from tests.servers import Server
 
@@ -18,7 +18,7 @@ from tests.servers import Server
 PRIMARIES = len(BOUNDS) - 1
 
 #: As of the embedded server: each image passes through the append-only file, which is flushed every second.
-_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": REWRITTEN_FROM}
+_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": str(FROM_BYTES)}
 
 #: Redis's own default: a server that waits for a core must not count as failed.
 _NODE_TIMEOUT_MS = 15_000
