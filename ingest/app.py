@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -20,7 +19,7 @@ from ingest.access import Access
 from ingest.answers import answer_problem
 from ingest.catalog import Catalog
 from ingest.decoding import Decoder
-from ingest.ending import on_end
+from ingest.ending import end_with, on_end
 from ingest.gate import Gate
 from ingest.headers import PROTECTIVE, Protective
 from ingest.keyfile import keys_of
@@ -80,8 +79,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(catalog.run())
-        running.add_done_callback(_end_with_catalog)
+        end_with(running, "catalog")
         on_end(live.close)
+        # Of workers that share a port, one that has not looked yet would refuse what the others take.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.redis_timeout_s):
+                await catalog.looked.wait()
         yield
         running.cancel()
         decoder.close()
@@ -143,13 +146,6 @@ def _guards(settings: Settings, redis: Redis) -> list[Middleware]:
         limit = Limit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
         guards.append(Middleware(Limiter, limit=limit))
     return guards
-
-
-def _end_with_catalog(running: asyncio.Task[None]) -> None:
-    """Without its catalog this process would answer nobody and look alive: it ends, to be started anew."""
-    if not running.cancelled() and (error := running.exception()):
-        logger.critical("the catalog has ended, and this process with it", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:

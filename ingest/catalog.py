@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 #: how pictures are prepared and what `/readyz` says.
 _REFRESH_S = 1.0
 
+#: The same while no image is taken: a consumer may come at any moment, and whoever waits for it waits for this too.
+_EXPECTANT_S = 0.1
+
 
 class Degraded(TypedDict):
     """A partition that takes no image at present, and why."""
@@ -43,6 +46,8 @@ class Catalog:
         self._dispatches: dict[str, Dispatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
+        #: Set once Redis was asked, whatever came of it.
+        self.looked = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the catalog fresh and receive replies until cancelled; survives any outage of Redis."""
@@ -54,11 +59,13 @@ class Catalog:
                 except (RedisError, TimeoutError) as error:
                     self.outage = f"Redis does not answer ({type(error).__name__})"
                     logger.log(backoff.log_level, "cannot refresh the catalog: %s", error)
+                    self.looked.set()
                     await backoff.pause()
                 else:
                     self.outage = None
+                    self.looked.set()
                     backoff.reset()
-                    await asyncio.sleep(_REFRESH_S)
+                    await asyncio.sleep(_REFRESH_S if self.accepting else _EXPECTANT_S)
 
     async def _refresh(self) -> None:
         assert self._tasks is not None

@@ -1,14 +1,18 @@
-"""Ending: hear that the process shall end before the server waits for its open answers. Knows no endpoint.
+"""Ending: hear of it before the server waits for its open answers, or bring it about. Knows no endpoint.
 
 Uvicorn waits for every answer that is being sent, and an application hears of the end only after that: an answer
 without an end would hold it up for the whole grace. It has no hook for this, so its signal handlers are wrapped.
 """
 
 import asyncio
+import functools
+import logging
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+
+logger = logging.getLogger(__name__)
 
 
 def on_end(callback: Callable[[], None]) -> None:
@@ -29,3 +33,14 @@ def _wrap(number: signal.Signals, callback: Callable[[], None], loop: asyncio.Ab
             before(signum, frame)
 
     signal.signal(number, handle)
+
+
+def end_with(part: "asyncio.Task[None]", name: str) -> None:
+    """End the process where this task fails: without it, it would look alive and answer nobody."""
+    part.add_done_callback(functools.partial(_end, name))
+
+
+def _end(name: str, part: "asyncio.Task[None]") -> None:
+    if not part.cancelled() and (error := part.exception()):
+        logger.critical("the %s has ended, and this process with it", name, exc_info=error)
+        signal.raise_signal(signal.SIGTERM)

@@ -10,12 +10,14 @@ import tempfile
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from ingest import balance
 from stream import tracing
 from stream.allocation import keep_freed_memory
 from stream.logs import configure
@@ -39,22 +41,32 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="sluice-metrics-") as folder:
         # The workers inherit it; prometheus_client looks nowhere else when it is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        Multiprocess(_config(settings, Path(folder)), sockets=[listening]).run()
+        tally = Path(folder) / "connections"
+        balance.Tally.create(tally, settings.worker_count)
+        os.environ[balance.FILE] = str(tally)
+        shared = _config(settings, Path(folder), loop="ingest.balance:Loop", http=balance.Counted)
+        Multiprocess(shared, sockets=[listening]).run()
 
 
 def _serve_alone(settings: Settings, listening: socket.socket) -> None:
     # Uvicorn raises the signal that ended it once more when all is done; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(_config(settings, None)).run(sockets=[listening])
+    uvicorn.Server(_config(settings)).run(sockets=[listening])
 
 
-def _config(settings: Settings, metrics_folder: Path | None) -> uvicorn.Config:
+def _config(
+    settings: Settings,
+    metrics_folder: Path | None = None,
+    *,
+    loop: str = "uvloop",
+    http: Literal["httptools"] | type[balance.Counted] = "httptools",
+) -> uvicorn.Config:
     return uvicorn.Config(
         functools.partial(_application, settings, metrics_folder),
         factory=True,
-        loop="uvloop",
-        http="httptools",
+        loop=loop,
+        http=http,
         ws="none",
         workers=settings.worker_count,
         log_config=None,

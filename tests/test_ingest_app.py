@@ -168,9 +168,16 @@ def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> 
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
 
 
+def test_whoever_takes_requests_knows_the_consumers(processes: Processes) -> None:
+    """Of workers that share a port, one that is started anew would else refuse what the others take."""
+    processes.consumer(version=1).ready()
+    _, url = processes.ingest(ready=False)
+    assert httpx.get(url + "/readyz").status_code == 200
+
+
 def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes: Processes, server: Server) -> None:
     """Nobody serves the model any more, but it is known: an ingest that was started since accepts, and is ready."""
-    processes.consumer(version=1).stop()
+    processes.consumer(version=1).ready().stop()
     _, url = processes.ingest(accept_unattended=True)
     _, strict = processes.ingest(ready=False)
     (image,) = pictures(1)
@@ -289,7 +296,7 @@ def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes:
 
 def test_an_ingest_that_lost_its_catalog_ends(processes: Processes) -> None:
     """By a mistake of ours: it must not stay, look alive and answer nobody."""
-    ended = processes.start("tests.lost_catalog", port=free_port())
+    ended = processes.start("tests.lost_catalog", port=free_port(), redis_timeout_s=0.2)
     assert ended.wait() == 0
     assert "the catalog has ended" in ended.text
 

@@ -21,17 +21,13 @@ async def test_a_model_that_cannot_be_reached_leaves_nothing_running(client: Red
     await client.zadd(MODELS, {TINY.model: 1})
     await client.set(TINY.alive, "no sorted set", px=60_000)
 
-    async def attempts() -> int:
-        stats: Any = await client.info("commandstats")
-        return int(stats["cmdstat_hgetall"]["calls"]) if "cmdstat_hgetall" in stats else 0
-
-    before = await attempts()
+    before = await _calls(client, "hgetall")
     async with Connections(settings) as connections:
         catalog = Catalog(connections, settings)
         running = asyncio.create_task(catalog.run())
 
         async def tried_often() -> bool:
-            return await attempts() >= before + 4
+            return await _calls(client, "hgetall") >= before + 4
 
         await eventually(tried_often, "it has tried again and again")
         assert catalog.outage
@@ -39,3 +35,23 @@ async def test_a_model_that_cannot_be_reached_leaves_nothing_running(client: Red
         running.cancel()
         await asyncio.wait({running})
     assert listening == []
+
+
+async def test_the_first_consumer_is_looked_for_often(client: Redis, settings: Settings) -> None:
+    """Clients wait until ingest knows it: five looks in half a second, not in five."""
+    before = await _calls(client, "zrange")
+    async with Connections(settings) as connections:
+        running = asyncio.create_task(Catalog(connections, settings).run())
+
+        async def looked_often() -> bool:
+            return await _calls(client, "zrange") >= before + 5
+
+        await eventually(looked_often, "it has looked again and again", timeout_s=3.5)
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def _calls(client: Redis, command: str) -> int:
+    """How often the server has been asked this."""
+    stats: Any = await client.info("commandstats")
+    return int(stats[f"cmdstat_{command}"]["calls"]) if f"cmdstat_{command}" in stats else 0
