@@ -22,6 +22,7 @@ from consumers.keeper import SizeConflict
 from consumers.model import GoldenMismatch, Model
 from consumers.provider import Execution, ProviderError
 from consumers.runner import Ran
+from consumers.scheduling import wait_for_a_free_core
 from consumers.seats import Seats
 from consumers.worker import Worker
 from stream import tracing
@@ -41,6 +42,7 @@ def main() -> int:
         return status.main(sys.argv[2:])
     settings = from_command_line("python -m consumers", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
+    wait_for_a_free_core()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))

@@ -60,7 +60,7 @@ class Model:
     def run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
         """Probabilities float32 [count, classes] of the first `count` images of a slot.
 
-        Loads the network again where it was unloaded. Raises what ONNX Runtime raises.
+        Loads the network again where it was unloaded. Raises what Session.run raises.
         """
         if self._session is None:
             session = Session(self._path, self._execution)

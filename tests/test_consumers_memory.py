@@ -14,7 +14,7 @@ from stream.entry import Entry
 from stream.keys import Partition
 from stream.presence import Presence
 from tests import tiny_model
-from tests.processes import Processes
+from tests.processes import Processes, needs_proc
 from tests.requests_direct import assert_right, outcomes, pictures, send
 from tests.test_stream_group import report
 
@@ -30,15 +30,11 @@ _PIXELS = _SIZE * _SIZE * 3
 #: A picture's values between two layers of a wide network, and so what 32 of them at once would take.
 _WIDE_BYTES = 12 * 2**20
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="resident memory is read from /proc (Linux)"
-)
-
 
 @needs_proc
 async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> None:
     """After many full batches, too."""
-    process = processes.consumer()
+    process = processes.consumer().ready()
     images = pictures(200)
     await outcomes(client, await send(client, images))
     assert process.resident_bytes < _MOST_BYTES
@@ -47,7 +43,8 @@ async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> No
 @needs_proc
 async def test_a_wide_network_stays_small_too(processes: Processes, client: Redis, tmp_path: Path) -> None:
     """A batch runs in portions: what lies between two layers is in memory for a few pictures only."""
-    process = processes.consumer(models_dir=_widened(tiny_model.build(tmp_path)).parents[2], threads=2, provider="cpu")
+    models_dir = _widened(tiny_model.build(tmp_path)).parents[2]
+    process = processes.consumer(models_dir=models_dir, threads=2, provider="cpu").ready()
     images = pictures(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)

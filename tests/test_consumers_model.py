@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from numpy.typing import NDArray
 
 from consumers.artefact import ArtefactError, locate
 from consumers.model import GoldenMismatch, Model
@@ -30,24 +29,31 @@ def test_a_model_answers_for_each_row(tmp_path: Path) -> None:
 
 
 class Counting(Session):
-    """Notes how many pictures each run has."""
+    """Notes into how many portions a batch is split."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, CPU)
-        self.runs: list[int] = []
+    def __init__(self, path: Path, execution: Execution) -> None:
+        super().__init__(path, execution)
+        self.portions: list[int] = []
 
-    def _run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
-        self.runs.append(count)
-        return super()._run(slot, count)
+    def _portions(self, count: int) -> int:
+        self.portions.append(super()._portions(count))
+        return self.portions[-1]
+
+
+@pytest.mark.parametrize(("threads", "portions"), [(1, 4), (2, 4), (3, 6), (5, 5), (8, 8), (9, 1)])
+def test_a_batch_runs_in_portions_of_two_or_less(threads: int, portions: int, tmp_path: Path) -> None:
+    """As many for each thread; a batch of fewer pictures than threads is run by all of them together."""
+    session = Counting(tiny_model.build(tmp_path), Execution("cpu", threads=threads, max_batch=8))
+    slot = pictures(8)
+    np.testing.assert_allclose(session.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
+    assert session.portions == [portions]
 
 
 def test_a_network_that_takes_next_to_no_time_runs_a_batch_at_once(tmp_path: Path) -> None:
-    """As soon as that is known; until then in portions of two pictures for each thread."""
-    session = Counting(tiny_model.build(tmp_path))
+    """As soon as that is known."""
+    session = Counting(tiny_model.build(tmp_path), CPU)
     slot = pictures(8)
-    session.run(slot, 8)
-    assert session.runs[0] == 2
-    wait_until(lambda: session.run(slot, 8) is not None and session.runs[-1] == 8, "the batch runs at once")
+    wait_until(lambda: session.run(slot, 8) is not None and session.portions[-1] == 1, "the batch runs at once")
     np.testing.assert_allclose(session.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
 
 
