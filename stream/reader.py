@@ -17,14 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection import connect_blocking
+from stream.inflow import inflow
 from stream.keys import Partition
 from stream.location import ELSEWHERE, Find, meaning
 from stream.reply import RawEntry, entries
 from stream.settings import Settings
 from stream.witness import Nobody, Witness
-
-#: Bytes taken from the socket where the reply's small parts are read; what is longer is read past this buffer.
-_BUFFER = 4096
 
 
 class Reader:
@@ -109,10 +107,8 @@ class Reader:
         connected = self._connection._get_socket()  # noqa: SLF001 (redis-py's own mix-ins ask for it so)
         assert connected
         self._socket = connected
-        file = connected.makefile("rb", _BUFFER)
-        assert isinstance(file, BufferedReader)
-        self._file = file
-        return file
+        self._file = inflow(connected)
+        return self._file
 
     def _disconnect(self) -> None:
         self._socket = None

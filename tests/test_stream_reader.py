@@ -1,6 +1,7 @@
 """A reader against a real server: its connection breaks, comes back, and is left in the middle of a wait."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import TryAgainError
 
 from stream.entry import Entry
@@ -87,6 +89,23 @@ async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: 
 def waiting(partition: Partition) -> list[str | int]:
     """A group read that waits for a moment."""
     return ["XREADGROUP", "GROUP", GROUP, "anna", "BLOCK", 1, "STREAMS", partition.entries, ">"]
+
+
+async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, partition: Partition) -> None:
+    """The connection is given up: the answer may come when nobody expects it any more."""
+    told = Told()
+    settings = Settings(redis_url=own_server.url, redis_timeout_s=0.1)
+    async with Redis.from_url(own_server.url) as redis, Reader(settings, told) as reader:
+        await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
+        assert await reader.entries(waiting(partition)) == []
+        own_server.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(RedisTimeoutError):
+                await reader.entries(waiting(partition))
+        finally:
+            own_server.signal(signal.SIGCONT)
+        assert await reader.entries(waiting(partition)) == []
+    assert told.events == ["connected", "TimeoutError", "connected"]
 
 
 async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> None:
