@@ -195,9 +195,10 @@ class Intake:
 
 
 def gathering_s(found: list[Delivery]) -> float:
-    """How long to let entries gather before the next read, in seconds, by what the newest says of its followers."""
-    newest = found[-1].entry if found else None
-    return min(max(0, newest.more_ms) / 1000, _LONGEST_GATHERING_S) if isinstance(newest, Entry) else 0.0
+    """How long to let entries gather before the next read, in seconds: until each ingest that these are from has
+    decoded what it had, by its own word."""
+    longest_ms = max((one.entry.more_ms for one in found if isinstance(one.entry, Entry)), default=0)
+    return min(max(0, longest_ms) / 1000, _LONGEST_GATHERING_S)
 
 
 def _rows(slot: Slot) -> list[memoryview]:

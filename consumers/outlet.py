@@ -21,16 +21,19 @@ class Outlet:
     def __init__(self, completion: Completion, holdings: Holdings) -> None:
         self._completion = completion
         self._holdings = holdings
-        self._queue: asyncio.Queue[Completed | None] = asyncio.Queue()
+        self._finished: list[Completed] = []
+        self._news = asyncio.Event()
+        self._closed = False
         self._watched: dict[str, asyncio.Event] = {}
 
     def put(self, *finished: Completed) -> None:
-        for one in finished:
-            self._queue.put_nowait(one)
+        self._finished += finished
+        self._news.set()
 
     def close(self) -> None:
         """Nothing more will be put in: `run` ends when all is delivered."""
-        self._queue.put_nowait(None)
+        self._closed = True
+        self._news.set()
 
     async def completed(self, entry_id: str) -> None:
         """Wait until this held entry is completed; returns at once where it is not held."""
@@ -38,15 +41,12 @@ class Outlet:
             await self._watched.setdefault(entry_id, asyncio.Event()).wait()
 
     async def run(self) -> None:
-        open_ = True
-        while open_:
-            batch = [await self._queue.get()]
-            while len(batch) < _MOST and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            open_ = None not in batch
-            finished = [one for one in batch if one is not None]
-            if finished:
-                await self._deliver(finished)
+        while self._finished or not self._closed:
+            await self._news.wait()
+            self._news.clear()
+            while self._finished:
+                batch, self._finished = self._finished[:_MOST], self._finished[_MOST:]
+                await self._deliver(batch)
 
     async def _deliver(self, finished: list[Completed]) -> None:
         """Complete until Redis has confirmed: what was computed is kept, however long Redis is away."""

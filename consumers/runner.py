@@ -70,7 +70,7 @@ class Runner:
     async def _drop_unwanted(self, batch: Batch) -> None:
         """Take out what has expired or was cancelled while it waited; neither is worth an inference."""
         now_ms = self._holdings.clock.now_ms()
-        waited_ms = now_ms - min(delivery.accepted_ms for delivery in batch.deliveries)
+        waited_ms = now_ms - batch.deliveries[0].accepted_ms  # Redis gives the oldest first.
         cancelled = await self._cancelled(batch) if waited_ms > _WORTH_ASKING_MS else set()
         rows = []
         for row, delivery in enumerate(batch.deliveries):

@@ -5,10 +5,12 @@
 --
 -- KEYS  1 entries   2 holders   3 dead   4 counters   then per entry: its request, its reply stream
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 what reply streams begin with
---       6 consumer   then per entry: id, outcome, '1' if somebody waits for a reply, why it failed or '', reason to make it a
---       dead letter or '', deliveries
+--       6 consumer   7 how many entries   then per entry: id, outcome
+--       then for each that failed or is buried: which, why it failed or '', reason to make it a dead letter or '',
+--       deliveries
 -- reply for each entry 1, or 0 where somebody else had completed it
-local FIXED, PER_ENTRY = 6, 6
+local FIXED, PER_ENTRY, PER_SPECIAL = 7, 2, 4
+local COUNT = tonumber(ARGV[7])
 
 local function bury(id, reason, deliveries)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
@@ -29,31 +31,37 @@ local function reply(replies, outcome)
     end
 end
 
+local ORDINARY = {failure = '', burial = ''}
+local special = {}
+for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
+    special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], burial = ARGV[i + 2], deliveries = ARGV[i + 3]}
+end
+
 local completed, gone, watched = {}, {}, {}
 local events = {superseded = 0}
 
-for i = 1, (#ARGV - FIXED) / PER_ENTRY do
-    local id, outcome, waits, failure, burial, deliveries = unpack(
-        ARGV, FIXED + PER_ENTRY * (i - 1) + 1, FIXED + PER_ENTRY * i)
+for i = 1, COUNT do
+    local id, outcome = ARGV[FIXED + PER_ENTRY * i - 1], ARGV[FIXED + PER_ENTRY * i]
     -- One at a time: of several, XACK says how many were still there, but not which.
     completed[i] = redis.call('XACK', KEYS[1], ARGV[1], id)
     if completed[i] == 1 then
-        local request, replies = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+        local request, replies, this = KEYS[3 + 2 * i], KEYS[4 + 2 * i], special[i] or ORDINARY
+        local waits = replies ~= ARGV[5]
         gone[#gone + 1] = id
-        if failure ~= '' then
-            events[failure] = (events[failure] or 0) + 1
+        if this.failure ~= '' then
+            events[this.failure] = (events[this.failure] or 0) + 1
         end
-        if burial ~= '' then
-            bury(id, burial, deliveries)
+        if this.burial ~= '' then
+            bury(id, this.burial, this.deliveries)
         end
         local mark = redis.call('SET', request, outcome, 'PX', ARGV[2], 'GET') or ''
-        if waits == '1' then
+        if waits then
             reply(replies, outcome)
         end
         -- Queued or cancelled: both marks name who watches.
         for watcher in string.gmatch(string.match(mark, '^%l+ (.+)$') or '', '%S+') do
             local stream = ARGV[5] .. watcher
-            if waits ~= '1' or stream ~= replies then
+            if not waits or stream ~= replies then
                 watched[#watched + 1] = {stream, outcome}
             end
         end

@@ -47,9 +47,13 @@ class Completion:
         """Complete each entry; False where another consumer had done so before, and nothing was changed."""
         of = self._partition
         keys = [of.entries, of.holders, of.dead, of.counters]
-        arguments: list[bytes | str | int] = [*self._arguments]
-        for one in batch:
-            keys += [of.request(one.outcome.id), of.replies(one.reply)]
+        arguments: list[bytes | str | int] = [*self._arguments, len(batch)]
+        special: list[str | int] = []
+        for number, one in enumerate(batch, 1):
+            keys += (of.request(one.outcome.id), of.replies(one.reply))
+            arguments += (one.entry_id, encode(one.outcome))
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
-            arguments += [one.entry_id, encode(one.outcome), int(bool(one.reply)), failure, one.burial, one.deliveries]
+            if failure or one.burial:
+                special += (number, failure, one.burial, one.deliveries)
+        arguments += special
         return [bool(mine) for mine in await self._script(keys, arguments)]

@@ -54,6 +54,10 @@ class Pool(ConnectionPool):
         self._free.release()
 
 
+#: What `encode` makes of these, without its questions.
+_ENCODERS: Final[dict[Any, Callable[[Any], bytes]]] = {str: str.encode, bytes: bytes, int: b"%d".__mod__}
+
+
 class Client(Redis):
     """A command is sent again where its connection turned out to be closed, as often as the pool's `retry` says."""
 
@@ -82,7 +86,7 @@ def pack(command: str, *words: Any, encode: Callable[[Any], bytes]) -> list[byte
     packed: list[bytes] = []
     small = [b"*%d\r\n" % len(words)]
     for word in words:
-        raw = word.encode() if type(word) is str else encode(word)
+        raw = _ENCODERS.get(type(word), encode)(word)
         small.append(b"$%d\r\n" % len(raw))
         if len(raw) > _LARGE:
             packed += (b"".join(small), raw)

@@ -41,8 +41,9 @@ from stream.sending import FINDING, NOTICING
 from stream.settings import Settings
 from stream.witness import Nobody, Witness
 
-#: How long one blocking read waits in Redis. Only bounds how late a reader notices that it shall end.
-BLOCK_S = 1.0
+#: How long one blocking read waits in Redis: only bounds how late a reader notices that it shall end. Four of them a
+#: second cost an idle consumer 3.6 ms of CPU, one of them 3.4.
+BLOCK_S = 0.25
 
 #: Connections of one process for short commands. Asyncio needs few: a command takes a fraction of a millisecond.
 _POOL_SIZE = 32

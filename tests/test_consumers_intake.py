@@ -30,13 +30,14 @@ def delivered(*more_ms: int) -> list[Delivery]:
 
 
 async def test_images_gather_as_long_as_others_are_decoded() -> None:
-    """By what the newest says; never long, and not for what can't be read."""
+    """By whoever has the most to decode; never long, and not for what can't be read."""
     assert gathering_s([]) == 0
-    assert gathering_s(delivered(5, 0)) == 0
-    assert gathering_s(delivered(0, 5)) == 0.005
+    assert gathering_s(delivered(0, 0)) == 0
+    assert gathering_s(delivered(3, 5, 0)) == 0.005
     assert gathering_s(delivered(60_000)) == 0.008
     assert gathering_s(delivered(-5)) == 0
-    assert gathering_s([*delivered(5), Delivery("9-0", MalformedEntry("no pixels"))]) == 0
+    assert gathering_s([Delivery("9-0", MalformedEntry("no pixels"))]) == 0
+    assert gathering_s([*delivered(5), Delivery("9-0", MalformedEntry("no pixels"))]) == 0.005
 
 
 async def test_what_was_claimed_is_held_while_it_waits_for_a_buffer(
