@@ -8,6 +8,8 @@ two on average; in two steps in Pillow's order it is 0.003, and never more than 
 """
 
 import threading
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -23,6 +25,9 @@ except ImportError:  # no wheel for this machine (Linux on ARM), and none is nee
     simd = None
 
 Pixels = npt.NDArray[np.uint8]
+
+#: What lies between the two steps is kept for the next picture up to this size, 3 MB.
+_KEPT_PIXELS: Final = 2**20
 
 _PILLOW: Final = {
     "nearest": Image.Resampling.NEAREST,
@@ -52,8 +57,21 @@ def _within(frame: Frame, width: int, height: int) -> tuple[float, float, float,
     return (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The two steps of a scaling with the images that they fill: first the columns, then the rows."""
+
+    narrow: "simd.ImageData"
+    columns: "simd.ResizeOptions"
+    scaled: "simd.ImageData"
+    rows: "simd.ResizeOptions"
+
+
 class _Scaler:
-    """One thread's scaler: it holds a lock while it works, and keeps its intermediate buffers."""
+    """One thread's scaler: it holds a lock while it works, and keeps its intermediate buffers.
+
+    Those of one camera are of one size: the plan for the last one is kept, unless it is large.
+    """
 
     def __init__(self) -> None:
         kinds = {
@@ -63,18 +81,27 @@ class _Scaler:
         }
         self._algorithms = {name: simd.ResizeAlg.convolution(kind) for name, kind in kinds.items()}
         self._resizer = simd.Resizer()
+        self._kept_plan = lru_cache(maxsize=1)(self._plan)
 
     def scale(self, pixels: bytes, width: int, height: int, frame: Frame, interpolation: Interpolation) -> Pixels:
+        plan_for = self._kept_plan if frame.width * height <= _KEPT_PIXELS else self._plan
+        plan = plan_for(width, height, frame, interpolation)
+        stored = simd.ImageData(width, height, simd.PixelType.U8x3, pixels)
+        self._resizer.resize(stored, plan.narrow, plan.columns)
+        self._resizer.resize(plan.narrow, plan.scaled, plan.rows)
+        return np.frombuffer(plan.scaled.get_buffer(), np.uint8).reshape(frame.height, frame.width, 3)
+
+    def _plan(self, width: int, height: int, frame: Frame, interpolation: Interpolation) -> _Plan:
         left, top, right, bottom = _within(frame, width, height)
         algorithm = self._algorithms[interpolation]
-        stored = simd.ImageData(width, height, simd.PixelType.U8x3, pixels)
-        narrow = simd.ImageData(frame.width, height, simd.PixelType.U8x3)
-        scaled = simd.ImageData(frame.width, frame.height, simd.PixelType.U8x3)
         columns = simd.CropBox(left, 0, right - left, height)
         rows = simd.CropBox(0, top, frame.width, bottom - top)
-        self._resizer.resize(stored, narrow, simd.ResizeOptions(resize_alg=algorithm, crop_box=columns))
-        self._resizer.resize(narrow, scaled, simd.ResizeOptions(resize_alg=algorithm, crop_box=rows))
-        return np.frombuffer(scaled.get_buffer(), np.uint8).reshape(frame.height, frame.width, 3)
+        return _Plan(
+            narrow=simd.ImageData(frame.width, height, simd.PixelType.U8x3),
+            columns=simd.ResizeOptions(resize_alg=algorithm, crop_box=columns),
+            scaled=simd.ImageData(frame.width, frame.height, simd.PixelType.U8x3),
+            rows=simd.ResizeOptions(resize_alg=algorithm, crop_box=rows),
+        )
 
 
 class _PerThread(threading.local):
