@@ -60,7 +60,9 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        self.complaints(), self.requests()  # What earlier pages left.
+        # The page before may still try to reconnect: it has to be gone before what it left is read away.
+        self.driver.get("about:blank")
+        self.complaints(), self.requests()
         self.driver.get(url)
 
     def text(self, selector: str) -> str:

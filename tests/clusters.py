@@ -172,9 +172,11 @@ class Watched:
     SERVICE = "sluice"
 
     def __init__(self, folder: Path, *, password: str = "", sentinel_password: str = "") -> None:
-        self.primary = Node(folder / "primary", password=password)
+        # Each may be the primary; by default one waits for 5 s whether a second replica comes.
+        at_once = {"repl-diskless-sync-delay": "0"}
+        self.primary = Node(folder / "primary", password=password, **at_once)
         of = f"127.0.0.1 {self.primary.port}"
-        self.replica = Node(folder / "replica", password=password, replicaof=of, **{"repl-diskless-sync-delay": "0"})
+        self.replica = Node(folder / "replica", password=password, replicaof=of, **at_once)
         self._folder = folder
         self._passwords = password, sentinel_password
         self.sentinels: list[Sentinel] = []

@@ -49,7 +49,7 @@ def test_without_redis_a_consumer_is_alive_and_not_ready(own_server: Server, mod
         return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code
 
     with Processes(tmp_path, redis_url=own_server.url, models_dir=models_dir) as processes:
-        processes.consumer(version=1, metrics_port=port, lease_s=1, redis_timeout_s=0.5)
+        processes.consumer(version=1, metrics_port=port, lease_s=1, redis_timeout_s=0.5).ready()
         wait_until(lambda: status("/readyz") == 200, "it is ready")
         assert (status("/healthz"), status("/metrics")) == (200, 200)
         own_server.signal(signal.SIGSTOP)

@@ -143,7 +143,7 @@ def test_a_gpu_that_is_not_there_is_told(processes: Processes, monkeypatch: pyte
 
 async def test_on_the_cpu_nobody_takes_a_place(processes: Processes, client: Redis) -> None:
     """There is nothing to share out."""
-    processes.consumer(version=1, provider="cpu")
+    processes.consumer(version=1, provider="cpu").ready()
     assert not [key async for key in client.scan_iter("sluice:{all}:seat:*")]
 
 
@@ -153,5 +153,5 @@ def test_a_real_gpu_has_a_name_and_its_place_is_taken(processes: Processes) -> N
     """By its UUID, which is the same in each container."""
     assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid) for uuid in gpus.visible())
     assert gpus.name(0) != "unknown"
-    process = processes.consumer(version=1, provider="cuda")
+    process = processes.consumer(version=1, provider="cuda").ready()
     assert f"took a seat gpu=0 uuid={gpus.visible()[0]}" in process.text

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_every_answer_is_the_model_s(processes: Processes, client: Redis) -> None:
     """Each picture gets its own probabilities, however pictures were batched."""
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     images = pictures(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)
@@ -30,8 +30,8 @@ async def test_every_answer_is_the_model_s(processes: Processes, client: Redis) 
 
 async def test_three_consumers_classify_each_image_once(processes: Processes, client: Redis) -> None:
     """They share the group and never an entry."""
-    for _ in range(3):
-        processes.consumer(version=1)
+    for consumer in [processes.consumer(version=1) for _ in range(3)]:
+        consumer.ready()
     images = pictures(600)
     answers = await outcomes(client, await send(client, images))
     for outcome, image in zip(answers, images, strict=True):
@@ -44,7 +44,7 @@ async def test_three_consumers_classify_each_image_once(processes: Processes, cl
 
 async def test_the_most_probable_classes_come_first(processes: Processes, client: Redis) -> None:
     """`top` classes are answered, ranked."""
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     images = pictures(1)
     (few,) = await outcomes(client, await send(client, images, top=3))
     (all_,) = await outcomes(client, await send(client, images, top=0))
@@ -56,7 +56,7 @@ async def test_the_most_probable_classes_come_first(processes: Processes, client
 
 async def test_a_consumer_that_is_told_to_stop_finishes_what_it_holds(processes: Processes, client: Redis) -> None:
     """SIGTERM under load: exit status 0, nothing pending, no trace in the group; the rest waits for the next."""
-    slow = processes.consumer(rogue="slow", version=1, max_batch=4)
+    slow = processes.consumer(rogue="slow", version=1, max_batch=4).ready()
     images = pictures(200)
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
@@ -64,27 +64,27 @@ async def test_a_consumer_that_is_told_to_stop_finishes_what_it_holds(processes:
     assert await held(client) == 0
     assert await client.xinfo_consumers(TINY.entries, GROUP) == []
     assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     for outcome, image in zip(await outcomes(client, ids), images, strict=True):
         assert_right(outcome, image)
 
 
 async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> None:
     """An image whose deadline passed while it waited costs no inference."""
-    presence = processes.consumer(version=1)
+    presence = processes.consumer(version=1).ready()
     presence.kill()
     ids = await send(client, pictures(3), timeout_s=0.001)
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == ["expired"] * 3
 
 
 async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) -> None:
     """The mark is seen before the model runs, and the entry leaves the stream."""
-    processes.consumer(version=1).kill()
+    processes.consumer(version=1).ready().kill()
     ids = await send(client, pictures(3))
     assert await Store(client, TINY).cancel(ids[1])
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == [False, "cancelled", False]
     assert await client.xlen(TINY.entries) == 0
@@ -92,20 +92,20 @@ async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) ->
 
 async def test_an_image_of_another_size_is_refused_alone(processes: Processes, client: Redis) -> None:
     """Prepared for a version that has gone: its client is told, the others in the batch are answered."""
-    processes.consumer(version=1).kill()
+    processes.consumer(version=1).ready().kill()
     images = [*pictures(2), pictures(1)[0][:8, :8], pictures(1)[0].reshape(8, 32, 3)]
     ids = await send(client, images)
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == [False, False, "wrong_size", "wrong_size"]
 
 
 async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
     """A batch whose inference raises is run again one by one; the culprit becomes a dead letter."""
-    processes.consumer(version=1).kill()
+    processes.consumer(version=1).ready().kill()
     images = [*pictures(8), marked(), *pictures(8, seed=1)]
     ids = await send(client, images)
-    processes.consumer(rogue="raise", version=1)
+    processes.consumer(rogue="raise", version=1).ready()
     answers = await outcomes(client, ids)
     guilty = answers.pop(8)
     assert isinstance(guilty, Failed)
@@ -127,7 +127,7 @@ async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Proce
 
 def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path: Path) -> None:
     """Entries on their way would fit only one of the two; exit status 2 and what to do."""
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     tiny_model.build(tmp_path, version="3", size=32)
     other = processes.start("consumers", models_dir=tmp_path)
     assert other.wait() == 2
@@ -139,7 +139,7 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     processes: Processes, client: Redis
 ) -> None:
     """Though it joins that one late: what it holds is finished, and it refuses as at its start."""
-    consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1)
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1).ready()
     (served,) = (await Presence(client, TINY).versions()).values()
     other = Presence(client, Partition(TINY.model, 1))
     await other.beat(replace(report("another"), version="3"), lease_s=600)
@@ -155,7 +155,7 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
 
 async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:
     """After unload_after_s without work; the next image loads it again."""
-    consumer = processes.consumer(version=1, unload_after_s=0.2, lease_s=1.5, redis_timeout_s=1)
+    consumer = processes.consumer(version=1, unload_after_s=0.2, lease_s=1.5, redis_timeout_s=1).ready()
 
     async def unloaded() -> bool:
         return [one.state for one in await Presence(client, TINY).consumers()] == ["unloaded"]

@@ -138,7 +138,7 @@ def test_a_key_that_was_refused_can_be_used_again(processes: Processes) -> None:
     consumer.stop()
     key = {"Idempotency-Key": "again"}
     assert httpx.post(f"{url}/predict", content=png(IMAGE), headers=key).status_code == 503
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "ingest is ready again")
     answer = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
     assert answer.json()["predictions"] == ranked(IMAGE)

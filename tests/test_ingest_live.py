@@ -200,7 +200,7 @@ def test_with_keys_neither_the_page_nor_its_data_are_open(processes: Processes) 
 
 def test_who_watches_holds_up_no_ending(processes: Processes) -> None:
     """Nor with several processes on the port: the grace is for work."""
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
     with snapshots(url) as coming:
         assert next(coming)["here"]["of"] == 2

@@ -1,22 +1,18 @@
 """What an ingest process weighs, as a user starts it."""
 
 import io
-from pathlib import Path
 
 import httpx
-import pytest
 import skimage.data
 from PIL import Image
 
-from tests.processes import Processes
+from tests.processes import Processes, needs_proc
 
 #: Bound for a worker that has decoded ordinary photographs.
 _MOST_BYTES = 120 * 10**6
 
-_STATUS = Path("/proc/self/status")
 
-
-@pytest.mark.skipif(not _STATUS.exists(), reason="resident memory is read from /proc (Linux)")
+@needs_proc
 def test_ingest_stays_small(processes: Processes) -> None:
     """After photographs of 512 x 512 and of 4 megapixels it keeps under 120 MB, the memory that it spares included."""
     processes.consumer()

@@ -110,7 +110,7 @@ def test_a_consumer_shows_its_own_figures(processes: Processes) -> None:
 def test_a_metrics_port_in_use_is_told(processes: Processes) -> None:
     """Exit status 2 and one line, as for every wrong setting."""
     port = free_port()
-    processes.consumer(version=1, metrics_port=port)
+    processes.consumer(version=1, metrics_port=port).ready()
     second = processes.start("consumers", version=1, metrics_port=port)
     assert second.wait() == 2
     assert f"metrics_port {port}" in second.text
@@ -119,7 +119,7 @@ def test_a_metrics_port_in_use_is_told(processes: Processes) -> None:
 
 def test_each_worker_answers_for_all(processes: Processes) -> None:
     """Whichever answers, the counts are those of both; of one that was killed they stay, and it holds nothing."""
-    consumer = processes.consumer(version=1)
+    consumer = processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
     for image in pictures(20):
         assert httpx.post(f"{url}/predict", content=png(image)).status_code == 200
@@ -133,19 +133,13 @@ def test_each_worker_answers_for_all(processes: Processes) -> None:
     with ThreadPoolExecutor(1) as client:
         unanswered = client.submit(httpx.post, f"{url}/predict", content=png(pictures(1)[0]), timeout=30)
         wait_until(lambda: figure(url, "sluice_images_in_flight") == 1, "an image is in flight")
-        for worker in _workers(ingest.pid):
+        for worker in ingest.workers:
             os.kill(worker, signal.SIGKILL)
         with pytest.raises(httpx.TransportError):
             unanswered.result()
     assert figure(url, "sluice_images_in_flight") == 0
     assert figure(url, "sluice_requests_total", route="/predict", status="200") == 20
     consumer.send(signal.SIGCONT)
-
-
-def _workers(pid: int) -> list[int]:
-    """The processes below, without multiprocessing's own."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in below if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def test_a_scrape_does_not_wait_for_redis(own_server: Server, models_dir: Path, tmp_path: Path) -> None:

@@ -153,8 +153,9 @@ def clustered(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[st
             "partitions": 3,
             "lease_s": _LEASE_S,
             "redis_timeout_s": 1,
-            "request_timeout_s": 10,
-            "max_wait_s": 5,
+            # So long those wait in the end whose pictures were lost.
+            "request_timeout_s": 5,
+            "max_wait_s": 3,
         }
         processes.consumer(version=1, **settings)  # type: ignore[arg-type]
         _, url = processes.ingest(**settings)  # type: ignore[arg-type]
@@ -205,8 +206,7 @@ def on_gpus(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[tupl
     with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
         processes.share(GPUS="1", SLUICE_CONSUMERS_PER_GPU="1")
         settings: dict[str, Any] = {"version": 1, "partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
-        first = processes.start("tests.pretended_gpus", **settings)
-        wait_until(lambda: first.says("ready consumer="), "the first is ready")
+        first = processes.start("tests.pretended_gpus", **settings).ready()
         second = processes.start("tests.pretended_gpus", **settings)
         wait_until(lambda: second.says("waiting: all places"), "the second waits")
         yield first, second

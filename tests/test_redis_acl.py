@@ -166,7 +166,7 @@ def settings_of(users: Path, server: Server, name: str) -> Settings:
 
 def test_a_consumer_s_user_may_look_at_the_group(processes: Processes) -> None:
     """`python -m consumers.status` reads in its name."""
-    processes.consumer(version=1)
+    processes.consumer(version=1).ready()
     look = processes.start("consumers.status")
     assert look.wait() == 0, look.text
 

@@ -266,7 +266,7 @@ async def test_a_dead_letter_is_replayed_and_classified(
     assert _command(settings, "dead", "replay", one.id).returncode == 0
     queued = _command(settings, "get", one.id, "--json")
     assert json.loads(queued.stdout)["state"] == "queued"
-    await asyncio.to_thread(processes.consumer, version=1)
+    processes.consumer(version=1).ready()
     (outcome,) = await outcomes(client, [one.id])
     assert_right(outcome, image)
     answer = _command(settings, "get", one.id)

@@ -35,7 +35,7 @@ async def test_a_consumer_warns_of_a_redis_that_evicts(limited: Redis, processes
     """Once, however many partitions there are; the status is degraded until it is put right, and says why."""
     told = "Redis evicts keys when it is full"
     await limited.config_set("maxmemory-policy", "allkeys-lru")
-    consumer = processes.consumer(version=1, partitions=3)
+    consumer = processes.consumer(version=1, partitions=3).ready()
     wait_until(lambda: consumer.text.count("maxmemory-policy is allkeys-lru") == 1, "it warns")
     look = processes.start("consumers.status")
     assert look.wait() == 1
@@ -43,6 +43,6 @@ async def test_a_consumer_warns_of_a_redis_that_evicts(limited: Redis, processes
     await limited.config_set("maxmemory-policy", "noeviction")
     look = processes.start("consumers.status")
     assert look.wait() == 0, look.text
-    other = processes.consumer(version=1, partitions=3)
+    other = processes.consumer(version=1, partitions=3).ready()
     assert consumer.text.count(told) == 1
     assert told not in other.text

@@ -181,6 +181,6 @@ def test_a_program_that_does_not_begin_says_so_in_the_same_shape(
 
 def test_people_read_the_same_events(processes: Processes) -> None:
     """The default: a line begins with the time and the level."""
-    consumer = processes.consumer(version=1)
+    consumer = processes.consumer(version=1).ready()
     assert consumer.stop() == 0
     assert all(line[:4].isdecimal() and " INFO " in line for line in consumer.text.splitlines())
