@@ -77,7 +77,7 @@ def fill(redis: Redis, partition: Partition, count: int) -> None:
     pipe = redis.pipeline(transaction=False)
     for number in range(count):
         entry = Entry(uuid.uuid4().hex, "bench", 5, _SIZE, _SIZE, pixels)
-        flat = [*entry.fields(), "due", 0]
+        flat = ["due", 0, *entry.fields()]
         pipe.xadd(partition.entries, dict(zip(flat[::2], flat[1::2], strict=True)))
         pipe.set(partition.request(entry.id), "queued", px=600_000)
         if number % 32 == 31:

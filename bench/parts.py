@@ -19,6 +19,9 @@ from bench.systems import Running, System, Task
 _LIMIT_S = 0.6
 _RAW_S = 2.0
 
+#: Full streams for each round: one is worked off in a third of a second, and the next one in up to twice the time.
+_STREAMS_A_ROUND = 3
+
 #: Shares of capacity in the open loop, percent.
 SHARES = (50, 80, 95, 120)
 
@@ -75,7 +78,7 @@ def measure_full_stream(plan: Plan, found: Results) -> None:
     """A consumer and a bare loop, in turn, each on a stream that is full before it begins."""
     rates: dict[str, list[float]] = {"bare redis-py loop": [], "consumer": []}
     with full_stream.server(plan.folder) as redis:
-        for _ in range(plan.rounds):
+        for _ in range(_STREAMS_A_ROUND * plan.rounds):
             rates["bare redis-py loop"].append(full_stream.rate_of_bare_loop(redis, plan.folder))
             rates["consumer"].append(
                 full_stream.rate_of_consumer(
