@@ -1,12 +1,13 @@
 """What the client makes of answers: a row, another try, or the end. The service is scripted, HTTP is real."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -169,6 +170,21 @@ def test_a_line_that_the_service_closed_is_opened_again() -> None:
         assert [job.deliver() for _ in range(3)] == [CAT] * 3
         assert len(service.got) == 3
         assert job.complaints == []
+
+
+def test_a_connection_that_breaks_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service ends in that very moment."""
+    connect, errors = socket.create_connection, iter([ConnectionResetError()])
+
+    def breaking_once(address: tuple[str, int], *options: Any) -> socket.socket:
+        for error in errors:
+            raise error
+        return connect(address, *options)
+
+    monkeypatch.setattr(socket, "create_connection", breaking_once)
+    with serve(lambda _: GOOD) as service, Job(service) as job:
+        assert job.deliver() == CAT
+        assert job.complaints == ["the connection broke off"]
 
 
 def test_the_request_says_what_the_command_said() -> None:

@@ -73,6 +73,8 @@ class Line:
 
     def _exchange(self, body: bytes) -> Answer:
         try:
+            if self._connection.sock is None:
+                self._connection.connect()
             # A service that refuses a picture by its size stops reading; then its answer is there already.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._connection.request("POST", self._target.path, body, self._target.headers)
