@@ -1,6 +1,7 @@
 """`Server-Timing`: every answer says how long it took."""
 
 import re
+import signal
 
 import httpx
 import pytest
@@ -21,13 +22,16 @@ TOTAL = r"total;dur=\d+\.\d\d"
 
 def test_every_answer_says_how_long_it_took(processes: Processes) -> None:
     """One image by its stages; several, tensors, what is told later, problems and pages by their total, once."""
-    processes.consumer()
+    consumer = processes.consumer()
     _, url = processes.ingest()
     one = httpx.post(f"{url}/predict", content=PICTURE)
     assert re.fullmatch(rf"decode;\S+, queue;\S+, inference;\S+, {TOTAL}", one.headers["server-timing"])
+    consumer.send(signal.SIGSTOP)
+    later = httpx.post(f"{url}/predict", content=PICTURE, headers={"Prefer": "respond-async, wait=0"})
+    consumer.send(signal.SIGCONT)
     answers = [
         httpx.post(f"{url}/predict", files=[("image", PICTURE), ("image", PICTURE)]),
-        httpx.post(f"{url}/predict", content=PICTURE, headers={"Prefer": "respond-async, wait=0"}),
+        later,
         httpx.post(f"{url}/v2/models/tiny/infer", json=TENSOR),
         httpx.get(f"{url}/results/{one.json()['id']}"),
         httpx.post(f"{url}/predict"),
