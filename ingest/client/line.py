@@ -73,6 +73,7 @@ class Line:
 
     def _exchange(self, body: bytes) -> Answer:
         try:
+            # By itself, since a connection that breaks while it is made has no answer to be read.
             if self._connection.sock is None:
                 self._connection.connect()
             # A service that refuses a picture by its size stops reading; then its answer is there already.
