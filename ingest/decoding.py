@@ -4,11 +4,10 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ingest import jpeg
 from ingest.gate import Gate
 from ingest.journey import Step
 from ingest.metrics import DECODE
-from ingest.pictures import to_pixels
+from ingest.pictures import Undecoded
 from ingest.problems import Overloaded
 from ingest.uploads import Upload
 from stream.model import ModelDescription
@@ -52,7 +51,7 @@ class Decoder:
         began = time.perf_counter()
         try:
             with Step("decode"):
-                pixels, seconds = await self._run(upload.data, model)
+                pixels, seconds = await self._run(Undecoded(upload.data), model)
         finally:
             self._pending -= 1
             self._pending_bytes -= size
@@ -69,18 +68,18 @@ class Decoder:
                 retry_after_s=self._gate.retry_after_s(self._pending),
             )
 
-    async def _run(self, data: bytes, model: ModelDescription) -> tuple[bytes, float]:
-        if self._threads > 1 or not jpeg.is_quick(data):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, data, model)
+    async def _run(self, picture: Undecoded, model: ModelDescription) -> tuple[bytes, float]:
+        if self._threads > 1 or not picture.is_quick:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, picture, model)
         async with self._turn:
             # Whoever else has arrived is read first, and known to wait; it is a part of what a picture takes here.
             began = time.perf_counter()
             await asyncio.sleep(0)
-            return to_pixels(data, model, self._max_pixels), time.perf_counter() - began
+            return picture.to_pixels(model, self._max_pixels), time.perf_counter() - began
 
-    def _timed(self, data: bytes, model: ModelDescription) -> tuple[bytes, float]:
+    def _timed(self, picture: Undecoded, model: ModelDescription) -> tuple[bytes, float]:
         began = time.perf_counter()
-        return to_pixels(data, model, self._max_pixels), time.perf_counter() - began
+        return picture.to_pixels(model, self._max_pixels), time.perf_counter() - began
 
     def _note(self, seconds: float) -> None:
         """One picture took a thread so long. Time on the clock: who shares the cores makes the queue longer, too."""

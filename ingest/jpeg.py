@@ -33,7 +33,7 @@ _MOST_SEGMENTS: Final = 4096
 #: a file of 1 MB could keep a core busy for minutes. Encoders write about ten scans.
 _MOST_SCANS: Final = 100
 #: What is decoded where it is received (ingest/decoding.py): one scan takes time for its bits and for its pixels.
-_QUICK_BYTES: Final = 256 * 1024
+QUICK_BYTES: Final = 256 * 1024
 _QUICK_PIXELS: Final = 2**19
 #: Buffers up to this size are kept for the next picture: fresh memory costs 0.2 ms of page faults in 0.6 MB.
 _KEPT_BYTES: Final = 4 * 2**20
@@ -59,25 +59,47 @@ _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What stands before the pixels; all of them come in one scan where it is `interleaved`."""
+class Photograph:
+    """A file with what stands before its pixels; all of these come in one scan where it is `interleaved`.
 
+    `size` is its width and height as the decoder will see them, None where the decoder does not take the file, and
+    `colours` what the decoder calls its colours.
+    """
+
+    data: bytes
     turn: Turn
     interleaved: bool
     segments: tuple[tuple[int, int, int], ...]  # marker, start, end
+    size: tuple[int, int] | None
+    colours: str
 
-    def bare(self, data: bytes) -> bytes:
+    @property
+    def is_quick(self) -> bool:
+        """Whether its pixels take 4 ms of a core at most, whoever made the file, where that has QUICK_BYTES at most."""
+        return self.interleaved and self.size is not None and math.prod(self.size) <= _QUICK_PIXELS
+
+    def bare(self) -> bytes:
         """The file without application segments, except Adobe's, which says how colours are stored."""
         kept, position = [], 0
         for marker, start, end in self.segments:
             if marker in _APPLICATION_SEGMENTS and marker != _ADOBE:
-                kept.append(data[position:start])
+                kept.append(self.data[position:start])
                 position = end
-        return b"".join([*kept, data[position:]])
+        return b"".join([*kept, self.data[position:]])
 
 
-def read_header(data: bytes) -> Header:
-    """Walk the segments up to the first scan; raises DamagedImage where there is none."""
+def read(data: bytes) -> Photograph:
+    """Read what stands before the pixels; raises DamagedImage where the file ends there."""
+    turn, interleaved, segments = _walk(data)
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return Photograph(data, turn, interleaved, segments, None, "")
+    return Photograph(data, turn, interleaved, segments, (width, height), colours)
+
+
+def _walk(data: bytes) -> tuple[Turn, bool, tuple[tuple[int, int, int], ...]]:
+    """The segments up to the first scan, with the turn that they ask for, and whether that scan is interleaved."""
     turn, components, position = UPRIGHT, 0, 2
     segments: list[tuple[int, int, int]] = []
     for _ in range(_MOST_SEGMENTS):
@@ -94,7 +116,7 @@ def read_header(data: bytes) -> Header:
             interleaved = body[:1] == bytes([components])
             if not interleaved:
                 _limit_scans(data)
-            return Header(turn, interleaved, tuple(segments))
+            return turn, interleaved, tuple(segments)
         if marker == _EXIF and turn is UPRIGHT:
             turn = turn_of(body) if body.startswith(b"Exif\0\0") else turn
         elif marker in _FRAMES and len(body) > 5:
@@ -112,54 +134,35 @@ def _limit_scans(data: bytes) -> None:
         )
 
 
-def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height, as the decoder will see them; None where this decoder does not take the file."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    return width, height
-
-
-def is_quick(data: bytes) -> bool:
-    """Whether its pixels take 4 ms of a core at most, whoever made the file; False of what is no JPEG.
-
-    Raises DamagedImage where the file ends before its pixels.
-    """
-    if len(data) > _QUICK_BYTES:
-        return False
-    size = size_of(data)
-    return size is not None and math.prod(size) <= _QUICK_PIXELS and read_header(data).interleaved
-
-
 def divisor_for(scale: float) -> int:
     """By how much the decoder may divide the sides where the frame needs 1/scale of them."""
     return next((divisor for divisor in (8, 4, 2) if scale >= divisor * _OVERSAMPLING), 1)
 
 
-def decode(data: bytes, width: int, height: int, divisor: int) -> tuple[bytes, int, int] | None:
-    """Raw RGB with its width and height; None where this decoder does not take the file.
+def decode(photograph: Photograph, divisor: int) -> tuple[bytes, int, int] | None:
+    """Raw RGB with its width and height, each divided; None where this decoder does not take the file after all.
 
     Raises DamagedImage where pixels are missing or the entropy-coded data makes no sense: libjpeg would go on
     with grey, and a prediction for grey is worse than none.
     """
-    width, height = -(-width // divisor), -(-height // divisor)
     try:
-        return _decode(data, width, height, strict=True)
+        return _decode(photograph, divisor, strict=True)
     except ValueError as error:
         if _HARMLESS not in str(error):
             if str(error).startswith(_DAMAGE):
                 raise DamagedImage(f"The JPEG file is damaged: {error}. Send the whole file.") from error
             return None
     try:
-        return _decode(data, width, height, strict=False)
+        return _decode(photograph, divisor, strict=False)
     except ValueError:
         return None
 
 
-def _decode(data: bytes, width: int, height: int, *, strict: bool) -> tuple[bytes, int, int]:
-    _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
-    if colours in ("CMYK", "YCCK"):
+def _decode(photograph: Photograph, divisor: int, *, strict: bool) -> tuple[bytes, int, int]:
+    assert photograph.size
+    data = photograph.data
+    width, height = (-(-side // divisor) for side in photograph.size)
+    if photograph.colours in ("CMYK", "YCCK"):
         inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=height, min_width=width, strict=strict)
         return _paint(inks).tobytes(), inks.shape[1], inks.shape[0]
     size = height * width * 3

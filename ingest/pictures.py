@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -41,28 +42,55 @@ _RAISED_BY_PILLOW: Final = (
 )
 
 
+class Undecoded:
+    """A file as it was sent. What stands before its pixels is read when it is first asked for, and once."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = bytes(data)
+
+    @cached_property
+    def _kind(self) -> str:
+        return format_of(self._data)
+
+    @cached_property
+    def _photograph(self) -> jpeg.Photograph:
+        return jpeg.read(self._data)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes 4 ms of a core at most, whoever made it; what is large is not even looked at.
+
+        Raises UnsupportedMediaType and DamagedImage.
+        """
+        return len(self._data) <= jpeg.QUICK_BYTES and self._kind == "JPEG" and self._photograph.is_quick
+
+    def to_pixels(self, model: ModelDescription, max_pixels: int) -> bytes:
+        """uint8 [height, width, 3] of the model's input, C order.
+
+        Raises UnsupportedMediaType, DamagedImage, TooManyPixels, each with what to do about it, and nothing else.
+        """
+        if self._kind == "JPEG":
+            pixels, turn = _scaled_jpeg(self._photograph, model, max_pixels)
+        else:
+            pixels, turn = _scaled(self._data, self._kind, model, max_pixels)
+        return np.ascontiguousarray(turn.apply(pixels)).tobytes()
+
+
 def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max_pixels: int) -> bytes:
-    """uint8 [height, width, 3] of the model's input, C order.
-
-    Raises UnsupportedMediaType, DamagedImage, TooManyPixels, each with what to do about it, and nothing else.
-    """
-    data = bytes(data)
-    kind = format_of(data)
-    pixels, turn = _scaled_jpeg(data, model, max_pixels) if kind == "JPEG" else _scaled(data, kind, model, max_pixels)
-    return np.ascontiguousarray(turn.apply(pixels)).tobytes()
+    """As Undecoded's."""
+    return Undecoded(data).to_pixels(model, max_pixels)
 
 
-def _scaled_jpeg(data: bytes, model: ModelDescription, max_pixels: int) -> tuple[Pixels, Turn]:
-    header = jpeg.read_header(data)
-    size = jpeg.size_of(data)
-    if size is not None:
-        still.check_pixels(*size, max_pixels)
-        framed = frame(*size, header.turn, model)
+def _scaled_jpeg(photograph: jpeg.Photograph, model: ModelDescription, max_pixels: int) -> tuple[Pixels, Turn]:
+    turn = photograph.turn
+    if photograph.size:
+        still.check_pixels(*photograph.size, max_pixels)
+        framed = frame(*photograph.size, turn, model)
         divisor = _divisor(framed, model.resize.interpolation)
-        decoded = jpeg.decode(data, *size, divisor)
+        decoded = jpeg.decode(photograph, divisor)
         if decoded is not None:
-            return resample(*decoded, framed.shrunk(divisor), model.resize.interpolation), header.turn
-    return _scaled(header.bare(data), "JPEG", model, max_pixels, header.turn)
+            return resample(*decoded, framed.shrunk(divisor), model.resize.interpolation), turn
+    return _scaled(photograph.bare(), "JPEG", model, max_pixels, turn)
 
 
 def _divisor(framed: Frame, interpolation: Interpolation) -> int:

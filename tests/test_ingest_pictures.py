@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from ingest import resampling
-from ingest.jpeg import is_quick, size_of
-from ingest.pictures import to_pixels
+from ingest import jpeg, resampling
+from ingest.pictures import Undecoded, to_pixels
 from stream.model import Interpolation, ModelDescription
 from tests.pictures import (
     encoded,
@@ -248,7 +247,7 @@ def test_a_jpeg_with_something_behind_its_end_is_taken() -> None:
 def test_an_unusual_subsampling_is_left_to_pillow() -> None:
     """The fast decoder names six ways to sample colours; a JPEG of another way is decoded all the same."""
     data = grey_jpeg_of_odd_sampling()
-    assert size_of(data) is None
+    assert jpeg.read(data).size is None
     assert set(decoded(data).ravel().tolist()) == {128}
 
 
@@ -287,4 +286,4 @@ def test_many_threads_decode_at_once() -> None:
 )
 def test_quick_is_what_takes_a_few_milliseconds_whoever_made_it(data: bytes, quick: bool) -> None:
     """A scan for its bytes and its pixels; many scans, or another decoder, may take any time."""
-    assert is_quick(data) == quick
+    assert Undecoded(data).is_quick == quick
