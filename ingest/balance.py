@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.ending import end_with
+from ingest.packets import Http
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Loop(uvloop.Loop):
         return Door(sock, self.tally, protocol_factory)
 
 
-class Counted(HttpToolsProtocol):
+class Counted(Http):
     """A connection that counts as one."""
 
     loop: Loop

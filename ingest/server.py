@@ -10,7 +10,6 @@ import tempfile
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal
 
 import uvicorn
 from starlette.middleware import Middleware
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from ingest import balance
+from ingest.packets import Http
 from stream import tracing
 from stream.allocation import keep_freed_memory
 from stream.logs import configure
@@ -60,7 +60,7 @@ def _config(
     metrics_folder: Path | None = None,
     *,
     loop: str = "uvloop",
-    http: Literal["httptools"] | type[balance.Counted] = "httptools",
+    http: type[Http] = Http,
 ) -> uvicorn.Config:
     return uvicorn.Config(
         functools.partial(_application, settings, metrics_folder),

@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 import statistics
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 import redis
 
 from stream.keys import GROUP
@@ -34,6 +36,26 @@ def test_an_idle_connection_is_kept_as_long_as_the_settings_say(processes: Proce
         while client.recv(65536):
             pass
         assert 1.5 < time.monotonic() - began < 4.5
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_short_answer_is_one_packet(processes: Processes, workers: int) -> None:
+    """Its head does not go ahead of its body, and waits for nothing where there is no body."""
+    _, url = processes.ingest(ready=False, workers=workers)
+    with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=30) as client:
+        for number, method in enumerate((b"GET", b"HEAD", b"GET"), 1):
+            client.sendall(method + b" /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 ")
+            assert bool(body) == (method == b"GET")
+            assert _packets_received(client) == number
+
+
+def _packets_received(connection: socket.socket) -> int:
+    """tcpi_data_segs_in of Linux's struct tcp_info (linux/tcp.h)."""
+    number: int = struct.unpack_from("=I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0]
+    return number
 
 
 def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
