@@ -11,21 +11,20 @@ T = TypeVar("T")
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; raises ClientDisconnect, once the work is cancelled, where the client hangs up first."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(request))
+    task = asyncio.current_task()
+    assert task
+    watching = asyncio.ensure_future(_cancel_when_gone(request, task))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return await task
+        return await work
+    except asyncio.CancelledError:
+        if watching.done() and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            # Gathered, not only awaited: a refusal that coincides with the hang-up is nobody's to hear.
-            await asyncio.gather(task, return_exceptions=True)
+        watching.cancel()
 
 
-async def _disconnect(request: Request) -> None:
+async def _cancel_when_gone(request: Request, task: asyncio.Task[Any]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    task.cancel()

@@ -241,6 +241,8 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
                 wait_until(lambda: len(_requests(client)) == 31, "the image is queued")
             wait_until(lambda: _cancelled(client) == 1, "the request is marked as cancelled")
             assert all(one.result().status_code == 200 for one in busy)
+            gone = 'sluice_requests_total{route="/predict",status="499"} 1.0'
+            wait_until(lambda: gone in service.get("/metrics").text, "the request counts as nobody's")
         wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
         assert b'"reason": "cancelled"' in b"".join(_requests(client))
 
