@@ -34,7 +34,7 @@ async def test_images_gather_as_long_as_others_are_decoded() -> None:
     assert gathering_s([]) == 0
     assert gathering_s(delivered(0, 0)) == 0
     assert gathering_s(delivered(3, 5, 0)) == 0.005
-    assert gathering_s(delivered(60_000)) == 0.008
+    assert gathering_s(delivered(60_000)) == 0.016
     assert gathering_s(delivered(-5)) == 0
     assert gathering_s([Delivery("9-0", MalformedEntry("no pixels"))]) == 0
     assert gathering_s([*delivered(5), Delivery("9-0", MalformedEntry("no pixels"))]) == 0.005
