@@ -21,13 +21,18 @@ local function bury(id, reason, deliveries)
     end
 end
 
-local told = {}
+-- Reply stream -> the fields of one entry that tells it of all its outcomes: their number in it, the outcome.
+local function note(told, replies, outcome)
+    local fields = told[replies] or {}
+    told[replies] = fields
+    fields[#fields + 1] = #fields / 2 + 1
+    fields[#fields + 1] = outcome
+end
 
-local function reply(replies, outcome)
-    redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', 'o', outcome)
-    if not told[replies] then
+local function tell(told)
+    for replies, fields in pairs(told) do
+        redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', unpack(fields))
         redis.call('PEXPIRE', replies, ARGV[2])
-        told[replies] = true
     end
 end
 
@@ -37,7 +42,7 @@ for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
     special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], burial = ARGV[i + 2], deliveries = ARGV[i + 3]}
 end
 
-local completed, gone, watched = {}, {}, {}
+local completed, gone, waiting, watching = {}, {}, {}, {}
 local events = {superseded = 0}
 
 for i = 1, COUNT do
@@ -56,13 +61,13 @@ for i = 1, COUNT do
         end
         local mark = redis.call('SET', request, outcome, 'PX', ARGV[2], 'GET') or ''
         if waits then
-            reply(replies, outcome)
+            note(waiting, replies, outcome)
         end
         -- Queued or cancelled: both marks name who watches.
         for watcher in string.gmatch(string.match(mark, '^%l+ (.+)$') or '', '%S+') do
             local stream = ARGV[5] .. watcher
             if not waits or stream ~= replies then
-                watched[#watched + 1] = {stream, outcome}
+                note(watching, stream, outcome)
             end
         end
     else
@@ -79,8 +84,7 @@ for name, times in pairs(events) do
         redis.call('HINCRBY', KEYS[4], name, times)
     end
 end
+tell(waiting)
 -- Last, since a Cluster that moves this slot may refuse them: these streams are not among the KEYS.
-for _, one in ipairs(watched) do
-    reply(one[1], one[2])
-end
+tell(watching)
 return completed

@@ -1,4 +1,7 @@
-"""The reply stream of one ingest process and its single reader, which resolves futures. No polling."""
+"""The reply stream of one ingest process and its single reader, which resolves futures. No polling.
+
+An entry tells of all that one batch had for this process: its fields are numbered, their values are outcomes.
+"""
 
 import asyncio
 import logging
@@ -64,7 +67,8 @@ class Replies:
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 self._last_id = entry_id.decode()
-                self._resolve(decode(fields[b"o"]))
+                for outcome in fields.values():
+                    self._resolve(decode(outcome))
 
     async def _catch_up(self, backoff: Backoff) -> None:
         """After an outage: find what was answered meanwhile, and start anew with the stream.

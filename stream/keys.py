@@ -9,7 +9,7 @@
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:cache:<digest>` | string | the answer to pixels, under the digest of model and pixels | expires |
-| `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process that waits for them | expires |
+| `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one waiting ingest process, a batch's in one entry | expires |
 | `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
 | `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat holds (Unix ms) | permanent, bounded |

@@ -61,7 +61,10 @@ async def take_picture(redis: Redis, partition: Partition, requests: list[str]) 
             for one in pending
         },
         {request: state for request, state in zip(requests, states, strict=False) if state is not None},
-        {ingest: [fields[b"o"] for _, fields in replies] for ingest, replies in zip(INGESTS, told, strict=True)},
+        {
+            ingest: [outcome for _, fields in replies for outcome in fields.values()]
+            for ingest, replies in zip(INGESTS, told, strict=True)
+        },
         {name.decode(): int(value) for name, value in counters.items()},
         dead,
     )

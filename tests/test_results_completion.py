@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from results.completion import Completed, Completion
-from results.outcome import Done, Failed
+from results.outcome import Done, Failed, decode
 from results.replies import Replies
 from results.store import Store
 from stream.admission import Admission
@@ -91,8 +91,10 @@ async def test_of_a_batch_only_what_was_held_is_changed(
     assert (await client.xpending(partition.entries, GROUP))["pending"] == 1
     states = await Store(client, partition).states([one.id for one in sent])
     assert states == [done(sent[0]), done(sent[1]), done(sent[2]), "queued"]
-    for ingest, replies in (("ingest-0", 2), ("ingest-1", 1)):
-        assert await client.xlen(partition.replies(ingest)) == replies
+    for ingest, answered in (("ingest-0", [sent[0], sent[2]]), ("ingest-1", [sent[1]])):
+        entries: Any = await client.xrange(partition.replies(ingest))
+        ((_, told),) = entries  # one for all of a batch
+        assert [decode(outcome) for outcome in told.values()] == [done(one) for one in answered]
         assert await client.pttl(partition.replies(ingest)) > 0
     assert await client.hgetall(partition.counters) == {b"completed": b"3", b"superseded": b"2"}
 
@@ -172,9 +174,10 @@ async def test_replies_resolve_the_futures_of_their_requests(
         sent = [entry(reply="ingest-1") for _ in range(3)]
         futures = [replies.expect(one.id) for one in sent[1:]]
         reading = asyncio.create_task(replies.run())
-        for one in sent:
-            delivery = await delivered(client, partition, group, one)
-            await completion.complete([Completed(delivery.entry_id, done(one), "ingest-1")])
+        held = [await delivered(client, partition, group, one) for one in sent]
+        batch = [Completed(delivery.entry_id, done(one), "ingest-1") for delivery, one in zip(held, sent, strict=True)]
+        await completion.complete(batch[:1])
+        await completion.complete(batch[1:])
         assert [outcome.id for outcome in await asyncio.gather(*futures)] == [one.id for one in sent[1:]]
         assert len(replies) == 0
         reading.cancel()

@@ -75,8 +75,7 @@ async def audit(redis: Redis, partition: Partition) -> Audit:
         found.note(name.decode().removeprefix(prefix), await redis.get(name))
     async for name in redis.scan_iter(f"{_literal(partition.replies(''))}*", count=1000):
         told: Any = await redis.xrange(name)
-        for _, fields in told:
-            outcome = decode(fields[b"o"])
+        for outcome in (decode(value) for _, fields in told for value in fields.values()):
             found.replies.setdefault(outcome.id, []).append(outcome)
     return found
 
