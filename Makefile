@@ -11,6 +11,9 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 
+# Where it is set, each of the hundreds of processes that the suite starts would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos pictures clean
 
 ## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
