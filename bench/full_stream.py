@@ -73,6 +73,7 @@ def _rate(redis: Redis, partition: Partition, command: list[str], folder: Path) 
 
 def fill(redis: Redis, partition: Partition, count: int) -> None:
     """Entries as ingest writes them; returns when the server has nothing left to do for them."""
+    _shorten(redis)
     pixels = np.random.default_rng(1).integers(0, 256, (_SIZE, _SIZE, 3), np.uint8).tobytes()
     pipe = redis.pipeline(transaction=False)
     for number in range(count):
@@ -84,7 +85,12 @@ def fill(redis: Redis, partition: Partition, count: int) -> None:
             pipe.execute()
     pipe.execute()
     redis.xgroup_create(partition.entries, GROUP, id="0")
-    # The append-only file is rewritten as it grows, in a process of its own on the same cores.
+
+
+def _shorten(redis: Redis) -> None:
+    """Rewrite the append-only file now. As it grows it would be rewritten anyway, in a process of its own on the same
+    cores: always while the same one of two that take turns is measured."""
+    redis.bgrewriteaof()
     _until(lambda: not redis.info("persistence")["aof_rewrite_in_progress"], "the append-only file is rewritten")
 
 
