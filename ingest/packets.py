@@ -1,7 +1,7 @@
 """HTTP/1.1 whose short answers leave in one piece. Knows nothing of what is said in them.
 
 Uvicorn writes an answer's head and its body one after the other, and uvloop gives each to the system at once: two
-packets, that is two interrupts here and two at the client, for what fits into one.
+packets, with the system's work for each here and at the client, for what fits into one.
 """
 
 import asyncio

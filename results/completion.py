@@ -9,8 +9,8 @@ from results.outcome import Failed, Outcome, encode
 from stream.keys import GROUP, Partition
 from stream.scripts import load
 
-#: Replies kept for one ingest process, about. Ten times what its reader takes at once; an outcome that was
-#: dropped here is still found under its request's id.
+#: Entries kept for one ingest process, about, each with a batch's outcomes. Ten times what its reader takes at once; an
+#: outcome that was dropped here is still found under its request's id.
 _LONGEST_REPLY_STREAM = 10_000
 
 

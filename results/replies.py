@@ -17,7 +17,7 @@ from stream.keys import Partition
 
 logger = logging.getLogger(__name__)
 
-#: Replies taken at once.
+#: Entries taken at once.
 _COUNT = 1000
 
 
