@@ -88,8 +88,8 @@ def fill(redis: Redis, partition: Partition, count: int) -> None:
 
 
 def _shorten(redis: Redis) -> None:
-    """Rewrite the append-only file now, which it would be anyway as it grows: in a process of its own on the same cores,
-    and of two that take turns always while the same one is measured."""
+    """Rewrite the append-only file now. It would be rewritten anyway as it grows, in a process of its own on the same
+    cores, and of two that take turns always while the same one is measured."""
     redis.bgrewriteaof()
     _until(lambda: not redis.info("persistence")["aof_rewrite_in_progress"], "the append-only file is rewritten")
 
