@@ -23,7 +23,7 @@ from stream.allocation import keep_freed_memory
 from stream.logs import configure
 from stream.settings import Settings
 
-#: A request makes some hundred objects, hardly any of them in cycles; but those that are may hold a picture.
+#: A request makes some hundred objects and leaves none of them in a cycle; only what failed may, with its picture.
 _OBJECTS_BETWEEN_COLLECTIONS = 2_000
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from ingest.journey import Step
 from ingest.multipart import Form, boundary_of
-from ingest.problems import MalformedUpload, NoImage, PayloadTooLarge, RequestTimeout
+from ingest.problems import NoImage, PayloadTooLarge, RequestTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,7 @@ async def _read_form(request: Request, limits: Limits) -> list[Upload]:
         form.feed(chunk)
     if empty:
         raise NoImage("The form is empty. Send the image in a part named image.")
-    if not form.ended:
-        raise MalformedUpload("The form breaks off before its closing boundary. Send all of it.")
+    form.end()
     if not form.images:
         named = ", ".join(repr(name) for name in form.other_names[:8]) or "no part at all"
         raise NoImage(
