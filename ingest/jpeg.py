@@ -13,7 +13,7 @@ Measured, in ms of CPU on one core of a Xeon, libjpeg-turbo 3:
 Only 1/1, 1/2, 1/4 and 1/8 have SIMD code in libjpeg-turbo; the steps between cost more than they save, also where
 they cover the target with fewer pixels. So the scale is a power of two, and a small picture is decoded in full,
 pixel for pixel as Pillow decodes it. simplejpeg also reads from memory and writes to memory, without Pillow's
-parsing in Python and its fourth byte for each pixel. (PyTurboJPEG has no library in its wheel.)
+parsing in Python. (PyTurboJPEG has no library in its wheel.)
 """
 
 import math
@@ -23,9 +23,11 @@ from typing import Final
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 from ingest.orientation import UPRIGHT, Turn, turn_of
 from ingest.problems import DamagedImage
+from ingest.resampling import Raw
 
 #: A camera's JPEG has about ten segments before its pixels, one with a large colour profile some hundred.
 _MOST_SEGMENTS: Final = 4096
@@ -139,8 +141,8 @@ def divisor_for(scale: float) -> int:
     return next((divisor for divisor in (8, 4, 2) if scale >= divisor * _OVERSAMPLING), 1)
 
 
-def decode(photograph: Photograph, divisor: int) -> tuple[bytes, int, int] | None:
-    """Raw RGB with its width and height, each divided; None where this decoder does not take the file after all.
+def decode(photograph: Photograph, divisor: int) -> Raw | None:
+    """The picture, each side divided; None where this decoder does not take the file after all.
 
     Raises DamagedImage where pixels are missing or the entropy-coded data makes no sense: libjpeg would go on
     with grey, and a prediction for grey is worse than none.
@@ -158,23 +160,24 @@ def decode(photograph: Photograph, divisor: int) -> tuple[bytes, int, int] | Non
         return None
 
 
-def _decode(photograph: Photograph, divisor: int, *, strict: bool) -> tuple[bytes, int, int]:
+def _decode(photograph: Photograph, divisor: int, *, strict: bool) -> Raw:
     assert photograph.size
-    data = photograph.data
     width, height = (-(-side // divisor) for side in photograph.size)
-    if photograph.colours in ("CMYK", "YCCK"):
-        inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=height, min_width=width, strict=strict)
-        return _paint(inks).tobytes(), inks.shape[1], inks.shape[0]
-    size = height * width * 3
-    buffer = _per_thread.buffer(size)
-    pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, buffer=buffer, strict=strict)
-    return bytes(memoryview(buffer)[: pixels.nbytes]), pixels.shape[1], pixels.shape[0]
+    inked = photograph.colours in ("CMYK", "YCCK")
+    buffer = _per_thread.buffer(height * width * 4)
+    pixels = simplejpeg.decode_jpeg(
+        photograph.data, "CMYK" if inked else "RGBX",
+        min_height=height, min_width=width, buffer=buffer, strict=strict,
+    )  # fmt: skip
+    if inked:
+        _paint(pixels)
+    return Raw(buffer, pixels.shape[1], pixels.shape[0])
 
 
-def _paint(inks: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """RGB of inks as JPEG stores them: inverted, as Adobe does it, whatever the file says; so do all viewers."""
+def _paint(inks: NDArray[np.uint8]) -> None:
+    """RGB in place of inks, which JPEG stores inverted, as Adobe does, whatever the file says; so do all viewers."""
     cyan_magenta_yellow, black = inks[..., :3].astype(np.uint16), inks[..., 3:]
-    return ((cyan_magenta_yellow * black + 127) // 255).astype(np.uint8)
+    inks[..., :3] = (cyan_magenta_yellow * black + 127) // 255
 
 
 class _PerThread(threading.local):

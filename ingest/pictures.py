@@ -17,9 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from ingest import jpeg, still
 from ingest.formats import format_of
 from ingest.framing import Frame, frame
-from ingest.orientation import Turn
+from ingest.orientation import UPRIGHT, Turn
 from ingest.problems import DamagedImage, TooManyPixels
-from ingest.resampling import Pixels, resample, resample_image
+from ingest.resampling import resample, resample_image
 from stream.model import Interpolation, ModelDescription
 
 #: What Pillow's plugins raise on hostile bytes. None of it is documented; each was met by flipping and cutting
@@ -70,10 +70,8 @@ class Undecoded:
         Raises UnsupportedMediaType, DamagedImage, TooManyPixels, each with what to do about it, and nothing else.
         """
         if self._kind == "JPEG":
-            pixels, turn = _scaled_jpeg(self._photograph, model, max_pixels)
-        else:
-            pixels, turn = _scaled(self._data, self._kind, model, max_pixels)
-        return np.ascontiguousarray(turn.apply(pixels)).tobytes()
+            return _scaled_jpeg(self._photograph, model, max_pixels)
+        return _scaled(self._data, self._kind, model, max_pixels)
 
 
 def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max_pixels: int) -> bytes:
@@ -81,7 +79,7 @@ def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max
     return Undecoded(data).to_pixels(model, max_pixels)
 
 
-def _scaled_jpeg(photograph: jpeg.Photograph, model: ModelDescription, max_pixels: int) -> tuple[Pixels, Turn]:
+def _scaled_jpeg(photograph: jpeg.Photograph, model: ModelDescription, max_pixels: int) -> bytes:
     turn = photograph.turn
     if photograph.size:
         still.check_pixels(*photograph.size, max_pixels)
@@ -89,7 +87,7 @@ def _scaled_jpeg(photograph: jpeg.Photograph, model: ModelDescription, max_pixel
         divisor = _divisor(framed, model.resize.interpolation)
         decoded = jpeg.decode(photograph, divisor)
         if decoded is not None:
-            return resample(*decoded, framed.shrunk(divisor), model.resize.interpolation), turn
+            return _upright(resample(decoded, framed.shrunk(divisor), model.resize.interpolation), framed)
     return _scaled(photograph.bare(), "JPEG", model, max_pixels, turn)
 
 
@@ -98,15 +96,19 @@ def _divisor(framed: Frame, interpolation: Interpolation) -> int:
     return 1 if interpolation == "nearest" else jpeg.divisor_for(framed.scale())
 
 
-def _scaled(
-    data: bytes, kind: str, model: ModelDescription, max_pixels: int, turn: Turn | None = None
-) -> tuple[Pixels, Turn]:
+def _scaled(data: bytes, kind: str, model: ModelDescription, max_pixels: int, turn: Turn | None = None) -> bytes:
     with _damage_told(kind):
         image = still.open_image(data, kind, max_pixels)
         pixels = still.decode(image)
-        turn = turn or still.turn_of_image(image)
-        framed = frame(pixels.width, pixels.height, turn, model)
-        return resample_image(pixels, framed, model.resize.interpolation), turn
+        framed = frame(pixels.width, pixels.height, turn or still.turn_of_image(image), model)
+        return _upright(resample_image(pixels, framed, model.resize.interpolation), framed)
+
+
+def _upright(stored: bytes, framed: Frame) -> bytes:
+    """Pixels of the frame as it is stored, turned."""
+    if framed.turn == UPRIGHT:
+        return stored
+    return framed.turn.apply(np.frombuffer(stored, np.uint8).reshape(framed.height, framed.width, 3)).tobytes()
 
 
 @contextmanager
