@@ -39,13 +39,16 @@ def binary(kind: str) -> Path:
             raise ValueError(f"SLUICE_TEST_SERVER is {kind!r}, it must be one of {', '.join(KINDS)}")
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 #: Below those that Linux gives to outgoing connections, who could take one before its server does. None is given
-#: twice: the nodes of a cluster have theirs long before they listen.
-_ports = set(range(20_000, 32_768))
+#: twice, whichever of pytest's processes asks: the nodes of a cluster have theirs long before they listen.
+_ports = set(range(20_000 + _WORKER, 32_768, _WORKERS))
 
 
 def free_port() -> int:
-    """One that nothing listens on, and that nobody else in this process was given."""
+    """One that nothing listens on, and that nobody else in this suite was given."""
     while True:
         port = secrets.choice(sorted(_ports))
         _ports.remove(port)

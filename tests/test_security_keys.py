@@ -64,7 +64,9 @@ def test_the_stored_form_holds_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["alice:short", ALICE, f"al.ice:{ALICE}", f":{ALICE}", f"{'n' * 64}:{ALICE}", f"alice:{ALICE},bob:x"]
+    "variable",
+    ["alice:short", ALICE, f"al.ice:{ALICE}", f":{ALICE}", f"{'n' * 64}:{ALICE}", f"alice:{ALICE},bob:x"],
+    ids=["a short key", "no name", "a dot in the name", "an empty name", "a long name", "a second one that is short"],
 )
 def test_a_key_that_can_be_guessed_or_has_no_name_is_refused(variable: str) -> None:
     """The message says what to do, and never holds a key."""
