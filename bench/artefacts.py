@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +36,30 @@ class Repository:
         return path if path.exists() else None
 
 
-def prepare(folder: Path, wanted: Iterable[tuple[str, str]]) -> Repository:
+def prepare(folder: Path, wanted: Collection[tuple[str, str]]) -> Repository:
     """Make the near-zero network and those that are `wanted` (name, version), unless they are there."""
     models.build(folder)
-    missing: dict[tuple[str, str], str] = {}
+    versions: dict[str, list[str]] = {}
     for name, version in wanted:
+        versions.setdefault(name, []).append(version)
+    if any(version == INT8 and not _path(folder, name, version).exists() for name, version in wanted):
+        photographs.write_calibration(folder / _CALIBRATION)
+    missing: dict[tuple[str, str], str] = {}
+    # An export keeps one core busy most of the time. A network's versions come from each other, one after the other.
+    with ThreadPoolExecutor(max(1, len(versions))) as pool:
+        for found in pool.map(lambda name: _prepare(folder, name, versions[name]), versions):
+            missing |= found
+    return Repository(folder, missing, frozenset(name for name in versions if _is_random(folder, name)))
+
+
+def _prepare(folder: Path, name: str, versions: list[str]) -> dict[tuple[str, str], str]:
+    """Make the versions of one network that are not there; returns those that cannot be made, and why."""
+    missing: dict[tuple[str, str], str] = {}
+    for version in versions:
         if not _path(folder, name, version).exists() and (why := _export(folder, name, version)):
             missing[name, version] = why
             say(f"{name}/{version} is left out: {why}")
-    names = {name for name, _ in wanted}
-    return Repository(folder, missing, frozenset(name for name in names if _is_random(folder, name)))
+    return missing
 
 
 def _path(folder: Path, name: str, version: str) -> Path:
@@ -65,7 +80,6 @@ def _export(folder: Path, name: str, version: str) -> str:
     options += ["--min-agreement", "0"] if _is_random(folder, name) else []
     if version == FP16:
         return _run([*options, "--precision", "fp16"])
-    photographs.write_calibration(folder / _CALIBRATION)
     return _run([*options, "--precision", "int8", "--calibrate", str(folder / _CALIBRATION)])
 
 

@@ -26,7 +26,7 @@ _STREAMS_A_ROUND = 3
 SHARES = (50, 80, 95, 120)
 
 #: What the slow networks are sent: about so many seconds of work, from so many clients.
-_WORK_S = 4.0
+_WORK_S = 3.0
 _WORK_CLIENTS = 32
 
 
