@@ -2,8 +2,10 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
@@ -62,3 +64,40 @@ async def test_what_was_claimed_is_held_while_it_waits_for_a_buffer(
 
     await eventually(holds, "the entry is held, though no buffer is free")
     running.cancel()
+
+
+@pytest.mark.parametrize(("more_ms", "expected"), [(5, b"abcdef"), (0, b"abc")])
+async def test_few_wait_for_those_that_are_being_decoded(
+    client: Redis, reader: Reader, partition: Partition, more_ms: int, expected: bytes
+) -> None:
+    """What comes meanwhile is in the same batch; whoever comes alone waits for nobody."""
+
+    class Followed(Group):
+        """Another image is accepted as soon as one was read that somebody waited for."""
+
+        async def read(self, count: int, rows: Sequence[memoryview] = (), *, wait: bool = True) -> list[Delivery]:
+            found = await super().read(count, rows, wait=wait)
+            if wait and found:
+                await add(client, partition, b"def")
+            return found
+
+    await add(client, partition, b"hid")
+    await add(client, partition, b"abc", more_ms=more_ms)
+    group = Followed(client, reader, partition, consumer="anna", lease_s=60)
+    await group.create()
+    entries: Any = await client.xrange(partition.entries, count=1)
+    # What is held already is left out, wherever its pixels were read to.
+    holdings, belt = Holdings(held={entries[0][0].decode()}), Belt[Any]([np.zeros((4, 1, 1, 3), np.uint8)])
+    completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
+    pace = Pace(max_batch=4, max_batch_seconds=1)
+    runner: Any = None
+    intake = Intake(
+        group, holdings, Outlet(completion, holdings), pace, belt, runner, max_deliveries=3, claim_interval_s=60
+    )
+    running = asyncio.create_task(intake.run())
+    async with asyncio.timeout(10):
+        taken = await belt.batches.get()
+    running.cancel()
+    assert taken
+    batch = taken[1]
+    assert batch.slot[: len(batch)].tobytes() == expected

@@ -27,8 +27,8 @@ from tests.waiting import eventually, wait_until
 pytestmark = pytest.mark.anyio
 
 
-async def add(client: Redis, partition: Partition, pixels: bytes) -> None:
-    entry = Entry(id="x", reply="", top=1, height=1, width=len(pixels) // 3, pixels=pixels)
+async def add(client: Redis, partition: Partition, pixels: bytes, *, more_ms: int = 0) -> None:
+    entry = Entry(id="x", reply="", top=1, height=1, width=len(pixels) // 3, pixels=pixels, more_ms=more_ms)
     flat = [*entry.fields(), "due", 0]
     await client.xadd(partition.entries, dict(zip(flat[::2], flat[1::2], strict=True)))
 
