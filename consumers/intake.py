@@ -94,7 +94,8 @@ class Intake:
         read: list[Delivery] = []
         try:
             newest = await self._read_into(rows, read, wait=wait)
-            if wait and len(read) <= _FEW and (pause_s := gathering_s(newest) * _PART):
+            few = len(read) <= min(_FEW, len(rows) - 1)
+            if wait and few and (pause_s := gathering_s(newest) * _PART):
                 await asyncio.sleep(pause_s)
                 newest = await self._read_into(rows, read, wait=False)
         finally:

@@ -20,6 +20,7 @@ SECONDS = 5
 MAX_WAIT_S, MAX_BATCH_S = 2.0, 1.0
 
 
+@pytest.mark.alone
 async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processes) -> None:
     """Open loop at 200 images/s: at least 90 % of the capacity is answered right, within max_wait_s and a batch."""
     processes.consumer(rogue="slow", version=1, max_batch_seconds=MAX_BATCH_S)
