@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.drive import Plan, drive
 from tests.chaos.report import Report, lines
 
 
+@pytest.mark.alone
 def test_nothing_is_lost_doubled_or_wrong_whatever_is_killed(tmp_path: Path) -> None:
     """Each accepted image has one outcome, each answer is right, and who was refused was told so."""
     report = asyncio.run(drive(Plan(tmp_path, seconds=28, seed=1)))
