@@ -11,7 +11,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 
-# Most of the suite waits for processes: in two at once it takes 5 minutes instead of 8. A file's tests stay together.
+# Most of the suite waits for processes: in two at once it takes 6 minutes instead of 8. A file's tests stay together.
 # What measures how much gets done has the cores for itself afterwards.
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest

@@ -4,8 +4,7 @@ Interleaved, so that what the machine does meanwhile falls on all alike; each fi
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -22,26 +21,19 @@ K = TypeVar("K")
 
 
 @contextmanager
-def started(chosen: Sequence[System], task: Task, photograph: bytes, *, left_out: list[str]) -> Iterator[list[Running]]:
+def started(chosen: Iterable[System], task: Task, photograph: bytes, *, left_out: list[str]) -> Iterator[list[Running]]:
     """The systems of these that are installed and start, each of which has answered the photograph.
 
     Why the others are not among them is added to `left_out`, in a sentence each.
     """
     running: list[Running] = []
-
-    def start(system: System) -> None:
-        try:
-            running.append(_start(system, task, photograph))
-        except RuntimeError as error:
-            left_out.append(f"{system.name} is left out: {error}")
-            say(left_out[-1])
-
-    order = [system.name for system in chosen]
     try:
-        # All at once: most of a start is waiting.
-        with ThreadPoolExecutor(max(1, len(order))) as pool:
-            list(pool.map(start, chosen))
-        running.sort(key=lambda one: order.index(one.system.name))
+        for system in chosen:
+            try:
+                running.append(_start(system, task, photograph))
+            except RuntimeError as error:
+                left_out.append(f"{system.name} is left out: {error}")
+                say(left_out[-1])
         yield running
     finally:
         for one in running:

@@ -31,6 +31,16 @@ def delivered(*more_ms: int) -> list[Delivery]:
     return [Delivery(f"{number}-0", entry) for number, entry in enumerate(entries)]
 
 
+def intake_of(
+    client: Redis, partition: Partition, group: Group, holdings: Holdings, belt: Belt[Any], *, claim_interval_s: float
+) -> Intake:
+    """One that nobody runs batches for."""
+    completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
+    pace, outlet = Pace(max_batch=4, max_batch_seconds=1), Outlet(completion, holdings)
+    runner: Any = None
+    return Intake(group, holdings, outlet, pace, belt, runner, max_deliveries=3, claim_interval_s=claim_interval_s)
+
+
 async def test_images_gather_as_long_as_others_are_decoded() -> None:
     """By whoever has the most to decode; never long, and not for what can't be read."""
     assert gathering_s([]) == 0
@@ -50,13 +60,8 @@ async def test_what_was_claimed_is_held_while_it_waits_for_a_buffer(
     dead, group = (Group(client, reader, partition, consumer=name, lease_s=0.05) for name in ("dead", "anna"))
     await group.create()
     (lost,) = await dead.read(1)
-    holdings, belt = Holdings(), Belt[Any]([])
-    completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
-    pace = Pace(max_batch=32, max_batch_seconds=1)
-    runner: Any = None
-    intake = Intake(
-        group, holdings, Outlet(completion, holdings), pace, belt, runner, max_deliveries=3, claim_interval_s=0.05
-    )
+    holdings = Holdings()
+    intake = intake_of(client, partition, group, holdings, Belt([]), claim_interval_s=0.05)
     running = asyncio.create_task(intake.run())
 
     async def holds() -> bool:
@@ -88,13 +93,7 @@ async def test_few_wait_for_those_that_are_being_decoded(
     entries: Any = await client.xrange(partition.entries, count=1)
     # What is held already is left out, wherever its pixels were read to.
     holdings, belt = Holdings(held={entries[0][0].decode()}), Belt[Any]([np.zeros((4, 1, 1, 3), np.uint8)])
-    completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
-    pace = Pace(max_batch=4, max_batch_seconds=1)
-    runner: Any = None
-    intake = Intake(
-        group, holdings, Outlet(completion, holdings), pace, belt, runner, max_deliveries=3, claim_interval_s=60
-    )
-    running = asyncio.create_task(intake.run())
+    running = asyncio.create_task(intake_of(client, partition, group, holdings, belt, claim_interval_s=60).run())
     async with asyncio.timeout(10):
         taken = await belt.batches.get()
     running.cancel()
