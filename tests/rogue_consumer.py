@@ -1,14 +1,15 @@
 """`python -m tests.rogue_consumer`: a consumer whose model misbehaves on pictures that begin with a marked pixel.
 
 ROGUE says how: `crash` (SIGKILL, as a segmentation fault or the kernel's out-of-memory killer would), `raise`,
-`hang`, or `slow`, which takes 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line
-with the size of each batch that the model was given.
+`hang`, or `slow`, which takes 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line for each
+batch of a slow one: how many images, and when it began and ended, in seconds of the monotonic clock.
 """
 
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ _run = Model.run
 
 
 def _rogue(self: Model, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
-    with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
-        log.write(f"{count}\n")
     how = os.environ["ROGUE"]
     if how == "slow":
+        began_s = time.monotonic()
         threading.Event().wait(0.05 * count)
+        with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
+            log.write(f"{count} {began_s} {time.monotonic()}\n")
     elif (slot[:count, 0, 0] == MARK).all(axis=1).any():
         if how == "crash":
             os.kill(os.getpid(), signal.SIGKILL)

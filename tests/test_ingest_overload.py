@@ -4,10 +4,13 @@ import asyncio
 import re
 import time
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
+from bench import load, uploads
 from tests.processes import Processes
 from tests.requests_direct import pictures
 from tests.test_ingest_app import png, ranked
@@ -21,30 +24,55 @@ MAX_WAIT_S, MAX_BATCH_S = 2.0, 1.0
 
 
 @pytest.mark.alone
-async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processes) -> None:
-    """Open loop at 200 images/s: at least 90 % of the capacity is answered right, within max_wait_s and a batch."""
+async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processes, tmp_path: Path) -> None:
+    """Open loop at 200 images/s: the consumer works 90 % of the time, 90 % of its images are answered right, and all
+    of them within max_wait_s and a batch."""
+    log = tmp_path / "runs"
+    processes.share(ROGUE_LOG=str(log))
     processes.consumer(rogue="slow", version=1, max_batch_seconds=MAX_BATCH_S)
     _, url = processes.ingest(max_wait_s=MAX_WAIT_S)
     image = pictures(1)[0]
     body, truth = png(image), ranked(image)
-    async with httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=400)) as service:
+    began_s = time.monotonic()
+    async with httpx.AsyncClient(base_url=url, timeout=30) as service:
 
-        async def ask(at_s: float) -> tuple[httpx.Response, float]:
-            await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=at_s)
-            return await service.post("/predict", content=body), time.monotonic()
+        async def ask(at_s: float) -> httpx.Response:
+            await asyncio.sleep(at_s)
+            return await service.post("/predict", content=body)
 
-        began = time.monotonic()
-        offered = SECONDS * CAPACITY * 10
-        answers = await asyncio.gather(*(ask(number / (CAPACITY * 10)) for number in range(offered)))
-    taken = [(answer, at_s) for answer, at_s in answers if answer.status_code == 200]
-    refused = [answer for answer, _ in answers if answer.status_code != 200]
+        # By a process of its own that costs little: it would be no overload where the cores are busy with sending it.
+        upload, port = uploads.bare("/predict", body), int(url.rpartition(":")[2])
+        overload = asyncio.to_thread(load.open_loop, port, upload, rate=CAPACITY * 9, seconds=SECONDS)
+        crowd = asyncio.create_task(overload)
+        answers = await asyncio.gather(*(ask(number / CAPACITY) for number in range(CAPACITY * SECONDS)))
+        others = await crowd
+    taken = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code != 200]
     assert Counter(answer.status_code for answer in refused) == {503: len(refused)}
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    assert all(answer.json()["predictions"] == truth for answer, _ in taken)
-    in_time = sum(at_s - began <= SECONDS for _, at_s in taken)
-    assert in_time >= 0.9 * CAPACITY * (SECONDS - 1), "the first second fills the queue"
-    # As ingest saw it: this client shares the cores with what it overloads, and is late itself.
-    assert max(served_s(answer) for answer, _ in taken) < MAX_WAIT_S + MAX_BATCH_S + 1.5
+    assert all(answer.json()["predictions"] == truth for answer in taken)
+    assert others.errors == 0
+    runs = [run for run in read(log) if run.began_s > began_s]
+    span_s = runs[-1].ended_s - runs[0].began_s
+    # By its own word: when its answers come to busy clients is not in it.
+    assert sum(run.ended_s - run.began_s for run in runs) >= 0.9 * span_s, "the consumer waited for images"
+    assert len(taken) + others.requests >= 0.9 * sum(run.images for run in runs), "the consumer worked for nobody"
+    # As ingest saw it: this client is late itself.
+    assert max(served_s(answer) for answer in taken) < MAX_WAIT_S + MAX_BATCH_S + 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One batch of the slow consumer, in seconds of the monotonic clock."""
+
+    images: int
+    began_s: float
+    ended_s: float
+
+
+def read(log: Path) -> list[Run]:
+    words = (line.split() for line in log.read_text().splitlines())
+    return [Run(int(images), float(began_s), float(ended_s)) for images, began_s, ended_s in words]
 
 
 def served_s(answer: httpx.Response) -> float:
