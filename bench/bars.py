@@ -1,14 +1,14 @@
 """The bars: what Sluice has set itself, as ratios within one run on one machine. Pure."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.artefacts import FP32, INT8
 from bench.fidelity import Difference
-from bench.measuring import Measurement
 from bench.processes import WORKER
-from bench.results import Results, Row, find
+from bench.results import Results, Row, find, times
 
 #: Systems that Sluice is compared with as its peers, whatever the photograph.
 _PEERS = ("starlette", "starlette-2", "mosec", "litserve")
@@ -52,48 +52,55 @@ def bars(found: Results) -> list[Bar]:
 
 def _against_best(rows: list[Row], clients: int, wanted: float) -> Bar:
     ours = find(rows, "sluice", clients)
-    name, best = _best(rows, clients, _PEERS)
-    return Bar(
-        f"small JPEG, {clients} clients: throughput over the best peer's",
-        wanted,
-        _ratio(ours, best, lambda one: one.per_s),
-        _both(ours, best, name, lambda one: f"{one.per_s:.0f}/s"),
-    )
+    best = _best(rows, ours, _PEERS)
+    name = f"small JPEG, {clients} clients: throughput over the best peer's"
+    return Bar(name, wanted, _throughput(ours, best), _both(ours, best, _per_s))
 
 
-def _best(rows: list[Row], clients: int, names: Iterable[str]) -> tuple[str, Measurement | None]:
-    there = [(name, one) for name in names if (one := find(rows, name, clients)) is not None]
-    return max(there, key=lambda pair: pair[1].per_s, default=("", None))
+def _best(rows: list[Row], ours: Row | None, names: Iterable[str]) -> Row | None:
+    """Whom we beat by the least."""
+    there = [one for name in names if ours and (one := find(rows, name, ours.load))]
+    return min(there, key=lambda one: _throughput(ours, one), default=None)
+
+
+def _throughput(one: Row | None, other: Row | None) -> float:
+    """How many times the other's, in the median round."""
+    return times(one.rounds_per_s, other.rounds_per_s) if one and other else math.nan
+
+
+def _per_s(one: Row) -> str:
+    return f"{one.measured.per_s:.3g}/s"
+
+
+def _p50_ms(one: Row) -> str:
+    return f"{one.measured.p50_ms:.2f} ms"
 
 
 def _cpu(found: Results) -> Iterator[Bar]:
     full = next((one.cpu_ms for one in found.decoding if (one.how, one.photograph) == ("full (Pillow)", "small")), None)
     for clients in (32, 64):
         ours = find(found.closed, "sluice", clients)
-        got = ours.cpu_ms / full if ours and full else math.nan
-        how = f"{ours.cpu_ms:.2f} ms against {full:.2f} ms" if ours and full else ""
+        got = ours.measured.cpu_ms / full if ours and full else math.nan
+        how = f"{ours.measured.cpu_ms:.2f} ms against {full:.2f} ms" if ours and full else ""
         yield Bar(f"CPU per request at {clients} clients, over a full decode alone", 1.5, got, how, at_most=True)
 
 
 def _one_client(found: Results) -> Bar:
     ours, theirs = find(found.closed, "sluice", 1), find(found.closed, "starlette", 1)
-    got = ours.p50_ms - theirs.p50_ms if ours and theirs else math.nan
-    how = _both(ours, theirs, "starlette", lambda one: f"{one.p50_ms:.2f} ms")
-    return Bar("1 client: p50 beyond that of bare Starlette, ms", 2.0, got, how, at_most=True)
+    got = ours.measured.p50_ms - theirs.measured.p50_ms if ours and theirs else math.nan
+    name = "1 client: p50 beyond that of bare Starlette, ms"
+    return Bar(name, 2.0, got, _both(ours, theirs, _p50_ms), at_most=True)
 
 
 def _large(found: Results) -> Iterator[Bar]:
     ours = find(found.large, "sluice", 8)
-    name, best = _best(found.large, 8, _PEERS)
-    draft = find(found.large, "mosec-draft", 8)
-    yield Bar(
-        "12-megapixel JPEG, 8 clients: over the best peer that decodes in full", 3.0,
-        _ratio(ours, best, lambda one: one.per_s), _both(ours, best, name, lambda one: f"{one.per_s:.1f}/s"),
-    )  # fmt: skip
-    yield Bar(
-        "12-megapixel JPEG, 8 clients: over mosec with a scaled decode", 1.2,
-        _ratio(ours, draft, lambda one: one.per_s), _both(ours, draft, "mosec-draft", lambda one: f"{one.per_s:.1f}/s"),
-    )  # fmt: skip
+    full, draft = _best(found.large, ours, _PEERS), find(found.large, "mosec-draft", 8)
+    for over, theirs, wanted in (
+        ("the best peer that decodes in full", full, 3.0),
+        ("mosec with a scaled decode", draft, 1.2),
+    ):
+        name = f"12-megapixel JPEG, 8 clients: over {over}"
+        yield Bar(name, wanted, _throughput(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _fidelity(found: Results) -> Iterator[Bar]:
@@ -110,16 +117,15 @@ def _of(one: Difference | None, field: str) -> float:
 
 def _networks(found: Results) -> Iterator[Bar]:
     resnet = find(found.networks, "sluice", 32, model=f"resnet50/{FP32}")
-    raw = found.raw.get(f"resnet50/{FP32}", math.nan)
-    yield Bar(
-        "ResNet50 fp32, 32 clients: over the best raw session.run", 0.95, resnet.per_s / raw if resnet else math.nan,
-        f"{resnet.per_s:.2f}/s against {raw:.2f}/s" if resnet else "",
-    )  # fmt: skip
+    raw = found.raw.get(f"resnet50/{FP32}", [])
+    got = times(resnet.rounds_per_s, raw) if resnet else math.nan
+    how = f"{resnet.measured.per_s:.2f}/s against {statistics.median(raw):.2f}/s" if resnet else ""
+    yield Bar("ResNet50 fp32, 32 clients: over the best raw session.run", 0.95, got, how)
     for name, wanted in (("resnet50", 2.2), ("efficientnet-lite0", 1.4)):
         small = find(found.networks, "sluice", 32, model=f"{name}/{INT8}")
         large = find(found.networks, "sluice", 32, model=f"{name}/{FP32}")
-        how = _both(small, large, "fp32", lambda one: f"{one.per_s:.1f}/s")
-        yield Bar(f"{name}: int8 over fp32, 32 clients", wanted, _ratio(small, large, lambda one: one.per_s), how)
+        how = _both(small, large, _per_s)
+        yield Bar(f"{name}: int8 over fp32, 32 clients", wanted, _throughput(small, large), how)
         agreed = found.fidelity.get(f"{name} int8")
         how = f"{agreed.images} photographs, none of them used for calibration" if agreed else ""
         yield Bar(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
@@ -129,20 +135,18 @@ def _networks(found: Results) -> Iterator[Bar]:
 
 def _full_stream(found: Results) -> Bar:
     ours, bare = found.full_stream.get("consumer"), found.full_stream.get("bare redis-py loop")
-    got = ours / bare if ours and bare else math.nan
-    how = f"{ours:.0f}/s against {bare:.0f}/s" if ours and bare else ""
+    got = times(ours, bare) if ours and bare else math.nan
+    how = f"{statistics.median(ours):.0f}/s against {statistics.median(bare):.0f}/s" if ours and bare else ""
     return Bar("consumer alone on a full stream, over a bare redis-py loop", 0.8, got, how)
 
 
 def _classic(found: Results) -> Iterator[Bar]:
     ours, theirs = find(found.closed, "sluice", 1), find(found.closed, "classic", 1)
-    how = _both(ours, theirs, "classic", lambda one: f"{one.p50_ms:.2f} ms")
-    yield Bar("classic design: its p50 over ours, 1 client", 40, _ratio(theirs, ours, lambda one: one.p50_ms), how)
+    got = theirs.measured.p50_ms / ours.measured.p50_ms if ours and theirs else math.nan
+    yield Bar("classic design: its p50 over ours, 1 client", 40, got, _both(ours, theirs, _p50_ms))
     ours, theirs = find(found.closed, "sluice", 64), find(found.closed, "classic", 64)
-    how = _both(ours, theirs, "classic", lambda one: f"{one.per_s:.0f}/s")
-    yield Bar(
-        "classic design: our throughput over its, 64 clients", 6, _ratio(ours, theirs, lambda one: one.per_s), how
-    )
+    name = "classic design: our throughput over its, 64 clients"
+    yield Bar(name, 6, _throughput(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _memory(found: Results) -> Iterator[Bar]:
@@ -153,9 +157,7 @@ def _memory(found: Results) -> Iterator[Bar]:
     yield Bar("consumer: resident MB beyond its model's file", 200, most, how, at_most=True)
 
 
-def _ratio(one: Measurement | None, other: Measurement | None, of: Callable[[Measurement], float]) -> float:
-    return of(one) / of(other) if one and other and of(other) else math.nan
-
-
-def _both(one: Measurement | None, other: Measurement | None, name: str, say: Callable[[Measurement], str]) -> str:
-    return f"{say(one)} against {say(other)} ({name})" if one and other else ""
+def _both(one: Row | None, other: Row | None, say: Callable[[Row], str]) -> str:
+    if not one or not other:
+        return ""
+    return f"{say(one)} against {say(other)} ({other.system if other.system != one.system else other.model})"

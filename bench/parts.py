@@ -1,6 +1,5 @@
 """The parts of a run: each measures one thing and writes it into the results."""
 
-import statistics
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def measure_full_stream(plan: Plan, found: Results) -> None:
                 )
             )
             say("full stream: " + ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items()))
-    found.full_stream = {name: statistics.median(values) for name, values in rates.items()}
+    found.full_stream = rates
 
 
 def measure_closed(plan: Plan, found: Results) -> None:
@@ -110,14 +109,13 @@ def _closed(photograph: bytes, clients: int, seconds: int) -> Load:
 
 def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, photograph: str) -> list[Row]:
     return [
-        Row(system, model, photograph, number, median(rounds), *_range(rounds))
+        Row(system, model, photograph, number, median(rounds), _rates(rounds))
         for (system, number), rounds in measured.items()
     ]
 
 
-def _range(rounds: list[Measurement]) -> tuple[float, float]:
-    rates = [one.per_s for one in rounds]
-    return min(rates), max(rates)
+def _rates(rounds: list[Measurement]) -> tuple[float, ...]:
+    return tuple(one.per_s for one in rounds)
 
 
 def _measure_stages(one: Running, photograph: bytes, plan: Plan, found: Results) -> None:
@@ -181,27 +179,28 @@ def measure_networks(plan: Plan, found: Results) -> None:
 
 
 def _measure_network(served: dict[str, Running], photograph: bytes, plan: Plan, found: Results) -> None:
+    paths = {label: plan.repository.folder / label / "model.onnx" for label in served}
+    bare = {label: Raw(path) for label, path in paths.items()}
     rates: dict[str, list[float]] = {}
     measured: dict[str, list[Measurement]] = {}
     for _ in range(plan.rounds):
         for label, one in served.items():
-            rates.setdefault(label, []).append(_best_raw(plan.repository.folder / label / "model.onnx", found))
+            rates.setdefault(label, []).append(_best_raw(bare[label], found))
             measured.setdefault(label, []).append(_through(one, rates[label][-1], photograph))
             say(f"{label}: raw {rates[label][-1]:.1f}/s, Sluice {measured[label][-1].per_s:.1f}/s")
     for label, one in served.items():
         resident = one.processes.resident_by_kind()["consumers"]
         found.footprint[f"consumers, {label}"] = resident / 1e6
-        found.beyond_model[label] = (resident - (plan.repository.folder / label / "model.onnx").stat().st_size) / 1e6
-    found.raw |= {label: statistics.median(values) for label, values in rates.items()}
+        found.beyond_model[label] = (resident - paths[label].stat().st_size) / 1e6
+    found.raw |= rates
     found.networks += [
-        Row("sluice", label, "small", _WORK_CLIENTS, median(rounds), *_range(rounds))
+        Row("sluice", label, "small", _WORK_CLIENTS, median(rounds), _rates(rounds))
         for label, rounds in measured.items()
     ]
 
 
-def _best_raw(path: Path, found: Results) -> float:
+def _best_raw(raw: Raw, found: Results) -> float:
     """Images per second at the batch size that was the fastest one in the limits."""
-    raw = Raw(path)
     known = [run for run in found.runs if run.model == raw.model]
     if not known:
         found.runs += (known := [raw.run(batch, seconds=_LIMIT_S) for batch in limits.BATCHES])

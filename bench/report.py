@@ -1,11 +1,12 @@
 """The report: tables in Markdown, from the results alone."""
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 
 from bench.bars import Bar, bars
 from bench.parts import SHARES
-from bench.results import Results, Row, find
+from bench.results import Results, Row, find, times
 
 _CAVEATS = """
 - Everything runs on one machine, the load generator included; it takes its share of the same cores from every
@@ -19,7 +20,9 @@ _CAVEATS = """
   the open loop counts from when each request was due.
 - Others' CPU is the share of all cores that neither the system nor the load used: where it is more than a few
   percent, the machine was not left alone, and rates and latencies of that row say little. CPU per request suffers less.
-- Each figure is the median of its rounds by itself, so a row need not be one round.
+- Each figure is the median of its rounds by itself, so a row need not be one round. A bar that compares throughputs
+  takes the ratio of each round, in which the machine was as fast for both, and the median of these: it need not be the
+  ratio of the two medians beside it. The best peer is the one that is beaten by the least.
 - All peers decode in full with Pillow (mosec-draft: scaled) and run the same artefact in ONNX Runtime; mosec takes the
   bare file as body, all others a form. The classic design's Redis writes no append-only file, Sluice's does.
 - Real networks are sent a fixed amount of work, timed from the first request to the last answer; raw session.run
@@ -94,9 +97,12 @@ def _rows(rows: list[Row], load: str) -> str:
 
 def _row(row: Row) -> tuple[str, ...]:
     got = row.measured
-    spread = f"{row.least_per_s:.1f} to {row.most_per_s:.1f}"
-    return (row.system, str(row.load), f"{got.per_s:.1f}", spread, f"{got.p50_ms:.2f}", f"{got.p99_ms:.1f}",
+    return (row.system, str(row.load), f"{got.per_s:.1f}", _spread(row), f"{got.p50_ms:.2f}", f"{got.p99_ms:.1f}",
             f"{got.cpu_ms:.2f}", f"{got.others:.0%}", str(got.refused), str(got.errors))  # fmt: skip
+
+
+def _spread(row: Row) -> str:
+    return f"{min(row.rounds_per_s):.1f} to {max(row.rounds_per_s):.1f}"
 
 
 def _open(found: Results) -> str:
@@ -104,7 +110,8 @@ def _open(found: Results) -> str:
     lines = []
     for system, capacity in found.capacity.items():
         for share in SHARES:
-            if got := find(found.open_loop, system, share):
+            if row := find(found.open_loop, system, share):
+                got = row.measured
                 due = f"{capacity * share / 100:.0f}"
                 late = (f"{got.p50_ms:.1f}", f"{got.p99_ms:.1f}")
                 lines.append((system, f"{share} %", due, f"{got.per_s:.0f}", *late, str(got.refused), str(got.errors)))
@@ -123,8 +130,8 @@ def _ms(value: float) -> str:
 
 def _networks(found: Results) -> str:
     lines = [
-        (row.model, f"{row.measured.per_s:.1f}", f"{row.least_per_s:.1f} to {row.most_per_s:.1f}",
-         f"{found.raw[row.model]:.1f}", f"{row.measured.per_s / found.raw[row.model]:.3f}",
+        (row.model, f"{row.measured.per_s:.1f}", _spread(row),
+         f"{statistics.median(found.raw[row.model]):.1f}", f"{times(row.rounds_per_s, found.raw[row.model]):.3f}",
          f"{row.measured.p50_ms:.0f}", f"{row.measured.others:.0%}",
          str(row.measured.refused), str(row.measured.errors))
         for row in found.networks
@@ -163,7 +170,7 @@ def _runs(found: Results) -> str:
 
 
 def _rates(found: Results) -> Iterable[tuple[str, str]]:
-    return ((name, f"{rate:.0f}") for name, rate in found.full_stream.items())
+    return ((name, f"{statistics.median(rates):.0f}") for name, rates in found.full_stream.items())
 
 
 def _fidelity(found: Results) -> str:

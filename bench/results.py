@@ -1,5 +1,8 @@
 """What one run of the benchmark found. Written as JSON, from which tables, bars and plots are made."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +13,7 @@ from bench.measuring import Measurement
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The median of one system under one load, with the least and the greatest throughput of its rounds.
+    """The median of one system under one load, and the throughput of each of its rounds.
 
     `load` is the number of clients (closed loop) or the share of capacity in percent (open loop).
     """
@@ -20,8 +23,7 @@ class Row:
     photograph: str
     load: int
     measured: Measurement
-    least_per_s: float
-    most_per_s: float
+    rounds_per_s: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class Results:
     decoding: list[Decoding] = field(default_factory=list)
     ceilings: dict[str, float] = field(default_factory=dict)  # way of decoding -> images per second, no server
     runs: list[Run] = field(default_factory=list)
-    full_stream: dict[str, float] = field(default_factory=dict)  # "bare redis-py loop", "consumer"
+    full_stream: dict[str, list[float]] = field(default_factory=dict)  # "bare redis-py loop", "consumer" -> each round
     closed: list[Row] = field(default_factory=list)
     large: list[Row] = field(default_factory=list)
     open_loop: list[Row] = field(default_factory=list)
@@ -41,7 +43,7 @@ class Results:
     stages: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> stage -> median ms
     cpu_by_kind: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> process -> ms per request
     networks: list[Row] = field(default_factory=list)  # model is name/version
-    raw: dict[str, float] = field(default_factory=dict)  # name/version -> best session.run, images per second
+    raw: dict[str, list[float]] = field(default_factory=dict)  # name/version -> best session.run of each round
     fidelity: dict[str, Difference] = field(default_factory=dict)  # what was compared -> difference
     beyond_model: dict[str, float] = field(default_factory=dict)  # name/version -> consumer's MB beyond its file
     footprint: dict[str, float] = field(default_factory=dict)  # process -> resident MB after the load
@@ -50,9 +52,14 @@ class Results:
         return asdict(self)
 
 
-def find(rows: list[Row], system: str, load: int, *, model: str = "") -> Measurement | None:
-    """One measurement, None where it was not made."""
+def find(rows: list[Row], system: str, load: int, *, model: str = "") -> Row | None:
+    """One row, None where it was not measured."""
     for row in rows:
         if (row.system, row.load) == (system, load) and model in ("", row.model):
-            return row.measured
+            return row
     return None
+
+
+def times(rates: Sequence[float], others: Sequence[float]) -> float:
+    """How many times as much, in the median round: what the machine did meanwhile fell on both in a round."""
+    return statistics.median(one / other if other else math.inf for one, other in zip(rates, others, strict=True))

@@ -25,6 +25,8 @@ def summary(found: Results) -> str:
 
 
 def _row(found: Results, system: str, clients: list[int]) -> tuple[str, ...]:
-    rates = [f"{one.per_s:.0f}" if (one := find(found.closed, system, number)) else "" for number in clients]
+    rows = [find(found.closed, system, number) for number in clients]
+    rates = [f"{one.measured.per_s:.0f}" if one else "" for one in rows]
     alone, busy = find(found.closed, system, 1), find(found.closed, system, _BUSY)
-    return system, *rates, f"{alone.p50_ms:.1f}" if alone else "", f"{busy.cpu_ms:.2f}" if busy else ""
+    p50_ms, cpu_ms = (f"{alone.measured.p50_ms:.1f}" if alone else "", f"{busy.measured.cpu_ms:.2f}" if busy else "")
+    return system, *rates, p50_ms, cpu_ms
