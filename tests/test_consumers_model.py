@@ -40,12 +40,27 @@ class Counting(Session):
         return self.portions[-1]
 
 
-@pytest.mark.parametrize(("threads", "portions"), [(1, 4), (2, 4), (3, 6), (5, 5), (8, 8), (9, 1)])
-def test_a_batch_runs_in_portions_of_two_or_less(threads: int, portions: int, tmp_path: Path) -> None:
-    """As many for each thread; a batch of fewer pictures than threads is run by all of them together."""
+@pytest.mark.parametrize(
+    ("count", "threads", "portions"),
+    [
+        (8, 1, 4),
+        (8, 2, 4),
+        (8, 3, 6),
+        (8, 5, 5),
+        (8, 8, 8),
+        (8, 9, 1),
+        (1, 2, 1),
+        (2, 2, 2),
+        (3, 2, 1),
+        (5, 2, 4),
+        (6, 4, 1),
+    ],
+)
+def test_a_batch_runs_in_portions_of_two_or_less(count: int, threads: int, portions: int, tmp_path: Path) -> None:
+    """As many for each thread; fewer pictures than threads, or than would keep most of them busy, are run together."""
     session = Counting(tiny_model.build(tmp_path), Execution("cpu", threads=threads, max_batch=8))
-    slot = pictures(8)
-    np.testing.assert_allclose(session.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
+    slot, truth = pictures(8), tiny_model.expected(pictures(8), tiny_model.weights())
+    np.testing.assert_allclose(session.run(slot, count), truth[:count], atol=1e-5)
     assert session.portions == [portions]
 
 
