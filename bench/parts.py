@@ -16,7 +16,7 @@ from bench.systems import Running, System, Task
 
 #: Seconds of decoding and of session.run; of one raw run between those of the servers.
 _LIMIT_S = 0.6
-_RAW_S = 2.0
+_RAW_S = 1.5
 
 #: Full streams for each round: one is worked off in a third of a second, and the next one in up to twice the time.
 _STREAMS_A_ROUND = 3
@@ -25,7 +25,7 @@ _STREAMS_A_ROUND = 3
 SHARES = (50, 80, 95, 120)
 
 #: What the slow networks are sent: about so many seconds of work, from so many clients.
-_WORK_S = 3.0
+_WORK_S = 4.0
 _WORK_CLIENTS = 32
 
 
