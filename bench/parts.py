@@ -15,11 +15,11 @@ from bench.results import Results, Row
 from bench.systems import Running, System, Task
 
 #: Seconds of decoding and of session.run; of one raw run between those of the servers.
-_LIMIT_S = 0.6
+_LIMIT_S = 0.5
 _RAW_S = 1.5
 
 #: Full streams for each round: one is worked off in a third of a second, and the next one in up to twice the time.
-_STREAMS_A_ROUND = 3
+_STREAMS_A_ROUND = 2
 
 #: Shares of capacity in the open loop, percent.
 SHARES = (50, 80, 95, 120)
