@@ -54,22 +54,23 @@ def _against_best(rows: list[Row], clients: int, wanted: float) -> Bar:
     ours = find(rows, "sluice", clients)
     best = _best(rows, ours, _PEERS)
     name = f"small JPEG, {clients} clients: throughput over the best peer's"
-    return Bar(name, wanted, _throughput(ours, best), _both(ours, best, _per_s))
+    return Bar(name, wanted, _ratio(ours, best), _both(ours, best, _per_s))
 
 
 def _best(rows: list[Row], ours: Row | None, names: Iterable[str]) -> Row | None:
     """Whom we beat by the least."""
     there = [one for name in names if ours and (one := find(rows, name, ours.load))]
-    return min(there, key=lambda one: _throughput(ours, one), default=None)
+    return min(there, key=lambda one: _ratio(ours, one), default=None)
 
 
-def _throughput(one: Row | None, other: Row | None) -> float:
-    """How many times the other's, in the median round."""
+def _ratio(one: Row | None, other: Row | None) -> float:
+    """How many times the throughput of the other one, in the median round."""
     return times(one.rounds_per_s, other.rounds_per_s) if one and other else math.nan
 
 
 def _per_s(one: Row) -> str:
-    return f"{one.measured.per_s:.3g}/s"
+    per_s = one.measured.per_s
+    return f"{per_s:.0f}/s" if per_s >= 100 else f"{per_s:.1f}/s"
 
 
 def _p50_ms(one: Row) -> str:
@@ -100,7 +101,7 @@ def _large(found: Results) -> Iterator[Bar]:
         ("mosec with a scaled decode", draft, 1.2),
     ):
         name = f"12-megapixel JPEG, 8 clients: over {over}"
-        yield Bar(name, wanted, _throughput(ours, theirs), _both(ours, theirs, _per_s))
+        yield Bar(name, wanted, _ratio(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _fidelity(found: Results) -> Iterator[Bar]:
@@ -125,7 +126,7 @@ def _networks(found: Results) -> Iterator[Bar]:
         small = find(found.networks, "sluice", 32, model=f"{name}/{INT8}")
         large = find(found.networks, "sluice", 32, model=f"{name}/{FP32}")
         how = _both(small, large, _per_s)
-        yield Bar(f"{name}: int8 over fp32, 32 clients", wanted, _throughput(small, large), how)
+        yield Bar(f"{name}: int8 over fp32, 32 clients", wanted, _ratio(small, large), how)
         agreed = found.fidelity.get(f"{name} int8")
         how = f"{agreed.images} photographs, none of them used for calibration" if agreed else ""
         yield Bar(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
@@ -146,7 +147,7 @@ def _classic(found: Results) -> Iterator[Bar]:
     yield Bar("classic design: its p50 over ours, 1 client", 40, got, _both(ours, theirs, _p50_ms))
     ours, theirs = find(found.closed, "sluice", 64), find(found.closed, "classic", 64)
     name = "classic design: our throughput over its, 64 clients"
-    yield Bar(name, 6, _throughput(ours, theirs), _both(ours, theirs, _per_s))
+    yield Bar(name, 6, _ratio(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _memory(found: Results) -> Iterator[Bar]:
