@@ -53,14 +53,17 @@ def bars(found: Results) -> list[Bar]:
 def _against_best(rows: list[Row], clients: int, wanted: float) -> Bar:
     ours = find(rows, "sluice", clients)
     best = _best(rows, ours, _PEERS)
-    name = f"small JPEG, {clients} clients: throughput over the best peer's"
-    return Bar(name, wanted, _ratio(ours, best), _both(ours, best, _per_s))
+    return _faster(f"small JPEG, {clients} clients: throughput over the best peer's", wanted, ours, best)
 
 
 def _best(rows: list[Row], ours: Row | None, names: Iterable[str]) -> Row | None:
     """Whom we beat by the least."""
     there = [one for name in names if ours and (one := find(rows, name, ours.load))]
     return min(there, key=lambda one: _ratio(ours, one), default=None)
+
+
+def _faster(name: str, wanted: float, ours: Row | None, theirs: Row | None) -> Bar:
+    return Bar(name, wanted, _ratio(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _ratio(one: Row | None, other: Row | None) -> float:
@@ -96,12 +99,8 @@ def _one_client(found: Results) -> Bar:
 def _large(found: Results) -> Iterator[Bar]:
     ours = find(found.large, "sluice", 8)
     full, draft = _best(found.large, ours, _PEERS), find(found.large, "mosec-draft", 8)
-    for over, theirs, wanted in (
-        ("the best peer that decodes in full", full, 3.0),
-        ("mosec with a scaled decode", draft, 1.2),
-    ):
-        name = f"12-megapixel JPEG, 8 clients: over {over}"
-        yield Bar(name, wanted, _ratio(ours, theirs), _both(ours, theirs, _per_s))
+    yield _faster("12-megapixel JPEG, 8 clients: over the best peer that decodes in full", 3.0, ours, full)
+    yield _faster("12-megapixel JPEG, 8 clients: over mosec with a scaled decode", 1.2, ours, draft)
 
 
 def _fidelity(found: Results) -> Iterator[Bar]:
@@ -125,8 +124,7 @@ def _networks(found: Results) -> Iterator[Bar]:
     for name, wanted in (("resnet50", 2.2), ("efficientnet-lite0", 1.4)):
         small = find(found.networks, "sluice", 32, model=f"{name}/{INT8}")
         large = find(found.networks, "sluice", 32, model=f"{name}/{FP32}")
-        how = _both(small, large, _per_s)
-        yield Bar(f"{name}: int8 over fp32, 32 clients", wanted, _ratio(small, large), how)
+        yield _faster(f"{name}: int8 over fp32, 32 clients", wanted, small, large)
         agreed = found.fidelity.get(f"{name} int8")
         how = f"{agreed.images} photographs, none of them used for calibration" if agreed else ""
         yield Bar(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
@@ -146,8 +144,7 @@ def _classic(found: Results) -> Iterator[Bar]:
     got = theirs.measured.p50_ms / ours.measured.p50_ms if ours and theirs else math.nan
     yield Bar("classic design: its p50 over ours, 1 client", 40, got, _both(ours, theirs, _p50_ms))
     ours, theirs = find(found.closed, "sluice", 64), find(found.closed, "classic", 64)
-    name = "classic design: our throughput over its, 64 clients"
-    yield Bar(name, 6, _ratio(ours, theirs), _both(ours, theirs, _per_s))
+    yield _faster("classic design: our throughput over its, 64 clients", 6, ours, theirs)
 
 
 def _memory(found: Results) -> Iterator[Bar]:

@@ -28,5 +28,6 @@ def _row(found: Results, system: str, clients: list[int]) -> tuple[str, ...]:
     rows = [find(found.closed, system, number) for number in clients]
     rates = [f"{one.measured.per_s:.0f}" if one else "" for one in rows]
     alone, busy = find(found.closed, system, 1), find(found.closed, system, _BUSY)
-    p50_ms, cpu_ms = (f"{alone.measured.p50_ms:.1f}" if alone else "", f"{busy.measured.cpu_ms:.2f}" if busy else "")
+    p50_ms = f"{alone.measured.p50_ms:.1f}" if alone else ""
+    cpu_ms = f"{busy.measured.cpu_ms:.2f}" if busy else ""
     return system, *rates, p50_ms, cpu_ms
