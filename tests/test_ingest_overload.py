@@ -4,10 +4,10 @@ import asyncio
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from bench import load, uploads
@@ -25,8 +25,8 @@ MAX_WAIT_S, MAX_BATCH_S = 2.0, 1.0
 
 @pytest.mark.alone
 async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processes, tmp_path: Path) -> None:
-    """Open loop at 200 images/s: the consumer works 90 % of the time, 90 % of its images are answered right, and all
-    of them within max_wait_s and a batch."""
+    """Open loop at 200 images/s: at least 90 % of the capacity is answered. A tenth of the answers are looked at: all
+    are right, and came within max_wait_s and a batch."""
     log = tmp_path / "runs"
     processes.share(ROGUE_LOG=str(log))
     processes.consumer(rogue="slow", version=1, max_batch_seconds=MAX_BATCH_S)
@@ -52,27 +52,14 @@ async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processe
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert all(answer.json()["predictions"] == truth for answer in taken)
     assert others.errors == 0
-    runs = [run for run in read(log) if run.began_s > began_s]
-    span_s = runs[-1].ended_s - runs[0].began_s
-    # By its own word: when its answers come to busy clients is not in it.
-    assert sum(run.ended_s - run.began_s for run in runs) >= 0.9 * span_s, "the consumer waited for images"
-    assert len(taken) + others.requests >= 0.9 * sum(run.images for run in runs), "the consumer worked for nobody"
+    runs = np.loadtxt(log, ndmin=2)
+    images, run_began_s, run_ended_s = runs[runs[:, 1] > began_s].T
+    # By the consumer's own word: when answers come to busy clients is not in it.
+    busy = (run_ended_s - run_began_s).sum() / (run_ended_s[-1] - run_began_s[0])
+    useful = (len(taken) + others.requests) / images.sum()
+    assert busy * useful >= 0.9, f"the consumer ran for {busy:.0%} of the time, {useful:.0%} of it for an answer"
     # As ingest saw it: this client is late itself.
     assert max(served_s(answer) for answer in taken) < MAX_WAIT_S + MAX_BATCH_S + 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One batch of the slow consumer, in seconds of the monotonic clock."""
-
-    images: int
-    began_s: float
-    ended_s: float
-
-
-def read(log: Path) -> list[Run]:
-    words = (line.split() for line in log.read_text().splitlines())
-    return [Run(int(images), float(began_s), float(ended_s)) for images, began_s, ended_s in words]
 
 
 def served_s(answer: httpx.Response) -> float:
