@@ -83,7 +83,7 @@ bench: $(BENCH)
 
 ## pictures: the page under load and in trouble, each in light and dark, into docs/pictures/; needs chromium and chromedriver
 pictures: $(DEV)
-	$(BIN)/python -m deploy.pictures
+	$(BIN)/python -m deploy.screenshots
 
 clean:
 	rm -rf $(VENV) .sluice build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import onnx
 
-from bench import models, photographs
-from bench.arena import say
+from bench import images as photographs
+from bench import models
+from bench.interleaved import say
 from bench.processes import ROOT
 
 #: The version number of each precision.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.peers.work import CORES
-from ingest.pictures import to_pixels
+from ingest.images.decode import to_pixels
 from stream.model import ModelDescription, Resize
 
 #: Where the reference leads by so much, its first label is more than a matter of chance.

@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bench.processes import Processes
-from stream.embedded import socket_path
+from stream.embedded.server import socket_path
 from stream.entry import Entry
 from stream.keys import GROUP, Partition
 

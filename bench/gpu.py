@@ -15,12 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
-from bench import arena, artefacts, full_stream, load, photographs
+from bench import artefacts, full_stream, load
+from bench import images as photographs
+from bench import interleaved as arena
 from bench.artefacts import FP16, FP32, Repository
 from bench.limits import BATCHES
 from bench.measuring import measure
 from bench.systems import Task
-from consumers.provider import Execution, cuda_options, gpu_present, session_options, tensorrt_options
+from consumers.onnx.providers import Execution, cuda_options, gpu_present, session_options, tensorrt_options
 
 _MODEL = "resnet50"
 _CLIENTS = (1, 32, 64, 256)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from PIL import Image
 
 from bench.peers.work import CORES
-from ingest.pictures import to_pixels
+from ingest.images.decode import to_pixels
 from stream.model import ModelDescription, Resize
 
 BATCHES = (1, 2, 4, 8, 16, 32)

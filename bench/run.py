@@ -18,10 +18,13 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from bench import arena, artefacts, load, parts, photographs, plots, report, summary, systems
-from bench.parts import Plan
+from bench import artefacts, load, plots, report, summary, systems
+from bench import images as photographs
+from bench import interleaved as arena
+from bench import scenarios as parts
 from bench.peers.work import CORES
 from bench.results import Results
+from bench.scenarios import Plan
 
 _REPORT = Path(__file__).with_name("report")
 

@@ -14,17 +14,18 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import arena
-from bench.simulation import nodes, pictures, plan
-from bench.simulation.entrance import ingest_us_of_a_photograph
+from bench import interleaved as arena
+from bench.simulation import nodes, plan
+from bench.simulation import plots as pictures
 from bench.simulation.fleet import Drain, Fleet, drain
+from bench.simulation.ingest import ingest_us_of_a_photograph
 from bench.simulation.nodes import Layer
 from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Entrance, Queue, bytes_of_a_queued_image, commands_us_of_an_image
 from bench.simulation.servers import PRIMARIES, started
-from stream.connection import connect
+from stream.connection.clients import connect
+from stream.connection.group_reader import Reader
 from stream.keys import Partition
-from stream.reader import Reader
 from stream.settings import Settings
 
 _PIXELS = 224 * 224 * 3

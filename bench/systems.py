@@ -13,7 +13,7 @@ from pathlib import Path
 from bench import uploads
 from bench.processes import Processes
 from bench.uploads import Upload
-from stream.embedded import server_binary
+from stream.embedded.server import server_binary
 
 _START_S = 120.0
 

@@ -15,19 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
-from consumers import gpus, metrics, status
-from consumers.artefact import ArtefactError, locate
+from consumers import metrics, status
+from consumers.gpu import devices as gpus
+from consumers.gpu.leases import Seats
 from consumers.health import Health
-from consumers.keeper import SizeConflict
-from consumers.model import GoldenMismatch, Model
-from consumers.provider import Execution, ProviderError
-from consumers.runner import Ran
-from consumers.scheduling import wait_for_a_free_core
-from consumers.seats import Seats
+from consumers.inference import Ran
+from consumers.leases import SizeConflict
+from consumers.onnx.artefact import ArtefactError, locate
+from consumers.onnx.model import GoldenMismatch, Model
+from consumers.onnx.providers import Execution, ProviderError
 from consumers.worker import Worker
-from stream import tracing
-from stream.connection import connect
-from stream.logs import configure, refuse
+from stream.connection.clients import connect
+from stream.host import tracing
+from stream.host.logs import configure, refuse
+from stream.host.scheduling import wait_for_a_free_core
 from stream.settings import Settings, from_command_line
 
 logger = logging.getLogger("consumers")

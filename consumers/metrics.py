@@ -12,10 +12,10 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from consumers.batch_size import Pace
 from consumers.health import Health, answering
-from consumers.holdings import Activity, Counts
-from consumers.pace import Pace
-from stream.counting import Counting
+from consumers.in_flight import Activity, Counts
+from stream.connection.metrics import Counting
 from stream.model import ModelDescription
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
@@ -69,7 +69,7 @@ MODEL_LOADS: Final = Counter(
 )
 REDIS: Final = Counting(REGISTRY)
 
-#: The events of consumers.holdings.Counts, which the heartbeat reports as well. `last_batch` is no event.
+#: The events of consumers.in_flight.Counts, which the heartbeat reports as well. `last_batch` is no event.
 _EVENTS: Final = {
     "images": "Images classified.",
     "batches": "Batches classified.",

@@ -11,8 +11,9 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from consumers.overview import document, lines
-from stream import console, eviction
-from stream.connection import Connections
+from stream import cli as console
+from stream import eviction
+from stream.connection.clients import Connections
 from stream.settings import Settings
 from stream.status import Status, read_model
 

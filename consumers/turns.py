@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from consumers.batch import Batch
-from consumers.belt import Belt
-from consumers.model import Model
-from consumers.runner import Runner
+from consumers.buffer_pool import Belt
+from consumers.inference import Runner
+from consumers.onnx.model import Model
 
 
 class Turns:

@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from consumers.belt import Belt
+from consumers.batch_size import Pace
+from consumers.buffer_pool import Belt
 from consumers.health import Health
-from consumers.holdings import Activity
-from consumers.keeper import SizeConflict
-from consumers.lane import Lane
+from consumers.in_flight import Activity
+from consumers.inference import Ran, Runner
+from consumers.leases import SizeConflict
 from consumers.metrics import REDIS, Figures
-from consumers.model import Model
-from consumers.pace import Pace
-from consumers.runner import Ran, Runner
+from consumers.onnx.model import Model
+from consumers.partition import Lane
 from consumers.turns import Turns
-from stream.connection import Connections
+from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import Settings

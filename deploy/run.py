@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stream.cores import usable_cores
+from stream.host.cpu import usable_cores
 from stream.settings import Settings
 
 #: What is served where the wanted network's weights cannot be downloaded; its own come in a package.

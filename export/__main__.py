@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export import arguments, job, quiet, repository
+from export import arguments, job
+from export import stderr as quiet
 from export.arguments import Arguments
+from export.artefact import repository
 from export.errors import ExportError, WeightsUnavailable
 from export.job import Job
 from export.progress import Progress
 from export.reduction import Reduction
-from export.written import Written
+from export.report import Written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,20 +85,20 @@ def _export_one(task: Job) -> Written:
     # These packages take up to seconds to import; help, errors in the arguments and --if-missing must not
     # wait for them, and a foreign file needs no TensorFlow.
     if task.onnx_file is not None:
-        from export import foreign_conversion
+        from export.convert import onnx as foreign_conversion
 
         return foreign_conversion.run(task, Progress(sys.stderr, steps=foreign_conversion.STEPS))
     # TensorFlow reads its environment while it is imported.
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"})
     with quiet.native_stderr():
-        from export import conversion
+        from export.convert import keras as conversion
     # stdout gets one line; Keras prints the progress of its downloads there.
     with contextlib.redirect_stdout(sys.stderr):
         return conversion.run(task, Progress(sys.stderr, steps=conversion.STEPS))
 
 
 def _reduce(task: Reduction, source: Path, *, force: bool) -> None:
-    from export import precision_conversion
+    from export.precision import convert as precision_conversion
 
     start = time.monotonic()
     progress = Progress(sys.stderr, steps=precision_conversion.STEPS)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export import architectures, labels, photographs, repository
-from export.architectures import Architecture
+from export.artefact import labels, repository
 from export.errors import BadArgument
 from export.job import Job
 from export.options import DEFAULT_ARCHITECTURE, parser
+from export.precision import calibration_images as photographs
 from export.reduction import Reduction
+from export.sources import architectures
+from export.sources.architectures import Architecture
 
 MODELS = Path("models")
 

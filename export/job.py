@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from export import labels, repository
-from export.architectures import Architecture
-from export.description import Resize
+from export.artefact import labels, repository
+from export.artefact.description import Resize
 from export.errors import BadArgument, UnreadableFile
+from export.sources.architectures import Architecture
 
 IMAGENET_CLASSES = 1000
 

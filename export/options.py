@@ -4,10 +4,10 @@ import argparse
 import re
 from pathlib import Path
 
-from export import architectures
-from export.agreement import LEAST
-from export.normalisation import CHOICES
-from export.parity import TOLERANCE
+from export.convert.normalisation import CHOICES
+from export.convert.parity import TOLERANCE
+from export.precision.agreement import LEAST
+from export.sources import architectures
 
 DEFAULT_ARCHITECTURE = "resnet50"
 

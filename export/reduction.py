@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from export import repository
+from export.artefact import repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 import errno
 import sys
 
-from ingest.exposure import why_not_open
-from ingest.keyfile import keys_of
-from ingest.keyring import BadKey
+from ingest.auth.api_keys import BadKey
+from ingest.auth.keyfile import keys_of
+from ingest.auth.open_bind import why_not_open
 from ingest.server import listen, serve
-from stream.logs import configure, refuse
+from stream.host.logs import configure, refuse
 from stream.settings import Settings, from_command_line
 
 _PROGRAM = "python -m ingest"

@@ -14,39 +14,39 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ingest import operations
-from ingest.access import Access
-from ingest.answers import answer_problem
-from ingest.catalog import Catalog
-from ingest.decoding import Decoder
-from ingest.ending import end_with, on_end
-from ingest.gate import Gate
-from ingest.headers import PROTECTIVE, Protective
-from ingest.keyfile import keys_of
-from ingest.latency import Recent
-from ingest.letters import Letters
-from ingest.limiter import Limit, Limiter
-from ingest.live import Live
-from ingest.measured import Measured, server_timing
+from ingest.api import operations
+from ingest.api.dead_letters import Letters
+from ingest.api.health import Readiness, alive
+from ingest.api.live import Live
+from ingest.api.metrics import Scrape
+from ingest.api.models import Models
+from ingest.api.predict import Predict
+from ingest.api.results import Stored
+from ingest.api.static import Page
+from ingest.auth.keyfile import keys_of
+from ingest.backpressure import Gate
+from ingest.dashboard.request_window import Recent
+from ingest.dashboard.snapshot import Lookout
+from ingest.dispatch.registry import Catalog
+from ingest.errors import MEDIA_TYPE, Problem
+from ingest.images.decoder import Decoder
 from ingest.metrics import REDIS
-from ingest.models import Models
-from ingest.oip.routes import routes as inference_protocol
+from ingest.middleware.auth import Access
+from ingest.middleware.rate_limit import Limit, Limiter
+from ingest.middleware.request_metrics import Measured, server_timing
+from ingest.middleware.same_origin import SameOrigin
+from ingest.middleware.security_headers import PROTECTIVE, Protective
+from ingest.middleware.stopwatch import Stopwatch
+from ingest.oip.endpoints import routes as inference_protocol
 from ingest.openapi.endpoint import OPENAPI, OpenApi
 from ingest.openapi.operation import Described
-from ingest.origin import SameOrigin
 from ingest.place import RESULT
-from ingest.predict import Predict
-from ingest.probes import Readiness, alive
-from ingest.problems import MEDIA_TYPE, Problem
 from ingest.refusal import refusal
-from ingest.scrape import Scrape
-from ingest.snapshot import Lookout
-from ingest.static import Page
-from ingest.stopwatch import Stopwatch
-from ingest.stored import Stored
+from ingest.responses import answer_problem
+from ingest.serving.shutdown import end_with, on_end
 from ingest.uploads import Limits
-from stream.connection import Connections
-from stream.cores import usable_cores
+from stream.connection.clients import Connections
+from stream.host.cpu import usable_cores
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)

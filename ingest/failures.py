@@ -1,7 +1,7 @@
 """Failures: which Problem a failed outcome is to its client. Pure, knows no HTTP."""
 
+from ingest.errors import Cancelled, DeadlinePassed, InferenceFailed, Overloaded
 from ingest.outage import RETRY_S
-from ingest.problems import Cancelled, DeadlinePassed, InferenceFailed, Overloaded
 from results.outcome import Done, Failed, Outcome
 
 

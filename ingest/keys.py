@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.keyring import BadKey, StoredKey, from_lines, new_key
+from ingest.auth.api_keys import BadKey, StoredKey, from_lines, new_key
 from stream.settings import Settings
 
 PROGRAM = "python -m ingest.keys"

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from results.outcome import Done
-from stream.counting import Counting
+from stream.connection.metrics import Counting
 
 # The time at which a series began says nothing that Prometheus does not know, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from ingest.problems import MalformedUpload, PayloadTooLarge
+from ingest.errors import MalformedUpload, PayloadTooLarge
 
 #: What the parts that are images are called.
 IMAGE: Final = "image"

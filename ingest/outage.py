@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from ingest.problems import StreamUnavailable
-from stream.connection import passes_by_itself
+from ingest.errors import StreamUnavailable
+from stream.connection.clients import passes_by_itself
 
 logger = logging.getLogger(__name__)
 

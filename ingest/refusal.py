@@ -6,9 +6,9 @@ ASGI, knows no problem in particular.
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.answers import problem_response
+from ingest.errors import Problem
 from ingest.oip.errors import error_of, is_protocol
-from ingest.problems import Problem
+from ingest.responses import problem_response
 
 
 def refusal(problem: Problem, path: str) -> Response:

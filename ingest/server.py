@@ -16,11 +16,11 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from ingest import balance
-from ingest.packets import Http
-from stream import tracing
-from stream.allocation import keep_freed_memory
-from stream.logs import configure
+from ingest.serving import accept_balancing as balance
+from ingest.serving.write_coalescing import Http
+from stream.host import tracing
+from stream.host.logs import configure
+from stream.host.malloc import keep_freed_memory
 from stream.settings import Settings
 
 #: A request makes some hundred objects and leaves none of them in a cycle; only what failed may, with its picture.
@@ -44,7 +44,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
         tally = Path(folder) / "connections"
         balance.Tally.create(tally, settings.worker_count)
         os.environ[balance.FILE] = str(tally)
-        shared = _config(settings, Path(folder), loop="ingest.balance:Loop", http=balance.Counted)
+        shared = _config(settings, Path(folder), loop="ingest.serving.accept_balancing:Loop", http=balance.Counted)
         Multiprocess(shared, sockets=[listening]).run()
 
 
@@ -104,7 +104,7 @@ def _traced() -> list[Middleware]:
     traces = tracing.provider(os.environ, "sluice-ingest")
     if traces is None:
         return []
-    from ingest.tracing import Traced  # Not before: it imports OpenTelemetry.
+    from ingest.middleware.tracing import Traced  # Not before: it imports OpenTelemetry.
 
     return [Middleware(Traced, provider=traces)]
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from ingest.problems import ProblemDocument
+from ingest.errors import ProblemDocument
 
 
 class Label(TypedDict):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from ingest.journey import Step
+from ingest.errors import NoImage, PayloadTooLarge, RequestTimeout
 from ingest.multipart import Form, boundary_of
-from ingest.problems import NoImage, PayloadTooLarge, RequestTimeout
+from ingest.request_trace import Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from results import commands
 from results.commands import Command, Desk
-from stream import console
-from stream.connection import Connections
+from stream import cli as console
+from stream.connection.clients import Connections
 
 PROGRAM = "python -m results"
 

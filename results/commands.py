@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.dead import AllLetters, DeadLetter, NotReplayable, newest
+from results.dead_letters import AllLetters, DeadLetter, NotReplayable, newest
+from results.formatting import letter_document, letter_lines, letters_table, state_document, state_lines
 from results.outcome import Done
-from results.printout import letter_document, letter_lines, letters_table, state_document, state_lines
 from results.store import Store
-from stream.connection import Connections
-from stream.console import FAILED, NOT_FOUND, OK
+from stream.cli import FAILED, NOT_FOUND, OK
+from stream.connection.clients import Connections
 from stream.entry import Entry, MalformedEntry
 from stream.keys import Partition
 from stream.presence import Presence
-from stream.request import partition_of
+from stream.request_id import partition_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from results.outcome import Done, Failed, Outcome, decode
 from results.store import Store
-from stream.connection import BLOCK_S, Backoff
+from stream.connection.clients import BLOCK_S, Backoff
 from stream.keys import Partition
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ class Store:
         self._redis = redis
         self._partition = partition
         self._cancel = load(redis, "results", "cancel")
-        self._watch = load(redis, "results", "watch")
-        self._reserve = load(redis, "results", "reserve")
+        self._watch = load(redis, "results", "subscribe")
+        self._reserve = load(redis, "results", "idempotency")
 
     async def state(self, request_id: str) -> State:
         """The request's outcome, or how far it is; `unknown` where it expired or never was."""

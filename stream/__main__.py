@@ -3,8 +3,8 @@
 import logging
 import sys
 
-from stream.embedded import FolderInUse, serve
-from stream.logs import configure, refuse
+from stream.embedded.server import FolderInUse, serve
+from stream.host.logs import configure, refuse
 from stream.settings import from_command_line
 
 

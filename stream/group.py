@@ -14,10 +14,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from stream.connection import BLOCK_S
+from stream.connection.clients import BLOCK_S
+from stream.connection.group_reader import Reader
 from stream.entry import Entry, MalformedEntry
 from stream.keys import GROUP, Partition
-from stream.reader import Reader
 from stream.scripts import load
 
 
@@ -57,9 +57,9 @@ class Group:
         self.consumer = consumer
         self._lease_ms = int(lease_s * 1000)
         self._claim = load(redis, "stream", "claim")
-        self._own = load(redis, "stream", "own")
+        self._own = load(redis, "stream", "read_pending")
         self._renew = load(redis, "stream", "renew")
-        self._tidy = load(redis, "stream", "tidy")
+        self._tidy = load(redis, "stream", "remove_dead_consumers")
 
     async def create(self) -> None:
         """Make the group, from the stream's beginning, unless it exists: nothing accepted before may be skipped."""

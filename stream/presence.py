@@ -60,7 +60,7 @@ class Presence:
         self._redis = redis
         self._shared = shared or redis
         self._partition = partition
-        self._beat = load(redis, "stream", "beat")
+        self._beat = load(redis, "stream", "heartbeat")
         self._leave = load(redis, "stream", "leave")
 
     async def announce(self, model: ModelDescription) -> None:

@@ -11,11 +11,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from stream.cores import usable_cores
+from stream.host.cpu import usable_cores
+from stream.host.logs import LogFormat, configure, refuse
 from stream.keys import valid_model_name
-from stream.logs import LogFormat, configure, refuse
-from stream.place import Place
-from stream.request import MOST
+from stream.redis_url import Place
+from stream.request_id import MOST
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connection import Connections
+from stream.connection.clients import Connections
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport
 from stream.scripts import load

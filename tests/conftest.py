@@ -9,14 +9,14 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from stream.connection import connect
+from stream.connection.clients import connect
+from stream.connection.group_reader import Reader
 from stream.keys import Partition
-from stream.reader import Reader
 from stream.settings import Settings
-from tests import lite0, tiny_model
-from tests.lite0 import Exported
-from tests.processes import Processes
-from tests.servers import Server
+from tests.support.models import lite0, tiny_model
+from tests.support.models.lite0 import Exported
+from tests.support.processes import Processes
+from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
 _PERMANENT = (":entries", ":dead", ":holders", ":alive", ":consumers", ":versions", ":counters")
@@ -69,7 +69,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[Processes]:
-    """Starts embedded servers (tests/embedded.py), and ends them."""
+    """Starts embedded servers (tests/support/redis/embedded.py), and ends them."""
     with Processes(tmp_path, redis_url="", models_dir=tmp_path) as started:
         yield started
         started.stop_all()

@@ -15,7 +15,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from consumers.health import Health
-from consumers.model import Model
+from consumers.onnx.model import Model
 from consumers.worker import Worker
 from stream.model import ModelDescription, Resize
 from stream.settings import Settings

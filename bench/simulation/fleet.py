@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from bench.processes import Processes
 from bench.simulation.queue import Counters, Entrance, counters
 from bench.simulation.servers import Servers, partitions, started
-from stream.connection import Connections
+from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.settings import Settings
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from redis.crc import key_slot
 
+from stream.embedded.aof import FROM_BYTES
 from stream.keys import Partition
-from stream.rewriting import FROM_BYTES
-from tests.clusters import BOUNDS, Cluster
-from tests.servers import Server
+from tests.support.redis.clusters import BOUNDS, Cluster
+from tests.support.redis.servers import Server
 
 #: Primaries of a Cluster.
 PRIMARIES = len(BOUNDS) - 1

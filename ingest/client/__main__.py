@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 try:
     from ingest.client.command import options
-    from ingest.client.courier import GaveUpError
-    from ingest.client.finding import NothingFoundError
+    from ingest.client.input_files import NothingFoundError
     from ingest.client.output import OutputError
     from ingest.client.run import MissingError, run
+    from ingest.client.sender import GaveUpError
 except ModuleNotFoundError as error:
     print(f"python -m ingest.client: needs {error.name}: pip install 'sluice[client]'", file=sys.stderr)
     sys.exit(2)

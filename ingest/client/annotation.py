@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ingest.client.decision import Labelled
 from ingest.client.item import STDIN, Item, UnreadableError
-from ingest.client.verdict import Labelled
 
 #: Formats that are written as they came; copies of others become PNG.
 _KEPT = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.client.every import Every, every
-from ingest.client.line import Target, target
+from ingest.client.connection import Target, target
+from ingest.client.frame_step import Every, every
 
 #: As many as the largest batch of a consumer: with fewer, a fast accelerator waits for pictures.
 _JOBS = 32

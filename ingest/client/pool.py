@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ingest.client.courier import StoppedError
 from ingest.client.item import Item
 from ingest.client.row import Row
+from ingest.client.sender import StoppedError
 
 #: How often the reader of the rows gets to do something else, as looking for Ctrl-C.
 _TICK_S = 0.2

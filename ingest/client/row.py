@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from ingest.client.decision import Label, Labelled
 from ingest.client.item import STDIN, Item, Key, key, shown
-from ingest.client.verdict import Label, Labelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 
 from ingest.client.annotation import Annotator
 from ingest.client.command import Options
-from ingest.client.courier import Courier
-from ingest.client.finding import Found, find
+from ingest.client.connection import Line
+from ingest.client.input_files import Found, find
 from ingest.client.interrupts import Interrupts
 from ingest.client.item import STDIN, Item, key, picture, unreadable
-from ingest.client.line import Line
 from ingest.client.output import Output, to_file, to_stream
-from ingest.client.patience import Patience
 from ingest.client.pool import Pool
 from ingest.client.progress import Progress, progress
+from ingest.client.retry import Patience
 from ingest.client.row import Csv, Form, JsonLines
-from ingest.client.tally import Tally
+from ingest.client.sender import Courier
+from ingest.client.summary import Tally
 
 #: Between two complaints about the same outage.
 _COMPLAIN_EVERY_S = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import av
 from PIL import Image
 
-from ingest.client.every import Every
+from ingest.client.frame_step import Every
 from ingest.client.item import Item, unreadable
 
 #: Of the frames as they are sent: the service makes them much smaller, which leaves no trace of this compression.

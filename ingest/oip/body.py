@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from ingest.problems import BadParameter, NoImage, PayloadTooLarge, UnsupportedMediaType
+from ingest.errors import BadParameter, NoImage, PayloadTooLarge, UnsupportedMediaType
 from ingest.uploads import Limits, read_uploads
 
 #: Both are told apart by their first bytes (zlib's manual, inflateInit2: 32 added to the window's size).

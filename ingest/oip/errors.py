@@ -9,8 +9,8 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
+from ingest.errors import Problem
 from ingest.metrics import PROBLEMS
-from ingest.problems import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

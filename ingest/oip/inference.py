@@ -7,16 +7,16 @@ from typing import Final, ParamSpec, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.answers import cache_status
-from ingest.catalog import Catalog
-from ingest.decoding import Decoder
-from ingest.hangup import unless_gone
-from ingest.oip.answer import answer
-from ingest.oip.asked import Asked, read
+from ingest.disconnects import unless_gone
+from ingest.dispatch.registry import Catalog
+from ingest.images.decoder import Decoder
 from ingest.oip.body import coding_of, read_body, unpacked
-from ingest.oip.convoy import Convoy
-from ingest.oip.envelope import HEADER_LENGTH, split, take_apart
+from ingest.oip.bulk import Convoy
+from ingest.oip.infer_request import Asked, read
+from ingest.oip.infer_response import answer
 from ingest.oip.selection import select
+from ingest.oip.wire import HEADER_LENGTH, split, take_apart
+from ingest.responses import cache_status
 from ingest.uploads import Limits
 from stream.model import ModelDescription
 

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from typing_extensions import TypedDict
 
-from ingest.oip.asked import MOST_IMAGES
+from ingest.oip.infer_request import MOST_IMAGES
 from ingest.oip.tensors import INPUT, OUTPUT
-from ingest.release import own_version
+from ingest.version import own_version
 
 #: What Triton calls a model that ONNX Runtime runs; clients look for it.
 _PLATFORM: Final = "onnxruntime_onnx"

@@ -2,15 +2,7 @@
 
 from typing import Any, Final
 
-from ingest.oip import metadata
-from ingest.oip.asked import MOST_IMAGES
-from ingest.oip.body import CODINGS
-from ingest.oip.envelope import HEADER_LENGTH
-from ingest.oip.shapes import Entry, IndexRequest, Inferred, ModelReady, ServerLive, ServerReady
-from ingest.oip.tensors import INPUT, OUTPUT
-from ingest.openapi.operation import JSON, Answer, Body, Header, Operation, Parameter
-from ingest.openapi.schemas import inline
-from ingest.problems import (
+from ingest.errors import (
     BadParameter,
     Cancelled,
     DamagedImage,
@@ -25,6 +17,14 @@ from ingest.problems import (
     UnknownModel,
     UnsupportedMediaType,
 )
+from ingest.oip import metadata
+from ingest.oip.body import CODINGS
+from ingest.oip.infer_request import MOST_IMAGES
+from ingest.oip.schemas import Entry, IndexRequest, Inferred, ModelReady, ServerLive, ServerReady
+from ingest.oip.tensors import INPUT, OUTPUT
+from ingest.oip.wire import HEADER_LENGTH
+from ingest.openapi.operation import JSON, Answer, Body, Header, Operation, Parameter
+from ingest.openapi.schemas import inline
 from ingest.uploads import Limits
 
 _OCTETS: Final = "application/octet-stream"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from ingest.catalog import Catalog
-from ingest.dispatch import Dispatch
-from ingest.problems import UnknownModel
+from ingest.dispatch.model_client import Dispatch
+from ingest.dispatch.registry import Catalog
+from ingest.errors import UnknownModel
 
 
 def select(catalog: Catalog, path: Mapping[str, str]) -> tuple[Dispatch, str | None]:

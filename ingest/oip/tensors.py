@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.oip.numerals import whole_numbers
-from ingest.problems import BadParameter, InferenceFailed
+from ingest.errors import BadParameter, InferenceFailed
+from ingest.oip.json_uint8 import whole_numbers
 from ingest.uploads import Upload
 
 INPUT: Final = "images"

@@ -7,12 +7,7 @@ from typing import Any, Final
 
 from starlette.routing import BaseRoute, Route
 
-from ingest.access import is_open
-from ingest.oip.errors import Error, is_protocol
-from ingest.openapi.operation import JSON, Answer, Described, Operation, Parameter
-from ingest.openapi.schemas import Schemas
-from ingest.origin import CHANGES_NOTHING
-from ingest.problems import (
+from ingest.errors import (
     MEDIA_TYPE,
     ForeignOrigin,
     Problem,
@@ -21,6 +16,11 @@ from ingest.problems import (
     TooManyRequests,
     Unauthorized,
 )
+from ingest.middleware.auth import is_open
+from ingest.middleware.same_origin import CHANGES_NOTHING
+from ingest.oip.errors import Error, is_protocol
+from ingest.openapi.operation import JSON, Answer, Described, Operation, Parameter
+from ingest.openapi.schemas import Schemas
 
 _SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from ingest.catalog import Catalog
+from ingest.dispatch.registry import Catalog
 from ingest.openapi.document import Document, Service
 from ingest.openapi.operation import Answer, Operation
-from ingest.release import own_version
+from ingest.version import own_version
 
 OPENAPI: Final = Operation("This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])})
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from typing_extensions import TypeForm
 
-from ingest.problems import Problem
+from ingest.errors import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

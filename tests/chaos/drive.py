@@ -7,17 +7,17 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from stream.connection import connect
+from stream.connection.clients import connect
 from stream.keys import Partition
 from stream.settings import Settings
-from tests import tiny_model
-from tests.chaos.album import Album
 from tests.chaos.audit import audit, outstanding
 from tests.chaos.clock import Clock, pause
+from tests.chaos.expected_answers import Album
 from tests.chaos.faults import Chaos
 from tests.chaos.load import Load, Traffic
 from tests.chaos.report import Report
 from tests.chaos.system import Scale, System
+from tests.support.models import tiny_model
 
 #: Deadline of an image. Longer than any single fault, shorter than a supervisor's patience.
 _TIMEOUT_S = 15.0

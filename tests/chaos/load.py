@@ -18,8 +18,8 @@ from results.store import Store
 from stream.admission import Admission, Full, Refused
 from stream.entry import Entry
 from stream.keys import Partition
-from tests.chaos.album import Album
 from tests.chaos.clock import Clock, pause
+from tests.chaos.expected_answers import Album
 from tests.chaos.ledger import Ledger, Request
 from tests.chaos.system import Post
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from results.outcome import Done
-from tests.chaos.album import Album
 from tests.chaos.audit import Audit
+from tests.chaos.expected_answers import Album
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Ledger, next_after
 

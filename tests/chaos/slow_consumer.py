@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.__main__ import main
-from consumers.model import Model
+from consumers.onnx.model import Model
 
 _run = Model.run
 

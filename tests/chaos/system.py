@@ -13,8 +13,8 @@ import httpx
 
 from tests.chaos.clock import Clock, pause
 from tests.chaos.proxy import Proxy
-from tests.processes import Process, Processes
-from tests.servers import Server, free_port
+from tests.support.processes import Process, Processes
+from tests.support.redis.servers import Server, free_port
 
 #: How long a supervisor waits before it starts a dead process again.
 _RESTART_S = 0.3

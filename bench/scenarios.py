@@ -1,0 +1,236 @@
+"""The parts of a run: each measures one thing and writes it into the results."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import fidelity, full_stream, limits, load
+from bench import images as photographs
+from bench import interleaved as arena
+from bench.artefacts import FP32, INT8, Repository
+from bench.interleaved import Load, say
+from bench.limits import Raw
+from bench.load import Sample
+from bench.measuring import Measurement, measure, median
+from bench.results import Results, Row
+from bench.systems import Running, System, Task
+
+#: Seconds of decoding and of session.run; of one raw run between those of the servers.
+_LIMIT_S = 0.5
+_RAW_S = 1.5
+
+#: Full streams for each round: one is worked off in a third of a second, and the next one in up to twice the time.
+_STREAMS_A_ROUND = 2
+
+#: Shares of capacity in the open loop, percent.
+SHARES = (50, 80, 95, 120)
+
+#: What the slow networks are sent: about so many seconds of work, from so many clients.
+_WORK_S = 4.0
+_WORK_CLIENTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run measures and how long."""
+
+    repository: Repository
+    folder: Path
+    chosen: tuple[System, ...]
+    settings: dict[str, str]
+    model: str = "nearzero"
+    version: str = "1"
+    photograph: str = "small"
+    clients: tuple[int, ...] = (1, 8, 32, 64)
+    seconds: int = 2
+    rounds: int = arena.ROUNDS
+
+    def task(self, model: str = "", version: str = "") -> Task:
+        return Task(self.repository.folder, model or self.model, version or self.version, self.folder, self.settings)
+
+    def among(self, *names: str) -> list[System]:
+        """Those of these systems that take part."""
+        return [system for system in self.chosen if system.name in names]
+
+
+def measure_limits(plan: Plan, found: Results) -> None:
+    """Decoding, session.run and a full stream, with no server around them."""
+    for how in limits.WAYS:
+        for name, photograph in photographs.BY_NAME.items():
+            found.decoding.append(limits.decoding(how, name, photograph(), seconds=2 * _LIMIT_S))
+        nearzero = plan.repository.path("nearzero", "1")
+        assert nearzero
+        found.ceilings[how] = limits.pipeline_per_s(how, photographs.small(), nearzero)
+    for name, version in _artefacts(plan):
+        raw = Raw(plan.repository.folder / name / version / "model.onnx")
+        found.runs += [raw.run(batch, seconds=_LIMIT_S) for batch in limits.BATCHES]
+        say(f"session.run of {name}/{version}: " + ", ".join(f"{run.images_per_s:.0f}" for run in found.runs[-6:]))
+
+
+def _artefacts(plan: Plan) -> Iterable[tuple[str, str]]:
+    for name in ("nearzero", "resnet50", "efficientnet-lite0"):
+        for version in (FP32, INT8):
+            if plan.repository.path(name, version):
+                yield name, version
+
+
+def measure_full_stream(plan: Plan, found: Results) -> None:
+    """A consumer and a bare loop, in turn, each on a stream that is full before it begins."""
+    rates: dict[str, list[float]] = {"bare redis-py loop": [], "consumer": []}
+    with full_stream.server(plan.folder) as redis:
+        for _ in range(_STREAMS_A_ROUND * plan.rounds):
+            rates["bare redis-py loop"].append(full_stream.rate_of_bare_loop(redis, plan.folder))
+            rates["consumer"].append(
+                full_stream.rate_of_consumer(
+                    redis, plan.folder, plan.repository.folder, model="nearzero", version="1", provider="cpu"
+                )
+            )
+            say("full stream: " + ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items()))
+    found.full_stream = rates
+
+
+def measure_closed(plan: Plan, found: Results) -> None:
+    """The closed loop, then what Server-Timing says, then the open loop, with the same running systems."""
+    photograph = photographs.BY_NAME[plan.photograph]()
+    loads = {clients: _closed(photograph, clients, plan.seconds) for clients in plan.clients}
+    # A scaled decode can't be told from a full one where the photograph is small.
+    chosen = [one for one in plan.chosen if plan.photograph == "large" or one.name != "mosec-draft"]
+    with arena.started(chosen, plan.task(), photograph, left_out=found.notes) as running:
+        found.closed += _rows(arena.compare(running, loads, rounds=plan.rounds), plan.model, plan.photograph)
+        for one in running:
+            if one.system.name == "sluice":
+                _footprint(one, found)
+                _measure_stages(one, photograph, plan, found)
+        _measure_open(running, photograph, plan, found)
+
+
+def _closed(photograph: bytes, clients: int, seconds: int) -> Load:
+    return lambda one: load.closed(one.port, one.system.upload(photograph), clients=clients, seconds=seconds)
+
+
+def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, photograph: str) -> list[Row]:
+    return [
+        Row(system, model, photograph, number, median(rounds), _rates(rounds))
+        for (system, number), rounds in measured.items()
+    ]
+
+
+def _rates(rounds: list[Measurement]) -> tuple[float, ...]:
+    return tuple(one.per_s for one in rounds)
+
+
+def _measure_stages(one: Running, photograph: bytes, plan: Plan, found: Results) -> None:
+    for clients in plan.clients:
+        one.processes.settle()
+        before = one.processes.cpu_s_by_kind()
+        sample = load.observed(one.port, one.system.upload(photograph), clients=clients, seconds=plan.seconds)
+        found.stages[clients] = {**sample.stages_ms, "at the client": sample.p50_ms}
+        found.cpu_by_kind[clients] = {
+            kind: (spent_s - before.get(kind, 0.0)) * 1000 / max(1, sample.requests)
+            for kind, spent_s in one.processes.cpu_s_by_kind().items()
+        }
+
+
+def _footprint(one: Running, found: Results) -> None:
+    for kind, resident in one.processes.resident_by_kind().items():
+        found.footprint[kind] = resident / 1e6
+
+
+def _measure_open(running: list[Running], photograph: bytes, plan: Plan, found: Results) -> None:
+    """Each at shares of its own capacity: its best median in the closed loop."""
+    compared = [one for one in running if one.system.name in ("sluice", "starlette-2", "mosec")]
+    for one in compared:
+        rates = [row.measured.per_s for row in found.closed if row.system == one.system.name]
+        found.capacity[one.system.name] = max(rates)
+
+    def at(share: int) -> Load:
+        def run(one: Running) -> Sample:
+            rate = found.capacity[one.system.name] * share / 100
+            return load.open_loop(one.port, one.system.upload(photograph), rate=rate, seconds=plan.seconds)
+
+        return run
+
+    found.open_loop += _rows(
+        arena.compare(compared, {share: at(share) for share in SHARES}, rounds=plan.rounds), plan.model, plan.photograph
+    )
+
+
+def measure_large(plan: Plan, found: Results) -> None:
+    """The closed loop with a 12-megapixel photograph."""
+    photograph = photographs.large()
+    loads = {clients: _closed(photograph, clients, plan.seconds) for clients in (1, 8)}
+    chosen = plan.among("sluice", "starlette-2", "mosec", "mosec-draft")
+    with arena.started(chosen, plan.task("nearzero", "1"), photograph, left_out=found.notes) as running:
+        found.large += _rows(arena.compare(running, loads, rounds=plan.rounds), "nearzero", "large")
+
+
+def measure_networks(plan: Plan, found: Results) -> None:
+    """Real networks through Sluice, a fixed amount of work from 32 clients, and session.run by itself in turn."""
+    photograph = photographs.small()
+    for name in ("resnet50", "efficientnet-lite0"):
+        with ExitStack() as stack:
+            served: dict[str, Running] = {}
+            for version in (FP32, INT8):
+                if plan.repository.path(name, version):
+                    starting = arena.started(
+                        plan.among("sluice"), plan.task(name, version), photograph, left_out=found.notes
+                    )
+                    served |= {f"{name}/{version}": one for one in stack.enter_context(starting)}
+            _measure_network(served, photograph, plan, found)
+
+
+def _measure_network(served: dict[str, Running], photograph: bytes, plan: Plan, found: Results) -> None:
+    paths = {label: plan.repository.folder / label / "model.onnx" for label in served}
+    bare = {label: Raw(path) for label, path in paths.items()}
+    rates: dict[str, list[float]] = {}
+    measured: dict[str, list[Measurement]] = {}
+    for _ in range(plan.rounds):
+        for label, one in served.items():
+            rates.setdefault(label, []).append(_best_raw(bare[label], found))
+            measured.setdefault(label, []).append(_through(one, rates[label][-1], photograph))
+            say(f"{label}: raw {rates[label][-1]:.1f}/s, Sluice {measured[label][-1].per_s:.1f}/s")
+    for label, one in served.items():
+        resident = one.processes.resident_by_kind()["consumers"]
+        found.footprint[f"consumers, {label}"] = resident / 1e6
+        found.beyond_model[label] = (resident - paths[label].stat().st_size) / 1e6
+    found.raw |= rates
+    found.networks += [
+        Row("sluice", label, "small", _WORK_CLIENTS, median(rounds), _rates(rounds))
+        for label, rounds in measured.items()
+    ]
+
+
+def _best_raw(raw: Raw, found: Results) -> float:
+    """Images per second at the batch size that was the fastest one in the limits."""
+    known = [run for run in found.runs if run.model == raw.model]
+    if not known:
+        found.runs += (known := [raw.run(batch, seconds=_LIMIT_S) for batch in limits.BATCHES])
+    return raw.run(max(known, key=lambda run: run.images_per_s).batch, seconds=_RAW_S).images_per_s
+
+
+def _through(one: Running, rate: float, photograph: bytes) -> Measurement:
+    """A fixed amount of work, about `_WORK_S` of it at this rate."""
+    requests = _WORK_CLIENTS * max(2, round(rate * _WORK_S / _WORK_CLIENTS))
+    upload = one.system.upload(photograph)
+    return measure(one, lambda: load.work(one.port, upload, clients=_WORK_CLIENTS, requests=requests))[0]
+
+
+def measure_fidelity(plan: Plan, found: Results) -> None:
+    """The decode of ingest against a full one, and int8 against fp32, over the test photographs."""
+    test = photographs.test_set()
+    small = {name: data for name, data in test.items() if not name.endswith(photographs.LARGE)}
+    if path := plan.repository.path("efficientnet-lite0", FP32):
+        classifier = fidelity.Classifier(path)
+        pairs = fidelity.answers(test, classifier.by_full_decode, classifier.by_ingest)
+        found.fidelity["decode"] = fidelity.difference(pairs.values())
+        large = (pair for name, pair in pairs.items() if name not in small)
+        found.fidelity["decode, 12 megapixels"] = fidelity.difference(large)
+    for name in ("resnet50", "efficientnet-lite0"):
+        fp32, int8 = (plan.repository.path(name, version) for version in (FP32, INT8))
+        if name in plan.repository.random:
+            found.notes.append(f"{name} int8: no agreement, its random weights agree with nothing")
+        elif fp32 and int8:
+            one, other = fidelity.Classifier(fp32), fidelity.Classifier(int8)
+            pairs = fidelity.answers(small, one.by_ingest, other.by_ingest)
+            found.fidelity[f"{name} int8"] = fidelity.difference(pairs.values())

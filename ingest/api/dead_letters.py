@@ -1,0 +1,53 @@
+"""`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
+
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from ingest import outage
+from ingest.errors import UnknownLetter
+from results.dead_letters import AllLetters, DeadLetter, DeadLetters, NotReplayable
+from stream.connection.clients import Connections
+from stream.keys import Partition, valid_model_name
+from stream.presence import partition_counts
+
+
+class Replayed(TypedDict):
+    """The dead letter that is queued again."""
+
+    success: Literal[True]
+    id: str
+
+
+class Letters:
+    """The endpoint. A replayed request is queued again, and its result is kept for so long."""
+
+    def __init__(self, connections: Connections, *, request_ttl_s: float) -> None:
+        self._connections = connections
+        self._request_ttl_s = request_ttl_s
+
+    async def replay(self, request: Request) -> Response:
+        model, letter_id = request.path_params["model"], request.path_params["id"]
+        if not valid_model_name(model):
+            raise _unknown(letter_id)
+        with outage.told():
+            count = (await partition_counts(self._connections.shared)).get(model, 1)
+            letters = AllLetters(self._connections, [Partition(model, number) for number in range(count)])
+            letter = next((one for one in await letters.all() if one.id == letter_id), None)
+            if letter is None or not await self._replay(letters.of(letter), letter):
+                raise _unknown(letter_id)
+        return JSONResponse(Replayed(success=True, id=letter_id))
+
+    async def _replay(self, letters: DeadLetters, letter: DeadLetter) -> bool:
+        try:
+            return await letters.replay(letter, request_ttl_s=self._request_ttl_s)
+        except NotReplayable as error:
+            raise UnknownLetter(f"{error}.") from error
+
+
+def _unknown(letter_id: str) -> UnknownLetter:
+    return UnknownLetter(
+        f"There is no dead letter {letter_id[:60]!r}: it was replayed or dropped, or newer ones took its place."
+    )

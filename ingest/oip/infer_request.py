@@ -1,0 +1,133 @@
+"""What an inference request asks for: its images and the form of its answer. Pure, knows no model and no HTTP."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ingest.errors import BadParameter
+from ingest.oip.tensors import INPUT, OUTPUT, Image, elements, pixels
+from ingest.oip.wire import Envelope
+
+#: Most images in one request. Each is an entry of its own, and all of its probabilities are in the answer.
+MOST_IMAGES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`id` is the client's, given back to it. `classes` is how many labels of each image are wanted instead of all
+    probabilities; 0: the probabilities."""
+
+    id: str
+    images: list[Image]
+    binary: bool
+    classes: int
+
+
+def read(envelope: Envelope, *, height: int, width: int) -> Asked:
+    """Raises BadParameter where the request is not one for a model of this input size."""
+    document = envelope.document
+    parameters = _object(document, "parameters")
+    binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"))
+    return Asked(
+        id=_text(document, "id"),
+        images=_images(_only(document.get("inputs"), INPUT), envelope, height, width),
+        binary=binary,
+        classes=classes,
+    )
+
+
+def _images(tensor: dict[str, Any], envelope: Envelope, height: int, width: int) -> list[Image]:
+    shape = tensor.get("shape")
+    if not (isinstance(shape, list) and shape and all(type(one) is int and one >= 0 for one in shape)):
+        raise BadParameter(f"shape of {INPUT} must be a list of whole numbers, as [1, {height}, {width}, 3].")
+    match tensor.get("datatype"):
+        case "UINT8" if shape[1:] == [height, width, 3]:
+            _check_count(shape[0])
+            return pixels(_data(tensor, envelope, numbers=True), shape[0], height * width * 3)
+        case "BYTES" if len(shape) == 1:
+            _check_count(shape[0])
+            return elements(_data(tensor, envelope, numbers=False), shape[0])
+        case datatype:
+            raise BadParameter(
+                f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 [N, {height}, {width}, 3] "
+                "(pixels, RGB) or BYTES [N] (encoded pictures, such as JPEG or PNG)."
+            )
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= MOST_IMAGES:
+        raise BadParameter(f"The request has {count} images; a request has 1 to {MOST_IMAGES}.")
+
+
+def _data(tensor: dict[str, Any], envelope: Envelope, *, numbers: bool) -> memoryview | bytes | list[Any]:
+    """Binary data as a memoryview, numbers as the text of their array, strings as a list."""
+    parameters = _object(tensor, "parameters")
+    if "shared_memory_region" in parameters:
+        raise BadParameter("Shared memory is not supported. Send the tensor in the request.")
+    size = parameters.get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or size != len(envelope.binary) or "data" in tensor:
+            raise BadParameter(
+                f"binary_data_size of {INPUT} is {_shown(size)}, and {len(envelope.binary)} bytes follow the JSON; "
+                "they must be equal, and the tensor must have no data of its own."
+            )
+        return envelope.binary
+    if len(envelope.binary):
+        raise BadParameter(f"{len(envelope.binary)} bytes follow the JSON, but {INPUT} has no binary_data_size.")
+    data = tensor.get("data")
+    if numbers and envelope.holds_numbers(data):
+        return envelope.numbers
+    if isinstance(data, list) and not numbers:
+        return data
+    wanted = "whole numbers from 0 to 255" if numbers else "strings"
+    raise BadParameter(f"data of {INPUT} must be a list of {wanted}.")
+
+
+def _output(outputs: object, binary: bool) -> tuple[bool, int]:
+    if outputs is None or outputs == []:
+        return binary, 0
+    parameters = _object(_only(outputs, OUTPUT), "parameters")
+    if "shared_memory_region" in parameters:
+        raise BadParameter("Shared memory is not supported. The answer has the tensor in it.")
+    classes = parameters.get("classification", 0)
+    if type(classes) is not int or classes < 0:
+        raise BadParameter(f"classification is {_shown(classes)}; it must say how many labels are wanted.")
+    return _flag(parameters, "binary_data") if "binary_data" in parameters else binary, classes
+
+
+def _only(tensors: object, name: str) -> dict[str, Any]:
+    """The one tensor of the list, which has this name."""
+    named = [one.get("name") if isinstance(one, dict) else None for one in tensors] if isinstance(tensors, list) else []
+    if named != [name]:
+        raise BadParameter(f"The tensors are {_shown(named)}; there must be one, named {name}.")
+    assert isinstance(tensors, list)
+    found: dict[str, Any] = tensors[0]
+    return found
+
+
+def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found = document.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise BadParameter(f"{name} must be an object.")
+    return found
+
+
+def _flag(parameters: dict[str, Any], name: str) -> bool:
+    flag = parameters.get(name, False)
+    if not isinstance(flag, bool):
+        raise BadParameter(f"{name} is {_shown(flag)}; it must be true or false.")
+    return flag
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    text = document.get(name)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise BadParameter(f"{name} is {_shown(text)}; it must be a string.")
+    return text
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:100]

@@ -1,0 +1,129 @@
+"""What `python -m results` prints, for people and for programs. Pure: values in, text out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results.dead_letters import DeadLetter
+from results.outcome import Done, Failed
+from results.store import State
+from results.table import Column, duration, size, table
+
+#: Classes that people are shown; programs get all that there are.
+_SHOWN = 10
+
+_LETTERS = (
+    Column("ID"),
+    Column("REQUEST", cut=True),
+    Column("AGE", right=True),
+    Column("REASON", cut=True),
+    Column("TRIES", right=True),
+    Column("HOLDERS", cut=True),
+    Column("SIZE", right=True),
+)
+
+
+def letters_table(letters: Sequence[DeadLetter], *, width: int | None) -> list[str]:
+    """One line for each dead letter under a heading."""
+    rows = [
+        (
+            letter.id,
+            letter.request_id or "-",
+            duration(letter.age_s),
+            letter.reason,
+            str(letter.deliveries),
+            " ".join(letter.holders),
+            size(letter.pixels),
+        )
+        for letter in letters
+    ]
+    return table(_LETTERS, rows, width=width)
+
+
+def letter_lines(letter: DeadLetter) -> list[str]:
+    """Everything about one dead letter but its pixels."""
+    facts = {
+        "id": letter.id,
+        "request": letter.request_id or "-",
+        "buried": f"{duration(letter.age_s)} ago",
+        "reason": letter.reason,
+        "deliveries": str(letter.deliveries),
+        "holders": " ".join(letter.holders),
+        "entry": letter.entry_id,
+        "pixels": size(letter.pixels),
+        **{f"field {name}": repr(value) for name, value in letter.entry.items()},
+    }
+    return _aligned(facts)
+
+
+def letter_document(letter: DeadLetter) -> dict[str, Any]:
+    """One dead letter for programs; times in seconds, sizes in bytes."""
+    return {
+        "id": letter.id,
+        "request_id": letter.request_id or None,
+        "age_s": letter.age_s,
+        "reason": letter.reason,
+        "deliveries": letter.deliveries,
+        "holders": list(letter.holders),
+        "entry_id": letter.entry_id,
+        "bytes": letter.pixels,
+        "fields": dict(letter.entry),
+    }
+
+
+def state_lines(request_id: str, state: State, labels: Sequence[str]) -> list[str]:
+    """Where a request stands, for people."""
+    match state:
+        case Done():
+            facts = {
+                "request": request_id,
+                "state": "done",
+                "version": state.version,
+                "provider": state.provider,
+                "batch": str(state.batch),
+                "queue": f"{state.queue_ms:.1f} ms",
+                "run": f"{state.run_ms:.1f} ms",
+            }
+            return [*_aligned(facts), "", *_ranking(state, labels)]
+        case Failed():
+            return _aligned({"request": request_id, "state": f"failed: {state.reason}", "detail": state.detail})
+        case _:
+            return _aligned({"request": request_id, "state": state})
+
+
+def state_document(request_id: str, state: State, labels: Sequence[str]) -> dict[str, Any]:
+    """Where a request stands, for programs; times in milliseconds, a label is null where its model is forgotten."""
+    match state:
+        case Done():
+            ranked = zip(state.indices, state.probabilities, strict=True)
+            return {
+                "id": request_id,
+                "state": "done",
+                "version": state.version,
+                "provider": state.provider,
+                "batch": state.batch,
+                "queue_ms": state.queue_ms,
+                "run_ms": state.run_ms,
+                "predictions": [
+                    {"index": index, "label": _label(labels, index), "probability": value} for index, value in ranked
+                ],
+            }
+        case Failed():
+            return {"id": request_id, "state": "failed", "reason": state.reason, "detail": state.detail}
+        case _:
+            return {"id": request_id, "state": state}
+
+
+def _ranking(done: Done, labels: Sequence[str]) -> list[str]:
+    ranked = list(zip(done.indices, done.probabilities, strict=True))
+    rows = [(f"{value:.4f}", _label(labels, index) or f"class {index}") for index, value in ranked[:_SHOWN]]
+    more = [f"... and {len(ranked) - _SHOWN} more, see --json"] if len(ranked) > _SHOWN else []
+    return [*table((Column("PROBABILITY", right=True), Column("LABEL")), rows), *more]
+
+
+def _label(labels: Sequence[str], index: int) -> str | None:
+    return labels[index] if index < len(labels) else None
+
+
+def _aligned(facts: Mapping[str, str]) -> list[str]:
+    longest = max(len(name) for name in facts)
+    return [f"{name.ljust(longest)}  {value}" for name, value in facts.items()]

@@ -1,0 +1,235 @@
+"""Connections to Redis with every value stated, and which of its errors pass by themselves. Knows no command.
+
+A command is sent again only where its connection turned out to be closed, once, and only by `connect`: after a
+restart of Redis every pooled connection is stale. A reply that was lost then means that a command runs twice, which
+all of Sluice's short commands bear: admission knows its ids, completion is fenced. A blocking read is never repeated.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import redis
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection as BlockingConnection
+from redis.crc import key_slot
+from redis.exceptions import (
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry as BlockingRetry
+
+from stream.connection.asyncio_connection import FINDING, NOTICING
+from stream.connection.client import Client, Pool
+from stream.connection.observer import Nobody, Witness
+from stream.connection.resolver import BySentinels, Find, InCluster
+from stream.embedded.server import socket_path
+from stream.keys import MODELS, Partition
+from stream.redis_url import Place
+from stream.settings import Settings
+
+#: How long one blocking read waits in Redis: only bounds how late a reader notices that it shall end. Four of them a
+#: second cost an idle consumer 3.6 ms of CPU, one of them 3.4.
+BLOCK_S = 0.25
+
+#: Connections of one process for short commands. Asyncio needs few: a command takes a fraction of a millisecond.
+_POOL_SIZE = 32
+
+#: Bytes taken from the socket at once. A full batch is 4.8 MB; redis-py's 64 KiB would take 74 turns of the loop.
+_READ_SIZE = 1 << 20
+
+#: Errors that pass without anybody changing a setting of Sluice; LOADING is a ConnectionError in redis-py.
+_PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+    ClusterDownError,
+)
+
+#: Beginnings of further such errors, for which redis-py has no class.
+_PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
+
+
+#: redis-py's connections without an event loop, by those with one.
+_BLOCKING: dict[type[Any], Callable[..., BlockingConnection]] = {
+    Connection: redis.Connection,
+    SSLConnection: redis.SSLConnection,
+    UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+}
+
+
+def url(settings: Settings) -> str:
+    """Where Redis is: the configured URL, or the embedded server's socket."""
+    return settings.redis_url or f"unix://{quote(str(socket_path(settings.data_dir)))}"
+
+
+def connect(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+    """A client for short commands; each answer is awaited at most `redis_timeout_s`.
+
+    It is for the keys of this partition, or for those that belong to none: in a Cluster they are in different places.
+    """
+    once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    wait_s = settings.redis_timeout_s
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, witness=witness)
+
+
+def connect_reader(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+    """A client with one connection, for blocking reads of at most `BLOCK_S`; for whose keys, see `connect`."""
+    never = Retry(NoBackoff(), 0)
+    wait_s = BLOCK_S + settings.redis_timeout_s
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=1, retry=never, witness=witness)
+
+
+class Connections:
+    """The clients of one process for short commands: `shared` for what belongs to no partition, one for each that does.
+
+    They are one and the same but in a Cluster, where each partition is somewhere else.
+    """
+
+    def __init__(self, settings: Settings, witness: Witness | None = None) -> None:
+        self._settings = settings
+        self._witness = witness
+        self._apart = Place.parse(url(settings)).kind == "cluster"
+        self._clients: dict[Partition, Redis] = {}
+        self.shared = connect(settings, witness)
+
+    def of(self, partition: Partition) -> Redis:
+        """The client for this partition's keys."""
+        if not self._apart:
+            return self.shared
+        if partition not in self._clients:
+            self._clients[partition] = connect(self._settings, self._witness, partition)
+        return self._clients[partition]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in (self.shared, *self._clients.values()):
+            await client.aclose()
+
+
+def connect_blocking(settings: Settings, partition: Partition | None = None) -> tuple[BlockingConnection, Find | None]:
+    """A connection without an event loop, not connected yet, for blocking reads of at most `BLOCK_S` in a thread.
+
+    Where its server is not always the same, what finds it comes with it.
+    """
+    access, kind, find = _access(settings, partition)
+    bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
+    return _BLOCKING[kind](retry=BlockingRetry(NoBackoff(), 0), **bounds, **access), find
+
+
+def _client(
+    settings: Settings,
+    partition: Partition | None,
+    *,
+    reply_timeout_s: float,
+    connections: int,
+    retry: Retry,
+    witness: Witness | None,
+) -> Redis:
+    access, kind, find = _access(settings, partition)
+    if find:
+        access |= {"find": find}
+    pool = Pool(
+        connection_class=(FINDING if find else NOTICING)[kind],
+        max_connections=connections,
+        wait_s=reply_timeout_s,
+        socket_read_size=_READ_SIZE,
+        retry=retry,
+        witness=witness or Nobody(),
+        **_bounds(settings, reply_timeout_s),
+        **access,
+    )
+    return Client.from_pool(pool)
+
+
+def _access(settings: Settings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Find | None]:
+    """Options by which the server is reached, redis-py's asynchronous class for it, and what finds it, if anything."""
+    place = Place.parse(url(settings))
+    access = _options(place.plain, settings.redis_password_file, settings.redis_ca_file)
+    find = _find(settings, place, partition, access)
+    return access, access.pop("connection_class", Connection), find
+
+
+def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
+    """What all connections have in common, whatever they are for."""
+    return {
+        "socket_timeout": reply_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "protocol": 2,
+        # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
+        "driver_info": None,
+    }
+
+
+def _find(settings: Settings, place: Place, partition: Partition | None, access: dict[str, Any]) -> Find | None:
+    """How connections find their server, where it is not always the same."""
+    match place.kind:
+        case "cluster":
+            slot = key_slot((partition.entries if partition else MODELS).encode())
+            return InCluster(place.addresses, slot, dict(access)).find
+        case "sentinel":
+            options = _options(place.sentinel, settings.redis_sentinel_password_file, settings.redis_ca_file)
+            return BySentinels(place.addresses, place.service, options).find
+        case _:
+            return None
+
+
+def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
+    """A URL's, with what it need not hold: the password, and whom to trust. What it does hold wins."""
+    given = {}
+    if password_file:
+        given["password"] = Path(password_file).read_text().strip()
+    if ca_file and address.startswith("rediss"):
+        given["ssl_ca_certs"] = ca_file
+    return {**given, **parse_url(address)}
+
+
+def passes_by_itself(error: RedisError) -> bool:
+    """Whether Redis is merely away, loading, full, read-only or failing over."""
+    return isinstance(error, _PASSING) or (isinstance(error, ResponseError) and str(error).startswith(_PASSING_CODES))
+
+
+class Backoff:
+    """Growing pauses between attempts, jittered so that many processes don't come back in step."""
+
+    def __init__(self, *, first_s: float = 0.05, longest_s: float = 1.0) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._attempts = 0
+
+    def reset(self) -> None:
+        self._attempts = 0
+
+    @property
+    def log_level(self) -> int:
+        """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event."""
+        return logging.DEBUG if self._attempts else logging.WARNING
+
+    async def pause(self) -> None:
+        """Sleep a random time up to a bound that doubles with each attempt."""
+        bound = min(self._longest_s, self._first_s * 2**self._attempts)
+        self._attempts = min(self._attempts + 1, 16)
+        await asyncio.sleep(bound * random.uniform(0.5, 1.0))  # noqa: S311 (not for secrets)

@@ -1,0 +1,160 @@
+"""Where the primary is: of a Cluster's slot, or of a service that Sentinels watch. Knows no key, and keeps no answer.
+
+Each connection asks anew when it is made. That is rare, and mostly because something has moved.
+
+redis-py's client for a Cluster is not used: it sends ASKING on another connection of its pool than the command that it
+is for, closes the connections to all nodes where one slot is not served, and its pools have no WAIT that is sure to
+follow its write. All that Sluice ever asks of one client lies in one slot, so a client whose connections find their
+node does.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from stream.redis_url import Address
+
+Find = Callable[[], Awaitable[Address]]
+
+#: Longest time for one node's answer to where a slot is. Another is asked then: a node that hangs must not hide it.
+_ASK_S = 0.5
+
+#: Options of a connection for one question.
+_BRIEF: Final[dict[str, Any]] = {
+    "socket_timeout": _ASK_S,
+    "socket_connect_timeout": _ASK_S,
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+    "driver_info": None,
+}
+
+
+class InCluster:
+    """The primary of one slot; any node that answers knows it, and those it names are asked the next time."""
+
+    def __init__(self, nodes: tuple[Address, ...], slot: int, options: dict[str, Any]) -> None:
+        self._seeds = nodes
+        self._nodes = nodes
+        self._slot = slot
+        self._options = options
+
+    async def find(self) -> Address:
+        """Raises ConnectionError where no node says, with what the last one said instead."""
+        said: object = "it is served by nobody"
+        for node in self._nodes:
+            try:
+                rows = await self._ask(node)
+            except (RedisError, OSError) as error:
+                said = error
+                continue
+            # The one that answered comes first the next time.
+            self._nodes = tuple(dict.fromkeys((node, *_nodes(rows, node), *self._seeds)))
+            if primary := _primary(rows, self._slot, node):
+                return primary
+        self._nodes = (*self._nodes[1:], *self._nodes[:1])
+        raise RedisConnectionError(f"no node of the cluster says who has slot {self._slot}: {said}")
+
+    async def _ask(self, node: Address) -> list[Any]:
+        async with _asking(node, self._options) as asked:
+            rows: list[Any] = await asked.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+            return rows
+
+
+def _nodes(rows: list[Any], asked: Address) -> list[Address]:
+    return [_of(server, asked) for _, _, *servers in rows for server in servers]
+
+
+def _primary(rows: list[Any], slot: int, asked: Address) -> Address | None:
+    return next((_of(servers[0], asked) for first, last, *servers in rows if first <= slot <= last), None)
+
+
+def _of(server: list[Any], asked: Address) -> Address:
+    # A node that does not know its own address leaves it out: it is the one that was asked.
+    return (server[0] or b"").decode() or asked[0], int(server[1])
+
+
+class BySentinels:
+    """The primary of one service, as the Sentinels have agreed."""
+
+    def __init__(self, sentinels: tuple[Address, ...], service: str, options: dict[str, Any]) -> None:
+        self._sentinels = sentinels
+        self._service = service
+        self._options = options
+
+    async def find(self) -> Address:
+        """Raises ConnectionError where no Sentinel knows one that lives, with what the last one said instead."""
+        said: object = "none knows one that lives"
+        for sentinel in self._sentinels:
+            try:
+                async with _asking(sentinel, self._options) as asked:
+                    state: Any = await asked.sentinel_master(self._service)
+            except (RedisError, OSError) as error:
+                said = error
+                continue
+            if state["is_master"] and not (state["is_sdown"] or state["is_odown"]):
+                # The one that answered comes first the next time.
+                self._sentinels = tuple(dict.fromkeys((sentinel, *self._sentinels)))
+                return str(state["ip"]), int(state["port"])
+        raise RedisConnectionError(f"no Sentinel says who is the primary of {self._service}: {said}")
+
+
+def _asking(server: Address, options: dict[str, Any]) -> Redis:
+    host, port = server
+    return Redis.from_pool(ConnectionPool(**{**options, **_BRIEF, "host": host, "port": port}))
+
+
+#: How a server says that it is not the one to ask; MOVED is an AskError in redis-py.
+ELSEWHERE: Final = (AskError, ReadOnlyError)
+
+
+def meaning(error: AskError | ReadOnlyError) -> RedisError:
+    """What it is to whoever asked: the server has done nothing."""
+    if isinstance(error, MovedError | ReadOnlyError):
+        # Another connection finds the primary of now: to a client it is as if this one had been lost.
+        return RedisConnectionError(f"no primary of this any more: {error}")
+    # The slot is on its way, key by key, and scripts need all of theirs in one place: it takes a moment.
+    return TryAgainError(str(error))
+
+
+class Finding(AbstractConnection):
+    """To be mixed into a connection of redis-py: it goes where `find` says, each time it is made."""
+
+    host: str
+    port: int
+
+    def __init__(self, *, find: Find, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
+        super().__init__(**options)
+        self._find = find
+        self._told: Address | None = None
+
+    async def _connect(self) -> None:
+        # Whoever sends us on knows better than those who may not have heard of it yet; once.
+        told, self._told = self._told, None
+        self.host, self.port = told or await self._find()
+        await super()._connect()  # type: ignore[no-untyped-call,safe-super]
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """As redis-py's."""
+        try:
+            return await super().read_response(*args, **options)
+        except ELSEWHERE as error:
+            if isinstance(error, MovedError):
+                self._told = (error.host or self.host, error.port)
+            meant = meaning(error)
+            if isinstance(meant, RedisConnectionError):
+                await self.disconnect()
+            raise meant from error
+
+
+class FindingTcp(Finding, Connection):
+    """A plain connection."""
+
+
+class FindingTls(Finding, SSLConnection):
+    """A connection with TLS."""

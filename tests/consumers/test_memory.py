@@ -1,0 +1,81 @@
+"""What a consumer weighs beside its model, and an image while it waits."""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from redis.asyncio import Redis
+
+from stream.admission import Admission
+from stream.entry import Entry
+from stream.keys import Partition
+from stream.presence import Presence
+from tests.stream.test_group import report
+from tests.support.models import tiny_model
+from tests.support.processes import Processes, needs_proc
+from tests.support.redis.requests_direct import assert_right, outcomes, pictures, send
+
+pytestmark = pytest.mark.anyio
+
+#: Bound for a consumer; the model of the tests weighs next to nothing.
+_MOST_BYTES = 200 * 10**6
+
+_SIZE = 224
+_PIXELS = _SIZE * _SIZE * 3
+
+
+#: A picture's values between two layers of a wide network, and so what 32 of them at once would take.
+_WIDE_BYTES = 12 * 2**20
+
+
+@needs_proc
+async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> None:
+    """After many full batches, too."""
+    process = processes.consumer().ready()
+    images = pictures(200)
+    await outcomes(client, await send(client, images))
+    assert process.resident_bytes < _MOST_BYTES
+
+
+@needs_proc
+async def test_a_wide_network_stays_small_too(processes: Processes, client: Redis, tmp_path: Path) -> None:
+    """A batch runs in portions: what lies between two layers is in memory for a few pictures only."""
+    models_dir = _widened(tiny_model.build(tmp_path)).parents[2]
+    process = processes.consumer(models_dir=models_dir, threads=2, provider="cpu").ready()
+    images = pictures(100)
+    for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
+        assert_right(outcome, image)
+    assert process.resident_bytes < _MOST_BYTES < 32 * _WIDE_BYTES
+
+
+def _widened(path: Path) -> Path:
+    """The same answers, with _WIDE_BYTES for each picture on the way to them."""
+    model = onnx.load(path)
+    graph = model.graph
+    index, flatten = next((index, node) for index, node in enumerate(graph.node) if node.input[0] == "scaled")
+    ones = np.ones((_WIDE_BYTES // 4 // 12, 1, 1, 1, 1), np.float32)
+    graph.initializer.append(numpy_helper.from_array(ones, "ones"))
+    graph.node.insert(index, helper.make_node("Mul", ["scaled", "ones"], ["wide"]))
+    graph.node.insert(index + 1, helper.make_node("ReduceMax", ["wide"], ["narrow"], axes=[0], keepdims=0))
+    flatten.input[0] = "narrow"
+    onnx.save(model, path)
+    return path
+
+
+async def test_a_queued_image_costs_little_more_than_its_pixels(client: Redis, partition: Partition) -> None:
+    """Whatever comes with it: the entry's fields, the mark of its request, and what the allocator rounds up."""
+    await Presence(client, partition).beat(report("somebody"), lease_s=60)
+    admission = Admission(client, partition, result_ttl_s=60)
+
+    async def used_with(count: int) -> int:
+        for _ in range(count):
+            entry = Entry(uuid.uuid4().hex, "", 5, _SIZE, _SIZE, bytes(_PIXELS))
+            await admission.admit(entry, timeout_s=60, max_backlog=1000)
+        return int((await client.info("memory"))["used_memory"])
+
+    # The first few pay for what the connection and the keys need once.
+    before = await used_with(10)
+    assert (await used_with(200)) - before < 1.1 * 200 * _PIXELS

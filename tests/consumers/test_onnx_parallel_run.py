@@ -1,0 +1,58 @@
+"""Portions: a batch split over the threads of a session, with real sessions of ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from consumers.onnx.parallel_run import PortionFailed, Portions
+from consumers.onnx.providers import session_options
+from tests.support.models import tiny_model
+from tests.support.redis.requests_direct import pictures
+
+
+def session_of(tmp_path: Path, *, threads: int) -> ort.InferenceSession:
+    path = tiny_model.build(tmp_path)
+    return ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_each_row_gets_its_own_answer(threads: int, tmp_path: Path) -> None:
+    """Whichever thread ran it, with more threads than portions, fewer and as many, again and again."""
+    session = session_of(tmp_path, threads=threads)
+    images = pictures(23)
+    truth = tiny_model.expected(images, tiny_model.weights())
+    for portions in (1, 2, 3, 5, 23) * 20:
+        answers = Portions(session, np.array_split(images, portions)).run(threads)
+        np.testing.assert_allclose(answers, truth, atol=1e-5)
+
+
+class Counting(Portions):
+    """Notes how many portions were run by others than the caller."""
+
+    helped = 0
+
+    def _helped(self, answers: list[NDArray[np.float32]], index: int, error: str) -> None:
+        self.helped += 1
+        super()._helped(answers, index, error)
+
+
+def test_the_threads_of_the_session_help(tmp_path: Path) -> None:
+    """Each of them runs one portion at least."""
+    portions = Counting(session_of(tmp_path, threads=3), np.array_split(pictures(6), 3))
+    portions.run(3)
+    assert portions.helped >= 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bad", [0, 4, 9])
+def test_a_portion_that_fails_says_why(threads: int, bad: int, tmp_path: Path) -> None:
+    """Whoever ran it; what is waiting then is not run any more, and the session goes on."""
+    session = session_of(tmp_path, threads=threads)
+    images = np.array_split(pictures(20), 10)
+    broken = [*images[:bad], images[bad][:, :15], *images[bad + 1 :]]
+    with pytest.raises(PortionFailed, match="15"):
+        Portions(session, broken).run(threads)
+    assert len(Portions(session, images).run(threads)) == 20

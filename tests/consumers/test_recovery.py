@@ -1,0 +1,190 @@
+"""Consumers that die, hang or pause, poison, and a Redis that goes away: nothing is lost, nothing answered twice."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from results.outcome import Done, Failed
+from stream.connection.clients import connect
+from stream.keys import GROUP
+from stream.presence import Presence
+from stream.settings import Settings
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
+from tests.support.redis.servers import Server
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+SHORT: dict[str, Any] = {"lease_s": 1.5, "redis_timeout_s": 1.0}
+
+
+async def test_what_a_killed_consumer_held_is_answered_within_a_lease_and_a_second(
+    processes: Processes, client: Redis
+) -> None:
+    """SIGKILL in the middle of a batch; the other consumer claims each entry."""
+    doomed = processes.consumer(rogue="slow", version=1, **SHORT).ready()
+    images = pictures(40)
+    ids = await send(client, images)
+    await eventually(lambda: held(client), "the consumer holds entries")
+    processes.consumer(version=1, **SHORT).ready()
+    doomed.kill()
+    killed = time.monotonic()
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
+    assert time.monotonic() - killed < SHORT["lease_s"] + 1
+
+
+async def test_a_killed_consumer_is_seen_as_dead_and_then_forgotten_by_the_group(
+    processes: Processes, client: Redis
+) -> None:
+    """Its report stays for people to see; its place in the group goes once it holds nothing."""
+    doomed, other = (processes.consumer(version=1, **SHORT) for _ in range(2))
+    other.ready()
+    doomed.ready().kill()
+
+    async def one_is_dead() -> bool:
+        return sorted(one.alive for one in await Presence(client, TINY).consumers()) == [False, True]
+
+    await eventually(one_is_dead, "one consumer is reported dead")
+    await send(client, pictures(1))
+
+    async def one_is_left() -> bool:
+        return len(await client.xinfo_consumers(TINY.entries, GROUP)) == 1
+
+    await eventually(one_is_left, "the group has one consumer")
+
+
+async def test_one_poisonous_image_takes_no_other_down(processes: Processes, client: Redis) -> None:
+    """A picture that kills its consumer, among 64 good ones: 64 right answers, one error, one dead letter."""
+    processes.consumer(version=1, **SHORT).ready().kill()
+    images = [*pictures(40), marked(), *pictures(24, seed=1)]
+    ids = await send(client, images)
+    crashes = 0
+    rogue = processes.consumer(rogue="crash", version=1, **SHORT).ready()
+
+    async def all_answered() -> bool:
+        nonlocal rogue, crashes
+        if rogue.status is not None:
+            crashes += 1
+            rogue = processes.consumer(rogue="crash", version=1, **SHORT)
+        return await client.xlen(TINY.entries) == 0
+
+    await eventually(all_answered, "all are answered", timeout_s=60)
+    answers = await outcomes(client, ids)
+    poison = answers.pop(40)
+    assert isinstance(poison, Failed)
+    assert poison.reason == "dead"
+    for outcome, image in zip(answers, [*images[:40], *images[41:]], strict=True):
+        assert_right(outcome, image)
+    letters: Any = await client.xrange(TINY.dead)
+    ((_, letter),) = letters
+    assert letter[b"id"].decode() == ids[40]
+    assert int(letter[b"deliveries"]) == 3
+    assert len(letter[b"holders"].split()) == 3
+    assert crashes == 3
+
+
+async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, client: Redis) -> None:
+    """After run_timeout_s it exits, to be started anew, and another answers what it held."""
+    processes.consumer(version=1, **SHORT).ready().kill()
+    image = marked()
+    ids = await send(client, [image])
+    hanging = processes.consumer(rogue="hang", version=1, run_timeout_s=1.2, max_batch_seconds=1, **SHORT).ready()
+    await eventually(lambda: held(client), "the consumer holds the entry")
+    processes.consumer(version=1, **SHORT).ready()
+    assert await asyncio.to_thread(hanging.wait) == os.EX_TEMPFAIL
+    (outcome,) = await outcomes(client, ids)
+    assert_right(outcome, image)
+
+
+async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -> None:
+    """A batch that takes longer than the lease is renewed from beside it, and nobody claims it."""
+    slow = processes.consumer(rogue="slow", version=1, max_batch_seconds=30, **SHORT).ready()
+    processes.consumer(version=1, **SHORT).ready().stop()
+    images = pictures(1)
+    await outcomes(client, await send(client, images))  # the model's pace is known
+    images = pictures(64)  # 3.2 s in two batches
+    ids = await send(client, images)
+    await eventually(lambda: held(client), "the consumer holds entries")
+    processes.consumer(version=1, **SHORT).ready()
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
+    assert b"superseded" not in await client.hgetall(TINY.counters)
+    assert slow.stop() == 0
+
+
+async def test_a_consumer_that_was_paused_changes_nothing_when_it_wakes(processes: Processes, client: Redis) -> None:
+    """SIGSTOP for longer than the lease: others answer; its own late results are superseded."""
+    paused = processes.consumer(rogue="slow", version=1, **SHORT).ready()
+    images = pictures(8)
+    ids = await send(client, images)
+    await eventually(lambda: held(client), "the consumer holds entries")
+    paused.send(signal.SIGSTOP)
+    processes.consumer(version=1, **SHORT).ready()
+    answers = await outcomes(client, ids)
+    paused.send(signal.SIGCONT)
+
+    async def superseded() -> bool:
+        return b"superseded" in await client.hgetall(TINY.counters)
+
+    await eventually(superseded, "its late results are counted")
+    assert await outcomes(client, ids) == answers
+    assert await client.xlen(TINY.entries) == 0
+
+
+async def test_versions_change_under_load(processes: Processes, client: Redis) -> None:
+    """Consumers of version 2 join, those of version 1 leave; each answer names the version that made it."""
+    old = processes.consumer(version=1).ready()
+    images = pictures(300)
+    first = await send(client, images[:150])
+    processes.consumer(version=2).ready()
+    second = await send(client, images[150:])
+    assert old.stop() == 0
+    third = await send(client, images[:50])
+    answers = await outcomes(client, first + second + third)
+    for outcome, image in zip(answers, [*images, *images[:50]], strict=True):
+        assert isinstance(outcome, Done)
+        assert_right(outcome, image, seed={"1": 7, "2": 8}[outcome.version])
+    assert {outcome.version for outcome in answers[300:] if isinstance(outcome, Done)} == {"2"}
+
+
+@pytest.mark.parametrize("outage", ["kill", "stop", "flush"])
+async def test_a_consumer_outlives_an_outage_of_redis(outage: str, processes: Processes, own_server: Server) -> None:
+    """Redis dies and comes back, hangs, or loses its data: the consumer keeps what it finished, and goes on."""
+    consumer = processes.consumer(rogue="slow", version=1, redis_url=own_server.url, **SHORT).ready()
+    async with connect(Settings(redis_url=own_server.url)) as client:
+        images = pictures(12)
+        ids = await send(client, images)
+        await eventually(lambda: held(client), "the consumer holds entries")
+        match outage:
+            case "kill":
+                own_server.kill()
+                own_server.start()
+            case "stop":
+                own_server.signal(signal.SIGSTOP)
+                await eventually(lambda: _said(consumer.text, "Timeout"), "the consumer noticed")
+                own_server.signal(signal.SIGCONT)
+            case "flush":
+                await client.flushall()
+                await eventually(lambda: _announced(client), "the consumer has announced itself again")
+                ids = await send(client, images)
+        for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+            assert_right(outcome, image)
+        (again,) = await outcomes(client, await send(client, images[:1]))
+        assert_right(again, images[0])
+    assert consumer.stop() == 0
+
+
+async def _said(text: str, what: str) -> bool:
+    return what in text
+
+
+async def _announced(client: Redis) -> bool:
+    presence = Presence(client, TINY)
+    return bool(await presence.versions()) and any(one.alive for one in await presence.consumers())

@@ -1,0 +1,263 @@
+"""The status of a partition: what it reads, what counts as trouble, and `python -m consumers status`."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from consumers.overview import document, lines
+from consumers.status import completed_per_s, main
+from stream.connection.clients import connect
+from stream.connection.group_reader import Reader
+from stream.keys import MODELS, Partition
+from stream.presence import Presence
+from stream.settings import Settings
+from stream.status import Member, Status, read_status
+from tests.results.test_dead_letters import Graveyard
+from tests.stream.test_group import entry, report
+from tests.support.processes import ROOT, Process, Processes
+from tests.support.redis.requests_direct import held, marked, send
+from tests.support.redis.servers import Server, free_port
+from tests.support.waiting import eventually, wait_until
+
+pytestmark = pytest.mark.anyio
+
+SHORT = {"lease_s": 1.5, "redis_timeout_s": 1.0}
+
+
+def member(name: str = "anna", **changes: object) -> Member:
+    plain = Member(name, replace(report(name), images_per_s=50.0), silent_s=0.0, held=0, oldest_s=0.0, idle_s=0.0)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def status(*members: Member, **changes: object) -> Status:
+    plain = Status("tiny", 1000, members, 0, 0, 0, None, 0, {"completed": 10})
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+async def test_a_partition_that_nobody_used_has_no_consumer(client: Redis, partition: Partition) -> None:
+    """Nothing is there: no error, but nobody to work."""
+    empty = await read_status(client, partition)
+    assert empty == Status(partition.model, empty.now_ms, (), 0, 0, None, None, 0, {})
+    assert empty.problems(max_age_s=1) == ["No consumer is alive."]
+
+
+async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader: Reader, partition: Partition) -> None:
+    """From the group, the heartbeats and the counters, at one moment and by Redis's clock."""
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    await graveyard.bury(entry())
+    await Presence(client, partition).beat(replace(report("anna"), images_per_s=50.0, images=7), lease_s=60)
+    await graveyard.admit(entry())
+    (delivery,) = await graveyard.group.read(1)
+    await client.xadd(partition.entries, {"v": "1"})
+
+    async def has_aged() -> bool:
+        return (await read_status(client, partition)).members[0].idle_s > 0.05
+
+    await eventually(has_aged, "the entry is held for a while")
+    assert await graveyard.group.renew([delivery.entry_id]) == []
+    found = await read_status(client, partition)
+    anna, somebody = found.members
+    assert (anna.name, anna.alive, anna.held) == ("anna", True, 1)
+    assert anna.oldest_s > anna.idle_s, "renewing does not make an entry younger"
+    assert found.oldest_s == anna.oldest_s
+    assert anna.report is not None
+    assert anna.report.images == 7
+    assert (somebody.name, somebody.held, somebody.oldest_s) == ("somebody", 0, 0)
+    assert (found.backlog, found.pending, found.lag, found.dead_letters) == (2, 1, 1, 1)
+    assert found.counters == {"completed": 1, "dead": 1}
+    assert (found.living, found.images_per_s, found.drain_s) == (2, 50.0, 2 / 50)
+    assert found.problems(max_age_s=60) == []
+
+
+async def test_a_dead_consumer_that_holds_entries_is_trouble(
+    client: Redis, reader: Reader, partition: Partition
+) -> None:
+    """Also where its heartbeat was never heard or is long forgotten: the group still knows it."""
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    await graveyard.admit(entry())
+    await graveyard.group.read(1)
+    (anna, _) = (await read_status(client, partition)).members
+    assert (anna.alive, anna.silent_s, anna.report, anna.held) == (False, None, None, 1)
+    await Presence(client, partition).beat(report("anna"), lease_s=0.001)
+
+    async def is_dead() -> bool:
+        return not (await read_status(client, partition)).members[0].alive
+
+    await eventually(is_dead, "the heartbeat has ended")
+    found = await read_status(client, partition)
+    (problem,) = found.problems(max_age_s=60)
+    assert problem.startswith("anna is dead and holds 1 entries")
+    assert found.members[0].silent_s
+    assert found.living == 1
+
+
+async def test_a_lag_that_redis_lost_is_unknown(client: Redis, partition: Partition, reader: Reader) -> None:
+    """Deleting an entry that nobody was given makes it so; it must not read as 0."""
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    ids = [await client.xadd(partition.entries, {"v": "1"}) for _ in range(3)]
+    await graveyard.group.read(1)
+    await client.xdel(partition.entries, ids[1])
+    found = await read_status(client, partition)
+    assert found.lag is None
+    assert "unknown undelivered" in "\n".join(_lines(found))
+
+
+def test_a_backlog_is_trouble_when_it_is_old() -> None:
+    """Not when it is long."""
+    old = status(member(), backlog=1000, oldest_s=12.0)
+    assert old.problems(max_age_s=12.5) == []
+    assert old.problems(max_age_s=11.5) == ["The oldest of 1000 entries waits for 12.0 s."]
+    assert old.drain_s == 20.0
+    assert status(backlog=1).drain_s is None
+    assert status().drain_s == 0.0
+
+
+def test_the_rate_is_counted_between_two_looks() -> None:
+    """Unless the counter went back, as after a flush."""
+    before = status()
+    assert completed_per_s(before, replace(before, now_ms=3000, counters={"completed": 90})) == 40.0
+    assert completed_per_s(before, replace(before, now_ms=3000, counters={})) is None
+    assert completed_per_s(before, before) is None
+
+
+def test_people_see_trouble_first() -> None:
+    """Then the figures, then a line for each consumer that fits the terminal."""
+    dead = member("bert-with-a-very-long-name-indeed", silent_s=75.0, held=3, oldest_s=80.0, idle_s=76.0)
+    stranger = member("carl", report=None, silent_s=None)
+    shown = _lines(status(member(), dead, stranger, backlog=5, pending=3, lag=2, oldest_s=80.0), width=110, rate=12.5)
+    assert shown[:5] == [
+        "tiny: 1 of 3 consumers alive, completing 12.5 images/s",
+        "! The oldest of 5 entries waits for 80.0 s.",
+        "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 76.0 s.",
+        "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
+        "dead letters 0  completed 10",
+    ]
+    assert shown[7].split()[:5] == ["anna", "idle", "1", "cpu", "50.0"]
+    assert " DEAD 75 s " in shown[8]
+    assert shown[9].split()[:2] == ["carl", "DEAD"]
+    assert max(map(len, shown[6:])) <= 110
+    assert _lines(status())[1:3] == ["! No consumer is alive.", "backlog 0"]
+    assert _lines(status(backlog=1))[2].endswith(", nobody works")
+    assert "dead letters 2 (python -m results dead list)  completed 10" in _lines(status(member(), dead_letters=2))
+
+
+def test_programs_read_of_a_dead_consumer_that_it_is_dead() -> None:
+    """Not what it did when it was last heard of."""
+    living, dead = document(status(member(), member("bert", silent_s=75.0)), max_age_s=15)["consumers"]
+    assert (living["state"], dead["state"]) == ("idle", "dead")
+    assert (living["alive"], dead["alive"]) == (True, False)
+
+
+def _lines(status: Status, *, width: int | None = None, rate: float | None = None) -> list[str]:
+    return lines(status, max_age_s=30, completed_per_s=rate, width=width)
+
+
+async def _command(server: Server, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    answer = await asyncio.to_thread(main, ["--redis-url", server.url, *words])
+    return answer, capsys.readouterr().out
+
+
+async def test_scripts_see_a_consumer_die(
+    processes: Processes, client: Redis, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 0 while it lives, 1 once it is dead with an entry in its hands; the JSON says the same."""
+    assert (await _command(server, capsys))[0] == 1, "nobody has announced a model"
+    consumer = processes.consumer(rogue="hang", version=1, **SHORT).ready()
+    healthy, text = await _command(server, capsys, "--json")
+    assert healthy == 0
+    (about,) = json.loads(text)["consumers"]
+    assert (about["pid"], about["alive"], about["version"]) == (consumer.pid, True, "1")
+    assert about["provider"] == "CPUExecutionProvider"
+    await send(client, [marked()])
+    await eventually(lambda: held(client), "the consumer holds the entry")
+    consumer.kill()
+
+    async def is_degraded() -> bool:
+        return (await _command(server, capsys))[0] == 1
+
+    await eventually(is_degraded, "the consumer is seen dead")
+    _, text = await _command(server, capsys, "--json")
+    document = json.loads(text)
+    assert (document["healthy"], document["backlog"], document["consumers"][0]["held"]) == (False, 1, 1)
+    assert len(document["problems"]) == 2
+    _, text = await _command(server, capsys)
+    assert "! No consumer is alive." in text
+    assert " DEAD " in text
+
+
+async def test_an_old_backlog_is_status_1(
+    client: Redis, reader: Reader, partition: Partition, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How old it may be is an option."""
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    await client.zadd(MODELS, {partition.model: 1})
+    await graveyard.admit(entry())
+    assert (await _command(server, capsys))[0] == 0
+
+    async def is_too_old() -> bool:
+        return (await _command(server, capsys, "--max-age-s", "0.01"))[0] == 1
+
+    await eventually(is_too_old, "the entry is older than 10 ms", timeout_s=10)
+
+
+def test_redis_away_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, no traceback."""
+    assert main(["--redis-url", f"redis://127.0.0.1:{free_port()}"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+async def test_a_watch_outlives_an_outage(own_server: Server, tmp_path: Path) -> None:
+    """A line of JSON a second, also while Redis is away; Ctrl-C ends it with status 0."""
+    async with connect(Settings(redis_url=own_server.url)) as client:
+        await client.zadd(MODELS, {"tiny": 1})
+    command = [sys.executable, "-m", "consumers.status", "--watch", "--json"]
+    watch = Process(command, {**os.environ, "SLUICE_REDIS_URL": own_server.url}, tmp_path / "watch.log")
+    try:
+        wait_until(lambda: watch.says('"backlog": 0'), "the first look")
+        own_server.kill()
+        wait_until(lambda: watch.says('"error": '), "the outage is shown")
+        own_server.start()
+        wait_until(lambda: json.loads(watch.text.splitlines()[-1]).get("backlog") == 0, "the next look")
+        watch.send(signal.SIGINT)
+        assert watch.wait() == 0
+        assert "Traceback" not in watch.text
+    finally:
+        watch.kill()
+
+
+async def test_a_terminal_is_refreshed_in_place(client: Redis, partition: Partition, server: Server) -> None:
+    """Each look begins at the top left and erases what is left of the one before."""
+    await client.zadd(MODELS, {partition.model: 1})
+    master, slave = pty.openpty()
+    watch = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consumers.status", "--watch", "--redis-url", server.url, cwd=ROOT, stdout=slave
+    )
+    os.close(slave)  # so that reading ends if the command does
+    try:
+        seen = b""
+        async with asyncio.timeout(20):
+            while seen.count(b"\x1b[J") < 2:
+                seen += await asyncio.to_thread(os.read, master, 65_536)
+        watch.send_signal(signal.SIGINT)
+        assert await watch.wait() == 0
+    finally:
+        if watch.returncode is None:
+            watch.kill()
+            await watch.wait()
+        os.close(master)
+    first, second, *_ = seen.decode().split("\x1b[J")
+    assert first.startswith(f"\x1b[H{partition.model}: 0 of 0 consumers alive\x1b[K")
+    assert ", completing 0.0 images/s" in second

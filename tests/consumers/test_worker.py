@@ -1,0 +1,167 @@
+"""Whole consumers, as processes: right answers, once each; orderly ends."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from results.outcome import Done, Failed
+from results.store import Store
+from stream.keys import GROUP, Partition
+from stream.presence import Presence
+from tests.stream.test_group import report
+from tests.support.models import tiny_model
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_every_answer_is_the_model_s(processes: Processes, client: Redis) -> None:
+    """Each picture gets its own probabilities, however pictures were batched."""
+    processes.consumer(version=1).ready()
+    images = pictures(100)
+    for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
+        assert_right(outcome, image)
+
+
+async def test_three_consumers_classify_each_image_once(processes: Processes, client: Redis) -> None:
+    """They share the group and never an entry."""
+    for consumer in [processes.consumer(version=1) for _ in range(3)]:
+        consumer.ready()
+    images = pictures(600)
+    answers = await outcomes(client, await send(client, images))
+    for outcome, image in zip(answers, images, strict=True):
+        assert_right(outcome, image)
+    counters = await client.hgetall(TINY.counters)
+    assert counters == {b"completed": b"600"}
+    reports = {one.name: one for one in await Presence(client, TINY).consumers()}
+    assert len(reports) == 3
+
+
+async def test_the_most_probable_classes_come_first(processes: Processes, client: Redis) -> None:
+    """`top` classes are answered, ranked."""
+    processes.consumer(version=1).ready()
+    images = pictures(1)
+    (few,) = await outcomes(client, await send(client, images, top=3))
+    (all_,) = await outcomes(client, await send(client, images, top=0))
+    assert isinstance(few, Done)
+    assert isinstance(all_, Done)
+    ranked = sorted(zip(all_.probabilities, all_.indices, strict=True), reverse=True)[:3]
+    assert list(zip(few.probabilities, few.indices, strict=True)) == ranked
+
+
+async def test_a_consumer_that_is_told_to_stop_finishes_what_it_holds(processes: Processes, client: Redis) -> None:
+    """SIGTERM under load: exit status 0, nothing pending, no trace in the group; the rest waits for the next."""
+    slow = processes.consumer(rogue="slow", version=1, max_batch=4).ready()
+    images = pictures(200)
+    ids = await send(client, images)
+    await eventually(lambda: held(client), "the consumer holds entries")
+    assert slow.stop() == 0, slow.text
+    assert await held(client) == 0
+    assert await client.xinfo_consumers(TINY.entries, GROUP) == []
+    assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
+    processes.consumer(version=1).ready()
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
+
+
+async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> None:
+    """An image whose deadline passed while it waited costs no inference."""
+    presence = processes.consumer(version=1).ready()
+    presence.kill()
+    ids = await send(client, pictures(3), timeout_s=0.001)
+    processes.consumer(version=1).ready()
+    answers = await outcomes(client, ids)
+    assert [isinstance(one, Failed) and one.reason for one in answers] == ["expired"] * 3
+
+
+async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) -> None:
+    """The mark is seen before the model runs, and the entry leaves the stream."""
+    processes.consumer(version=1).ready().kill()
+    ids = await send(client, pictures(3))
+    assert await Store(client, TINY).cancel(ids[1])
+    processes.consumer(version=1).ready()
+    answers = await outcomes(client, ids)
+    assert [isinstance(one, Failed) and one.reason for one in answers] == [False, "cancelled", False]
+    assert await client.xlen(TINY.entries) == 0
+
+
+async def test_an_image_of_another_size_is_refused_alone(processes: Processes, client: Redis) -> None:
+    """Prepared for a version that has gone: its client is told, the others in the batch are answered."""
+    processes.consumer(version=1).ready().kill()
+    images = [*pictures(2), pictures(1)[0][:8, :8], pictures(1)[0].reshape(8, 32, 3)]
+    ids = await send(client, images)
+    processes.consumer(version=1).ready()
+    answers = await outcomes(client, ids)
+    assert [isinstance(one, Failed) and one.reason for one in answers] == [False, False, "wrong_size", "wrong_size"]
+
+
+async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
+    """A batch whose inference raises is run again one by one; the culprit becomes a dead letter."""
+    processes.consumer(version=1).ready().kill()
+    images = [*pictures(8), marked(), *pictures(8, seed=1)]
+    ids = await send(client, images)
+    processes.consumer(rogue="raise", version=1).ready()
+    answers = await outcomes(client, ids)
+    guilty = answers.pop(8)
+    assert isinstance(guilty, Failed)
+    assert guilty.reason == "inference_failed"
+    assert "does not like this picture" in guilty.detail
+    for outcome, image in zip(answers, [*images[:8], *images[9:]], strict=True):
+        assert_right(outcome, image)
+    assert await client.xlen(TINY.dead) == 1
+
+
+async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Processes) -> None:
+    """Exit status 2 and one line, no traceback."""
+    process = processes.start("consumers", model="nowhere")
+    await asyncio.to_thread(process.wait)
+    assert process.status == 2
+    assert "python -m export nowhere" in process.text
+    assert "Traceback" not in process.text
+
+
+def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path: Path) -> None:
+    """Entries on their way would fit only one of the two; exit status 2 and what to do."""
+    processes.consumer(version=1).ready()
+    tiny_model.build(tmp_path, version="3", size=32)
+    other = processes.start("consumers", models_dir=tmp_path)
+    assert other.wait() == 2
+    assert "takes 32 x 32 pixels" in other.text
+    assert "Traceback" not in other.text
+
+
+async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
+    processes: Processes, client: Redis
+) -> None:
+    """Though it joins that one late: what it holds is finished, and it refuses as at its start."""
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1).ready()
+    (served,) = (await Presence(client, TINY).versions()).values()
+    other = Presence(client, Partition(TINY.model, 1))
+    await other.beat(replace(report("another"), version="3"), lease_s=600)
+    await send(client, pictures(200))
+    await eventually(lambda: held(client), "the consumer holds entries")
+    await other.announce(replace(served, version="3", height=32, width=32))
+    assert await asyncio.to_thread(consumer.wait) == 2
+    assert "takes 16 x 16 pixels, but version 3, in service now, takes 32 x 32" in consumer.text
+    assert "Traceback" not in consumer.text
+    assert await held(client) == 0
+    assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
+
+
+async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:
+    """After unload_after_s without work; the next image loads it again."""
+    consumer = processes.consumer(version=1, unload_after_s=0.2, lease_s=1.5, redis_timeout_s=1).ready()
+
+    async def unloaded() -> bool:
+        return [one.state for one in await Presence(client, TINY).consumers()] == ["unloaded"]
+
+    await eventually(unloaded, "the model is unloaded")
+    images = pictures(3)
+    for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
+        assert_right(outcome, image)
+    assert "loaded again" in consumer.text

@@ -1,0 +1,313 @@
+"""The container files, as far as they can be proved without a container engine.
+
+They are valid, they name only what exists, and what they start, started here as processes, serves a prediction.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+import yaml
+from compose_spec import PyCompose
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from export import arguments
+from stream.settings import Settings
+from tests.support.containers import ROOT, composed, extras, parsed, seconds, stages, variables
+from tests.support.images import encoded, scene
+from tests.support.models import tiny_model
+from tests.support.processes import Process
+from tests.support.redis.servers import Server, binary, free_port
+from tests.support.waiting import wait_until
+
+BOTH = ("compose.yaml", "compose.gpu.yaml")
+OURS = ("export", "ingest", "consumer")
+MODEL = "resnet50"
+
+
+@pytest.mark.parametrize("names", [("compose.yaml",), BOTH, ("compose.gpu.yaml",)])
+def test_compose_accepts_the_files(names: tuple[str, ...]) -> None:
+    """By the compose specification: no unknown key, no volume or network that is not declared."""
+    PyCompose.from_yaml(yaml.safe_dump(parsed(*names))).validate()
+
+
+def test_the_gpu_file_changes_only_what_the_other_has() -> None:
+    """Consumers get the devices, the CUDA libraries and a provider by name; nothing is left to chance."""
+    over = composed("compose.gpu.yaml")
+    assert over.keys() <= composed().keys()
+    consumer = composed(*BOTH)["consumer"]
+    (device,) = consumer["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], consumer["environment"]["SLUICE_PROVIDER"]) == ("nvidia", "cuda")
+    assert set(consumer["build"]["args"]["EXTRAS"].split()) == {"consumers", "gpu"}
+    assert consumer["build"]["args"].keys() <= {arg.split("=")[0] for arg in stages()["consumer"].all("ARG")}
+
+
+def test_every_variable_is_a_setting() -> None:
+    """A misspelt SLUICE_ variable would be passed on and ignored."""
+    for name in (*BOTH, "Dockerfile"):
+        named = set(re.findall(r"\bSLUICE_[A-Z0-9_]+", (ROOT / name).read_text()))
+        assert named, name
+        assert {one.removeprefix("SLUICE_").lower() for one in named} <= Settings.model_fields.keys(), name
+
+
+def test_the_grace_fits_the_settings() -> None:
+    """Whoever stops a process waits longer than the process takes to finish what it holds."""
+    grace_s = Settings.model_fields["grace_s"].default
+    for service in ("ingest", "consumer"):
+        assert seconds(composed()[service]["stop_grace_period"]) >= grace_s + 5, service
+    supervisord = (ROOT / "deploy/supervisord.conf").read_text()
+    for service in ("ingest", "consumer"):
+        waits = re.search(rf"\[program:{service}\][^\[]*?stopwaitsecs = (\d+)", supervisord)
+        assert waits, service
+        assert int(waits[1]) >= grace_s + 5, service
+
+
+def test_containers_can_do_little() -> None:
+    """No capability, no privilege, nothing to write but volumes and /tmp; Redis is reached from inside alone."""
+    for name, service in composed().items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert name in OURS or service["user"] != "root", name
+        assert ("ports" in service) == (name == "nginx"), name
+    assert composed()["nginx"]["ports"] == ["127.0.0.1:5000:5000"]
+    assert composed()["consumer"]["volumes"] == ["models:/models:ro", "consumer-password:/users:ro"]
+    assert composed()["ingest"]["volumes"] == ["ingest-password:/users:ro"]
+    assert composed()["redis"]["volumes"] == ["queue:/data", "redis-users:/users/redis:ro"]
+    assert composed()["users"]["network_mode"] == "none"
+    assert composed()["redis"]["networks"] == composed()["consumer"]["networks"] == ["queue"]
+    assert composed()["ingest"]["networks"] == ["queue", "front"]
+    assert composed()["nginx"]["networks"] == ["front", "default"]
+    assert parsed()["networks"]["queue"] == parsed()["networks"]["front"] == {"internal": True}
+
+
+def test_what_serves_can_be_scaled_and_restarts() -> None:
+    """A container's name or a published port would allow only one."""
+    for name in ("ingest", "consumer"):
+        assert not {"container_name", "ports"} & composed()[name].keys()
+    restarted = {name for name, service in composed().items() if service.get("restart") == "unless-stopped"}
+    assert restarted == {"redis", "ingest", "consumer", "nginx"}
+
+
+def test_what_serves_waits_for_the_model_and_for_redis() -> None:
+    """And what is waited for as healthy has a health check."""
+    for name in ("ingest", "consumer"):
+        conditions = {other: wait["condition"] for other, wait in composed()[name]["depends_on"].items()}
+        assert conditions == {"redis": "service_healthy", "export": "service_completed_successfully"}
+    assert composed()["redis"]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_export_makes_what_make_run_makes() -> None:
+    """ResNet50, or the network whose weights need no download; into the folder where consumers look."""
+    given = arguments.parse(composed()["export"]["command"])
+    assert given.job is not None
+    assert given.job.model_name == MODEL
+    assert given.if_missing
+    assert given.fallback is not None
+    assert f'FALLBACK = "{given.fallback.name}"' in (ROOT / "deploy/run.py").read_text()
+    (volume,) = composed()["export"]["volumes"]
+    assert volume == f"models:{given.job.output}"
+    assert str(given.job.output) == variables("consumer")["SLUICE_MODELS_DIR"]
+
+
+def test_redis_keeps_what_it_is_given(tmp_path: Path) -> None:
+    """Started with the command of the file: it flushes to disk, evicts nothing, and holds a full queue."""
+    program, *options = composed()["redis"]["command"]
+    assert program == "redis-server"
+    users = made_users(tmp_path)
+    options = [word.replace("/users", str(users), 1) for word in options]
+    password = (users / "admin" / "password").read_text()
+    port = free_port()
+    own = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    server = Process(
+        [str(binary(os.environ.get("SLUICE_TEST_SERVER", "valkey"))), *options, *own],
+        dict(os.environ),
+        tmp_path / "log",
+    )
+    try:
+        with redis.Redis(
+            port=port,
+            username="admin",
+            password=password,
+            decode_responses=True,
+            socket_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            wait_until(lambda: server.status is not None or _pings(client), "the server answers")
+            found = {name: client.config_get(name)[name] for name in ("appendonly", "save", "maxmemory-policy")}
+            assert found == {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
+            default = Settings()
+            full = (default.max_backlog + default.max_dead_letters) * 224 * 224 * 3
+            assert int(client.config_get("maxmemory")["maxmemory"]) > 1.1 * full
+    finally:
+        server.kill()
+
+
+def _pings(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+class Containers:
+    """The services of compose.yaml as processes, with their images' commands and environments."""
+
+    def __init__(self, folder: Path, *, users: Path, redis_port: int) -> None:
+        self._folder = folder
+        self._users = users
+        self._redis_port = redis_port
+        self._started: list[Process] = []
+
+    def start(self, service: str, **settings: object) -> Process:
+        """The service; where the host has other paths, ports and addresses than a container, the host's hold."""
+        target = composed()[service]["build"]["target"]
+        words = json.loads(stages()[target].last("ENTRYPOINT")) + composed()[service].get("command", [])
+        process = Process(self.here(words), self.environment(service, **settings), self._log())
+        self._started.append(process)
+        return process
+
+    def here(self, words: list[str]) -> list[str]:
+        assert words[0] == "python"
+        return [sys.executable, *(word.replace("/models", str(self._folder / "models")) for word in words[1:])]
+
+    def environment(self, service: str, **settings: object) -> dict[str, str]:
+        target = composed()[service]["build"]["target"]
+        given: dict[str, str] = variables(target) | composed()[service].get("environment", {})
+        assert all(isinstance(value, str) for value in given.values()), "compose would take it from the host"
+        if "SLUICE_REDIS_URL" in given:
+            assert given["SLUICE_REDIS_URL"] == f"redis://{service}@redis:6379/0"
+            given["SLUICE_REDIS_URL"] = f"redis://{service}@127.0.0.1:{self._redis_port}/0"
+            (mounted,) = [one for one in composed()[service]["volumes"] if one.startswith(f"{service}-password:")]
+            assert given["SLUICE_REDIS_PASSWORD_FILE"] == f"{mounted.split(':')[1]}/password"
+            given["SLUICE_REDIS_PASSWORD_FILE"] = str(self._users / service / "password")
+        given["SLUICE_MODELS_DIR"] = given["SLUICE_MODELS_DIR"].replace("/models", str(self._folder / "models"))
+        own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
+        return {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | given | own
+
+    def _log(self) -> Path:
+        return self._folder / f"{len(self._started)}.log"
+
+    def kill(self) -> None:
+        for process in self._started:
+            process.kill()
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Iterator[Containers]:
+    """With a Redis that has loaded the users which the service of that name makes."""
+    tiny_model.build(tmp_path / "models", name=MODEL)
+    users = made_users(tmp_path)
+    server = Server(tmp_path, options={"aclfile": str(users / "redis" / "users.acl")})
+    server.start()
+    started = Containers(tmp_path, users=users, redis_port=server.port)
+    yield started
+    started.kill()
+    server.kill()
+
+
+def made_users(folder: Path) -> Path:
+    """What the service `users` makes, in a folder of the host: a subfolder for each of its volumes."""
+    service = composed()["users"]
+    python, *words = service["entrypoint"] + service["command"]
+    assert python == "python"
+    words = [word.replace("/users", str(folder / "users")) for word in words]
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    made = {str(path.parent.relative_to(folder)) for path in (folder / "users").rglob("*") if path.is_file()}
+    assert {volume.split(":")[1].removeprefix("/") for volume in service["volumes"]} == made
+    return folder / "users"
+
+
+def test_the_services_serve_a_prediction(containers: Containers) -> None:
+    """Export finds its model, two consumers join, ingest is healthy by the image's own check and answers."""
+    export = containers.start("export")
+    assert export.wait() == 0
+    assert "is there already" in export.text
+    consumers = [containers.start("consumer", metrics_port=0) for _ in range(2)]
+    wait_until(lambda: all(one.says("ready consumer=") for one in consumers), "both consumers are ready")
+    port = free_port()
+    containers.start("ingest", port=port)
+    check = json.loads(stages()["ingest"].last("HEALTHCHECK").partition("CMD ")[2])
+    healthy = subprocess.run(
+        [*containers.here(check), "--wait", "20"], env=containers.environment("ingest", port=port), check=False
+    )
+    assert healthy.returncode == 0
+    answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": encoded(scene(), "PNG")}).json()
+    assert (answer["model"], len(answer["predictions"])) == (MODEL, 5)
+    assert [one.stop() for one in consumers] == [0, 0]
+
+
+def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
+    """Each service of ours is built from a target whose entry point exists, and none runs as root."""
+    for service in OURS:
+        stage = stages()[composed()[service]["build"]["target"]]
+        python, option, module = json.loads(stage.last("ENTRYPOINT"))
+        assert (python, option) == ("python", "-m")
+        assert find_spec(f"{module}.__main__"), module
+        assert stage.last("USER") == "sluice"
+        assert stage.instructions.index(("USER", "sluice")) > max(
+            place for place, (word, _) in enumerate(stage.instructions) if word in {"RUN", "COPY"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("target", "build_args", "wanted"),
+    [
+        ("export", {}, ["export"]),
+        ("ingest", {}, ["ingest", "traces"]),
+        ("consumer", {}, ["consumers", "traces"]),
+        ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
+    ],
+)
+def test_an_image_installs_its_extras_and_no_other(
+    target: str, build_args: dict[str, str], wanted: list[str], tmp_path: Path
+) -> None:
+    """The build's own lines are run, with a pip that only says what it is asked for."""
+    script = _without_mounts(stages()[target].all("RUN")[0])
+    defaults = dict(arg.split("=") for arg in stages()[target].all("ARG"))
+    pip = subprocess.run(
+        ["sh", "-euc", f'pip() {{ echo "$@"; }}\n{script}'],
+        env={**os.environ, **defaults, **build_args}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert re.findall(r"--requirement /requirements/(\w+)\.txt", pip.stdout) == wanted
+    files = _requirements(tmp_path)
+    installed = [package for extra in wanted for package in files[extra]]
+    assert any("tensorflow" in package for package in installed) == (target == "export")
+    assert any("[cuda,cudnn]" in package for package in installed) == ("gpu" in wanted)
+
+
+def _without_mounts(script: str) -> str:
+    return re.sub(r"--mount=\S+(\s*\\\n)?\s*", "", script)
+
+
+def _requirements(folder: Path) -> dict[str, list[str]]:
+    """What the stage `requirements` writes, which is what pyproject.toml says."""
+    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (script,) = stages()["requirements"].all("RUN")
+    python = f'python() {{ "{sys.executable}" "$@"; }}\n'
+    subprocess.run(["sh", "-euc", python + script], cwd=folder, check=True)
+    written = {path.stem: path.read_text().splitlines() for path in folder.glob("*.txt")}
+    assert written == extras()
+    return written
+
+
+def test_the_build_sees_what_it_copies() -> None:
+    """Each source of a COPY exists and is not left out by .dockerignore, and all our packages are among them."""
+    ignored, *kept = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    assert ignored == "*"
+    allowed = [line.removeprefix("!") for line in kept if line.startswith("!")]
+    copied = {source for copy in stages()["wheel"].all("COPY") for source in copy.split()[:-1]}
+    assert all((ROOT / source).exists() and any(fnmatch(source, one) for one in allowed) for source in copied)
+    assert copied >= {path.parent.name for path in ROOT.glob("*/__main__.py") if path.parent.name != "tests"}

@@ -1,0 +1,201 @@
+"""The documents say what the code does: settings, commands, routes, problems, keys, dependencies."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from starlette.routing import Route
+
+import stream.keys
+from ingest.app import create_app
+from ingest.errors import Problem
+from stream.entry import Entry
+from stream.settings import Settings
+from tests.support.documents import DOCUMENTS, ROOT, code, links, rows, text
+
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+
+
+def test_operations_has_every_setting_with_its_default() -> None:
+    """Setting, variable, option and default, in the order of the code, and none that does not exist."""
+    told = [row[:4] for row in rows("docs/operations.md", "setting", "variable", "option", "default")]
+    assert told == [
+        (name, f"SLUICE_{name.upper()}", f"--{name.replace('_', '-')}", _written(field.default))
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _written(default: object) -> str:
+    match default:
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case _:
+            return str(default) or "empty"
+
+
+def test_the_api_has_every_route_and_no_other() -> None:
+    """A route is a heading of its own."""
+    told = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
+    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    assert sorted(told) == sorted(
+        (method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}
+    )
+
+
+def test_the_api_has_every_problem_with_its_status() -> None:
+    """And none that no request can meet."""
+    told = [(int(status), code) for status, code, _ in rows("docs/api.md", "status", "code", "when")]
+    problems: list[type[Problem]] = [Problem, *_below(Problem)]
+    assert sorted(told) == sorted({(one.status, one.code) for one in problems})
+
+
+def _below(problem: type[Problem]) -> list[type[Problem]]:
+    return [one for child in problem.__subclasses__() for one in (child, *_below(child))]
+
+
+def test_operations_tells_what_to_do_about_every_problem_of_the_service() -> None:
+    """Those that are no fault of the request itself."""
+    told = " ".join(row[0] for row in rows("docs/operations.md", "symptom", "cause"))
+    problems: list[type[Problem]] = [Problem, *_below(Problem)]
+    ours = {(one.status, one.code) for one in problems if one.status >= 500 or one.status in (401, 429)}
+    assert {(int(status), code) for status, code in re.findall(r"(\d{3}) `(\w+)`", told)} == ours
+
+
+def test_operations_has_every_line_from_warnings_on() -> None:
+    """With its level, as the code writes it, but for what is filled in."""
+    told = {(line.strip("`"), level) for line, level, _ in rows("docs/operations.md", "line", "level")}
+    assert told == {
+        found
+        for house in ("consumers", "ingest", "results", "stream")
+        for path in (ROOT / house).rglob("*.py")
+        for found in _logged(path)
+    }
+
+
+def _logged(path: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr=("warning" | "error" | "critical") as level), args=[ast.Constant(str(line)), *_]
+            ):
+                yield re.sub(r"%[a-z]", "...", line), level
+            case ast.Call(func=ast.Attribute(attr="log"), args=[_, ast.Constant(str(line)), *_]):
+                yield re.sub(r"%[a-z]", "...", line), "warning"  # once for each outage, then less
+            case _:
+                pass
+
+
+def test_the_design_has_every_key() -> None:
+    """The table of stream/keys.py, row for row; and each of that table's keys is one that the code can name."""
+    assert stream.keys.__doc__
+    table = [line for line in stream.keys.__doc__.splitlines() if line.startswith("| `")]
+    assert [line for line in text("docs/design.md").splitlines() if line.startswith("| `sluice:")] == table
+    named = {match[1] for line in table if (match := re.search(r"\{m/n\}:(\w+)", line))}
+    assert named == {name for name, one in vars(stream.keys.Partition).items() if not name.startswith("_") and
+                     (isinstance(one, property) or callable(one))}  # fmt: skip
+
+
+def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
+    """What travels, and what changes it."""
+    told = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
+    entry = Entry("x", "", 0, 1, 1, b"rgb", more_ms=1, traceparent="00-", sent_ns=1)
+    assert told == {*entry.fields()[::2], "due"}
+    scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
+    assert scripts == {
+        str(path.relative_to(ROOT)) for house in ("stream", "results") for path in ROOT.glob(f"{house}/*.lua")
+    }
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """Each package of pyproject.toml with its range and its extras, and no other."""
+    told = {
+        (name, span, extra) for name, span, _, extra, why in rows("docs/dependencies.md", "package", "range") if why
+    }
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for extra, packages in {"": project["dependencies"], **project["optional-dependencies"]}.items():
+        for name, span in map(_package, packages):
+            wanted.setdefault((name, span), []).append(f"`{extra}`" if extra else "all")
+    assert told == {
+        (name, span, ", ".join(extras).strip("`") if len(extras) == 1 else ", ".join(extras))
+        for (name, span), extras in wanted.items()
+        if name != "sluice"
+    }
+
+
+def _package(requirement: str) -> tuple[str, str]:
+    found = re.fullmatch(r"([\w-]+)(?:\[[^]]*\])?([^;]*)(?:;.*)?", requirement)
+    assert found, requirement
+    return found[1], found[2].strip() or "any"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_document_tells_to_run_exists(name: str) -> None:
+    """Targets of make, modules with their options, services and files of compose, scripts."""
+    told = code(ROOT / name)
+    rules = re.findall(r"^([a-z][\w-]*):(?!=)", text("Makefile"), re.MULTILINE)
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)", told)) <= set(rules)
+    assert set(re.findall(r"\bmake .*?\b([A-Z]+)=", told)) <= set(
+        re.findall(r"^([A-Z]+) \?=", text("Makefile"), re.MULTILINE)
+    )
+    for module, line in re.findall(r"python -m ([\w.]+)(.*)", told):
+        assert find_spec(f"{module}.__main__" if "." not in module else module), module
+        options = frozenset(re.findall(r"--[\w-]+", line))
+        assert not options or options <= _options(module, *_commands(line)), line
+    services = yaml.safe_load(text("compose.yaml"))["services"]
+    assert set(re.findall(r"--scale (\w+)=", told)) <= services.keys()
+    files = re.findall(r"(?:-f |(?<![\w/])python )([\w./-]+\.(?:yaml|py))", told)
+    assert all((ROOT / file).is_file() for file in files), files
+
+
+def _commands(line: str) -> list[str]:
+    """`dead list` of ` dead list --json`."""
+    leading = re.match(r"(?: [a-z]+\b)*", line)
+    assert leading
+    return leading[0].split()
+
+
+@functools.cache
+def _options(module: str, *commands: str) -> set[str]:
+    command = [sys.executable, "-m", module, *commands, "--help"]
+    helped = subprocess.run(command, check=True, capture_output=True, text=True)
+    return set(re.findall(r"--[\w-]+", helped.stdout))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_document_points_at_exists(name: str) -> None:
+    """Links within the repository, and paths of our own files in the text."""
+    path = ROOT / name
+    assert all((path.parent / target).exists() for target in links(path))
+    houses = "bench|consumers|deploy|docs|examples|export|ingest|results|stream|tests"
+    named = re.findall(rf"(?<![\w/.])(?:{houses})/[\w/]+\.\w+", code(path))
+    assert all((ROOT / one).exists() for one in named), named
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_document_knows_the_machine_it_was_written_on(name: str) -> None:
+    """No absolute path of anybody's, and no variable that is no setting."""
+    assert not re.findall(r"(?<![\w.:/])/(?:work|tmp|root|home|opt|usr|var|mnt)\b\S*", text(name))
+    assert {one.lower() for one in re.findall(r"\bSLUICE_([A-Z0-9_]+)", text(name))} <= {
+        *Settings.model_fields,
+        "test_server",
+        "api_key",  # of the folder client, which has no other setting
+    }
+
+
+def test_the_changelog_says_what_is_unreleased() -> None:
+    """Keep a Changelog: the newest first, each part with one of its words."""
+    parts = re.findall(r"^## \[(.+?)\]", text("CHANGELOG.md"), re.MULTILINE)
+    assert parts[0] == "Unreleased"
+    words = set(re.findall(r"^### (.+)$", text("CHANGELOG.md"), re.MULTILINE))
+    assert words <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -1,0 +1,294 @@
+"""Users' own Keras models through the command line: what comes out, and what is refused."""
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+
+from export.__main__ import main
+from export.convert import graph
+from export.convert.parity import pictures
+from export.sources.network import Network
+from tests.support.models import tiny_keras
+from tests.support.models.tiny_keras import LABELS, SIZE
+
+pytestmark = tiny_keras.quiet_keras
+
+Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
+
+def export(tmp_path: Path, model: keras.Model | Path, *options: str, labels: tuple[str, ...] = LABELS) -> int:
+    file = model if isinstance(model, Path) else tiny_keras.save(model, tmp_path / "tiny.keras")
+    names = tiny_keras.labels_file(tmp_path, labels)
+    output = tmp_path / "models"
+    return main(["--keras", str(file), "--labels", str(names), "--output", str(output), *options])
+
+
+def written(tmp_path: Path, name: str = "tiny", version: int = 1) -> Path:
+    return tmp_path / "models" / name / str(version) / "model.onnx"
+
+
+def metadata(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def predict(path: Path, images: Pixels) -> Floats:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    probabilities: Floats = session.run(["probabilities"], {"images": images})[0]
+    return probabilities
+
+
+def test_a_keras_file_becomes_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Input, output, metadata and the golden answer are what the format says; one line tells of it."""
+    model = tiny_keras.model()
+    assert export(tmp_path, model, "--preprocess", "unit", "--interpolation", "bilinear") == 0
+    path, images = written(tmp_path), pictures(SIZE, SIZE)
+    line = capsys.readouterr().out
+    assert line.startswith(f"wrote {path}: 0.0 MB in ")
+    assert line.count("\n") == 1
+    graph_of = onnx.load(path).graph
+    shapes = [
+        (v.name, v.type.tensor_type.elem_type, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
+        for v in (*graph_of.input, *graph_of.output)
+    ]
+    assert shapes == [
+        ("images", onnx.TensorProto.UINT8, ["N", SIZE, SIZE, 3]),
+        ("probabilities", onnx.TensorProto.FLOAT, ["N", 3]),
+    ]
+    np.testing.assert_allclose(predict(path, images), model.predict(images / 255.0, verbose=0), atol=1e-6)
+
+
+def test_metadata_describes_the_model(tmp_path: Path) -> None:
+    """A consumer finds everything that it needs in the file, and the golden answer holds."""
+    assert export(tmp_path, tiny_keras.model(), "--preprocess", "tf", "--name", "mine", "--version", "7") == 0
+    path = written(tmp_path, "mine", 7)
+    found = metadata(path)
+    golden_input = np.frombuffer(zlib.decompress(base64.b64decode(found.pop("sluice.golden.input"))), np.uint8)
+    golden_output = np.frombuffer(base64.b64decode(found.pop("sluice.golden.output")), "<f4")
+    source, parity = json.loads(found.pop("sluice.source")), json.loads(found.pop("sluice.parity"))
+    assert {key: json.loads(value) for key, value in found.items() if value[0] in "{["} == {
+        "sluice.labels": list(LABELS),
+        "sluice.input": {"height": SIZE, "width": SIZE},
+        "sluice.resize": {"mode": "squash", "shorter_side": None, "interpolation": "bicubic"},
+    }
+    assert {key: value for key, value in found.items() if value[0] not in "{["} == {
+        "sluice.format": "1",
+        "sluice.name": "mine",
+        "sluice.version": "7",
+        "sluice.precision": "fp32",
+        "sluice.preprocess": "tf",
+    }
+    assert source["file"] == "tiny.keras"
+    assert source["keras"] == keras.__version__
+    assert (parity["images"], parity["top1_agreement"]) == (16, 1.0)
+    assert parity["max_abs_difference"] < 1e-5
+    answer = predict(path, golden_input.reshape(1, SIZE, SIZE, 3))[0]
+    np.testing.assert_allclose(answer, golden_output, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "classes"), [("softmax", 3), (None, 3), ("log_softmax", 3), ("sigmoid", 1), (None, 1)]
+)
+def test_whatever_it_ends_in_becomes_probabilities(tmp_path: Path, activation: str | None, classes: int) -> None:
+    """Logits, log-probabilities and one output for two classes all end as rows that sum to 1."""
+    model = tiny_keras.model(classes=classes, activation=activation)
+    labels = LABELS if classes == 3 else ("cat", "dog")
+    assert export(tmp_path, model, "--preprocess", "unit", labels=labels) == 0
+    images = pictures(SIZE, SIZE)
+    given = predict(written(tmp_path), images)
+    own = np.asarray(model.predict(images / 255.0, verbose=0), np.float64)
+    np.testing.assert_allclose(given, _probabilities(own, activation), atol=1e-6)
+
+
+def _probabilities(own: npt.NDArray[np.float64], activation: str | None) -> npt.NDArray[np.float64]:
+    if own.shape[1] == 1:
+        second = own if activation == "sigmoid" else 1 / (1 + np.exp(-own))
+        return np.hstack([1 - second, second])
+    exponents = own if activation == "softmax" else np.exp(own)
+    result: npt.NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+    return result
+
+
+def test_a_normalisation_within_the_model_is_seen(tmp_path: Path) -> None:
+    """A Rescaling layer means that pixels go in as they are; an adapted mean is carried into the file."""
+    before = (
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.1, 0.2, 0.3]),
+    )
+    model = tiny_keras.model(before=before)
+    assert export(tmp_path, model) == 0
+    assert metadata(written(tmp_path))["sluice.preprocess"] == "none"
+    images = pictures(SIZE, SIZE)
+    np.testing.assert_allclose(
+        predict(written(tmp_path), images), model.predict(images.astype(np.float32), verbose=0), atol=1e-6
+    )
+
+
+def test_an_adapted_normalisation_is_carried_along(tmp_path: Path) -> None:
+    """The mean that adapt() found is a bare tensor in Keras; in the file it is a constant, not an input."""
+    normalisation = keras.layers.Normalization()
+    normalisation.adapt(pictures(SIZE, SIZE).astype(np.float32))
+    model = tiny_keras.model(before=(normalisation,))
+    assert export(tmp_path, model) == 0
+    images = pictures(SIZE, SIZE)
+    np.testing.assert_allclose(
+        predict(written(tmp_path), images), model.predict(images.astype(np.float32), verbose=0), atol=1e-6
+    )
+
+
+def test_grouped_convolutions_and_exact_gelu_convert(tmp_path: Path) -> None:
+    """What ConvNeXt is made of and what tf2onnx can't do by itself."""
+    before = (keras.layers.Conv2D(6, 3, groups=3), keras.layers.Activation("gelu"))
+    model = tiny_keras.model(before=before)
+    assert export(tmp_path, model, "--preprocess", "unit") == 0
+    images = pictures(SIZE, SIZE)
+    np.testing.assert_allclose(predict(written(tmp_path), images), model.predict(images / 255.0, verbose=0), atol=1e-6)
+
+
+def test_a_network_is_known_by_its_name(tmp_path: Path) -> None:
+    """A model that Keras named resnet50 wants caffe's normalisation, without being told."""
+    assert export(tmp_path, tiny_keras.model(name="resnet50")) == 0
+    assert metadata(written(tmp_path))["sluice.preprocess"] == "caffe"
+
+
+def test_a_file_of_keras_2_is_read(tmp_path: Path) -> None:
+    """Its own spelling of shapes and groups included."""
+    old = tmp_path / "old.h5"
+    depthwise, dense = tiny_keras.keras_2_file(old)
+    assert export(tmp_path, old, "--preprocess", "unit") == 0
+    images = pictures(4, 4)
+    logits = (images / 255.0 * depthwise.reshape(3)).reshape(16, 48) @ dense
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predict(written(tmp_path, "old"), images), expected, atol=1e-6)
+
+
+def test_an_open_input_needs_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fully convolutional model is exported for the size that the user names."""
+    model = tiny_keras.model(size=None)
+    assert export(tmp_path, model, "--preprocess", "unit") == 2
+    assert "--size" in capsys.readouterr().err
+    assert export(tmp_path, model, "--preprocess", "unit", "--size", "20x24", "--resize", "crop") == 0
+    found = metadata(written(tmp_path))
+    assert json.loads(found["sluice.input"]) == {"height": 20, "width": 24}
+    assert json.loads(found["sluice.resize"])["shorter_side"] == 27
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both numbers are in the message, and nothing is written."""
+    assert export(tmp_path, tiny_keras.model(), "--preprocess", "unit", labels=("one", "two")) == 2
+    assert "2 labels" in (message := capsys.readouterr().err)
+    assert "3 outputs" in message
+    assert not written(tmp_path).exists()
+
+
+def test_a_model_without_labels_must_have_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three outputs are not ImageNet's thousand."""
+    file = tiny_keras.save(tiny_keras.model(), tmp_path / "tiny.keras")
+    assert main(["--keras", str(file), "--preprocess", "unit", "--output", str(tmp_path)]) == 2
+    assert "pass --labels FILE with 3 names" in capsys.readouterr().err
+
+
+def _without_top() -> keras.Model:
+    return keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Conv2D(3, 3)])
+
+
+def _with_two_inputs() -> keras.Model:
+    one, two = keras.Input((SIZE, SIZE, 3)), keras.Input((SIZE, SIZE, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([one, two]))
+    return keras.Model([one, two], keras.layers.Dense(3)(pooled))
+
+
+def _of_vectors() -> keras.Model:
+    return keras.Sequential([keras.Input((48,)), keras.layers.Dense(3, activation="softmax")])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (_without_top, "is its top missing?"),
+        (_with_two_inputs, "2 inputs"),
+        (_of_vectors, "[any,48]"),
+        (lambda: tiny_keras.model(activation="sigmoid"), "don't sum to 1"),
+        (lambda: tiny_keras.model(classes=1, activation="relu"), "single output"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Callable[[], keras.Model], message: str
+) -> None:
+    """The message says what the model is instead."""
+    assert export(tmp_path, model(), "--preprocess", "unit") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_guess_at_the_normalisation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong guess would serve wrong answers without a word."""
+    assert export(tmp_path, tiny_keras.model()) == 2
+    assert "--preprocess caffe|tf|torch|unit|none" in capsys.readouterr().err
+
+
+def test_code_in_a_model_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Lambda layer is Python that somebody else wrote."""
+    trap = keras.layers.Lambda(lambda x: x * 2, output_shape=(SIZE, SIZE, 3))
+    assert export(tmp_path, tiny_keras.model(before=(trap,)), "--preprocess", "unit") == 2
+    assert "which is never run" in capsys.readouterr().err
+
+
+def _damaged(path: Path) -> Path:
+    path.write_bytes(b"PK\x03\x04 nothing that follows")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _weights_only(path: Path) -> Path:
+    with h5py.File(path, "w"):
+        return path
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("gone.keras", lambda path: path, "can't read"),
+        ("folder.keras", _folder, "can't read"),
+        ("damaged.keras", _damaged, "can't be read as a Keras model"),
+        ("damaged.h5", _damaged, "can't be read as a Keras model"),
+        ("weights.h5", _weights_only, "it holds weights only"),
+        ("model.pb", _damaged, "must end in .keras"),
+    ],
+)
+def test_files_that_can_not_be_read_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, make: Callable[[Path], Path], message: str
+) -> None:
+    """One sentence on stderr, no traceback."""
+    assert export(tmp_path, make(tmp_path / name), "--preprocess", "unit") == 2
+    assert message in (error := capsys.readouterr().err)
+    assert "Traceback" not in error
+
+
+def test_swapped_channels_are_beyond_tolerance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that swaps red and blue is caught before anything is written."""
+
+    def swapping(function: graph.Classify, network: Network, *, opset: int) -> onnx.ModelProto:
+        return converted(lambda images: function(images[..., ::-1]), network, opset=opset)
+
+    converted = graph.to_onnx
+    monkeypatch.setattr(graph, "to_onnx", swapping)
+    assert export(tmp_path, tiny_keras.model(), "--preprocess", "unit") == 2
+    assert "differs from the original" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,144 @@
+"""Prefer and Idempotency-Key over HTTP: come back later, wait a while, send again without a second inference."""
+
+import concurrent.futures
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from ingest.api.preferences import Preferences
+from tests.ingest.test_app import png, ranked
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
+
+IMAGE, OTHER = pictures(2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], Preferences()),
+        (["respond-async"], Preferences(True)),
+        (["respond-async, wait=10"], Preferences(True, 10)),
+        (["Respond-Async", "wait=3, wait=9"], Preferences(True, 3)),
+        (['wait="7"; foo=bar, return=minimal'], Preferences(False, 7)),
+        (["wait=-1"], Preferences()),
+        (["wait=many, handling=lenient"], Preferences()),
+        (["wait=99999999999"], Preferences()),
+        ([",,,;=\x00"], Preferences()),
+    ],
+)
+def test_preferences_are_read_as_the_rfc_says(headers: list[str], expected: Preferences) -> None:
+    """Names in any case, the first of a kind counts, what makes no sense is ignored."""
+    assert Preferences.parse(headers) == expected
+
+
+def test_a_client_need_not_wait(processes: Processes) -> None:
+    """202 with a Location at once; the result is there for whoever waits for it, at any ingest."""
+    processes.consumer(rogue="slow", version=1)
+    (_, one), (_, other) = processes.ingest(), processes.ingest()
+    accepted = httpx.post(f"{one}/predict", content=png(IMAGE), headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    assert accepted.headers["preference-applied"] == "respond-async"
+    place = accepted.headers["location"]
+    assert accepted.json() == {"success": True, "status": "queued", "id": place.rpartition("/")[2], "location": place}
+    answer = httpx.get(other + place, headers={"Prefer": "wait=20"}, timeout=30)
+    assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(IMAGE))
+    assert answer.headers["preference-applied"] == "wait=20"
+    assert answer.elapsed.total_seconds() < 10
+
+
+def test_many_can_wait_for_one_result(processes: Processes) -> None:
+    """At the same ingest and at others, each is told."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    urls = [processes.ingest()[1] for _ in range(2)]
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        places = [
+            httpx.post(f"{urls[0]}/predict", content=png(IMAGE), headers={"Prefer": "respond-async"}).headers[
+                "location"
+            ]
+            for _ in range(5)
+        ]
+        ask = [
+            clients.submit(httpx.get, url + places[-1], headers={"Prefer": "wait=20"}, timeout=30) for url in urls * 4
+        ]
+        assert [one.result().json()["predictions"] for one in ask] == [ranked(IMAGE)] * 8
+
+
+def test_a_client_may_wait_for_a_while(processes: Processes) -> None:
+    """The answer if it is there in time, else 202."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest()
+    in_time = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Prefer": "wait=20"}, timeout=30)
+    assert (in_time.status_code, in_time.json()["predictions"]) == (200, ranked(IMAGE))
+    consumer.kill()
+    late = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Prefer": "wait=1"}, timeout=30)
+    assert late.status_code == 202
+    assert httpx.get(url + late.headers["location"], headers={"Prefer": "wait=1"}).status_code == 202
+
+
+def test_several_images_have_a_place_each(processes: Processes) -> None:
+    """One that is damaged has its error in its place."""
+    processes.consumer(rogue="slow", version=1)
+    _, url = processes.ingest()
+    files = [
+        ("image", ("a.png", png(IMAGE))),
+        ("image", ("b.png", b"\x89PNG\r\n\x1a\nno")),
+        ("image", ("c.png", png(OTHER))),
+    ]
+    accepted = httpx.post(f"{url}/predict", files=files, headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    first, damaged, last = accepted.json()["results"]
+    assert damaged["error"]["status"] == 422
+    for one, image in ((first, IMAGE), (last, OTHER)):
+        answer = httpx.get(url + one["location"], headers={"Prefer": "wait=20"}, timeout=30)
+        assert answer.json()["predictions"] == ranked(image)
+
+
+def test_the_same_key_gives_the_same_result_and_no_second_inference(
+    processes: Processes, server: Server, tmp_path: Path
+) -> None:
+    """At once, from two ingests, and again later: one id, one inference."""
+    processes.consumer(rogue="slow", version=1)
+    urls = [processes.ingest()[1] for _ in range(2)]
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    with concurrent.futures.ThreadPoolExecutor(6) as clients:
+        answers = list(clients.map(lambda url: httpx.post(f"{url}/predict", content=png(IMAGE), headers=key), urls * 3))
+    answers.append(httpx.post(f"{urls[0]}/predict", content=png(IMAGE), headers=key))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert answers[0].json()["predictions"] == ranked(IMAGE)
+    with redis.Redis.from_url(server.url) as client:
+        assert client.hgetall(TINY.counters) == {b"completed": b"1"}
+
+
+def test_a_key_belongs_to_one_image(processes: Processes) -> None:
+    """With another image, or another number of labels, it is a mistake of the client's: 422."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    key = {"Idempotency-Key": "a key of mine"}
+    assert httpx.post(f"{url}/predict", content=png(IMAGE), headers=key).status_code == 200
+    for changed in (
+        httpx.post(f"{url}/predict", content=png(OTHER), headers=key),
+        httpx.post(f"{url}/predict?top=2", content=png(IMAGE), headers=key),
+    ):
+        assert (changed.status_code, changed.json()["code"]) == (422, "key_reused")
+    too_long = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Idempotency-Key": "x" * 256})
+    assert too_long.status_code == 400
+
+
+def test_a_key_that_was_refused_can_be_used_again(processes: Processes) -> None:
+    """A 503 accepts nothing: the same key finds no result and is admitted then."""
+    consumer = processes.consumer(version=1)
+    _, url = processes.ingest()
+    consumer.stop()
+    key = {"Idempotency-Key": "again"}
+    assert httpx.post(f"{url}/predict", content=png(IMAGE), headers=key).status_code == 503
+    processes.consumer(version=1).ready()
+    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "ingest is ready again")
+    answer = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
+    assert answer.json()["predictions"] == ranked(IMAGE)

@@ -1,0 +1,86 @@
+"""The OpenAPI document: every route is in it, what it says is what the code checks by, and answers are as it says."""
+
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingest.app import create_app
+from ingest.images.formats import MEDIA_TYPES
+from ingest.openapi.document import Document, Service, Undescribed
+from stream.settings import Settings
+from tests.ingest.test_app import png
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import pictures
+
+OPEN = Service("1", keys=False, limited=False, classes=10)
+
+
+def document(service: Service = OPEN, **settings: Any) -> dict[str, Any]:
+    return Document(service).of(create_app(Settings(**settings)).routes)
+
+
+def test_a_route_that_says_nothing_of_itself_fails() -> None:
+    """So nobody adds one and forgets the document."""
+
+    async def nothing(_request: Request) -> Response:
+        return Response()
+
+    with pytest.raises(Undescribed):
+        Document(OPEN).of([Route("/new", nothing)])
+
+
+def test_every_route_is_in_the_document() -> None:
+    """With its methods, but for the one that answers what is no route."""
+    routes = [one for one in create_app(Settings()).routes if isinstance(one, Route) and one.include_in_schema]
+    told = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
+    assert told == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
+
+
+def test_limits_and_formats_are_those_that_are_checked() -> None:
+    """The settings' own, the formats' own, and the classes of the model that is served."""
+    predict = document(max_images=3, max_upload_bytes=1000)["paths"]["/predict"]["post"]
+    content = predict["requestBody"]["content"]
+    assert content["multipart/form-data"]["schema"]["properties"]["image"]["maxItems"] == 3
+    assert {kind for kind, one in content.items() if one["schema"] == {"maxLength": 1000}} == set(MEDIA_TYPES.values())
+    assert predict["parameters"][0]["schema"] == {"type": "integer", "default": 5, "minimum": 1, "maximum": 10}
+
+
+def test_keys_and_limits_are_told_where_there_are_any() -> None:
+    """Health needs none of them."""
+    told = document(Service("1", keys=True, limited=True, classes=None))
+    assert set(told["components"]["securitySchemes"]) == {"bearer", "key", "basic"}
+    assert {"401", "429"} <= told["paths"]["/models"]["get"]["responses"].keys()
+    assert {"401", "429"}.isdisjoint(told["paths"]["/healthz"]["get"]["responses"])
+    assert "security" not in document()["paths"]["/models"]["get"]
+
+
+def test_answers_are_as_the_document_says(processes: Processes) -> None:
+    """One photograph, several, one for later, a problem, an error of the protocol: each by its schema."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    (image,) = pictures(1)
+    photograph = png(image)
+    several = [("image", ("a.png", photograph)), ("image", ("b.png", photograph[:50]))]
+    with httpx.Client(base_url=url) as client:
+        told = client.get("/openapi.json").json()
+        for path, answer in (
+            ("/predict", client.post("/predict", content=photograph)),
+            ("/predict", client.post("/predict", files=several)),
+            ("/predict", client.post("/predict", content=photograph, headers={"Prefer": "respond-async"})),
+            ("/predict", client.post("/predict", content=b"no picture")),
+            ("/models", client.get("/models")),
+            ("/v2/models/{model}", client.get("/v2/models/tiny")),
+            ("/v2/models/{model}", client.get("/v2/models/other")),
+            ("/results/{id}", client.get("/results/other")),
+        ):
+            operation = told["paths"][path][answer.request.method.lower()]
+            told_answer = operation["responses"][str(answer.status_code)]
+            schema = told_answer["content"][answer.headers["content-type"]]["schema"]
+            jsonschema.Draft202012Validator({**schema, "components": told["components"]}).validate(answer.json())
+            required = [name for name, one in told_answer["headers"].items() if one.get("required")]
+            assert all(name in answer.headers for name in required)

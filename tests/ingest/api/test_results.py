@@ -1,0 +1,72 @@
+"""Results under their ids, over HTTP: coming back, cancelling, and an ingest that died in between."""
+
+import concurrent.futures
+import contextlib
+
+import httpx
+import redis
+
+from tests.ingest.test_app import png, ranked
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
+
+
+def test_a_result_can_be_fetched_again(processes: Processes) -> None:
+    """By its id, the same answer, from any ingest."""
+    processes.consumer(version=1)
+    (_, one), (_, other) = processes.ingest(), processes.ingest()
+    answer = httpx.post(f"{one}/predict", content=png(pictures(1)[0])).json()
+    again = httpx.get(f"{other}/results/{answer['id']}")
+    assert (again.status_code, again.json()) == (200, answer)
+
+
+def test_an_id_that_never_was_is_unknown(processes: Processes) -> None:
+    """404, whatever it looks like."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    for id_ in ("0" * 32, "..%2f", "{x}", "a" * 500):
+        answer = httpx.get(f"{url}/results/{id_}")
+        assert (answer.status_code, answer.json()["success"]) == (404, False)
+
+
+def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Processes, server: Server) -> None:
+    """504 names the place where the result will be, if it comes; DELETE takes the work back."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest(request_timeout_s=0.3, max_wait_s=0.1)
+    consumer.kill()  # it counts as alive for its lease, so images are accepted
+    (image,) = pictures(1)
+    late = httpx.post(f"{url}/predict", content=png(image))
+    assert late.status_code == 504
+    place = url + late.headers["location"]
+    waiting = httpx.get(place)
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
+    assert int(waiting.headers["retry-after"]) >= 1
+    assert httpx.delete(place).status_code == 204
+    assert httpx.get(place).json()["code"] == "cancelled"
+    assert httpx.delete(place).status_code == 410
+
+
+def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Processes, server: Server) -> None:
+    """SIGKILL of ingest while images wait: each still gets its one result."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    doomed, url = processes.ingest()
+    images = pictures(10)
+    with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor(10) as clients:
+        for image in images:
+            clients.submit(_post_ignoring_the_end, url, png(image))
+        wait_until(lambda: client.xlen(TINY.entries) >= 8, "the images are queued")
+        doomed.kill()
+        wait_until(lambda: client.xlen(TINY.entries) == 0, "all are done")
+        ids = [name.decode().rpartition(":")[2] for name in client.scan_iter(TINY.request("*"))]
+    _, other = processes.ingest()
+    answers = [httpx.get(f"{other}/results/{id_}").json()["predictions"] for id_ in ids]
+    assert len(answers) >= 8
+    truths = [ranked(image) for image in images]
+    assert all(answer in truths for answer in answers)
+
+
+def _post_ignoring_the_end(url: str, body: bytes) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        httpx.post(f"{url}/predict", content=body, timeout=30)

@@ -1,0 +1,206 @@
+"""What the client makes of answers: a row, another try, or the end. The service is scripted, HTTP is real."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, Self
+
+import pytest
+
+from ingest.client import retry as patience
+from ingest.client.connection import Answer, Line, target
+from ingest.client.decision import Hopeless, Labelled, Later, Refused, verdict_of
+from ingest.client.item import Item
+from ingest.client.retry import Patience, pause_s
+from ingest.client.row import Row
+from ingest.client.sender import Courier, GaveUpError, StoppedError
+from tests.support.scripted_service import Reply, Script, serve
+
+GOOD = Reply(
+    200,
+    json.dumps(
+        {
+            "success": True,
+            "predictions": [{"label": "cat", "probability": 0.5}],
+            "model": "m",
+            "version": "1",
+            "id": "a",
+        }
+    ).encode(),
+)
+CAT = Row("cat.jpg", None, None, (("cat", 0.5),), "", "m", "1", "a")
+
+
+def problem(code: str) -> bytes:
+    return json.dumps({"title": "Title", "detail": "Detail.", "code": code}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer(200, GOOD.body), Labelled((("cat", 0.5),), "m", "1", "a")),
+        (Answer(200, b"<html>"), Hopeless("what answers there is not Sluice")),
+        (Answer(200, b'{"predictions": 3}'), Hopeless("what answers there is not Sluice")),
+        (Answer(422, problem("damaged_image")), Refused("422 Title: Detail.")),
+        (Answer(413, b""), Refused("413 without an explanation")),
+        (Answer(415, problem("unsupported_media_type")), Refused("415 Title: Detail.")),
+        (Answer(400, problem("bad_parameter")), Hopeless("400 Title: Detail.")),
+        (Answer(401, problem("unauthorized")), Hopeless("401 Title: Detail.")),
+        (Answer(404, problem("unknown_model")), Hopeless("404 Title: Detail.")),
+        (Answer(308, b"", location="https://x/"), Hopeless("308 without an explanation; the service may be at https://x/")),
+        (Answer(503, problem("overloaded"), retry_after="7"), Later("503 Title: Detail.", 7.0)),
+        (Answer(429, problem("too_many"), retry_after="3"), Later("429 Title: Detail.", 3.0)),
+        (Answer(502, b"<html>", retry_after="soon"), Later("502 without an explanation", 0.0)),
+        (Answer(500, problem("inference_failed")), Later("500 Title: Detail.", 0.0, by_picture=True)),
+        (Answer(504, problem("deadline_passed")), Later("504 Title: Detail.", 0.0, by_picture=True)),
+    ],
+)  # fmt: skip
+def test_each_answer_has_its_meaning(answer: Answer, verdict: object) -> None:
+    """For this picture, for the next try, or for the run."""
+    assert verdict_of(answer) == verdict
+
+
+def test_a_time_to_come_back_may_be_a_date() -> None:
+    """RFC 9110, 10.2.3; a date that has passed means now."""
+    for seconds in (100, -100):
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+        found = verdict_of(Answer(503, b"", retry_after=date))
+        assert isinstance(found, Later)
+        assert found.after_s == pytest.approx(max(0, seconds), abs=2)
+
+
+def test_pauses_grow_and_differ() -> None:
+    """Twice as long each time up to a limit, at random, and never shorter than the service asks for."""
+    for tries, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (100, 15.0)):
+        pauses = [pause_s(tries, 0) for _ in range(200)]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+        assert max(pauses) - min(pauses) > longest / 4
+        asked = [pause_s(tries, 7) for _ in range(200)]
+        assert 7 <= min(asked) < max(asked) <= 7 + longest
+
+
+class Job:
+    """A courier with what belongs to it."""
+
+    def __init__(self, script: Script, *, limit_s: float = 30, **options: str) -> None:
+        self.stop = threading.Event()
+        self.complaints: list[str] = []
+        to = target(script.url, model=options.get("model", ""), top=3, api_key=options.get("api_key", ""))
+        self.courier = Courier(Line(to), patience=Patience(limit_s), stop=self.stop, complain=self.complaints.append)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.courier.close()
+
+    def deliver(self, data: bytes = b"picture") -> Row:
+        return self.courier.deliver(Item("cat.jpg", lambda: data))
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off in no time: its length is tested for itself."""
+    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+
+
+def after(*replies: Reply) -> Iterator[Reply]:
+    yield from replies
+    while True:
+        yield GOOD
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_picture_is_sent_until_it_is_answered() -> None:
+    """Busy, away, broken off: each is one more try, and heard of."""
+    script = after(Reply(503, problem("overloaded")), Reply(429), Reply(0), Reply(500), Reply(502, b"<html>"))
+    with serve(lambda _: next(script)) as service, Job(service) as job:
+        assert job.deliver() == CAT
+        assert [body for _, _, body in service.got] == [b"picture"] * 6
+        assert job.complaints[0] == "503 Title: Detail."
+        assert len(job.complaints) == 5 - 1  # a kept-open line that breaks is opened again without a word
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_picture_that_always_fails_gets_its_error() -> None:
+    """After five tries, where the service answers at all; the next picture is sent as if nothing had been."""
+    bad = Reply(500, problem("inference_failed"))
+    with serve(lambda body: bad if body == b"poison" else GOOD) as service, Job(service) as job:
+        assert job.deliver(b"poison").error == "500 Title: Detail. (tried 5 times)"
+        assert len(service.got) == 5
+        assert job.deliver() == CAT
+
+
+def test_the_run_ends_where_the_service_stays_away() -> None:
+    """After the patience that was asked for: the picture gets no row, so that the next run sends it."""
+    with serve(lambda _: Reply(503, problem("no_consumer"))) as service, Job(service, limit_s=0.2) as job:
+        with pytest.raises(GaveUpError, match="503 Title: Detail"):
+            job.deliver()
+        assert 1 <= len(service.got) <= 3
+
+
+def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
+    """A service that asks to come back in an hour is told of at once."""
+    with serve(lambda _: Reply(429, headers={"Retry-After": "3600"})) as service, Job(service) as job:
+        began = time.monotonic()
+        with pytest.raises(GaveUpError):
+            job.deliver()
+        assert time.monotonic() - began < 5
+        assert len(service.got) == 1
+
+
+def test_a_pause_ends_when_the_run_is_stopped() -> None:
+    """Ctrl-C does not wait for Retry-After."""
+    with serve(lambda _: Reply(503, headers={"Retry-After": "20"})) as service, Job(service) as job:
+        threading.Timer(0.1, job.stop.set).start()
+        began = time.monotonic()
+        with pytest.raises(StoppedError):
+            job.deliver()
+        assert time.monotonic() - began < 5
+
+
+def test_a_line_that_the_service_closed_is_opened_again() -> None:
+    """Between two pictures: no retry, no pause, no complaint."""
+    closing = Reply(200, GOOD.body, hangs_up=True)
+    with serve(lambda _: closing) as service, Job(service) as job:
+        assert [job.deliver() for _ in range(3)] == [CAT] * 3
+        assert len(service.got) == 3
+        assert job.complaints == []
+
+
+def test_a_connection_that_breaks_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service ends in that very moment."""
+    connect, errors = socket.create_connection, iter([ConnectionResetError()])
+
+    def breaking_once(address: tuple[str, int], *options: Any) -> socket.socket:
+        for error in errors:
+            raise error
+        return connect(address, *options)
+
+    monkeypatch.setattr(socket, "create_connection", breaking_once)
+    with serve(lambda _: GOOD) as service, Job(service) as job:
+        assert job.deliver() == CAT
+        assert job.complaints == ["the connection broke off"]
+
+
+def test_the_request_says_what_the_command_said() -> None:
+    """Model, number of labels and key."""
+    with serve(lambda _: GOOD) as service, Job(service, model="a/b", api_key="secret") as job:
+        job.deliver()
+        ((path, headers, body),) = service.got
+        assert (path, body) == ("/predict/a%2Fb?top=3", b"picture")
+        assert headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [("127.0.0.1:5000", ""), ("ftp://x", ""), ("http://", ""), ("http://x", "a\nb: c"), ("http://x", "é")],
+)
+def test_a_url_or_key_that_cannot_be_used_is_refused_before_the_run(url: str, key: str) -> None:
+    """Not once for each picture."""
+    with pytest.raises(ValueError, match=r"URL|API key"):
+        target(url, model="", top=None, api_key=key)

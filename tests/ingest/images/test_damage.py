@@ -1,0 +1,111 @@
+"""What is no picture, half a picture or far too much of one is refused, each with its own status and advice."""
+
+import pytest
+from PIL import features
+
+from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
+from ingest.images.decode import to_pixels
+from tests.support.images import bomb, encoded, model, photograph, scene
+
+MOST = 50_000_000
+
+
+@pytest.mark.parametrize("kind", ["progressive", "baseline"])
+def test_a_jpeg_of_endless_scans_is_damaged(kind: str) -> None:
+    """Each scan makes the decoder walk over all pixels, and costs the sender a few bytes."""
+    data = encoded(scene(), "JPEG", progressive=kind == "progressive")
+    if kind == "baseline":
+        # The first scan is said to hold one of the three components.
+        start = data.index(b"\xff\xda")
+        data = data[: start + 2] + b"\0\x08\x01\x01\0\0\x3f\0" + data[start + 14 :]
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(DamagedImage, match="scans"):
+        to_pixels(data[:-2] + data[last:-2] * 101 + data[-2:], model(), MOST)
+
+
+@pytest.mark.parametrize("data", [b"hello world", b"%PDF-1.7", b'{"image": 1}', b"<svg xmlns=''/>", b"\0" * 100])
+def test_what_is_no_picture_is_unsupported(data: bytes) -> None:
+    """415, and the detail names the formats that are taken."""
+    with pytest.raises(UnsupportedMediaType, match="JPEG, PNG, WebP, GIF, BMP and TIFF"):
+        to_pixels(data, model(), MOST)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_a_format_that_only_pillow_knows_is_unsupported(kind: str) -> None:
+    """Pillow opens forty formats; the seldom used ones are where its security holes were."""
+    if kind == "JPEG2000" and not features.check("jpg_2000"):
+        return
+    with pytest.raises(UnsupportedMediaType):
+        to_pixels(encoded(scene(), kind), model(), MOST)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_32_bit_samples_are_unsupported(mode: str) -> None:
+    """Nobody knows which value is white: a clear refusal instead of a wrong picture."""
+    with pytest.raises(UnsupportedMediaType, match="8 or 16 bits"):
+        to_pixels(encoded(scene().convert("L").convert(mode), "TIFF"), model(), MOST)
+
+
+def test_an_empty_file_is_damaged() -> None:
+    """422, since a file was sent, but nothing is in it."""
+    with pytest.raises(DamagedImage, match="empty"):
+        to_pixels(b"", model(), MOST)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_half_a_file_is_damaged(kind: str, part: float) -> None:
+    """A broken upload is told, never classified."""
+    data = encoded(photograph(), kind)
+    with pytest.raises(DamagedImage, match="Send the whole file"):
+        to_pixels(data[: int(len(data) * part)], model(), MOST)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (2000, 1500)])
+@pytest.mark.parametrize("missing", [1, 2, 3, 10, 1000])
+def test_a_jpeg_without_its_last_bytes_is_damaged(size: tuple[int, int], missing: int) -> None:
+    """Also where it is decoded at a fraction of its size."""
+    with pytest.raises(DamagedImage):
+        to_pixels(encoded(photograph(*size), "JPEG")[:-missing], model(), MOST)
+
+
+def test_a_truncated_jpeg_that_was_given_an_end_is_damaged() -> None:
+    """Half of the pixels would be grey; Pillow would not have said so."""
+    data = encoded(photograph(), "JPEG")
+    with pytest.raises(DamagedImage):
+        to_pixels(data[: len(data) // 2] + b"\xff\xd9", model(), MOST)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
+    """413 before any pixel is decoded: the files are too small to hold what they promise."""
+    data = bomb(kind)
+    assert len(data) < 100_000
+    with pytest.raises(TooManyPixels, match="Scale it down"):
+        to_pixels(data, model(), MOST)
+
+
+def test_the_limit_of_pixels_is_exact() -> None:
+    """Width times height may reach the limit, and not pass it."""
+    for kind in ("JPEG", "PNG"):
+        assert to_pixels(encoded(scene(100, 50), kind), model(), 5000)
+        with pytest.raises(TooManyPixels, match="100 x 50"):
+            to_pixels(encoded(scene(100, 50), kind), model(), 4999)
+
+
+def test_a_damaged_file_writes_nothing_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff would write a line for each bad row, straight to the error output."""
+    data = bytearray(encoded(photograph().convert("1"), "TIFF", compression="group4"))
+    for place in range(1000, len(data) - 1000, 50):
+        data[place] ^= 0x55
+    assert to_pixels(bytes(data), model(), MOST)  # bad rows of a fax are bridged, as in every viewer
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_error_says_what_to_do() -> None:
+    """A client that reads only the detail knows what is wrong, and what to send instead."""
+    for data in (b"", b"hello", encoded(scene(), "PNG")[:200], bomb("PNG")):
+        with pytest.raises(Problem) as caught:
+            to_pixels(data, model(), MOST)
+        assert len(caught.value.detail.split(". ")) >= 2
+        assert "0x" not in caught.value.detail

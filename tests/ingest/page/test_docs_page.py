@@ -1,0 +1,47 @@
+"""The page of the API in a real browser: it shows every operation, and what is tried there is answered."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.ingest.test_app import png
+from tests.support import browser
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import pictures
+from tests.support.waiting import wait_until
+
+_MISSING = browser.missing()
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(_MISSING), reason=f"the tests of the page need {_MISSING}"),
+]
+
+
+def test_every_operation_is_shown_and_can_be_tried(processes: Processes, tmp_path: Path) -> None:
+    """A photograph gets its labels; nothing comes from elsewhere, the console is silent, axe-core finds nothing."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    photograph = tmp_path / "cat.png"
+    (image,) = pictures(1)
+    photograph.write_bytes(png(image))
+    told = httpx.get(f"{url}/openapi.json").json()["paths"]
+    (tmp_path / "chromium").mkdir()
+    with browser.chromium(tmp_path / "chromium") as page:
+        page.open(f"{url}/docs")
+        wait_until(lambda: page.texts(".operation summary code"), "the operations are there")
+        assert page.texts(".operation summary code") == [
+            f"{method.upper()} {path}" for path, methods in told.items() for method in methods
+        ]
+        page.click("#post_predict summary")
+        page.type("#post_predict [name=top]", "2")
+        page.type("#post_predict [type=file]", str(photograph))
+        page.click("#post_predict button")
+        wait_until(lambda: page.text("#post_predict pre").startswith("200"), "the photograph has its labels")
+        assert page.text("#post_predict pre").count('"label"') == 2
+        for scheme in ("light", "dark"):
+            page.prefer(scheme)
+            assert page.violations() == [], scheme
+        assert page.complaints() == []
+        assert {one.split("/")[2] for one in page.requests()} == {url.removeprefix("http://")}

@@ -1,0 +1,159 @@
+"""The HTTP server around the service: its connections, its workers and its end."""
+
+import concurrent.futures
+import os
+import signal
+import socket
+import statistics
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from stream.keys import GROUP
+from tests.ingest.test_app import png, ranked
+from tests.support.processes import Process, Processes, needs_proc
+from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
+
+#: States of a connection in /proc/net/tcp: established, and closed by the other end only.
+_OPEN = ("01", "08")
+
+
+def test_an_idle_connection_is_kept_as_long_as_the_settings_say(processes: Processes) -> None:
+    """Uvicorn closes it after 5 s by default, as many clients do: now and then a request met the closing."""
+    _, url = processes.ingest(ready=False, keep_alive_s=2)
+    with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=30) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        while client.recv(65536):
+            pass
+        assert 1.5 < time.monotonic() - began < 4.5
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_short_answer_is_one_packet(processes: Processes, workers: int) -> None:
+    """Its head does not go ahead of its body, and waits for nothing where there is no body."""
+    _, url = processes.ingest(ready=False, workers=workers)
+    with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=30) as client:
+        for number, method in enumerate((b"GET", b"HEAD", b"GET"), 1):
+            client.sendall(method + b" /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 ")
+            assert bool(body) == (method == b"GET")
+            assert _packets_received(client) == number
+
+
+def _packets_received(connection: socket.socket) -> int:
+    """tcpi_data_segs_in of Linux's struct tcp_info (linux/tcp.h)."""
+    number: int = struct.unpack_from("=I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0]
+    return number
+
+
+def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
+    """SIGTERM under load: every request that was taken is answered, exit status 0."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    ingest, url = processes.ingest()
+    images = pictures(10)
+    with (
+        httpx.Client(base_url=url, timeout=30) as service,
+        concurrent.futures.ThreadPoolExecutor(10) as clients,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        answers = [clients.submit(service.post, "/predict", content=png(image)) for image in images]
+        wait_until(lambda: client.xlen(TINY.entries) >= 8, "the images are queued")
+        assert ingest.stop() == 0
+        for answer, image in zip(answers, images, strict=True):
+            assert answer.result().json()["predictions"] == ranked(image)
+        assert client.xpending(TINY.entries, GROUP)["pending"] == 0
+
+
+def test_several_workers_share_the_port(processes: Processes) -> None:
+    """Each has its own replies; any may take any request."""
+    processes.consumer(version=1).ready()
+    ingest, url = processes.ingest(workers=2)
+    images = pictures(60)
+    for image in images:
+        assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
+    assert ingest.stop() == 0
+
+
+@needs_proc
+def test_connections_made_at_once_are_shared_out(processes: Processes) -> None:
+    """Whoever woke first would take them all, and a client that keeps them would have half of the cores."""
+    ingest, url = processes.ingest(ready=False, workers=2)
+    port = httpx.URL(url).port or 0
+    wait_until(lambda: _most_of_eight(ingest, port) < 8, "both have begun")
+    assert statistics.median(_most_of_eight(ingest, port) for _ in range(9)) <= 5
+    assert ingest.stop() == 0
+
+
+@needs_proc
+def test_who_takes_a_dead_workers_place_gets_its_share(processes: Processes) -> None:
+    """The number of connections that the dead one had is not held against it."""
+    ingest, url = processes.ingest(ready=False, workers=2)
+    port = httpx.URL(url).port or 0
+    _wait_until_none(ingest, port)
+    with socket.create_connection(("127.0.0.1", port)):
+        wait_until(lambda: any(_accepted(ingest, port).values()), "it is accepted")
+        (doomed,) = (pid for pid, count in _accepted(ingest, port).items() if count)
+        os.kill(doomed, signal.SIGKILL)
+    wait_until(lambda: doomed not in _accepted(ingest, port), "the dead one is gone")
+    wait_until(lambda: _most_of_eight(ingest, port) <= 5, "two share again")
+
+
+def _most_of_eight(ingest: Process, port: int) -> int:
+    """Of eight connections made at once, how many the same worker has."""
+    _wait_until_none(ingest, port)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        wait_until(lambda: sum(_accepted(ingest, port).values()) == 8, "all are accepted")
+        return max(_accepted(ingest, port).values())
+
+
+def _wait_until_none(ingest: Process, port: int) -> None:
+    wait_until(lambda: not any(_accepted(ingest, port).values()), "all earlier connections are closed")
+
+
+def _accepted(ingest: Process, port: int) -> dict[int, int]:
+    """Connections of this local port that each worker has open, by its process id, as Linux tells them.
+
+    One that only the client has closed is among them: its worker still counts it.
+    """
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] in _OPEN}
+    return {worker: len(sockets & set(_descriptors(worker))) for worker in ingest.workers}
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    with suppress(FileNotFoundError, PermissionError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                yield str(descriptor.readlink())
+
+
+def test_workers_end_when_their_parent_is_killed(processes: Processes) -> None:
+    """SIGKILL of the parent: whoever is started next gets the port."""
+    processes.consumer(version=1).ready()
+    doomed, url = processes.ingest(workers=2)
+    doomed.kill()
+    wait_until(lambda: not _connects(url), "nobody listens any more")
+    processes.start("ingest", port=httpx.URL(url).port)
+    wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz").status_code == 200, "the next one serves")
+
+
+def _connects(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)).close()
+    except OSError:
+        return False
+    return True

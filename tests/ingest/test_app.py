@@ -1,0 +1,310 @@
+"""The service as its users see it: real HTTP over a socket, real processes behind."""
+
+import concurrent.futures
+import io
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import redis
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.support.models import tiny_model
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.servers import Server, free_port
+from tests.support.waiting import wait_until
+
+#: Those too that share a service, whose server is no fixture.
+pytestmark = pytest.mark.server
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """A lossless file of the picture, of the model's own size: what arrives at the model is known exactly."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def ranked(image: NDArray[np.uint8], top: int = 5, *, seed: int = 7) -> list[dict[str, object]]:
+    (truth,) = tiny_model.expected(image[None], tiny_model.weights(seed=seed))
+    best = np.argsort(-truth, kind="stable")[:top]
+    return [{"label": f"class_{index}", "probability": pytest.approx(float(truth[index]), abs=1e-5)} for index in best]
+
+
+#: httpx closes what idles beyond 20 connections, now and then one that another thread was just given.
+KEPT = httpx.Limits(max_keepalive_connections=100)
+
+
+@pytest.fixture(scope="module")
+def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One ingest and one consumer of the tiny model, on a server of their own: that of the others is emptied."""
+    folder = tmp_path_factory.mktemp("service")
+    server = Server(folder)
+    server.start()
+    try:
+        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+            processes.consumer(version=1)
+            _, url = processes.ingest()
+            with httpx.Client(base_url=url, timeout=30) as client:
+                yield client
+    finally:
+        server.kill()
+
+
+def test_one_image_gets_its_labels(service: httpx.Client) -> None:
+    """By multipart as curl -F sends it, and as the bare body."""
+    (image,) = pictures(1)
+    for answer in (
+        service.post("/predict", files={"image": ("cat.png", png(image), "image/png")}),
+        service.post("/predict", content=png(image), headers={"content-type": "image/png"}),
+        service.post("/predict/tiny", content=png(image)),
+    ):
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body.pop("id").isalnum()
+        assert body == {"success": True, "predictions": ranked(image), "model": "tiny", "version": "1"}
+        assert "inference;dur=" in answer.headers["server-timing"]
+        assert answer.headers["x-sluice-provider"] == "CPUExecutionProvider"
+
+
+def test_several_images_are_answered_in_the_order_sent(service: httpx.Client) -> None:
+    """One that fails has its error in its place, and spoils no other."""
+    images = pictures(3)
+    files = [("image", (f"{number}.png", png(image))) for number, image in enumerate(images)]
+    files.insert(1, ("image", ("broken.png", png(images[0])[:100])))
+    body = service.post("/predict", files=files).json()
+    assert body["success"] is True
+    assert [one["filename"] for one in body["results"]] == ["0.png", "broken.png", "1.png", "2.png"]
+    broken = body["results"].pop(1)
+    assert broken["success"] is False
+    assert broken["error"]["status"] == 422
+    assert [one["predictions"] for one in body["results"]] == [ranked(image) for image in images]
+
+
+@pytest.mark.parametrize("top", [1, 3, 10])
+def test_top_says_how_many_labels_are_wanted(service: httpx.Client, top: int) -> None:
+    """From one to all classes."""
+    (image,) = pictures(1)
+    answer = service.post("/predict", params={"top": top}, content=png(image))
+    assert answer.json()["predictions"] == ranked(image, top)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "code"),
+    [
+        ("/predict?top=0", None, 400, "bad_parameter"),
+        ("/predict?top=11", None, 400, "bad_parameter"),
+        ("/predict?top=many", None, 400, "bad_parameter"),
+        ("/predict/nowhere", None, 404, "unknown_model"),
+        ("/predict", b"", 400, "no_image"),
+        ("/predict", b"This is a text, not a photograph.", 415, "unsupported_media_type"),
+        ("/nowhere", b"", 404, "not_found"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(
+    service: httpx.Client, path: str, content: bytes | None, status: int, code: str
+) -> None:
+    """RFC 9457 problem documents, with the status in them, and `success` false."""
+    answer = service.post(path, content=png(pictures(1)[0]) if content is None else content)
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["success"] is False
+    assert problem["detail"]
+
+
+def test_methods_that_make_no_sense_are_refused(service: httpx.Client) -> None:
+    """GET on /predict says what to do instead."""
+    answer = service.get("/predict")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "POST" in answer.json()["detail"]
+
+
+def test_many_clients_and_consumers_and_each_image_is_classified_once(processes: Processes, server: Server) -> None:
+    """2,000 requests from 32 clients against 3 consumers: 2,000 right answers."""
+    for _ in range(3):
+        processes.consumer(version=1)
+    _, url = processes.ingest()
+    images = pictures(2000)
+
+    def ask(image: NDArray[np.uint8]) -> list[dict[str, object]]:
+        answer = client.post("/predict", content=png(image))
+        assert answer.status_code == 200, answer.text
+        predictions: list[dict[str, object]] = answer.json()["predictions"]
+        return predictions
+
+    with (
+        httpx.Client(base_url=url, timeout=30, limits=KEPT) as client,
+        concurrent.futures.ThreadPoolExecutor(32) as clients,
+    ):
+        for predictions, image in zip(clients.map(ask, images), images, strict=True):
+            assert predictions == ranked(image)
+    with redis.Redis.from_url(server.url) as direct:
+        assert direct.hgetall(TINY.counters) == {b"completed": b"2000"}
+        assert direct.xlen(TINY.entries) == 0
+
+
+def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Processes) -> None:
+    """503 with Retry-After, and the command that would help."""
+    _, url = processes.ingest(ready=False)
+    assert httpx.get(url + "/healthz").status_code == 200
+    for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(pictures(1)[0]))):
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["code"] in {"no_consumer", "stream_unavailable"}
+
+
+def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> None:
+    """Neither has to be started first."""
+    _, url = processes.ingest(ready=False)
+    processes.consumer(version=1)
+    wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
+
+
+def test_whoever_takes_requests_knows_the_consumers(processes: Processes) -> None:
+    """Of workers that share a port, one that is started anew would else refuse what the others take."""
+    processes.consumer(version=1).ready()
+    _, url = processes.ingest(ready=False)
+    assert httpx.get(url + "/readyz").status_code == 200
+
+
+def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes: Processes, server: Server) -> None:
+    """Nobody serves the model any more, but it is known: an ingest that was started since accepts, and is ready."""
+    processes.consumer(version=1).ready().stop()
+    _, url = processes.ingest(accept_unattended=True)
+    _, strict = processes.ingest(ready=False)
+    (image,) = pictures(1)
+    wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has its catalog")
+    assert httpx.post(strict + "/predict", content=png(image)).status_code == 503
+    with concurrent.futures.ThreadPoolExecutor(1) as client, redis.Redis.from_url(server.url) as observer:
+        answer = client.submit(httpx.post, url + "/predict", content=png(image), timeout=60)
+        wait_until(lambda: observer.xlen(TINY.entries) == 1, "the image waits")
+        processes.consumer(version=1)
+        assert answer.result().json()["predictions"] == ranked(image)
+
+
+def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> None:
+    """Nobody knows how to prepare its pictures: not ready, and refused."""
+    _, url = processes.ingest(ready=False, accept_unattended=True)
+    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its catalog")
+    assert httpx.post(url + "/predict", content=png(pictures(1)[0])).json()["code"] == "no_consumer"
+
+
+def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, server: Server) -> None:
+    """503 and Retry-After, at once; what was accepted is answered."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest(max_backlog=3)
+    images = pictures(12)
+    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), images))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused
+    assert all(answer.json()["code"] == "overloaded" and int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    for answer, image in zip(answers, images, strict=True):
+        assert answer.status_code == 503 or answer.json()["predictions"] == ranked(image)
+
+
+def test_a_deadline_that_passes_is_told(processes: Processes) -> None:
+    """504 soon after the deadline, though the consumer is busy for longer."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)
+    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), pictures(20)))
+    late = [answer for answer in answers if answer.status_code == 504]
+    assert late
+    assert {answer.json()["code"] for answer in late} == {"deadline_passed"}
+    assert {answer.status_code for answer in answers} <= {200, 504}
+
+
+def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: Server) -> None:
+    """The consumer never runs it."""
+    processes.consumer(rogue="slow", version=1, max_batch=1)
+    _, url = processes.ingest()
+    body = png(pictures(1)[0])
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with redis.Redis.from_url(server.url) as client:
+        with (
+            httpx.Client(base_url=url, timeout=30, limits=KEPT) as service,
+            concurrent.futures.ThreadPoolExecutor(30) as others,
+        ):
+            busy = [others.submit(service.post, "/predict", content=body) for _ in range(30)]
+            wait_until(lambda: len(_requests(client)) == 30, "the consumer is busy")
+            with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as impatient:
+                impatient.sendall(head + body)
+                wait_until(lambda: len(_requests(client)) == 31, "the image is queued")
+            wait_until(lambda: _cancelled(client) == 1, "the request is marked as cancelled")
+            assert all(one.result().status_code == 200 for one in busy)
+            gone = 'sluice_requests_total{route="/predict",status="499"} 1.0'
+            wait_until(lambda: gone in service.get("/metrics").text, "the request counts as nobody's")
+        wait_until(lambda: client.xlen(TINY.entries) == 0, "the entry has left the stream")
+        assert b'"reason": "cancelled"' in b"".join(_requests(client))
+
+
+def test_entries_say_that_more_will_follow(processes: Processes, server: Server) -> None:
+    """So that consumers take them together; one that comes alone says nothing."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest(decode_threads=1, lease_s=60)
+    consumer.send(signal.SIGSTOP)
+    with (
+        redis.Redis.from_url(server.url) as client,
+        httpx.Client(base_url=url, timeout=30, limits=KEPT) as service,
+        concurrent.futures.ThreadPoolExecutor(31) as clients,
+    ):
+        sent = [clients.submit(service.post, "/predict", content=png(pictures(1)[0]))]
+        wait_until(lambda: len(_followed(client)) == 1, "the image is queued")
+        assert _followed(client) == [False]
+        sent += [clients.submit(service.post, "/predict", content=png(pictures(1)[0])) for _ in range(30)]
+        wait_until(lambda: len(_followed(client)) == 31, "the images are queued")
+        assert any(_followed(client))
+        consumer.send(signal.SIGCONT)
+        assert [one.result().status_code for one in sent] == [200] * 31
+
+
+def _followed(client: redis.Redis) -> list[bool]:
+    """For each entry whether it says that more follow."""
+    entries: Any = client.xrange(TINY.entries)
+    return [b"more" in fields for _, fields in entries]
+
+
+def _requests(client: redis.Redis) -> list[bytes]:
+    return [value for name in client.scan_iter(TINY.request("*")) if isinstance(value := client.get(name), bytes)]
+
+
+def _cancelled(client: redis.Redis) -> int:
+    return sum(value == b"cancelled" for value in _requests(client))
+
+
+def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes: Processes, own_server: Server) -> None:
+    """No restart of ingest is needed."""
+    processes.consumer(version=1, redis_url=own_server.url)
+    _, url = processes.ingest(redis_url=own_server.url)
+    (image,) = pictures(1)
+    with httpx.Client(base_url=url, timeout=30) as service:
+        assert service.post("/predict", content=png(image)).status_code == 200
+        own_server.kill()
+        answer = service.post("/predict", content=png(image))
+        assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
+        assert answer.elapsed.total_seconds() < 2
+        own_server.start()
+        wait_until(lambda: service.post("/predict", content=png(image)).status_code == 200, "it answers again")
+
+
+def test_an_ingest_that_lost_its_catalog_ends(processes: Processes) -> None:
+    """By a mistake of ours: it must not stay, look alive and answer nobody."""
+    ended = processes.start("tests.support.programs.failing_registry", port=free_port(), redis_timeout_s=0.2)
+    assert ended.wait() == 0
+    assert "the catalog has ended" in ended.text
+
+
+def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:
+    """Exit status 2 and one line."""
+    second = processes.start("ingest", port=service.base_url.port)
+    assert second.wait() == 2
+    assert "in use" in second.text

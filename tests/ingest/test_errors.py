@@ -1,0 +1,63 @@
+"""Problems: each says its status, its code and what to do, in the shape of RFC 9457."""
+
+import pytest
+
+from ingest import errors as problems
+from ingest.errors import InferenceFailed, NoImage, Overloaded, Problem, RequestTimeout
+
+
+def subclasses() -> list[type[Problem]]:
+    return [kind for kind in vars(problems).values() if isinstance(kind, type) and issubclass(kind, Problem)]
+
+
+def test_a_problem_is_a_problem_details_object() -> None:
+    """The document has RFC 9457's members, our code, and success as every answer has it."""
+    assert NoImage("The form is empty. Send an image.").document() == {
+        "type": "urn:sluice:problem:no_image",
+        "title": "No image",
+        "status": 400,
+        "detail": "The form is empty. Send an image.",
+        "code": "no_image",
+        "success": False,
+    }
+
+
+def test_a_problem_of_an_accepted_image_says_its_id() -> None:
+    """By which its client, and whoever runs the service, find it again."""
+    failed = InferenceFailed("The model failed.", request_id="one")
+    assert failed.document()["id"] == "one"
+    assert failed.headers() == {"Location": "/results/one"}
+
+
+@pytest.mark.parametrize(("wait_s", "header"), [(0.01, "1"), (1.2, "2"), (30, "30")])
+def test_retry_after_is_in_whole_seconds_and_never_too_early(wait_s: float, header: str) -> None:
+    """Fractions are rounded up, and a client is never told to come back at once."""
+    assert Overloaded("The queue is full.", retry_after_s=wait_s).headers() == {"Retry-After": header}
+
+
+def test_a_problem_without_a_wait_has_no_headers() -> None:
+    """Retry-After is sent only where waiting helps."""
+    assert NoImage("nothing").headers() == {}
+
+
+def test_a_request_that_is_too_slow_ends_its_connection() -> None:
+    """What is still to come of the body must not be taken for the next request."""
+    assert RequestTimeout("slow").headers() == {"Connection": "close"}
+
+
+def test_every_problem_has_a_code_of_its_own() -> None:
+    """A client can tell problems apart by their code alone."""
+    codes = [kind.code for kind in subclasses()]
+    assert len(codes) == len(set(codes)) > 12
+
+
+def test_every_problem_stands_in_the_drawing() -> None:
+    """The tree in the module's docstring names each class with its status."""
+    drawing = " ".join((problems.__doc__ or "").split())
+    for kind in subclasses():
+        assert kind is Problem or f"{kind.__name__} {kind.status}" in drawing
+
+
+def test_the_message_of_the_exception_is_the_detail() -> None:
+    """A problem that reaches a log says there what the client would have read."""
+    assert str(NoImage("The form is empty.")) == "The form is empty."

@@ -1,0 +1,289 @@
+"""Uploads as clients send them, over a real socket: forms, raw bodies, limits, and every way to break a form."""
+
+import gc
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+
+from ingest.errors import MalformedUpload
+from ingest.multipart import Form
+from tests.support.images import encoded, photograph, scene
+from tests.support.upload_server import LIMITS, UploadServer, answer, serve
+
+CAT = encoded(scene(), "JPEG")
+BOUNDARY = b"----boundary"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[UploadServer]:
+    with serve() as served:
+        yield served
+        assert served.mistakes == []
+
+
+def described(name: str | None, data: bytes) -> list[Any]:
+    return [name, len(data), hashlib.sha256(data).hexdigest()]
+
+
+def part(headers: bytes, data: bytes = CAT) -> bytes:
+    return b"--" + BOUNDARY + b"\r\n" + headers + b"\r\n\r\n" + data + b"\r\n"
+
+
+def form(*parts: bytes, end: bytes = b"--" + BOUNDARY + b"--\r\n") -> bytes:
+    return b"".join(parts) + end
+
+
+def image_part(data: bytes = CAT, parameters: bytes = b'; filename="cat.jpg"') -> bytes:
+    return part(b'Content-Disposition: form-data; name="image"' + parameters, data)
+
+
+def post(site: UploadServer, body: bytes, content_type: bytes | None = None) -> httpx.Response:
+    kind = content_type or b"multipart/form-data; boundary=" + BOUNDARY
+    return httpx.post(site.url, content=body, headers={b"Content-Type": kind})
+
+
+def problem(response: httpx.Response) -> tuple[int, str]:
+    document = response.json()
+    assert document["status"] == response.status_code
+    assert document["success"] is False
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, document["code"]
+
+
+def test_a_form_with_an_image_is_read(site: UploadServer) -> None:
+    """What `curl -F image=@cat.jpg` sends."""
+    assert post(site, form(image_part())).json() == [described("cat.jpg", CAT)]
+
+
+def test_requests_and_httpx_send_forms_that_are_read(site: UploadServer) -> None:
+    """The two libraries that people use in Python."""
+    assert requests.post(site.url, files={"image": ("cat.jpg", CAT)}, timeout=20).json() == [described("cat.jpg", CAT)]
+    assert httpx.post(site.url, files={"image": ("cat.jpg", CAT)}).json() == [described("cat.jpg", CAT)]
+
+
+def test_several_images_are_read_in_the_order_sent(site: UploadServer) -> None:
+    """Each with its own name, the other parts left out."""
+    names = [b"b.jpg", b"a.jpg", b"c.jpg"]
+    parts = [image_part(CAT + name, b'; filename="' + name + b'"') for name in names]
+    note = part(b'Content-Disposition: form-data; name="note"', b"three cats")
+    response = post(site, form(parts[0], note, parts[1], parts[2]))
+    assert response.json() == [described(name.decode(), CAT + name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"image/jpeg", b"application/octet-stream", b"application/x-www-form-urlencoded", b"text/plain"]
+)
+def test_a_body_of_any_other_type_is_the_image(site: UploadServer, content_type: bytes) -> None:
+    """`curl --data-binary @cat.jpg` calls it a form; the bytes decide."""
+    assert post(site, CAT, content_type).json() == [described(None, CAT)]
+
+
+def test_a_body_without_a_content_type_is_the_image(site: UploadServer) -> None:
+    """httpx names no type for plain bytes."""
+    assert httpx.post(site.url, content=CAT).json() == [described(None, CAT)]
+
+
+def test_a_chunked_body_is_read(site: UploadServer) -> None:
+    """A client that does not know the length sends chunks."""
+    assert httpx.post(site.url, content=iter([CAT[:100], CAT[100:]])).json() == [described(None, CAT)]
+
+
+def test_a_large_image_arrives_whole(site: UploadServer) -> None:
+    """Over many chunks, with a boundary's beginning in the pixels."""
+    data = encoded(photograph(), "JPEG") + b"\r\n------bound" * 1000
+    assert post(site, form(image_part(data))).json() == [described("cat.jpg", data)]
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_form_may_be_cut_anywhere(size: int) -> None:
+    """However the network cuts the body into pieces, the same parts come out."""
+    body = form(image_part(b"\r\n--pixels\r\n------boundar\r\n"), part(b'Content-Disposition: form-data; name="x"'))
+    collected = Form(BOUNDARY.decode(), max_images=4)
+    for start in range(0, len(body), size):
+        collected.feed(body[start : start + size])
+    assert collected.images == [("cat.jpg", b"\r\n--pixels\r\n------boundar\r\n")]
+    assert collected.other_names == ["x"]
+    collected.end()
+
+
+def test_a_form_leaves_nothing_to_the_garbage_collector() -> None:
+    """What is freed at once is still in the processor's caches for the next image; a cycle would keep its pixels."""
+    collected = Form(BOUNDARY.decode(), max_images=1)
+    collected.feed(form(image_part()))
+    collected.end()
+    gc.collect()
+    gc.disable()
+    try:
+        del collected
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (b"", None),
+        (b'; filename="cat.jpg"', "cat.jpg"),
+        (b"; filename=cat.jpg", "cat.jpg"),
+        ('; filename="Kätzchen.jpg"'.encode(), "Kätzchen.jpg"),
+        ('; filename="Kätzchen.jpg"'.encode("latin-1"), "Kätzchen.jpg"),
+        (b"; filename*=utf-8''K%C3%A4tzchen.jpg", "Kätzchen.jpg"),
+        (b"; filename*=ISO-8859-1''K%E4tzchen.jpg", "Kätzchen.jpg"),
+        (b"; filename=\"k.jpg\"; filename*=UTF-8'de'K%C3%A4tzchen.jpg", "Kätzchen.jpg"),
+        (b'; filename="a;b=\\"c\\".jpg"', 'a;b="c".jpg'),
+        (b'; filename="../../etc/passwd"', "../../etc/passwd"),
+        (b'; filename="' + b"x" * 400 + b'"', "x" * 255),
+    ],
+)
+def test_file_names_are_told_as_they_were_meant(site: UploadServer, parameters: bytes, name: str | None) -> None:
+    """UTF-8, Latin-1, RFC 5987; they are labels, and never opened."""
+    assert post(site, form(image_part(CAT, parameters))).json() == [described(name, CAT)]
+
+
+def test_a_form_without_an_image_names_its_parts(site: UploadServer) -> None:
+    """The client sees at once that its part has the wrong name."""
+    response = post(site, form(part(b'Content-Disposition: form-data; name="file"; filename="cat.jpg"')))
+    assert problem(response) == (400, "no_image")
+    assert "'file'" in response.json()["detail"]
+    assert "image=@cat.jpg" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", [None, b"image/jpeg", b"application/x-www-form-urlencoded"])
+def test_an_empty_body_has_no_image(site: UploadServer, content_type: bytes | None) -> None:
+    """As a form and as an image."""
+    assert problem(post(site, b"", content_type)) == (400, "no_image")
+
+
+def test_a_form_in_which_no_file_was_chosen_has_no_image(site: UploadServer) -> None:
+    """A browser sends an empty part with an empty name."""
+    assert problem(post(site, form(image_part(b"", b'; filename=""')))) == (400, "no_image")
+
+
+def test_an_empty_form_has_no_image(site: UploadServer) -> None:
+    """Only a closing boundary."""
+    assert problem(post(site, form())) == (400, "no_image")
+
+
+GOOD = b'Content-Disposition: form-data; name="image"'
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (form(image_part()), b"multipart/form-data"),
+        (form(image_part()), b"multipart/form-data; boundary="),
+        (form(image_part()), b"multipart/form-data; boundary=" + b"x" * 71),
+        (form(image_part()), b"multipart/form-data; boundary=other"),
+        (form(image_part()), b"multipart/mixed; boundary=" + BOUNDARY),
+        (form(image_part(), end=b""), None),
+        (form(image_part(), end=b"--" + BOUNDARY), None),
+        (form(image_part())[:200], None),
+        (b"hello, this is no form", None),
+        (form(part(b"Content-Type: image/jpeg")), None),
+        (form(part(b'Content-Disposition: attachment; name="image"')), None),
+        (form(part(b'Content-Disposition: form-data; filename="image"')), None),
+        (form(part(GOOD + b"\r\nX-Long: " + b"y" * 5000)), None),
+        (form(part(GOOD + b"\r\nX: y" * 20)), None),
+        (form(part(GOOD + b"\r\nno colon here")), None),
+        (form(part(GOOD + b"\r\nContent-Type: multipart/mixed; boundary=b")), None),
+        (form(part(GOOD + b"\r\nContent-Transfer-Encoding: base64")), None),
+    ],
+)
+def test_a_form_that_is_broken_is_refused(site: UploadServer, body: bytes, content_type: bytes | None) -> None:
+    """400, with a detail that says what is wrong with it."""
+    assert problem(post(site, body, content_type)) == (400, "malformed_upload")
+
+
+def test_padding_and_an_epilogue_are_allowed(site: UploadServer) -> None:
+    """RFC 2046 lets spaces follow a boundary, and anything follow the last one."""
+    body = form(image_part(), end=b"--" + BOUNDARY + b"--\r\nthe end")
+    assert post(site, body).json() == [described("cat.jpg", CAT)]
+
+
+def test_too_many_images_are_refused(site: UploadServer) -> None:
+    """One more than the limit; the limit itself is taken."""
+    parts = [image_part()] * LIMITS.max_images
+    assert len(post(site, form(*parts)).json()) == LIMITS.max_images
+    assert problem(post(site, form(*parts, image_part()))) == (413, "payload_too_large")
+
+
+def test_too_many_other_parts_are_refused(site: UploadServer) -> None:
+    """A form of a thousand fields is no form with an image."""
+    field = part(b'Content-Disposition: form-data; name="x"', b"")
+    assert problem(post(site, form(*[field] * 65))) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("content_type", [None, b"image/jpeg"])
+def test_the_limit_of_bytes_is_exact(site: UploadServer, content_type: bytes | None) -> None:
+    """The limit counts the whole body, whatever is in it."""
+    overhead = len(form(image_part(b"")))
+    data = bytes(LIMITS.max_bytes - overhead)
+    body = form(image_part(data)) if content_type is None else bytes(LIMITS.max_bytes)
+    assert post(site, body, content_type).status_code == 200
+    assert problem(post(site, body + b"!", content_type)) == (413, "payload_too_large")
+
+
+def head(*lines: bytes) -> bytes:
+    return b"\r\n".join((b"POST / HTTP/1.1", b"Host: localhost", *lines)) + b"\r\n\r\n"
+
+
+def body_of(response: bytes) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(response.partition(b"\r\n\r\n")[2])
+    return document
+
+
+@pytest.mark.parametrize("length", [b"200001", b"99999999999999999999999"])
+def test_a_declared_size_is_refused_before_the_body_is_sent(site: UploadServer, length: bytes) -> None:
+    """The answer comes while the client still waits to be told to continue."""
+    with site.connect() as connection:
+        connection.sendall(head(b"Content-Length: " + length, b"Expect: 100-continue", b"Connection: close"))
+        response = answer(connection)
+    assert response.startswith((b"HTTP/1.1 413", b"HTTP/1.1 400"))
+    assert b"100 Continue" not in response
+
+
+@pytest.mark.parametrize("content_type", [b"image/jpeg", b"multipart/form-data; boundary=" + BOUNDARY])
+def test_an_endless_body_is_refused_at_the_limit(site: UploadServer, content_type: bytes) -> None:
+    """A chunked body declares no size; the answer comes though the body has not ended."""
+    with site.connect() as connection:
+        connection.sendall(head(b"Transfer-Encoding: chunked", b"Connection: close", b"Content-Type: " + content_type))
+        start = part(GOOD, b"")
+        connection.sendall(b"%x\r\n%b\r\n" % (len(start), start))
+        connection.sendall((b"%x\r\n%b\r\n" % (50_000, bytes(50_000))) * 5)
+        response = answer(connection)
+    assert response.startswith(b"HTTP/1.1 413")
+    assert body_of(response)["code"] == "payload_too_large"
+
+
+@pytest.mark.parametrize("content_type", [b"image/jpeg", b"multipart/form-data; boundary=" + BOUNDARY])
+def test_a_slow_sender_is_told_and_disconnected(site: UploadServer, content_type: bytes) -> None:
+    """A body that does not arrive in time costs no more than its time."""
+    with site.connect() as connection:
+        connection.sendall(head(b"Content-Length: 1000", b"Content-Type: " + content_type))
+        connection.sendall(b"--" + BOUNDARY)
+        response = answer(connection)
+    assert response.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in response.lower()
+    assert body_of(response)["code"] == "request_timeout"
+
+
+def test_a_client_that_leaves_is_noticed_at_once(site: UploadServer) -> None:
+    """Nothing of a half upload is kept, and nobody is answered."""
+    site.gone.clear()
+    with site.connect() as connection:
+        connection.sendall(head(b"Content-Length: 1000") + CAT[:10])
+    assert site.gone.wait(timeout=LIMITS.body_timeout_s * 20)
+
+
+def test_a_header_that_never_ends_is_malformed() -> None:
+    """The parser gives up at the limit of a header, long before that of the body."""
+    collected = Form(BOUNDARY.decode(), max_images=1)
+    collected.feed(b"--" + BOUNDARY + b"\r\nX-Long: " + b"y" * 4000)
+    with pytest.raises(MalformedUpload, match="header length"):
+        collected.feed(b"y" * 100)

@@ -1,0 +1,217 @@
+"""Dead letters against a real server: looking at them, replaying, dropping, and doing so at the same time."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from results.completion import Completed, Completion
+from results.dead_letters import DeadLetter, DeadLetters, NotReplayable, newest
+from results.outcome import Failed
+from results.store import Store
+from stream.admission import Admission, Full
+from stream.connection.clients import connect
+from stream.connection.group_reader import Reader
+from stream.entry import Entry
+from stream.group import Group
+from stream.keys import Partition
+from stream.presence import Presence
+from stream.settings import Settings
+from tests.stream.test_group import entry, report
+
+pytestmark = pytest.mark.anyio
+
+TTL_S = 60.0
+
+
+class Graveyard:
+    """Entries end here as consumers end them: admitted, delivered, given up."""
+
+    def __init__(self, client: Redis, reader: Reader, partition: Partition) -> None:
+        self._presence = Presence(client, partition)
+        self._admission = Admission(client, partition, result_ttl_s=TTL_S)
+        self.group = Group(client, reader, partition, consumer="anna", lease_s=60)
+        self._completion = Completion(client, partition, consumer="anna", result_ttl_s=TTL_S, max_dead_letters=100)
+
+    async def open(self) -> None:
+        await self._presence.beat(report("somebody"), lease_s=60)
+        await self.group.create()
+
+    async def admit(self, one: Entry) -> None:
+        """Admit it where the stream is empty; raises Full where it is not."""
+        await self._admission.admit(one, timeout_s=60, max_backlog=1)
+
+    async def bury(self, one: Entry, reason: str = "poison") -> None:
+        await self.admit(one)
+        (delivery,) = await self.group.read(1)
+        outcome = Failed(one.id, "dead", "why")
+        await self._completion.complete([Completed(delivery.entry_id, outcome, one.reply, reason, deliveries=3)])
+
+
+@pytest.fixture
+async def graveyard(client: Redis, reader: Reader, partition: Partition) -> Graveyard:
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    return graveyard
+
+
+@pytest.fixture
+def letters(client: Redis, partition: Partition) -> DeadLetters:
+    return DeadLetters(client, partition)
+
+
+async def test_a_dead_letter_tells_all_but_its_pixels(graveyard: Graveyard, letters: DeadLetters) -> None:
+    """Who held it, how often and why it was given up; the pixels are counted, and read only on demand."""
+    one = entry(reply="ingest-1")
+    await graveyard.bury(one, "it is poisonous")
+    (letter,) = await letters.all()
+    assert (letter.request_id, letter.reason, letter.deliveries) == (one.id, "it is poisonous", 3)
+    assert (letter.holders, letter.pixels) == (("anna",), len(one.pixels))
+    assert letter.entry["reply"] == "ingest-1"
+    assert "px" not in letter.entry
+    assert 0 <= letter.age_s < 30
+    whole = await letters.image(letter)
+    assert whole is not None
+    assert whole.pixels == one.pixels
+
+
+async def test_all_dead_letters_are_found_however_many(graveyard: Graveyard, letters: DeadLetters) -> None:
+    """They are read in pages, none twice and none left out, the oldest first."""
+    sent = [entry() for _ in range(53)]
+    for one in sent:
+        await graveyard.bury(one)
+    assert [letter.request_id for letter in await letters.all()] == [one.id for one in sent]
+
+
+def test_either_id_finds_a_letter_and_of_several_the_newest() -> None:
+    """A request may be given up again after a replay."""
+    first = DeadLetter("1-0", 9.0, "", 3, (), "0-1", {"id": "twice"}, 6)
+    again = replace(first, id="2-0")
+    assert newest([first, again], "1-0") is first
+    assert newest([first, again], "twice") is again
+    assert newest([first, again], "never-was") is None
+
+
+async def test_a_replayed_entry_is_the_very_same(
+    client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """Same request, same pixels; no deadline, no trace and nobody who waits; its request is queued again."""
+    one = replace(entry(reply="ingest-1", top=3), traceparent="00-1-2-01", sent_ns=1)
+    await graveyard.bury(one)
+    (letter,) = await letters.all()
+    assert await letters.replay(letter, request_ttl_s=TTL_S)
+    (delivery,) = await graveyard.group.read(32)
+    assert delivery.entry == replace(one, reply="", due_ms=0, traceparent="", sent_ns=0)
+    assert delivery.deliveries == 1
+    assert await Store(client, partition).state(one.id) == "queued"
+    assert 0 < await client.pttl(partition.request(one.id)) <= TTL_S * 1000
+    assert await letters.all() == []
+    assert (await client.hgetall(partition.counters))[b"replayed"] == b"1"
+
+
+async def test_replaying_again_changes_nothing(
+    client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """The letter is gone: no second entry, and an outcome that came meanwhile stands."""
+    one = entry()
+    await graveyard.bury(one)
+    (letter,) = await letters.all()
+    assert await letters.replay(letter, request_ttl_s=TTL_S)
+    await client.set(partition.request(one.id), "an outcome", ex=60)
+    assert not await letters.replay(letter, request_ttl_s=TTL_S)
+    assert not await letters.drop(letter)
+    assert await client.xlen(partition.entries) == 1
+    assert await client.get(partition.request(one.id)) == b"an outcome"
+    assert await letters.image(letter) is None
+
+
+async def test_of_operators_who_replay_and_drop_at_once_one_wins(
+    settings: Settings, client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """Each letter is either replayed once or dropped once."""
+    for _ in range(20):
+        await graveyard.bury(entry())
+    async with connect(settings) as other_client:
+        other = DeadLetters(other_client, partition)
+        replayed = 0
+        for letter in await letters.all():
+            results = await asyncio.gather(
+                letters.replay(letter, request_ttl_s=TTL_S),
+                other.drop(letter),
+                other.replay(letter, request_ttl_s=TTL_S),
+            )
+            assert sum(results) == 1
+            replayed += not results[1]
+    assert await letters.all() == []
+    assert await client.xlen(partition.entries) == replayed
+
+
+async def test_a_full_stream_takes_a_replay(graveyard: Graveyard, letters: DeadLetters) -> None:
+    """The entry was accepted once; it is new images that must wait."""
+    await graveyard.bury(entry())
+    await graveyard.admit(entry())
+    (letter,) = await letters.all()
+    assert await letters.replay(letter, request_ttl_s=TTL_S)
+    with pytest.raises(Full) as refused:
+        await graveyard.admit(entry())
+    assert refused.value.backlog == 2
+
+
+async def test_what_an_ingest_of_the_future_adds_survives_a_replay(
+    client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """Fields that this version does not know are replayed as they are, even one that is named as a letter's own."""
+    one = entry()
+    flat = [*one.fields(), "colour", "red", "reason", "mine", "due", 7]
+    sent: dict[Any, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
+    await client.xadd(partition.entries, sent)
+    (delivery,) = await graveyard.group.read(1)
+    completion = Completion(client, partition, consumer="anna", result_ttl_s=TTL_S, max_dead_letters=9)
+    await completion.complete([Completed(delivery.entry_id, Failed(one.id, "dead", ""), "", "poison")])
+    (letter,) = await letters.all()
+    assert letter.reason == "poison"
+    assert letter.entry["reason"] == "mine"
+    await letters.replay(letter, request_ttl_s=TTL_S)
+    found: Any = await client.xrange(partition.entries)
+    ((_, fields),) = found
+    assert fields[b"colour"] == b"red"
+    assert fields[b"reason"] == b"mine"
+    assert set(fields) == {name.encode() for name in sent}
+
+
+async def test_without_memory_a_replay_is_refused_and_changes_nothing(
+    client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """Dropping still works: it frees memory."""
+    one = entry()
+    await graveyard.bury(one)
+    (letter,) = await letters.all()
+    await client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(OutOfMemoryError):
+            await letters.replay(letter, request_ttl_s=TTL_S)
+        assert [kept.id for kept in await letters.all()] == [letter.id]
+        assert await client.xlen(partition.entries) == 0
+        assert isinstance(await Store(client, partition).state(one.id), Failed)
+        assert await letters.drop(letter)
+    finally:
+        await client.config_set("maxmemory", "0")
+
+
+async def test_an_unreadable_entry_can_be_looked_at_and_dropped(
+    client: Redis, partition: Partition, graveyard: Graveyard, letters: DeadLetters
+) -> None:
+    """It may hold any bytes. Without a request id nobody could fetch its outcome, so it is not replayed."""
+    await client.xadd(partition.entries, {"v": b"\xff"})
+    (delivery,) = await graveyard.group.read(1)
+    completion = Completion(client, partition, consumer="anna", result_ttl_s=TTL_S, max_dead_letters=9)
+    await completion.complete([Completed(delivery.entry_id, Failed("malformed-1", "malformed", ""), "", "malformed")])
+    (letter,) = await letters.all()
+    assert (letter.request_id, letter.pixels) == ("", 0)
+    assert letter.entry == {"v": r"\xff"}
+    with pytest.raises(NotReplayable, match=letter.id):
+        await letters.replay(letter, request_ttl_s=TTL_S)
+    assert await letters.drop(letter)

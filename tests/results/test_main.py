@@ -1,0 +1,282 @@
+"""`python -m results`, as an operator uses it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from results.__main__ import main
+from results.outcome import encode
+from results.store import Store
+from results.table import Column, duration, size, table
+from stream.connection.group_reader import Reader
+from stream.keys import MODELS, Partition
+from stream.model import ModelDescription, Resize
+from stream.presence import Presence
+from stream.settings import Settings
+from tests.results.test_completion import done
+from tests.results.test_dead_letters import Graveyard
+from tests.stream.test_group import entry
+from tests.support.processes import ROOT, Processes
+from tests.support.redis.requests_direct import TINY, assert_right, outcomes, pictures
+from tests.support.redis.servers import Server, free_port
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Operator = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+def operator(server: Server, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """Runs one command on the test's server, as `python -m results` would."""
+
+    async def run(*words: str) -> Answer:
+        capsys.readouterr()
+        try:
+            status = await asyncio.to_thread(main, [*words, "--redis-url", server.url])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return Answer(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+async def graveyard(client: Redis, reader: Reader, partition: Partition) -> Graveyard:
+    """A partition whose model is announced, with labels a, b, c, d."""
+    await Presence(client, partition).announce(_description(partition.model))
+    graveyard = Graveyard(client, reader, partition)
+    await graveyard.open()
+    return graveyard
+
+
+def _description(name: str) -> ModelDescription:
+    return ModelDescription(name, "1", "0" * 64, 1, 2, Resize(), ("a", "b", "c", "d"))
+
+
+async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, graveyard: Graveyard) -> None:
+    """Either of its ids names it; what is dropped is gone."""
+    one, other = entry(), entry()
+    await graveyard.bury(one, "first reason")
+    await graveyard.bury(other, "second reason")
+    listed = await operator("dead", "list")
+    heading, first, second = listed.out.splitlines()
+    assert listed.status == 0
+    assert heading.split() == ["ID", "REQUEST", "AGE", "REASON", "TRIES", "HOLDERS", "SIZE"]
+    letter_id, request_id, *_ = first.split()
+    assert request_id == one.id
+    assert "second reason" in second
+    assert second.split()[-4:] == ["3", "anna", "6", "B"]
+    shown = await operator("dead", "show", letter_id)
+    assert shown.status == 0
+    assert "first reason" in shown.out
+    dropped = await operator("dead", "drop", letter_id, other.id)
+    assert dropped.status == 0
+    assert dropped.out.count("dropped") == 2
+    assert (await operator("dead", "list")).out == "No dead letters.\n"
+
+
+async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> None:
+    """The same facts with names and without cutting; one line for each letter that was changed."""
+    one = entry()
+    await graveyard.bury(one, "why")
+    (letter,) = (await operator("dead", "list", "--json")).document
+    assert letter == (await operator("dead", "show", one.id, "--json")).document | {"age_s": letter["age_s"]}
+    assert {name: letter[name] for name in ("request_id", "reason", "deliveries", "holders", "bytes")} == {
+        "request_id": one.id, "reason": "why", "deliveries": 3, "holders": ["anna"], "bytes": 6,
+    }  # fmt: skip
+    assert "px" not in letter["fields"]
+    replayed = await operator("dead", "replay", letter["id"], "--json")
+    assert replayed.document == {"id": letter["id"], "request_id": one.id, "action": "replayed"}
+    assert (await operator("dead", "list", "--json")).document == []
+
+
+async def test_the_picture_of_a_dead_letter_can_be_seen(
+    operator: Operator, graveyard: Graveyard, tmp_path: Path
+) -> None:
+    """Its pixels are written as a PPM file, which viewers open."""
+    one = entry()
+    await graveyard.bury(one)
+    path = tmp_path / "dead.ppm"
+    assert (await operator("dead", "show", one.id, "--image", str(path))).status == 0
+    assert path.read_bytes() == b"P6 2 1 255\n" + one.pixels
+    nowhere = await operator("dead", "show", one.id, "--image", str(tmp_path))
+    assert nowhere.status == 2
+    assert "no image" in nowhere.err
+
+
+async def test_all_are_replayed_and_what_is_missing_is_said(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Status 1 where something was not found; the others are replayed all the same."""
+    sent = [entry() for _ in range(3)]
+    for one in sent:
+        await graveyard.bury(one)
+    some = await operator("dead", "replay", "never-was", sent[1].id, sent[1].id)
+    assert some.status == 1
+    assert some.out.count("replayed") == 1
+    assert some.err.splitlines() == [
+        "python -m results: there is no dead letter never-was",
+        f"python -m results: there is no dead letter {sent[1].id}",
+    ]
+    rest = await operator("dead", "replay", "--all")
+    assert (rest.status, rest.out.count("replayed")) == (0, 2)
+    assert await client.xlen(partition.entries) == 3
+    for command in ("drop", "show"):
+        assert (await operator("dead", command, "never-was")).status == 1
+
+
+async def test_without_memory_the_operator_is_told(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
+    """Status 2 and one line that says what to do; the letter stays."""
+    await graveyard.bury(entry())
+    await client.config_set("maxmemory", "1mb")
+    try:
+        refused = await operator("dead", "replay", "--all")
+    finally:
+        await client.config_set("maxmemory", "0")
+    assert refused.status == 2
+    assert "Raise its maxmemory" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert len((await operator("dead", "list", "--json")).document) == 1
+
+
+async def test_an_unreadable_entry_is_not_replayed(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """The operator learns why, and can drop it."""
+    letter = {"reason": "malformed", "deliveries": 1, "holders": "anna", "entry": "1-1", "v": b"\xff"}
+    letter_id = (await client.xadd(partition.dead, letter)).decode()  # type: ignore[arg-type, union-attr]
+    refused = await operator("dead", "replay", letter_id)
+    assert refused.status == 1
+    assert "no request id" in refused.err
+    assert (await operator("dead", "show", letter_id, "--image", "never.ppm")).status == 2
+    assert (await operator("dead", "drop", letter_id)).status == 0
+
+
+async def test_where_a_request_stands(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Queued, cancelled, done with its labels, failed with its reason; unknown is status 1."""
+    one, other = entry(), entry()
+    await graveyard.bury(other)
+    await graveyard.admit(one)
+    assert (await operator("get", one.id, "--json")).document == {"id": one.id, "state": "queued"}
+    await Store(client, partition).cancel(one.id)
+    assert "cancelled" in (await operator("get", one.id)).out
+    failed = await operator("get", other.id)
+    assert failed.status == 0
+    assert "failed: dead" in failed.out
+    unknown = await operator("get", "never-was")
+    assert (unknown.status, unknown.out.split()[-1]) == (1, "unknown")
+
+
+async def test_a_result_names_its_labels(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Those of the version that made it; a class without a known label is given by its number."""
+    one = entry()
+    await client.set(partition.request(one.id), encode(done(one)), ex=60)
+    assert (await operator("get", one.id)).out.splitlines()[-2:] == ["     0.5000  d", "     0.2500  b"]
+    await client.hdel(partition.versions, "1")
+    (first, _) = (await operator("get", one.id, "--json")).document["predictions"]
+    assert first == {"index": 3, "label": None, "probability": 0.5}
+    assert "class 3" in (await operator("get", one.id)).out
+    await client.set(partition.request(one.id), "{", ex=60)
+    assert (await operator("get", one.id)).status == 2
+
+
+async def test_the_model_must_be_known(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
+    """The only one needs no name; of several one must be named; another is not found."""
+    await client.zadd(MODELS, {"second": 1})
+    several = await operator("dead", "list")
+    assert several.status == 2
+    assert "second" in several.err
+    assert (await operator("dead", "list", "--model", "second")).status == 0
+    other = await operator("dead", "list", "--model", "third")
+    assert other.status == 1
+    assert "second" in other.err
+
+
+@pytest.mark.parametrize(
+    "words", ["", "dead", "dead replay", "dead replay --all x", "dead drop", "get", "get x --model /"]
+)
+async def test_wrong_usage_is_status_2(words: str, operator: Operator) -> None:
+    """Nothing is changed, and the usage or the wrong value is shown."""
+    answer = await operator(*words.split())
+    assert answer.status == 2
+    assert "python -m results" in answer.err
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}", "nonsense://"])
+def test_redis_away_is_status_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, no traceback."""
+    assert main(["dead", "list", "--redis-url", url.format(port=free_port())]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_table_fits_where_it_must() -> None:
+    """The columns that may be cut give way, the widest first, and none below what still tells something."""
+    columns = (Column("ID"), Column("WHY", cut=True), Column("WHO", cut=True), Column("N", right=True))
+    row = ("1700000000000-0", "because " * 9, "somebody-1-abcdef", "12")
+    assert max(map(len, table(columns, [row]))) > 80
+    heading, line = table(columns, [row], width=60)
+    assert len(line) == 60
+    assert line == "1700000000000-0  because because bec…  somebody-1-abcdef  12"
+    assert heading.split() == ["ID", "WHY", "WHO", "N"]
+    assert len(table(columns, [row], width=10)[1]) == 15 + 8 + 8 + 2 + 3 * 2
+
+
+def test_figures_are_short() -> None:
+    """One unit each."""
+    assert [duration(seconds) for seconds in (0.04, 12, 300, 7200, 400_000)] == [
+        "0.0 s", "12 s", "5 min", "2.0 h", "4.6 d",
+    ]  # fmt: skip
+    assert [size(count) for count in (147, 150_528, 4_816_896)] == ["147 B", "150.5 kB", "4.8 MB"]
+
+
+async def test_a_dead_letter_is_replayed_and_classified(
+    settings: Settings, client: Redis, reader: Reader, processes: Processes
+) -> None:
+    """From the grave to its labels: replayed by the command, run by a real consumer, fetched by its id."""
+    graveyard = Graveyard(client, reader, TINY)
+    await graveyard.open()
+    (image,) = pictures(1)
+    one = entry(top=0, height=16, width=16, pixels=image.tobytes())
+    await graveyard.bury(one)
+    await client.zadd(MODELS, {TINY.model: 1})
+    assert _command(settings, "dead", "replay", one.id).returncode == 0
+    queued = _command(settings, "get", one.id, "--json")
+    assert json.loads(queued.stdout)["state"] == "queued"
+    processes.consumer(version=1).ready()
+    (outcome,) = await outcomes(client, [one.id])
+    assert_right(outcome, image)
+    answer = _command(settings, "get", one.id)
+    assert answer.returncode == 0
+    assert "class_" in answer.stdout
+    assert _command(settings, "dead", "replay", one.id).returncode == 1
+
+
+def _command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m results` as a process, which finds Redis by its environment."""
+    command = [sys.executable, "-m", "results", *words]
+    environment = {"SLUICE_REDIS_URL": settings.redis_url}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)

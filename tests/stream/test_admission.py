@@ -1,0 +1,112 @@
+"""Admission against a real server: the bound, the refusals, the repeated command."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from stream.admission import Admission, Full, Unattended, Unreplicated
+from stream.connection.clients import passes_by_itself
+from stream.entry import Entry
+from stream.keys import Partition
+from stream.presence import Presence
+from tests.stream.test_group import entry, report
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def attended(client: Redis, partition: Partition) -> Presence:
+    presence = Presence(client, partition)
+    await presence.beat(report("somebody"), lease_s=60)
+    return presence
+
+
+async def test_the_bound_holds_for_any_number_at_once(attended: Presence, client: Redis, partition: Partition) -> None:
+    """Of 40 entries at the same time, exactly as many are taken as fit."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    verdicts = await asyncio.gather(
+        *(admission.admit(entry(), timeout_s=60, max_backlog=7) for _ in range(40)), return_exceptions=True
+    )
+    assert sorted(verdict for verdict in verdicts if isinstance(verdict, int)) == [1, 2, 3, 4, 5, 6, 7]
+    refused = [verdict for verdict in verdicts if isinstance(verdict, Full)]
+    assert len(refused) == 33
+    assert refused[0].backlog == 7
+    assert await client.xlen(partition.entries) == 7
+
+
+async def test_the_same_request_is_admitted_once(attended: Presence, client: Redis, partition: Partition) -> None:
+    """A command that is sent again after a lost reply adds no second entry."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    one = entry()
+    await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await admission.admit(one, timeout_s=60, max_backlog=7) == 1
+    assert await client.xlen(partition.entries) == 1
+
+
+async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: Redis, partition: Partition) -> None:
+    """There is none here; the entry may be answered all the same, and the same request can be sent again."""
+    admission = Admission(client, partition, result_ttl_s=60, replicas=1, wait_s=0.05)
+    one = entry()
+    for _ in range(2):
+        with pytest.raises(Unreplicated):
+            await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await client.xlen(partition.entries) == 1
+    assert 60_000 < await client.pttl(partition.request(one.id)) <= 120_000
+
+
+async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partition: Partition) -> None:
+    """No consumer ever, or none any more: the image would wait for nobody."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    with pytest.raises(Unattended):
+        await admission.admit(entry(), timeout_s=60, max_backlog=7)
+    await Presence(client, partition).beat(report("brief"), lease_s=0.05)
+
+    async def refused() -> bool:
+        try:
+            await admission.admit(entry(), timeout_s=60, max_backlog=7)
+        except Unattended:
+            return True
+        return False
+
+    await eventually(refused, "the heartbeat has ended")
+
+
+async def test_an_image_may_wait_for_whoever_comes(client: Redis, partition: Partition) -> None:
+    """Where something starts consumers when images wait, they are admitted before; the bound holds all the same."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    assert await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True) == 1
+    with pytest.raises(Full):
+        await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True)
+
+
+async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
+    """What travels is an absolute time that all hosts agree on."""
+    await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=12, max_backlog=7)
+    entries: Any = await client.xrange(partition.entries)
+    ((entry_id, fields),) = entries
+    accepted_ms = int(entry_id.split(b"-")[0])
+    assert 11_900 <= Entry.decode(fields).due_ms - accepted_ms <= 12_000
+
+
+async def test_a_full_memory_is_a_passing_error(attended: Presence, client: Redis, partition: Partition) -> None:
+    """Redis refuses to grow; ingest answers 503 and consumers go on completing, which frees memory."""
+    await client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(OutOfMemoryError) as caught:
+            await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=60, max_backlog=7)
+        assert passes_by_itself(caught.value)
+    finally:
+        await client.config_set("maxmemory", "0")
+
+
+async def test_the_request_s_state_outlives_its_deadline(
+    attended: Presence, client: Redis, partition: Partition
+) -> None:
+    """`queued` must not expire before the entry does, or the same id could be admitted twice."""
+    one = entry()
+    await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=12, max_backlog=7)
+    assert 70_000 < await client.pttl(partition.request(one.id)) <= 72_000

@@ -1,0 +1,120 @@
+"""Connections to a real server that break: which errors callers see, on the event loop that the processes use."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import uvloop
+from redis.asyncio import Connection, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from stream.connection.asyncio_connection import NOTICING
+from stream.connection.client import Pool, pack
+from stream.connection.clients import connect, connect_reader
+from stream.connection.observer import Nobody
+from stream.settings import Settings
+from tests.chaos.proxy import Proxy
+from tests.support.redis.servers import Server
+
+
+@pytest.fixture
+def uvloop_runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner
+
+
+async def _across_a_reset(
+    server: Server, make: Callable[[Settings], Redis], use: Callable[[Redis], Awaitable[object]]
+) -> None:
+    """Use a client before and after its idle connection was reset."""
+    proxy = Proxy(server.port)
+    await proxy.start()
+    try:
+        async with make(Settings(redis_url=proxy.url)) as client:
+            await client.ping()
+            await proxy.reset_and_wait()
+            await use(client)
+    finally:
+        await proxy.close()
+
+
+def test_a_command_survives_the_reset_of_an_idle_connection(server: Server, uvloop_runner: asyncio.Runner) -> None:
+    """uvloop raises RuntimeError where such a connection is written to; callers see a connection that was lost."""
+    uvloop_runner.run(_across_a_reset(server, connect, lambda client: client.ping()))
+
+
+def test_a_reader_is_told_that_its_connection_was_reset(server: Server, uvloop_runner: asyncio.Runner) -> None:
+    """A blocking read is never repeated by itself."""
+
+    async def fails(client: Redis) -> None:
+        with pytest.raises(RedisConnectionError):
+            await client.ping()
+
+    uvloop_runner.run(_across_a_reset(server, connect_reader, fails))
+
+
+async def _after(turns: int) -> None:
+    """Let the event loop turn so often."""
+    loop = asyncio.get_running_loop()
+    for _ in range(turns):
+        turned = loop.create_future()
+        loop.call_soon(turned.set_result, None)
+        await turned
+
+
+async def _endlessly(client: Redis, value: bytes) -> None:
+    while True:
+        await client.echo(value)
+
+
+async def _cancelled_at_every_turn(server: Server, value: bytes) -> None:
+    async with connect(Settings(redis_url=server.url)) as client:
+        for turns in range(60):
+            working = asyncio.create_task(_endlessly(client, value))
+            await _after(turns)
+            working.cancel()
+            done, _ = await asyncio.wait({working}, timeout=5)
+            assert done, f"cancelled after {turns} turns of the event loop, it went on"
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["sent at once", "sent in parts"])
+def test_whoever_is_cancelled_amid_a_command_is_cancelled(
+    server: Server, uvloop_runner: asyncio.Runner, size: int
+) -> None:
+    """At whichever turn of the event loop it happens."""
+    uvloop_runner.run(_cancelled_at_every_turn(server, bytes(size)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("PING",),
+        ("XINFO GROUPS", "key"),
+        ("SET", "ключ", 1, b"\0\r\n", 0.5, -3),
+        ("XADD", "k", "*", "px", bytes(7000), "h", 2),
+    ],
+    ids=["one word", "two words in one", "every type", "a large value"],
+)
+def test_commands_are_packed_as_redis_py_packs_them(command: tuple[str, ...]) -> None:
+    """Byte for byte, whatever the parts in which they are sent."""
+    theirs = Connection()
+    assert b"".join(pack(*command, encode=theirs.encoder.encode)) == b"".join(theirs.pack_command(*command))
+
+
+async def _two_at_once(pool: Pool) -> None:
+    held = await pool.get_connection()
+    waiting = asyncio.create_task(pool.get_connection())
+    await _after(3)
+    assert not waiting.done()
+    await pool.release(held)
+    assert await waiting is held
+    with pytest.raises(RedisConnectionError, match="No connection available"):
+        await pool.get_connection()
+    await pool.release(held)
+    await pool.aclose()
+
+
+def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvloop_runner: asyncio.Runner) -> None:
+    """And gets the one that is given back."""
+    options = {"connection_class": NOTICING[Connection], "host": "127.0.0.1", "port": server.port, "witness": Nobody()}
+    uvloop_runner.run(_two_at_once(Pool(max_connections=1, wait_s=0.05, **options)))

@@ -1,0 +1,81 @@
+"""The embedded server: its folder, its socket, what it finds of an earlier run."""
+
+import os
+import signal
+from pathlib import Path
+
+from stream.embedded.server import socket_path
+from tests.support.processes import Processes
+from tests.support.redis.embedded import answers, client, started
+from tests.support.waiting import wait_until
+
+
+def test_data_outlives_an_orderly_end(runs: Processes, data_dir: Path) -> None:
+    """SIGTERM ends the server with its wrapper; the next run finds what was written."""
+    first = started(runs, data_dir)
+    client(data_dir).set("kept", "yes")
+    assert first.stop() == 0
+    assert not answers(data_dir)
+    started(runs, data_dir)
+    assert client(data_dir).get("kept") == b"yes"
+
+
+def test_the_server_of_a_killed_run_is_replaced(runs: Processes, data_dir: Path) -> None:
+    """SIGKILL of the wrapper leaves the server behind; the next run ends it, keeps its data, and serves."""
+    first = started(runs, data_dir)
+    leftover = int(client(data_dir).info("server")["process_id"])
+    client(data_dir).set("kept", "yes")
+    first.kill()
+    assert answers(data_dir)
+    runs.start("stream", data_dir=data_dir)
+    wait_until(lambda: not _exists(leftover), "the leftover server has ended")
+    wait_until(lambda: answers(data_dir), "the new server answers")
+    assert client(data_dir).get("kept") == b"yes"
+    assert int(client(data_dir).info("server")["process_id"]) != leftover
+
+
+def test_two_runs_do_not_share_a_folder(runs: Processes, data_dir: Path) -> None:
+    """The second is told, and the first is not disturbed."""
+    started(runs, data_dir)
+    second = runs.start("stream", data_dir=data_dir)
+    assert second.wait() == 2
+    assert "in use by another run" in second.text
+    assert answers(data_dir)
+
+
+def test_two_folders_are_two_servers(runs: Processes, tmp_path: Path) -> None:
+    """Two runs on one machine do not collide."""
+    for name in ("one", "two"):
+        started(runs, tmp_path / name)
+        client(tmp_path / name).set("who", name)
+    assert client(tmp_path / "one").get("who") == b"one"
+
+
+def test_a_deep_folder_still_gets_a_socket(runs: Processes, tmp_path: Path) -> None:
+    """A Unix socket's path is short by law; the server moves it, and both sides agree where."""
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    assert len(str(socket_path(deep))) < 104
+    started(runs, deep)
+
+
+def test_the_server_is_private(runs: Processes, data_dir: Path) -> None:
+    """It listens on no port, and its socket is for its owner only."""
+    started(runs, data_dir)
+    assert client(data_dir).config_get("port") == {"port": "0"}
+    assert socket_path(data_dir).stat().st_mode & 0o077 == 0
+    assert client(data_dir).config_get("appendonly") == {"appendonly": "yes"}
+
+
+def test_a_server_that_dies_ends_its_wrapper(runs: Processes, data_dir: Path) -> None:
+    """Whoever supervises the wrapper sees it, and starts another."""
+    wrapper = started(runs, data_dir)
+    os.kill(int(client(data_dir).info("server")["process_id"]), signal.SIGKILL)
+    assert wrapper.wait() != 0
+
+
+def _exists(pid: int) -> bool:
+    # A killed server has no parent left to collect it but init; where init does not, it stays as a zombie.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,34 @@
+"""A consumer does not interrupt those who work, unless somebody wants it to."""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from stream.host.scheduling import wait_for_a_free_core
+from tests.support.processes import Processes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the policies are Linux's")
+
+
+def test_a_consumer_and_its_threads_wait_for_a_free_core(processes: Processes) -> None:
+    """That of its event loop, and those that it starts; what imports have started has nothing to do."""
+    consumer = processes.consumer(version=1, threads=2)
+    processes.ingest()
+    threads = [int(entry.name) for entry in Path(f"/proc/{consumer.pid}/task").iterdir()]
+    assert os.sched_getscheduler(consumer.pid) == os.SCHED_BATCH
+    assert [os.sched_getscheduler(one) for one in threads].count(os.SCHED_BATCH) > 2
+
+
+def test_a_policy_that_was_chosen_stays() -> None:
+    """As with `chrt --idle 0 python -m consumers`."""
+
+    def chosen() -> int:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        wait_for_a_free_core()
+        return os.sched_getscheduler(0)
+
+    with ThreadPoolExecutor(1) as thread:  # A policy is a thread's own.
+        assert thread.submit(chosen).result() == os.SCHED_IDLE

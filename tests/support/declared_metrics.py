@@ -1,0 +1,55 @@
+"""Every metric that Sluice declares, as its documents list them. Starts nothing."""
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from consumers import metrics as consumer
+from consumers.batch_size import Pace
+from consumers.in_flight import Activity
+from ingest import metrics as ingest
+from ingest.api.metrics import GroupFigures
+from stream.model import ModelDescription, Resize
+from stream.presence import ConsumerReport
+from stream.status import Member, Status
+
+#: One with something in every figure, so that every label is there.
+STATUS = Status(
+    model="m",
+    now_ms=1,
+    members=(Member("c", ConsumerReport("c", "host", 1, "1", "CPU", "idle"), 0.0, 1, 2.0, 0.5),),
+    backlog=3,
+    pending=1,
+    lag=2,
+    oldest_s=2.0,
+    dead_letters=1,
+    counters={"completed": 7, "dead": 1},
+    backlogs=(3, None),
+)
+
+FIGURES = consumer.Figures(
+    Activity(),
+    lambda: 0,
+    Pace(max_batch=32, max_batch_seconds=1),
+    ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)),
+    provider="CPU",
+)
+
+#: (name, type, what it says) for each, by the process that shows it.
+Declared = dict[str, dict[str, tuple[str, str]]]
+
+
+def declared() -> Declared:
+    """What ingest and a consumer show of their own, without what prometheus_client says of the process."""
+    return {
+        "ingest": _named(ingest.REGISTRY, GroupFigures([STATUS])),
+        "consumer": _named(consumer.REGISTRY, FIGURES),
+    }
+
+
+def _named(*collectors: Collector) -> dict[str, tuple[str, str]]:
+    families = [family for collector in collectors for family in collector.collect()]
+    return {_name(one): (one.type, one.documentation) for one in families if one.name.startswith("sluice_")}
+
+
+def _name(family: Metric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
