@@ -81,7 +81,7 @@ chaos: $(DEV)
 bench: $(BENCH)
 	$(BIN)/python -m bench.run
 
-## pictures: the page under load and in trouble, each in light and dark, into docs/pictures/; needs chromium and chromedriver
+## pictures: the page under load and in trouble, each in light and dark, into docs/images/; needs chromium and chromedriver
 pictures: $(DEV)
 	$(BIN)/python -m deploy.screenshots
 

@@ -1,4 +1,4 @@
-"""`make pictures`: the page under load and in trouble, each in light and dark, into docs/pictures/.
+"""`make pictures`: the page under load and in trouble, each in light and dark, into docs/images/.
 
 Starts a system of its own, gives it photographs and load, kills a consumer, and looks at it through headless Chromium.
 """
@@ -21,7 +21,7 @@ from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 MODEL = "efficientnet-lite0"
-OUTPUT = ROOT / "docs" / "pictures"
+OUTPUT = ROOT / "docs" / "images"
 
 #: The free photographs that scikit-image carries.
 PHOTOGRAPHS = ("chelsea", "coffee")
