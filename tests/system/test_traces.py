@@ -156,7 +156,7 @@ def test_nothing_is_traced_that_nobody_asked_for(environment: dict[str, str]) ->
     """Nothing that traces is imported then, at either end."""
     program = (
         "import os, sys, ingest.app, ingest.server, consumers.__main__\n"
-        "from stream import tracing\n"
+        "from stream.host import tracing\n"
         "assert ingest.server._traced() == [], 'ingest traces'\n"
         "assert tracing.provider(os.environ, 'x') is None\n"
         "traces = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'ingest.middleware.tracing', "
