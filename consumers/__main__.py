@@ -54,7 +54,9 @@ def main() -> int:
         # As below: a model that is being loaded can't be told.
         os._exit(0)
     except TimeoutError:
-        logger.critical("not finished within the grace of %g s; others will claim what is held", settings.grace_s)
+        logger.critical(
+            "not finished within the grace of %g s; others will claim what is held", settings.shutdown_grace_s
+        )
         # A thread may still be inside the model, and an orderly exit would wait for it.
         os._exit(1)
     return 0
@@ -99,7 +101,7 @@ async def _load(settings: Settings, gpu: int = 0) -> Model:
 def load(settings: Settings, gpu: int = 0) -> Model:
     path = locate(settings.models_dir, settings.model, settings.version)
     execution = Execution(
-        settings.provider, settings.threads, settings.max_batch, settings.cuda_graphs, settings.data_dir, gpu
+        settings.provider, settings.inference_threads, settings.max_batch, settings.cuda_graphs, settings.data_dir, gpu
     )
     model = Model(path, execution)
     about = model.description

@@ -5,11 +5,11 @@ _NEWEST = 0.2
 
 
 class Pace:
-    """The measured time of one image, and the batch size that stays within `max_batch_seconds`."""
+    """The measured time of one image, and the batch size that stays within `max_batch_s`."""
 
-    def __init__(self, *, max_batch: int, max_batch_seconds: float) -> None:
+    def __init__(self, *, max_batch: int, max_batch_s: float) -> None:
         self._max_batch = max_batch
-        self._max_batch_seconds = max_batch_seconds
+        self._max_batch_s = max_batch_s
         self._image_s = 0.0
 
     def note(self, images: int, seconds: float) -> None:
@@ -25,6 +25,6 @@ class Pace:
     @property
     def batch_size(self) -> int:
         """Entries to take next."""
-        if self._image_s * self._max_batch <= self._max_batch_seconds:
+        if self._image_s * self._max_batch <= self._max_batch_s:
             return self._max_batch
-        return max(1, int(self._max_batch_seconds / self._image_s))
+        return max(1, int(self._max_batch_s / self._image_s))

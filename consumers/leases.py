@@ -41,7 +41,7 @@ class Keeper:
         health: Health,
         *,
         lease_s: float,
-        run_timeout_s: float,
+        inference_timeout_s: float,
         give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._group = group
@@ -52,7 +52,7 @@ class Keeper:
         self._belt = belt
         self._health = health
         self._lease_s = lease_s
-        self._run_timeout_s = run_timeout_s
+        self._inference_timeout_s = inference_timeout_s
         self._give_up = give_up
 
     async def join(self) -> None:
@@ -84,7 +84,7 @@ class Keeper:
         while True:
             self._health.turned()
             await asyncio.sleep(self._lease_s / 4)
-            if self._holdings.activity.run_lasts_s() > self._run_timeout_s:
+            if self._holdings.activity.run_lasts_s() > self._inference_timeout_s:
                 self._end_hanging()
             try:
                 await self._renew()
@@ -138,6 +138,6 @@ class Keeper:
         # 75 (sysexits.h: temporary failure) tells whoever watches it to start another.
         logger.critical(
             "an inference runs for more than %g s: this consumer exits with %d, to be started anew",
-            self._run_timeout_s, os.EX_TEMPFAIL,
+            self._inference_timeout_s, os.EX_TEMPFAIL,
         )  # fmt: skip
         self._give_up(os.EX_TEMPFAIL)

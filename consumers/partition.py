@@ -88,7 +88,7 @@ class Lane:
             belt,
             health,
             lease_s=settings.lease_s,
-            run_timeout_s=settings.run_timeout_s,
+            inference_timeout_s=settings.inference_timeout_s,
         )
 
     async def join(self) -> None:

@@ -45,7 +45,7 @@ class Worker:
         self._traces = traces
         self._connections = Connections(settings, REDIS)
         self._activity = Activity()
-        self._pace = Pace(max_batch=settings.max_batch, max_batch_seconds=settings.max_batch_seconds)
+        self._pace = Pace(max_batch=settings.max_batch, max_batch_s=settings.max_batch_s)
         self._pace.note(1, model.image_s)
         self._belt: Belt[Runner] = Belt(model.slot() for _ in range(_SLOTS))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
@@ -74,7 +74,7 @@ class Worker:
         stopping = asyncio.create_task(self._belt.stopping.wait())
         await asyncio.wait({pipeline, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        async with asyncio.timeout(self._settings.grace_s):
+        async with asyncio.timeout(self._settings.shutdown_grace_s):
             await pipeline
             await asyncio.gather(*(lane.leave() for lane in self._lanes))
             await self._connections.aclose()

@@ -75,7 +75,7 @@ def _config(
         date_header=False,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=int(settings.grace_s),
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s),
     )
 
 

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     version: str = Field("", description="version of the model that a consumer serves. Empty: the highest")
 
     host: str = Field("127.0.0.1", description="address that ingest listens on, and a consumer for metrics_port")
-    published_on: str = Field(
+    public_address: str = Field(
         "", description="address through which others reach ingest where it is not host: a container's, the host's"
     )
     port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         le=5,
         description="replicas that must have an image before it counts as accepted, else ingest answers 503. 0: none",
     )
-    accept_unattended: bool = Field(
+    accept_without_consumers: bool = Field(
         False, description="accept images while no consumer is alive, for a model that one has announced before"
     )
     lease_s: Seconds = Field(10.0, description="an entry whose consumer is silent for so long goes to another")
@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     max_dead_letters: int = Field(100, ge=1, description="dead letters kept, the newest")
 
     provider: Provider = Field("auto", description="ONNX Runtime's execution provider. auto: the best that works")
-    threads: int = Field(0, ge=0, le=1024, description="threads of one inference on the CPU. 0: the usable cores")
+    inference_threads: int = Field(
+        0, ge=0, le=1024, description="threads of one inference on the CPU. 0: the usable cores"
+    )
     unload_after_s: float = Field(
         0.0, ge=0, description="an idle model gives its memory back after so long, until the next image. 0: never"
     )
@@ -138,11 +140,11 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="how many consumers share a GPU; further ones wait until one leaves"
     )
     max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
-    max_batch_seconds: Seconds = Field(
+    max_batch_s: Seconds = Field(
         1.0, description="a batch that would run longer, at the measured speed, is made smaller"
     )
-    run_timeout_s: Seconds = Field(60.0, description="an inference that runs longer hangs: the consumer exits")
-    grace_s: Seconds = Field(20.0, description="after SIGTERM, time to finish what is held")
+    inference_timeout_s: Seconds = Field(60.0, description="an inference that runs longer hangs: the consumer exits")
+    shutdown_grace_s: Seconds = Field(20.0, description="after SIGTERM, time to finish what is held")
 
     metrics_port: int = Field(
         0,
@@ -204,9 +206,9 @@ class Settings(BaseSettings):
             )
         if self.device != "auto" and self.provider == "cpu":
             raise ValueError(f"device ({self.device}) names a GPU, but provider (cpu) uses none")
-        if self.run_timeout_s <= self.max_batch_seconds:
+        if self.inference_timeout_s <= self.max_batch_s:
             raise ValueError(
-                f"run_timeout_s ({self.run_timeout_s:g}) must exceed max_batch_seconds ({self.max_batch_seconds:g}): "
+                f"inference_timeout_s ({self.inference_timeout_s:g}) must exceed max_batch_s ({self.max_batch_s:g}): "
                 "else a batch of the allowed length counts as hanging"
             )
         if self.lease_s < 4 * self.redis_timeout_s / 3:

@@ -48,7 +48,7 @@ class Device(Model):
 
 
 async def _serve(given: argparse.Namespace) -> None:
-    settings = Settings(redis_url=given.redis_url, partitions=given.partitions, max_batch_seconds=50)
+    settings = Settings(redis_url=given.redis_url, partitions=given.partitions, max_batch_s=50)
     workers = [
         Worker(
             Device(given.model, size=given.size, batch_s=given.batch_ms / 1000, max_batch=settings.max_batch),

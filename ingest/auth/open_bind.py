@@ -9,7 +9,9 @@ def why_not_open(settings: Settings) -> str:
     """Why ingest must not listen as the settings say, and what to do; empty where it may."""
     if settings.asks_for_keys or settings.insecure_no_keys:
         return ""
-    setting, address = ("published_on", settings.published_on) if settings.published_on else ("host", settings.host)
+    setting, address = (
+        ("public_address", settings.public_address) if settings.public_address else ("host", settings.host)
+    )
     if _is_loopback(address):
         return ""
     return (

@@ -61,7 +61,7 @@ class Entrance:
                         journey.sent(entry),
                         timeout_s=self._settings.request_timeout_s,
                         max_backlog=self._gate.most,
-                        unattended=self._settings.accept_unattended,
+                        unattended=self._settings.accept_without_consumers,
                     )
             self._failing = False
         except StreamUnavailable as unavailable:

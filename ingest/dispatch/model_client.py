@@ -61,7 +61,7 @@ class Dispatch:
         self.consumers = list(living.values())
         for route in self.routes:
             news = any(self._is_news(one) for one in route.consumers)
-            if not route.away and (news or (self._settings.accept_unattended and not self._versions)):
+            if not route.away and (news or (self._settings.accept_without_consumers and not self._versions)):
                 self._versions.update(await route.versions())
 
     def _is_news(self, report: ConsumerReport) -> bool:
@@ -92,7 +92,7 @@ class Dispatch:
 
     def _offered(self) -> list[str]:
         """The versions that living consumers serve; where none lives and none need, all that were ever announced."""
-        if not self.consumers and self._settings.accept_unattended:
+        if not self.consumers and self._settings.accept_without_consumers:
             return list(self._versions)
         return [one.version for one in self.consumers if one.version in self._versions]
 

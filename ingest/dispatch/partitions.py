@@ -62,7 +62,7 @@ class Routes:
         return usable or sending[:1]
 
     def _usable(self, route: Route) -> bool:
-        return not route.away and bool(route.consumers or self._settings.accept_unattended)
+        return not route.away and bool(route.consumers or self._settings.accept_without_consumers)
 
     @property
     def degraded(self) -> list[tuple[int, str]]:

@@ -62,8 +62,8 @@ def test_an_image_without_probabilities_takes_none_of_its_neighbours() -> None:
 
 
 def test_a_slow_model_gets_small_batches() -> None:
-    """A batch stays within max_batch_seconds at the measured speed, and holds at least one image."""
-    pace = Pace(max_batch=32, max_batch_seconds=1.0)
+    """A batch stays within max_batch_s at the measured speed, and holds at least one image."""
+    pace = Pace(max_batch=32, max_batch_s=1.0)
     assert pace.batch_size == 32
     pace.note(1, 0.1)
     assert pace.batch_size == 10

@@ -36,7 +36,7 @@ def intake_of(
 ) -> Intake:
     """One that nobody runs batches for."""
     completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=1)
-    pace, outlet = Pace(max_batch=4, max_batch_seconds=1), Outlet(completion, holdings)
+    pace, outlet = Pace(max_batch=4, max_batch_s=1), Outlet(completion, holdings)
     runner: Any = None
     return Intake(group, holdings, outlet, pace, belt, runner, max_deliveries=3, claim_interval_s=claim_interval_s)
 

@@ -91,9 +91,9 @@ def _keeper(client: Redis, group: Group, models_dir: Path, holdings: Holdings) -
         Presence(client, TINY),
         model,
         holdings,
-        Pace(max_batch=32, max_batch_seconds=1),
+        Pace(max_batch=32, max_batch_s=1),
         Belt[Any]([]),
         Health(_LEASE_S),
         lease_s=_LEASE_S,
-        run_timeout_s=60,
+        inference_timeout_s=60,
     )

@@ -44,7 +44,7 @@ async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> No
 async def test_a_wide_network_stays_small_too(processes: Processes, client: Redis, tmp_path: Path) -> None:
     """A batch runs in portions: what lies between two layers is in memory for a few pictures only."""
     models_dir = _widened(tiny_model.build(tmp_path)).parents[2]
-    process = processes.consumer(models_dir=models_dir, threads=2, provider="cpu").ready()
+    process = processes.consumer(models_dir=models_dir, inference_threads=2, provider="cpu").ready()
     images = pictures(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)

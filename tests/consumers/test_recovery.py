@@ -91,11 +91,11 @@ async def test_one_poisonous_image_takes_no_other_down(processes: Processes, cli
 
 
 async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, client: Redis) -> None:
-    """After run_timeout_s it exits, to be started anew, and another answers what it held."""
+    """After inference_timeout_s it exits, to be started anew, and another answers what it held."""
     processes.consumer(version=1, **SHORT).ready().kill()
     image = marked()
     ids = await send(client, [image])
-    hanging = processes.consumer(rogue="hang", version=1, run_timeout_s=1.2, max_batch_seconds=1, **SHORT).ready()
+    hanging = processes.consumer(rogue="hang", version=1, inference_timeout_s=1.2, max_batch_s=1, **SHORT).ready()
     await eventually(lambda: held(client), "the consumer holds the entry")
     processes.consumer(version=1, **SHORT).ready()
     assert await asyncio.to_thread(hanging.wait) == os.EX_TEMPFAIL
@@ -105,7 +105,7 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
 
 async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -> None:
     """A batch that takes longer than the lease is renewed from beside it, and nobody claims it."""
-    slow = processes.consumer(rogue="slow", version=1, max_batch_seconds=30, **SHORT).ready()
+    slow = processes.consumer(rogue="slow", version=1, max_batch_s=30, **SHORT).ready()
     processes.consumer(version=1, **SHORT).ready().stop()
     images = pictures(1)
     await outcomes(client, await send(client, images))  # the model's pace is known

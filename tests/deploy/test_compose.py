@@ -62,14 +62,14 @@ def test_every_variable_is_a_setting() -> None:
 
 def test_the_grace_fits_the_settings() -> None:
     """Whoever stops a process waits longer than the process takes to finish what it holds."""
-    grace_s = Settings.model_fields["grace_s"].default
+    shutdown_grace_s = Settings.model_fields["shutdown_grace_s"].default
     for service in ("ingest", "consumer"):
-        assert seconds(composed()[service]["stop_grace_period"]) >= grace_s + 5, service
+        assert seconds(composed()[service]["stop_grace_period"]) >= shutdown_grace_s + 5, service
     supervisord = (ROOT / "deploy/supervisord.conf").read_text()
     for service in ("ingest", "consumer"):
         waits = re.search(rf"\[program:{service}\][^\[]*?stopwaitsecs = (\d+)", supervisord)
         assert waits, service
-        assert int(waits[1]) >= grace_s + 5, service
+        assert int(waits[1]) >= shutdown_grace_s + 5, service
 
 
 def test_containers_can_do_little() -> None:

@@ -103,7 +103,7 @@ def test_every_variable_is_a_setting_and_they_fit_each_other(manifests: dict[tup
         assert named <= Settings.model_fields.keys(), path
     ingest, consumer = settings(manifests, "ingest"), settings(manifests, "consumer")
     assert ingest.model == consumer.model
-    assert ingest.accept_unattended, "from zero consumers nothing would ever be queued"
+    assert ingest.accept_without_consumers, "from zero consumers nothing would ever be queued"
     assert settings(built(K8S / "overlays/gpu"), "consumer").provider == "cuda"
     assert settings(built(K8S / "overlays/cpu"), "consumer").provider == "cpu"
 
@@ -114,7 +114,7 @@ def test_whoever_is_stopped_has_the_time_it_takes(manifests: dict[tuple[str, str
         found = container(manifests, name)
         wait = found.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", "0"])
         assert wait[0] == "sleep"
-        least_s = int(wait[1]) + settings(manifests, name).grace_s + 5
+        least_s = int(wait[1]) + settings(manifests, name).shutdown_grace_s + 5
         assert found["terminationGracePeriodSeconds"] >= least_s, name
 
 

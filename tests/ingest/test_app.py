@@ -178,7 +178,7 @@ def test_whoever_takes_requests_knows_the_consumers(processes: Processes) -> Non
 def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes: Processes, server: Server) -> None:
     """Nobody serves the model any more, but it is known: an ingest that was started since accepts, and is ready."""
     processes.consumer(version=1).ready().stop()
-    _, url = processes.ingest(accept_unattended=True)
+    _, url = processes.ingest(accept_without_consumers=True)
     _, strict = processes.ingest(ready=False)
     (image,) = pictures(1)
     wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has its catalog")
@@ -192,7 +192,7 @@ def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes:
 
 def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> None:
     """Nobody knows how to prepare its pictures: not ready, and refused."""
-    _, url = processes.ingest(ready=False, accept_unattended=True)
+    _, url = processes.ingest(ready=False, accept_without_consumers=True)
     wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its catalog")
     assert httpx.post(url + "/predict", content=png(pictures(1)[0])).json()["code"] == "no_consumer"
 

@@ -29,7 +29,7 @@ async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processe
     are right, and came within max_wait_s and a batch."""
     log = tmp_path / "runs"
     processes.share(ROGUE_LOG=str(log))
-    processes.consumer(rogue="slow", version=1, max_batch_seconds=MAX_BATCH_S)
+    processes.consumer(rogue="slow", version=1, max_batch_s=MAX_BATCH_S)
     _, url = processes.ingest(max_wait_s=MAX_WAIT_S)
     image = pictures(1)[0]
     body, truth = png(image), ranked(image)

@@ -115,9 +115,9 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
         ({"host": "0.0.0.0", "insecure_no_keys": True}, False),
         ({"host": "0.0.0.0", "api_keys": f"alice:{ALICE}"}, False),
         ({"host": "0.0.0.0", "api_keys_file": "keys"}, False),
-        ({"host": "0.0.0.0", "published_on": "127.0.0.1"}, False),
-        ({"host": "0.0.0.0", "published_on": "0.0.0.0"}, True),
-        ({"host": "127.0.0.1", "published_on": "10.0.0.1"}, True),
+        ({"host": "0.0.0.0", "public_address": "127.0.0.1"}, False),
+        ({"host": "0.0.0.0", "public_address": "0.0.0.0"}, True),
+        ({"host": "127.0.0.1", "public_address": "10.0.0.1"}, True),
     ],
 )
 def test_only_loopback_is_open_to_all(given: dict[str, object], refused: bool) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the policies ar
 
 def test_a_consumer_and_its_threads_wait_for_a_free_core(processes: Processes) -> None:
     """That of its event loop, and those that it starts; what imports have started has nothing to do."""
-    consumer = processes.consumer(version=1, threads=2)
+    consumer = processes.consumer(version=1, inference_threads=2)
     processes.ingest()
     threads = [int(entry.name) for entry in Path(f"/proc/{consumer.pid}/task").iterdir()]
     assert os.sched_getscheduler(consumer.pid) == os.SCHED_BATCH

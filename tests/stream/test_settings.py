@@ -23,7 +23,7 @@ def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -
     [
         ({"result_ttl_s": 10, "request_timeout_s": 30}, ("10", "30")),
         ({"max_wait_s": 30, "request_timeout_s": 30}, ("30", "30")),
-        ({"run_timeout_s": 2, "max_batch_seconds": 3}, ("2", "3")),
+        ({"inference_timeout_s": 2, "max_batch_s": 3}, ("2", "3")),
         ({"lease_s": 1, "redis_timeout_s": 1.5}, ("1", "1.5")),
         ({"device": 2, "provider": "cpu"}, ("2", "cpu")),
     ],

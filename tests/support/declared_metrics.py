@@ -29,7 +29,7 @@ STATUS = Status(
 FIGURES = consumer.Figures(
     Activity(),
     lambda: 0,
-    Pace(max_batch=32, max_batch_seconds=1),
+    Pace(max_batch=32, max_batch_s=1),
     ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)),
     provider="CPU",
 )

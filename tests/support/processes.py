@@ -96,7 +96,7 @@ class Processes:
         self._settings = {
             "SLUICE_REDIS_URL": redis_url,
             "SLUICE_MODELS_DIR": str(models_dir),
-            "SLUICE_THREADS": "1",
+            "SLUICE_INFERENCE_THREADS": "1",
             "SLUICE_WORKERS": "1",
             # On a machine with a GPU consumers would else wait for each other.
             "SLUICE_CONSUMERS_PER_GPU": "8",

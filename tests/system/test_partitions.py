@@ -83,7 +83,7 @@ def test_more_partitions_come_into_use_while_all_runs(processes: Processes, dire
 def test_what_waits_in_partitions_that_nobody_sends_to_is_done(processes: Processes, direct: redis.Redis) -> None:
     """Fewer partitions: consumers serve those that were there, until they are empty and after."""
     consumer = processes.consumer(version=1, partitions=3, lease_s=_LEASE_S)
-    _, url = processes.ingest(partitions=3, accept_unattended=True)
+    _, url = processes.ingest(partitions=3, accept_without_consumers=True)
     with httpx.Client(base_url=url, timeout=30) as client:
         wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
         assert consumer.stop() == 0
