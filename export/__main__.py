@@ -9,24 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export import arguments, job
-from export import stderr as quiet
+from export import arguments, job, stderr
 from export.arguments import Arguments
 from export.artefact import repository
 from export.errors import ExportError, WeightsUnavailable
-from export.job import Job
+from export.job import ExportReport, Job, PrecisionJob
 from export.progress import Progress
-from export.reduction import Reduction
-from export.report import Written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one sentence on stderr."""
     try:
         return _main(arguments.parse(argv))
-    except ExportError as e:
-        print(f"export: {e}", file=sys.stderr)
-        return e.exit_status
+    except ExportError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return error.exit_status
     except KeyboardInterrupt:
         print("\nexport: interrupted, nothing was written", file=sys.stderr)
         return 130
@@ -71,17 +68,17 @@ def _targets(given: Arguments, jobs: list[Job]) -> list[Path]:
     return [given.reduction.target(task.model_name) for task in jobs]
 
 
-def _export(jobs: list[Job]) -> Written:
+def _export(jobs: list[Job]) -> ExportReport:
     try:
         return _export_one(jobs[0])
-    except WeightsUnavailable as e:
+    except WeightsUnavailable as error:
         if len(jobs) == 1:
             raise
-        print(f"export: {e.summary}; exporting {jobs[1].model_name} instead", file=sys.stderr)
+        print(f"export: {error.summary}; exporting {jobs[1].model_name} instead", file=sys.stderr)
         return _export_one(jobs[1])
 
 
-def _export_one(task: Job) -> Written:
+def _export_one(task: Job) -> ExportReport:
     # These packages take up to seconds to import; help, errors in the arguments and --if-missing must not
     # wait for them, and a foreign file needs no TensorFlow.
     if task.onnx_file is not None:
@@ -90,14 +87,14 @@ def _export_one(task: Job) -> Written:
         return foreign_conversion.run(task, Progress(sys.stderr, steps=foreign_conversion.STEPS))
     # TensorFlow reads its environment while it is imported.
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"})
-    with quiet.native_stderr():
+    with stderr.native_stderr():
         from export.convert import keras as conversion
     # stdout gets one line; Keras prints the progress of its downloads there.
     with contextlib.redirect_stdout(sys.stderr):
         return conversion.run(task, Progress(sys.stderr, steps=conversion.STEPS))
 
 
-def _reduce(task: Reduction, source: Path, *, force: bool) -> None:
+def _reduce(task: PrecisionJob, source: Path, *, force: bool) -> None:
     from export.precision import convert as precision_conversion
 
     start = time.monotonic()
@@ -105,14 +102,14 @@ def _reduce(task: Reduction, source: Path, *, force: bool) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         reduced = precision_conversion.run(task, source, progress, force=force)
     if reduced.skipped:
-        print(f"export: {reduced.skipped} pictures could not be read and were left out", file=sys.stderr)
+        print(f"export: {reduced.skipped} images could not be read and were left out", file=sys.stderr)
     print(
         f"wrote {reduced.path}: {task.precision}, {reduced.size_bytes / 1e6:.1f} MB in"
         f" {time.monotonic() - start:.1f} s, {reduced.agreement}"
     )
 
 
-def _tell(written: Written, seconds: float) -> None:
+def _tell(written: ExportReport, seconds: float) -> None:
     parity = written.parity
     print(
         f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB in {seconds:.1f} s,"

@@ -1,4 +1,4 @@
-"""The command line as tasks: what to export, how to reduce it, and how to go about it.  Knows no TensorFlow.
+"""The command line as tasks: what to export, how to reduce it, and how to go about it.
 
 Argparse ends with exit status 2 by itself, as the package's own errors do.
 """
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.artefact import labels, repository
+from export.cli import DEFAULT_ARCHITECTURE, parser
 from export.errors import BadArgument
-from export.job import Job
-from export.options import DEFAULT_ARCHITECTURE, parser
-from export.precision import calibration_images as photographs
-from export.reduction import Reduction
+from export.job import Job, PrecisionJob
+from export.precision import calibration_images
 from export.sources import architectures
 from export.sources.architectures import Architecture
 
@@ -26,14 +25,14 @@ class Arguments:
 
     job: Job | None
     source: Path | None
-    reduction: Reduction | None
+    reduction: PrecisionJob | None
     fallback: Architecture | None
     if_missing: bool
     force: bool
 
 
 def parse(argv: Sequence[str] | None = None) -> Arguments:
-    """Raises BadArgument, UnreadableFile, PicturesUnusable; argparse's own SystemExit(2) for what it checks."""
+    """Raises BadArgument, UnreadableFile, ImagesUnusable; argparse's own SystemExit(2) for what it checks."""
     given = parser().parse_args(argv)
     _check_one_model(given)
     _check_precision(given)
@@ -71,8 +70,8 @@ def _check_precision(given: argparse.Namespace) -> None:
         raise BadArgument(f"{option} is for another precision: pass --precision int8 or --precision fp16")
     if given.precision == "int8" and given.calibrate is None:
         raise BadArgument(
-            f"--precision int8 needs --calibrate FOLDER with {photographs.LEAST} photographs or more, of the kind that"
-            " will be classified"
+            f"--precision int8 needs --calibrate FOLDER with {calibration_images.MIN_IMAGES} images or more, like those"
+            " that will be classified"
         )
     if given.precision != "fp32" and given.if_missing and given.version is None:
         raise BadArgument(f"--if-missing with --precision {given.precision} needs --version: the next is always free")
@@ -102,14 +101,14 @@ def _job(given: argparse.Namespace, output: Path) -> Job:
     )
 
 
-def _reduction(given: argparse.Namespace, output: Path) -> Reduction | None:
+def _reduction(given: argparse.Namespace, output: Path) -> PrecisionJob | None:
     if given.precision == "fp32":
         return None
     if given.calibrate is not None:
-        photographs.find(given.calibrate)
-    return Reduction(
+        calibration_images.find(given.calibrate)
+    return PrecisionJob(
         precision=given.precision,
-        pictures=given.calibrate,
+        calibration_folder=given.calibrate,
         min_agreement=given.min_agreement,
         name=given.name,
         version=given.version,

@@ -1,4 +1,4 @@
-"""What can go wrong in an export, as one tree.  Knows no module of the package.
+"""What can go wrong in an export, as one tree.
 
 ExportError                     exit status 2, the message says what to do
 ├── BadArgument                 options that don't fit together
@@ -7,7 +7,7 @@ ExportError                     exit status 2, the message says what to do
 ├── NotAClassifier              one image in, one row of scores out is what is needed
 ├── LabelsMismatch              labels that don't fit the model's output
 ├── ConversionFailed            the network has something that ONNX or tf2onnx lacks
-├── PicturesUnusable            the folder for the calibration
+├── ImagesUnusable            the folder for the calibration
 ├── TooFarFromFp32              an int8 or fp16 network that answers too differently
 ├── BeyondTolerance             ONNX Runtime doesn't answer what the framework answers
 └── OutputRefused               the artefact can't be written, or is there already
@@ -48,7 +48,7 @@ class ConversionFailed(ExportError):
     pass
 
 
-class PicturesUnusable(ExportError):
+class ImagesUnusable(ExportError):
     pass
 
 

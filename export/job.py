@@ -1,7 +1,4 @@
-"""What one export is asked to do, checked as far as that goes without TensorFlow.
-
-Knows the options and what each defaults to.  Knows neither argparse nor how the work is done.
-"""
+"""What one export is asked to do, checked as far as that goes without TensorFlow."""
 
 import re
 from dataclasses import dataclass, replace
@@ -10,6 +7,7 @@ from typing import Literal
 
 from export.artefact import labels, repository
 from export.artefact.description import Resize
+from export.convert.parity import Parity
 from export.errors import BadArgument, UnreadableFile
 from export.sources.architectures import Architecture
 
@@ -64,7 +62,7 @@ class Job:
         return repository.path(self.output, name=self.model_name, version=self.version)
 
     def resize_to(self, height: int, width: int) -> Resize:
-        """How pictures become height x width; raises BadArgument."""
+        """How images become height x width; raises BadArgument."""
         mode = self.resize or (self.architecture.resize if self.architecture else "squash")
         if mode == "squash":
             if self.shorter_side is not None:
@@ -99,8 +97,8 @@ def _check_readable(file: Path) -> None:
     try:
         with file.open("rb"):
             pass
-    except OSError as e:
-        raise UnreadableFile(f"can't read {file}: {e.strerror or e}") from e
+    except OSError as error:
+        raise UnreadableFile(f"can't read {file}: {error.strerror or error}") from error
 
 
 def _check_application(job: Job, architecture: Architecture) -> None:
@@ -138,3 +136,31 @@ def labels_for(job: Job, *, outputs: int) -> tuple[str, ...]:
 def instead(job: Job, fallback: Architecture) -> Job:
     """The same export of another architecture, whose own size and resizing hold."""
     return replace(job, architecture=fallback, preprocess=None, size=None, resize=None, shorter_side=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionJob:
+    """The conversion of an fp32 artefact to another precision; `version` None stands for the next free number."""
+
+    precision: Literal["fp16", "int8"]
+    calibration_folder: Path | None
+    min_agreement: float
+    name: str | None
+    version: int | None
+    output: Path
+
+    def target(self, source_name: str) -> Path:
+        """Where the result belongs when the fp32 artefact has this name."""
+        name = self.name or source_name
+        number = self.version or repository.next_version(self.output, name=name)
+        return repository.path(self.output, name=name, version=number)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written. `reference` names the model that the parity was measured against."""
+
+    path: Path
+    size_bytes: int
+    parity: Parity
+    reference: str

@@ -1,4 +1,4 @@
-"""Shows on a stream which step is running, for how long and how far it is.  Knows nothing of the steps.
+"""Shows on a stream which step is running, for how long and how far it is.
 
 On a terminal one line is kept up to date; elsewhere (a log, a pipe) each step is one line.
 """

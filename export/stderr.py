@@ -1,4 +1,4 @@
-"""Holds back what libraries write to the process's standard error themselves.  Knows no library."""
+"""Holds back what libraries write to the process's standard error themselves."""
 
 import os
 import sys

@@ -1,7 +1,4 @@
-"""All that travels with a graph, and its form as metadata of the ONNX file.
-
-Knows the format (docs/artefact.md).  Knows nothing of where the figures came from or where they go.
-"""
+"""All that travels with a graph, and its form as metadata of the ONNX file."""
 
 import base64
 import json
@@ -15,12 +12,18 @@ import numpy.typing as npt
 
 FORMAT = "1"
 
+#: The graph's input: uint8 [N,H,W,3], RGB.
+INPUT_NAME = "images"
+
+#: The graph's output: float32 [N,classes].
+OUTPUT_NAME = "probabilities"
+
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """How a picture becomes height x width.
+    """How a image becomes height x width.
 
     squash: both sides at once; crop: the shorter side to `shorter_side` pixels, then the centre.
     """

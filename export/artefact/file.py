@@ -1,4 +1,4 @@
-"""Writes a graph and its description as one file, and reads them.  Knows neither where they came from nor the layout.
+"""Writes a graph and its description as one file, and reads them.
 
 The graph: images uint8 [N,H,W,3] RGB -> probabilities float32 [N,classes].
 """
@@ -19,7 +19,7 @@ def write(proto: onnx.ModelProto, description: Description, target: Path) -> int
     """Writes the ONNX ModelProto with its metadata to `target`; returns the file's size in bytes.
 
     Whoever looks sees the old file or the new one, never a part: it is written beside its place, and
-    takes it when it is complete and on disk.  Raises OutputRefused, ConversionFailed.
+    takes it when it is complete and on disk. Raises OutputRefused, ConversionFailed.
     """
     # A graph that was made from another artefact's has the other's entries still.
     del proto.metadata_props[:]
@@ -29,8 +29,8 @@ def write(proto: onnx.ModelProto, description: Description, target: Path) -> int
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, data)
-    except OSError as e:
-        raise OutputRefused(f"can't write {target}: {e.strerror or e}; choose another --output") from e
+    except OSError as error:
+        raise OutputRefused(f"can't write {target}: {error.strerror or error}; choose another --output") from error
     return len(data)
 
 
@@ -39,22 +39,22 @@ def read(path: Path) -> tuple[onnx.ModelProto, Description]:
     try:
         proto = onnx.load(path)
     # protobuf's DecodeError has no public base that is the same in every version.
-    except Exception as e:
-        raise UnreadableFile(f"can't read {path}: {e}") from e
+    except Exception as error:
+        raise UnreadableFile(f"can't read {path}: {error}") from error
     try:
         return proto, parse({entry.key: entry.value for entry in proto.metadata_props})
-    except (KeyError, ValueError, TypeError, zlib.error) as e:
+    except (KeyError, ValueError, TypeError, zlib.error) as error:
         raise UnreadableFile(
-            f"{path} is no artefact of this format ({e}): export it first, a foreign file with --onnx FILE"
-        ) from e
+            f"{path} is no artefact of this format ({error}): export it first, a foreign file with --onnx FILE"
+        ) from error
 
 
 def _serialised(proto: onnx.ModelProto) -> bytes:
     try:
         data: bytes = proto.SerializeToString(deterministic=True)
     # protobuf's own EncodeError is no ValueError in every version.
-    except Exception as e:
-        raise ConversionFailed(f"the network is too large for one ONNX file (2 GB): {e}") from e
+    except Exception as error:
+        raise ConversionFailed(f"the network is too large for one ONNX file (2 GB): {error}") from error
     return data
 
 

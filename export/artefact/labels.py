@@ -1,4 +1,4 @@
-"""Names of the classes: the shipped ImageNet list and a user's own file.  Knows no model."""
+"""Names of the classes: the shipped ImageNet list and a user's own file."""
 
 import json
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ def read(path: Path) -> tuple[str, ...]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except OSError as e:
-        raise UnreadableFile(f"can't read the labels {path}: {e.strerror or e}") from e
-    except UnicodeDecodeError as e:
-        raise UnreadableFile(f"the labels {path} are not UTF-8 text: {e}") from e
+    except OSError as error:
+        raise UnreadableFile(f"can't read the labels {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(f"the labels {path} are not UTF-8 text: {error}") from error
     labels = _parsed(text, path)
     if not labels:
         raise UnreadableFile(f"the labels {path} are empty: one name per line is needed")
@@ -35,11 +35,11 @@ def _parsed(text: str, path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
         try:
             return _from_json(json.loads(text))
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError) as error:
             raise UnreadableFile(
                 f"the labels {path} are neither a JSON list of names nor Keras's class index"
-                f' {{"0": ["n01440764", "tench"], ...}}: {e}'
-            ) from e
+                f' {{"0": ["n01440764", "tench"], ...}}: {error}'
+            ) from error
     # A blank line in between may be a class without a name, which would shift all that follow.
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:

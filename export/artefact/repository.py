@@ -1,4 +1,4 @@
-"""Where an artefact lives in a repository laid out as Triton's.  Knows nothing of what is in it.
+"""Where an artefact lives in a repository laid out as Triton's.
 
 models/<name>/<version>/model.onnx
 """

@@ -1,7 +1,4 @@
-"""From a Keras model to one graph: uint8 pixels in, probabilities out; and that graph in ONNX.
-
-Knows TensorFlow and tf2onnx.  Knows nothing of files, labels or metadata.
-"""
+"""From a Keras model to one graph: uint8 pixels in, probabilities out; and that graph in ONNX."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +11,7 @@ import tf2onnx
 from tensorflow.types.experimental import ConcreteFunction, GenericFunction
 
 import export.convert.operators  # noqa: F401  # registers itself with tf2onnx
-from export.convert.graph_ends import INPUT_NAME, OUTPUT_NAME
+from export.artefact.description import INPUT_NAME, OUTPUT_NAME
 from export.convert.head import Head
 from export.convert.normalisation import NORMALISATIONS
 from export.errors import ConversionFailed
@@ -85,11 +82,11 @@ def to_onnx(function: Classify, network: Network, *, opset: int) -> onnx.ModelPr
             value.type.tensor_type.shape.dim[0].dim_param = "N"
         onnx.checker.check_model(proto)
     # tf2onnx, onnx and TensorFlow each raise what they like.
-    except Exception as e:
-        reason = str(e).strip().partition("\n")[0]
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
         raise ConversionFailed(
             f"the network can't be expressed in ONNX opset {opset} ({reason}): another --opset may help"
-        ) from e
+        ) from error
     assert [value.name for value in proto.graph.input] == [INPUT_NAME]
     assert [value.name for value in proto.graph.output] == [OUTPUT_NAME]
     return proto

@@ -1,7 +1,7 @@
-"""Decides how a model's last numbers become probabilities.  Knows neither TensorFlow nor files.
+"""Decides how a model's last numbers become probabilities.
 
 Two witnesses are heard: the numbers that the model gave for the parity images, and the activation
-it ends in.  The numbers decide where they can:
+it ends in. The numbers decide where they can:
 
 1. rows that are nowhere negative and sum to 1 are probabilities, whatever made them;
 2. else the model ends in logits, and softmax is added, if its last activation is linear, is
@@ -22,7 +22,7 @@ from export.errors import NotAClassifier
 #: classes; complement: one probability, of the second of two classes.
 Head = Literal["as-is", "softmax", "sigmoid", "complement"]
 
-#: How far a row's sum may be from 1.  A float16 softmax over 1000 classes is off by up to 5e-4.
+#: How far a row's sum may be from 1. A float16 softmax over 1000 classes is off by up to 5e-4.
 SUM_TOLERANCE = 1e-3
 
 _ENDS_IN_LOGITS = ("linear", "log_softmax", None)

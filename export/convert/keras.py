@@ -1,7 +1,4 @@
-"""The export itself, step by step: network, graph, ONNX, comparison, file.
-
-Knows the order of the steps and what one hands to the next.  Knows neither options nor printing.
-"""
+"""The export itself, step by step: network, graph, ONNX, comparison, file."""
 
 from dataclasses import asdict
 
@@ -10,35 +7,32 @@ from tensorflow.types.experimental import GenericFunction
 
 from export import job
 from export.artefact import file as artefact
-from export.artefact.description import Description
+from export.artefact.description import OUTPUT_NAME, Description
 from export.convert import graph, head, parity, runtime
 from export.convert.graph import Classify
-from export.convert.graph_ends import OUTPUT_NAME
 from export.convert.parity import Answer, Floats, Pixels
-from export.job import Job
+from export.job import ExportReport, Job
 from export.progress import Progress
-from export.report import Written
-from export.sources import keras_application, keras_file
-from export.sources import tensorflow_setup as framework
+from export.sources import keras_application, keras_file, tensorflow_setup
 from export.sources.network import Network
 
 STEPS = 4
 
 
-def run(task: Job, progress: Progress) -> Written:
+def run(task: Job, progress: Progress) -> ExportReport:
     """Exports what the job names; raises ExportError, and then nothing was written."""
-    framework.prepare()
+    tensorflow_setup.prepare()
     with progress.step(f"{task.model_name}: network and weights", silent=task.weights == "imagenet"):
         network = _network(task)
     resize = task.resize_to(network.height, network.width)
     with progress.step("answers of the framework"):
-        pictures = parity.pictures(network.height, network.width)
-        classify, expected = _reference(network, pictures)
+        images = parity.sample_images(network.height, network.width)
+        classify, expected = _reference(network, images)
         labels = job.labels_for(task, outputs=expected.shape[1])
     with progress.step("conversion to ONNX"):
         proto = graph.to_onnx(classify, network, opset=task.opset)
     with progress.step("answers of ONNX Runtime, and the file"):
-        actual = parity.answers(runtime.answering(proto.SerializeToString()), pictures)
+        actual = parity.answers(runtime.answering(proto.SerializeToString()), images)
         agreement = parity.compare(expected, actual, tolerance=task.tolerance)
         description = Description(
             name=task.model_name,
@@ -49,13 +43,13 @@ def run(task: Job, progress: Progress) -> Written:
             resize=resize,
             precision="fp32",
             preprocess=network.preprocess,
-            source={**network.source, **framework.versions()},
+            source={**network.source, **tensorflow_setup.versions()},
             parity=asdict(agreement),
-            golden_input=pictures[0],
+            golden_input=images[0],
             golden_output=expected[0],
         )
         size_bytes = artefact.write(proto, description, task.target)
-    return Written(task.target, size_bytes, agreement, "Keras")
+    return ExportReport(task.target, size_bytes, agreement, "Keras")
 
 
 def _network(task: Job) -> Network:
@@ -71,17 +65,17 @@ def _network(task: Job) -> Network:
     )
 
 
-def _reference(network: Network, pictures: Pixels) -> tuple[Classify, Floats]:
-    """The whole classifier, and its probabilities for the pictures.
+def _reference(network: Network, images: Pixels) -> tuple[Classify, Floats]:
+    """The whole classifier, and its probabilities for the images.
 
     The model runs once, without a head, so that its own numbers can tell which head it needs.
     """
-    scores = parity.answers(_eager(graph.traced(graph.raw(network), network)), pictures)
+    scores = parity.answers(_eager(graph.traced(graph.raw(network), network)), images)
     kind = head.decide(scores, keras_file.last_activation(network.model))
     classify = graph.classify(network, kind)
     if kind == "as-is":
         return classify, scores
-    return classify, parity.answers(_eager(graph.traced(classify, network)), pictures)
+    return classify, parity.answers(_eager(graph.traced(classify, network)), images)
 
 
 def _eager(traced: GenericFunction) -> Answer:

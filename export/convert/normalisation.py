@@ -1,4 +1,4 @@
-"""How pixels 0..255 become what a network was trained on.  Knows neither Keras nor ONNX.
+"""How pixels 0..255 become what a network was trained on.
 
 Every normalisation is one formula, y = (x - mean) / scale for each channel, after an optional swap
 from RGB to BGR:
@@ -45,5 +45,5 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
     "none": Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
-#: What --preprocess takes.  `lite` belongs to one network, which brings it along.
+#: What --preprocess takes. `lite` belongs to one network, which brings it along.
 CHOICES = ("caffe", "tf", "torch", "unit", "none")

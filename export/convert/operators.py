@@ -1,7 +1,4 @@
-"""Operators of TensorFlow that tf2onnx has no handler for.  Importing this module registers them.
-
-Knows tf2onnx's graph.  Knows no network.
-"""
+"""Operators of TensorFlow that tf2onnx has no handler for. Importing this module registers them."""
 
 import numpy as np
 from tf2onnx import utils

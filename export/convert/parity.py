@@ -1,7 +1,4 @@
-"""The same pixels through the framework and through ONNX Runtime, and how far they may differ.
-
-Knows answers as arrays and images as numbers.  Knows no framework and no file.
-"""
+"""The same pixels through the framework and through ONNX Runtime, and how far they may differ."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +10,11 @@ from export.errors import BeyondTolerance
 
 IMAGES = 16
 
-#: Largest difference of one probability.  Float32 on two runtimes differs by about 1e-6; a wrong
+#: Largest difference of one probability. Float32 on two runtimes differs by about 1e-6; a wrong
 #: channel order, padding or epsilon by 1e-2 and more.  1e-4 is also what clients are promised.
 TOLERANCE = 1e-4
 
-#: Of the range that the answers to different images span.  An untrained network gives nearly the
+#: Of the range that the answers to different images span. An untrained network gives nearly the
 #: same answer to every image, so that 1e-4 alone would let anything pass.
 SPREAD_TOLERANCE = 1e-2
 
@@ -52,7 +49,7 @@ def golden(height: int, width: int) -> Pixels:
     return np.stack([red, green, blue], axis=-1).astype(np.uint8)
 
 
-def pictures(height: int, width: int) -> Pixels:
+def sample_images(height: int, width: int) -> Pixels:
     """uint8 [16,height,width,3]: the golden image, then ramps, blobs and noise; the same at each call."""
     random = np.random.Generator(np.random.PCG64(2))
     makers = [(_ramps, _blobs, _noise)[index % 3] for index in range(IMAGES - 1)]
@@ -100,7 +97,7 @@ def _batches(images: Pixels) -> Iterator[Pixels]:
 
 
 def compare(expected: Floats, actual: Floats, *, tolerance: float = TOLERANCE) -> Parity:
-    """Both [images,classes].  Raises BeyondTolerance where they differ by more than is allowed."""
+    """Both [images,classes]. Raises BeyondTolerance where they differ by more than is allowed."""
     if expected.shape != actual.shape:
         raise BeyondTolerance(f"the shapes differ: {expected.shape} and {actual.shape}; nothing was written")
     parity = Parity(
@@ -109,7 +106,7 @@ def compare(expected: Floats, actual: Floats, *, tolerance: float = TOLERANCE) -
         top1_agreement=float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean()),
     )
     allowed = _allowed(expected, tolerance)
-    # Written so that a difference which is not a number fails as well.
+    # ExportReport so that a difference which is not a number fails as well.
     if not parity.max_abs_difference <= allowed:
         raise BeyondTolerance(
             f"ONNX Runtime differs from the original by {parity.max_abs_difference:.1e}, {allowed:.1e} is"

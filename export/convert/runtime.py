@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, as the witness of what a graph answers.  Knows nothing of what is in the graph."""
+"""ONNX Runtime on the CPU, as the witness of what a graph answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from export.convert.graph_ends import INPUT_NAME, OUTPUT_NAME
+from export.artefact.description import INPUT_NAME, OUTPUT_NAME
 from export.errors import ConversionFailed
 
 #: Images in one run, where nothing else is asked: memory stays small and the cores are busy.
@@ -38,8 +38,8 @@ def session(model: bytes | Path, *, optimised: bool = True) -> onnxruntime.Infer
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # One exception for each of ONNX Runtime's status codes, none with a common base of its own.
-    except Exception as e:
-        raise ConversionFailed(f"ONNX Runtime can't load the network: {e}") from e
+    except Exception as error:
+        raise ConversionFailed(f"ONNX Runtime can't load the network: {error}") from error
 
 
 def in_batches(answer: Callable[[Pixels], Floats], images: Pixels, *, size: int = BATCH) -> Floats:

@@ -1,4 +1,4 @@
-"""A foreign graph inside the artefact's: uint8 pixels in front, probabilities behind.  Knows ONNX's operators only."""
+"""A foreign graph inside the artefact's: uint8 pixels in front, probabilities behind."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from export.convert.graph_ends import INPUT_NAME, OUTPUT_NAME
+from export.artefact.description import INPUT_NAME, OUTPUT_NAME
 from export.convert.head import Head
 from export.convert.normalisation import NORMALISATIONS
 from export.errors import ConversionFailed
@@ -47,7 +47,7 @@ class _Chain:
 
 
 def wrapped(foreign: Foreign, *, preprocess: str, head: Head, rank: int, classes: int) -> onnx.ModelProto:
-    """`rank`: dimensions of the foreign graph's output; `classes`: of the result's.  Raises ConversionFailed."""
+    """`rank`: dimensions of the foreign graph's output; `classes`: of the result's. Raises ConversionFailed."""
     opset = next(entry.version for entry in foreign.proto.opset_import if entry.domain in ("", "ai.onnx"))
     if opset < LEAST_OPSET:
         raise ConversionFailed(f"{foreign.path} is written in opset {opset}: export it again in 13 or newer")

@@ -1,4 +1,4 @@
-"""How far a network of lower precision says what its fp32 form says.  Knows answers as arrays, no network."""
+"""How far a network of lower precision says what its fp32 form says."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,21 +8,21 @@ import numpy.typing as npt
 
 from export.errors import TooFarFromFp32
 
-#: Share of pictures with the same first class, below which an artefact is refused.
-LEAST = 0.9
+#: Share of images with the same first class, below which an artefact is refused.
+MIN_AGREEMENT = 0.9
 
 #: Where the first class leads the second by this probability, fp32 is taken to be decided: a change of
 #: the first class is a mistake there, and a matter of taste elsewhere.
-LEAD = 0.1
+DECISIVE_MARGIN = 0.1
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """With fp32; `decided` are the pictures where fp32 leads by 0.1, None stands for no such picture."""
+    """With fp32; `decided` are the images where fp32 leads by 0.1, None stands for no such image."""
 
-    pictures: Literal["photographs", "synthetic"]
+    kind: Literal["held-out", "synthetic"]
     images: int
     top1_agreement: float
     decided_images: int
@@ -30,22 +30,22 @@ class Agreement:
     max_abs_difference: float
 
     def __str__(self) -> str:
-        kind = "photographs not used for calibration" if self.pictures == "photographs" else "synthetic pictures"
         share = self.decided_top1_agreement
         decided = "" if share is None else f" ({round(share * self.decided_images)} of the {self.decided_images} where"
         return (
-            f"same top-1 as fp32 on {round(self.top1_agreement * self.images)} of {self.images} {kind}"
-            f"{decided and f'{decided} fp32 leads by {LEAD:g})'}, largest difference {self.max_abs_difference:.1e}"
+            f"same top-1 as fp32 on {round(self.top1_agreement * self.images)} of {self.images} {self.kind} images"
+            f"{decided and f'{decided} fp32 leads by {DECISIVE_MARGIN:g})'},"
+            f" largest difference {self.max_abs_difference:.1e}"
         )
 
 
-def measure(fp32: Floats, reduced: Floats, *, pictures: Literal["photographs", "synthetic"]) -> Agreement:
+def measure(fp32: Floats, reduced: Floats, *, kind: Literal["held-out", "synthetic"]) -> Agreement:
     """Both [images,classes]."""
     same = fp32.argmax(axis=1) == reduced.argmax(axis=1)
     best = np.sort(fp32, axis=1)[:, -2:]
-    decided = best[:, 1] - best[:, 0] >= LEAD
+    decided = best[:, 1] - best[:, 0] >= DECISIVE_MARGIN
     return Agreement(
-        pictures=pictures,
+        kind=kind,
         images=len(fp32),
         top1_agreement=float(same.mean()),
         decided_images=int(decided.sum()),
@@ -55,12 +55,12 @@ def measure(fp32: Floats, reduced: Floats, *, pictures: Literal["photographs", "
 
 
 def check(found: Agreement, *, least: float) -> None:
-    """Raises TooFarFromFp32 where it is below `least`, over all pictures or over those that fp32 is sure of."""
+    """Raises TooFarFromFp32 where it is below `least`, over all images or over those that fp32 is sure of."""
     shares = [share for share in (found.top1_agreement, found.decided_top1_agreement) if share is not None]
-    # Written so that a difference which is not a number fails as well.
+    # ExportReport so that a difference which is not a number fails as well.
     if min(shares) >= least and found.max_abs_difference <= 1:
         return
     raise TooFarFromFp32(
-        f"{found}; {least:.0%} is wanted, nothing was written: calibrate with more photographs of the kind that"
+        f"{found}; {least:.0%} is wanted, nothing was written: calibrate with more images of the kind that"
         " will be classified, or accept it with --min-agreement"
     )

@@ -1,4 +1,4 @@
-"""An fp32 artefact in int8 or fp16: a version of its own beside it.  Knows neither options nor TensorFlow."""
+"""An fp32 artefact in int8 or fp16: a version of its own beside it."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,14 +14,11 @@ from export.artefact import repository
 from export.artefact.description import Description
 from export.convert import parity, runtime
 from export.errors import BadArgument
-from export.precision import agreement
-from export.precision import calibration_images as photographs
-from export.precision import fp16 as half_precision
-from export.precision import int8 as quantisation
+from export.job import PrecisionJob
+from export.precision import agreement, calibration_images, fp16, int8
 from export.precision.agreement import Agreement
-from export.precision.calibration_images import Photographs
+from export.precision.calibration_images import CalibrationImages
 from export.progress import Progress
-from export.reduction import Reduction
 
 STEPS = 4
 
@@ -37,53 +34,57 @@ class Reduced:
     skipped: int
 
 
-def run(task: Reduction, source: Path, progress: Progress, *, force: bool) -> Reduced:
+def run(task: PrecisionJob, source: Path, progress: Progress, *, force: bool) -> Reduced:
     """Raises ExportError, and then nothing was written."""
     proto, description = artefact.read(source)
     if description.precision != "fp32":
         raise BadArgument(f"{source} is {description.precision} already: only an fp32 artefact can be reduced")
     target = task.target(description.name)
     repository.check_free(target, force=force)
-    with progress.counted("photographs") as seen:
-        pictures = _pictures(task, description, seen)
-    reduced = _reduced(task, proto, pictures, progress)
+    with progress.counted("images") as on_progress:
+        images = _images(task, description, on_progress)
+    reduced = _reduced(task, proto, images, progress)
     with progress.step("comparison with fp32"):
-        found = _agreement(proto, reduced, pictures)
+        found = _agreement(proto, reduced, images)
         agreement.check(found, least=task.min_agreement)
     with progress.step("the file"):
         described = _described(description, task, target, found, source, reduced)
         size_bytes = artefact.write(reduced, described, target)
-    return Reduced(target, size_bytes, found, 0 if pictures is None else pictures.skipped)
+    return Reduced(target, size_bytes, found, 0 if images is None else images.skipped)
 
 
-def _pictures(task: Reduction, source: Description, seen: Callable[[int, int], None]) -> Photographs | None:
-    if task.pictures is None:
+def _images(
+    task: PrecisionJob, source: Description, on_progress: Callable[[int, int], None]
+) -> CalibrationImages | None:
+    if task.calibration_folder is None:
         return None
-    return photographs.read(task.pictures, height=source.height, width=source.width, resize=source.resize, seen=seen)
+    return calibration_images.read(
+        task.calibration_folder, height=source.height, width=source.width, resize=source.resize, on_progress=on_progress
+    )
 
 
 def _reduced(
-    task: Reduction, proto: onnx.ModelProto, pictures: Photographs | None, progress: Progress
+    task: PrecisionJob, proto: onnx.ModelProto, images: CalibrationImages | None, progress: Progress
 ) -> onnx.ModelProto:
     if task.precision == "fp16":
         with progress.step("conversion to fp16"):
-            return half_precision.halved(proto)
-    assert pictures is not None
-    with progress.counted("calibration and quantisation") as seen:
-        return quantisation.quantised(proto, pictures.calibration, seen)
+            return fp16.halved(proto)
+    assert images is not None
+    with progress.counted("calibration and quantisation") as on_progress:
+        return int8.quantised(proto, images.calibration, on_progress)
 
 
-def _agreement(proto: onnx.ModelProto, reduced: onnx.ModelProto, pictures: Photographs | None) -> Agreement:
+def _agreement(proto: onnx.ModelProto, reduced: onnx.ModelProto, images: CalibrationImages | None) -> Agreement:
     shape = proto.graph.input[0].type.tensor_type.shape
-    images = parity.pictures(shape.dim[1].dim_value, shape.dim[2].dim_value) if pictures is None else pictures.held_out
+    sample = parity.sample_images(shape.dim[1].dim_value, shape.dim[2].dim_value) if images is None else images.held_out
     fp32, other = (
-        runtime.in_batches(runtime.answering(graph.SerializeToString()), images) for graph in (proto, reduced)
+        runtime.in_batches(runtime.answering(graph.SerializeToString()), sample) for graph in (proto, reduced)
     )
-    return agreement.measure(fp32, other, pictures="synthetic" if pictures is None else "photographs")
+    return agreement.measure(fp32, other, kind="synthetic" if images is None else "held-out")
 
 
 def _described(
-    source: Description, task: Reduction, target: Path, found: Agreement, file: Path, reduced: onnx.ModelProto
+    source: Description, task: PrecisionJob, target: Path, found: Agreement, file: Path, reduced: onnx.ModelProto
 ) -> Description:
     """The golden output becomes what this very graph answers on the CPU.
 
@@ -109,8 +110,8 @@ def _described(
 
 
 def _golden(source: Description, reduced: onnx.ModelProto) -> tuple[Pixels, Floats]:
-    """Of the synthetic pictures the one of which the network is surest: a flat answer would tell little."""
-    images = parity.pictures(source.height, source.width)
+    """Of the synthetic images the one of which the network is surest: a flat answer would tell little."""
+    images = parity.sample_images(source.height, source.width)
     answers = runtime.in_batches(runtime.answering(reduced.SerializeToString()), images)
     surest = int(answers.max(axis=1).argmax())
     # Alone, as a consumer will run it: the last digits may differ with the size of the batch.

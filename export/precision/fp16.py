@@ -1,4 +1,4 @@
-"""An fp32 graph in fp16, its two ends unchanged.  Knows graphs, neither artefacts nor files.
+"""An fp32 graph in fp16, its two ends unchanged.
 
 The converter is the one that ONNX Runtime ships, so that it fits the runtime that serves the result.
 """
@@ -35,8 +35,8 @@ def halved(proto: onnx.ModelProto) -> onnx.ModelProto:
                 node_block_list=list(_normalisation(copy)),
             )
     # Whatever the converter stumbles over in a graph that it doesn't expect.
-    except Exception as e:
-        raise ConversionFailed(f"the network can't be converted to fp16: {e}") from e
+    except Exception as error:
+        raise ConversionFailed(f"the network can't be converted to fp16: {error}") from error
 
 
 def _name_nodes(proto: onnx.ModelProto) -> None:

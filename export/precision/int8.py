@@ -1,7 +1,7 @@
-"""An fp32 graph in int8: static, by QuantizeLinear / DequantizeLinear pairs, calibrated with photographs.
+"""An fp32 graph in int8: static, by QuantizeLinear / DequantizeLinear pairs, calibrated with images.
 
 Weights are int8 with a scale for each channel, activations uint8 with the range that they had in the
-calibration (MinMax).  Knows graphs and pixels, neither artefacts nor folders.
+calibration (MinMax).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from export.convert.graph_ends import INPUT_NAME
+from export.artefact.description import INPUT_NAME
 from export.errors import ConversionFailed
 from export.precision import bias_correction
 
@@ -33,11 +33,11 @@ LEAST_OPSET = 13
 STEM_CONVOLUTIONS = 3
 
 Pixels = npt.NDArray[np.uint8]
-Seen = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
-def quantised(proto: onnx.ModelProto, images: Pixels, seen: Seen) -> onnx.ModelProto:
-    """`seen` is told how many of how many images have been run; raises ConversionFailed."""
+def quantised(proto: onnx.ModelProto, images: Pixels, on_progress: OnProgress) -> onnx.ModelProto:
+    """`on_progress` is told how many of how many images have been run; raises ConversionFailed."""
     # ONNX Runtime's tools open sessions of their own, which warn of harmless things.
     onnxruntime.set_default_logger_severity(3)
     correction = images[:CORRECTION_IMAGES]
@@ -45,14 +45,18 @@ def quantised(proto: onnx.ModelProto, images: Pixels, seen: Seen) -> onnx.ModelP
     with TemporaryDirectory(prefix="sluice-int8-") as folder:
         try:
             exact = _prepared(_modern(proto), Path(folder))
-            reader = _Reader(images, lambda count: seen(count, total))
+            reader = _Reader(images, lambda count: on_progress(count, total))
             rounded = _quantised(exact, reader, Path(folder))
-            bias_correction.correct(exact, rounded, correction, lambda count, _: seen(len(images) + count, total))
+            bias_correction.correct(
+                exact, rounded, correction, lambda count, _: on_progress(len(images) + count, total)
+            )
         except ConversionFailed:
             raise
         # ONNX Runtime's tools raise what they like at a graph that they don't expect.
-        except Exception as e:
-            raise ConversionFailed(f"the network can't be quantised: {str(e).strip().partition(chr(10))[0]}") from e
+        except Exception as error:
+            raise ConversionFailed(
+                f"the network can't be quantised: {str(error).strip().partition(chr(10))[0]}"
+            ) from error
     return rounded
 
 
@@ -104,7 +108,7 @@ def stem(proto: onnx.ModelProto) -> list[str]:
     """The nodes up to the first depthwise convolution where one follows the stem at once (MobileNet, EfficientNet).
 
     Its channels differ in size by orders of magnitude, share one scale, and each is then amplified by weights of
-    its own.  Left in float, they raise EfficientNet-Lite0's top-1 agreement from 0.89 to 0.93 over 180 crops
+    its own. Left in float, they raise EfficientNet-Lite0's top-1 agreement from 0.89 to 0.93 over 180 crops
     (and the other way round, calibration and check exchanged, from 0.91 to 0.93).
     """
     convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
@@ -126,9 +130,9 @@ def _groups(node: onnx.NodeProto) -> int:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Gives one image at a time, so that the memory it takes does not grow with their number."""
 
-    def __init__(self, images: Pixels, seen: Callable[[int], None]) -> None:
+    def __init__(self, images: Pixels, on_progress: Callable[[int], None]) -> None:
         self._images = iter(images)
-        self._seen = seen
+        self._on_progress = on_progress
         self._count = 0
 
     def get_next(self) -> dict[str, Pixels] | None:
@@ -136,5 +140,5 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
         if image is None:
             return None
         self._count += 1
-        self._seen(self._count)
+        self._on_progress(self._count)
         return {INPUT_NAME: image[np.newaxis]}

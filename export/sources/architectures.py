@@ -1,4 +1,4 @@
-"""The networks that can be asked for by name, with what each wants to see.  Knows no TensorFlow.
+"""The networks that can be asked for by name, with what each wants to see.
 
 A table, so that a misspelt name is refused at once; the tests hold it against keras.applications.
 """

@@ -1,7 +1,4 @@
-"""Networks of keras.applications and EfficientNet-Lite0, with weights from where the user says.
-
-Knows how to get a named network ready.  Knows nothing of ONNX or of files of one's own models.
-"""
+"""Networks of keras.applications and EfficientNet-Lite0, with weights from where the user says."""
 
 import importlib.util
 import re
@@ -13,8 +10,7 @@ import keras
 import numpy as np
 
 from export.errors import BadArgument, UnreadableFile, WeightsUnavailable
-from export.sources import lite0, torch_checkpoint
-from export.sources import tensorflow_setup as framework
+from export.sources import lite0, tensorflow_setup, torch_checkpoint
 from export.sources.architectures import LITE0, Architecture
 from export.sources.network import Network
 
@@ -55,8 +51,8 @@ def _application(architecture: Architecture, weights: Weights, classes: int, siz
         return _with_imagenet_weights(function, architecture)
     try:
         model = function(weights=None, classes=classes, input_shape=(*size, 3))
-    except ValueError as e:
-        raise BadArgument(f"{architecture.name} can't be built for {size[0]}x{size[1]} pixels: {e}") from e
+    except ValueError as error:
+        raise BadArgument(f"{architecture.name} can't be built for {size[0]}x{size[1]} pixels: {error}") from error
     if isinstance(weights, Path):
         _load_weights(model, weights, architecture)
     return model
@@ -64,17 +60,17 @@ def _application(architecture: Architecture, weights: Weights, classes: int, siz
 
 def _with_imagenet_weights(function: Builder, architecture: Architecture) -> keras.Model:
     try:
-        with framework.download_timeout():
+        with tensorflow_setup.download_timeout():
             return function(weights="imagenet", input_shape=(architecture.size, architecture.size, 3))
     # Keras raises a bare Exception where the download fails, and others for a broken file.
-    except Exception as e:
+    except Exception as error:
         raise WeightsUnavailable(
-            f"the ImageNet weights of {architecture.name} can't be downloaded ({_download_failure(e)})",
+            f"the ImageNet weights of {architecture.name} can't be downloaded ({_download_failure(error)})",
             "--weights FILE with weights downloaded elsewhere;"
             " a copy of another machine's Keras cache (~/.keras/models, or $KERAS_HOME/models);"
             f" `python -m export {LITE0.name}`, whose weights came with the installation;"
             " --weights none for random weights, to try things out",
-        ) from e
+        ) from error
 
 
 def _download_failure(error: Exception) -> str:
@@ -91,12 +87,12 @@ def _load_weights(model: keras.Model, path: Path, architecture: Architecture) ->
     try:
         model.load_weights(path)
     # h5py, zipfile and Keras each raise their own for a file that is damaged or of another network.
-    except Exception as e:
-        reason = " ".join(str(e).split())
+    except Exception as error:
+        reason = " ".join(str(error).split())
         raise UnreadableFile(
             f"{path} can't be read as weights of {architecture.name} with {model.output_shape[-1]}"
             f" classes ({reason}); for other classes pass --classes and --labels, for a whole model --keras"
-        ) from e
+        ) from error
     if architecture.module == "efficientnet":
         mend_efficientnet(model)
 
@@ -104,8 +100,8 @@ def _load_weights(model: keras.Model, path: Path, architecture: Architecture) ->
 def mend_efficientnet(model: keras.Model) -> None:
     """Makes a file of ImageNet weights give what weights="imagenet" gives.
 
-    EfficientNet was trained on (x - mean) / variance.  Keras corrects its (x - mean) / stddev by a
-    further layer, but builds that layer only where it downloads the weights itself.  Here the
+    EfficientNet was trained on (x - mean) / variance. Keras corrects its (x - mean) / stddev by a
+    further layer, but builds that layer only where it downloads the weights itself. Here the
     correction goes into the variance that the normalisation layer divides by the root of.
     """
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))

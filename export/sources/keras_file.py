@@ -1,7 +1,4 @@
-"""A user's own model: a .keras file, or the .h5 of Keras 2 and 3.
-
-Knows Keras's models from the outside: their input, their last activation, how they normalise.
-"""
+"""A user's own model: a .keras file, or the .h5 of Keras 2 and 3."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,8 +8,7 @@ import keras
 
 from export.convert.normalisation import CHOICES
 from export.errors import BadArgument, NotAClassifier, UnreadableFile
-from export.sources import architectures
-from export.sources import legacy_h5 as keras_2
+from export.sources import architectures, legacy_h5
 from export.sources.network import Network
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -31,11 +27,11 @@ def _model(path: Path) -> keras.Model:
         raise UnreadableFile(f"{path} is not a Keras model: its name must end in {', '.join(SUFFIXES)}")
     try:
         # Safe mode, because a Lambda layer is code that the file brings along.
-        with keras_2.readable(path) as file:
+        with legacy_h5.readable(path) as file:
             model = keras.saving.load_model(file, compile=False, safe_mode=True)
     # What a damaged or foreign file raises is up to zipfile, h5py, json and every layer's constructor.
-    except Exception as e:
-        raise UnreadableFile(f"{path} can't be read as a Keras model: {_why(e)}") from e
+    except Exception as error:
+        raise UnreadableFile(f"{path} can't be read as a Keras model: {_why(error)}") from error
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise UnreadableFile(f"{path} holds no model whose inputs are known; save it after it was built")
     return model

@@ -1,8 +1,6 @@
 """Puts the description of a model in an .h5 of Keras 2 into words that Keras 3 reads.
 
-Knows two differences between the two formats.  Knows no weights: they are alike.
-
-1. The first layer of a Sequential carries `batch_input_shape` itself.  Keras 3 takes that for a shape
+1. The first layer of a Sequential carries `batch_input_shape` itself. Keras 3 takes that for a shape
    without the batch's dimension and counts it twice; an InputLayer in front says the same rightly.
 2. A depthwise convolution has `groups`, always 1, which Keras 3's constructor doesn't know.
 """

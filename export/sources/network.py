@@ -1,4 +1,4 @@
-"""What every source of a classifier hands to the conversion.  Knows nothing of where it came from."""
+"""What every source of a classifier hands to the conversion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

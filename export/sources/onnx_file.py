@@ -1,4 +1,4 @@
-"""Another framework's ONNX classifier, as it is: its ends, its layout, its answers.  Knows nothing of artefacts.
+"""Another framework's ONNX classifier, as it is: its ends, its layout, its answers.
 
 Its batch is made dynamic where the file fixed it to one image.
 """
@@ -91,10 +91,11 @@ class Foreign:
                 parts = np.split(images, len(images)) if self.single else [images]
                 return _rows(np.concatenate([run(part) for part in parts]))
             # ONNX Runtime has an exception for each status code.
-            except Exception as e:
+            except Exception as error:
                 raise ConversionFailed(
-                    f"{self.path} fails on images of {self.height}x{self.width}: {e}; are --layout and --size right?"
-                ) from e
+                    f"{self.path} fails on images of {self.height}x{self.width}: {error};"
+                    " are --layout and --size right?"
+                ) from error
 
         return answer
 
@@ -110,8 +111,10 @@ def read(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> 
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     # What a damaged file raises is up to protobuf and to the checker.
-    except Exception as e:
-        raise UnreadableFile(f"{path} can't be read as an ONNX model: {str(e).strip().partition(chr(10))[0]}") from e
+    except Exception as error:
+        raise UnreadableFile(
+            f"{path} can't be read as an ONNX model: {str(error).strip().partition(chr(10))[0]}"
+        ) from error
     image, scores = _ends(proto)
     shape = _shape(image)
     if len(shape) != 4 or image.type.tensor_type.elem_type not in _TYPES:

@@ -1,4 +1,4 @@
-"""TensorFlow and Keras as an export needs them: quiet, on the CPU, channels last.  Knows no model.
+"""TensorFlow and Keras as an export needs them: quiet, on the CPU, channels last.
 
 Whoever imports this module pays for TensorFlow's start, so only what runs the work does.
 """

@@ -1,7 +1,5 @@
 """Reads the tensors of a PyTorch checkpoint in the legacy (not zip) format without PyTorch.
 
-Knows the file format and nothing of the network whose weights are in it.
-
 The file is five pickles and then raw memory, all little-endian:
 
     pickle  the magic number
@@ -12,7 +10,7 @@ The file is five pickles and then raw memory, all little-endian:
     pickle  a list of the storages' keys, in the order of what follows
     then for each key: int64 number of elements, and the elements
 
-A pickle can name any function of any module and have it called.  The unpickler here knows five
+A pickle can name any function of any module and have it called. The unpickler here knows five
 names, maps each to a harmless class of its own and refuses every other.
 
 Source of the format: torch/serialization.py, function _legacy_load.
@@ -71,7 +69,7 @@ class _TensorView:
         """The tensor's elements as an array of its own.
 
         A checkpoint stores memory, not arrays: a tensor that was transposed before it was saved
-        keeps its strides.  They are checked, since NumPy would read past the end of the memory.
+        keeps its strides. They are checked, since NumPy would read past the end of the memory.
         """
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
         if min((self.offset, *self.shape, *self.strides)) < 0 or last >= memory.size:
@@ -117,11 +115,11 @@ def read(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as file:
             return _tensors(file)
-    except OSError as e:
-        raise UnreadableFile(f"can't read {path}: {e.strerror or e}") from e
+    except OSError as error:
+        raise UnreadableFile(f"can't read {path}: {error.strerror or error}") from error
     # What a damaged pickle raises is anything that a constructor or an opcode raises.
-    except Exception as e:
-        raise UnreadableFile(f"{path} is not a PyTorch checkpoint that can be read: {e}") from e
+    except Exception as error:
+        raise UnreadableFile(f"{path} is not a PyTorch checkpoint that can be read: {error}") from error
 
 
 def _tensors(file: BinaryIO) -> dict[str, Array]:

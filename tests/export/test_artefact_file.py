@@ -40,7 +40,7 @@ def proto() -> onnx.ModelProto:
 
 
 def test_the_file_holds_graph_and_metadata(tmp_path: Path) -> None:
-    """Written into folders that were not there, readable for everyone, with nothing left beside it."""
+    """ExportReport into folders that were not there, readable for everyone, with nothing left beside it."""
     target = repository.path(tmp_path / "models", name="tiny", version=1)
     size_bytes = artefact.write(proto(), description(), target)
     assert target == tmp_path / "models" / "tiny" / "1" / "model.onnx"

@@ -14,11 +14,10 @@ import pytest
 from export import job
 from export.__main__ import main
 from export.arguments import parse
+from export.artefact.description import OUTPUT_NAME
 from export.convert import graph
-from export.convert.graph_ends import OUTPUT_NAME
 from export.errors import ExportError, WeightsUnavailable
-from export.sources import keras_application
-from export.sources import tensorflow_setup as framework
+from export.sources import keras_application, tensorflow_setup
 from export.sources.architectures import find
 from tests.support.models import tiny_keras
 from tests.support.models.lite0 import NO_NETWORK, Exported
@@ -52,8 +51,8 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         "from export.__main__ import main\n"
         "try:\n"
         "    status = main(sys.argv[1:])\n"
-        "except SystemExit as e:\n"
-        "    status = e.code\n"
+        "except SystemExit as error:\n"
+        "    status = error.code\n"
         "print(status, [name for name in ('tensorflow', 'keras', 'onnx', 'h5py') if name in sys.modules])\n"
     )
     for arguments, status in (
@@ -237,4 +236,4 @@ def test_a_download_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(keras.applications, "ResNet50", stalling)
     with pytest.raises(WeightsUnavailable, match=r"can't be downloaded \(timed out\)"):
         keras_application.load(find("resnet50"), weights="imagenet", classes=1000, size=None, preprocess=None)
-    assert seen == [framework.DOWNLOAD_TIMEOUT_S]
+    assert seen == [tensorflow_setup.DOWNLOAD_TIMEOUT_S]

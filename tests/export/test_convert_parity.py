@@ -1,4 +1,4 @@
-"""The pictures that both runtimes see, and how far their answers may differ."""
+"""The images that both runtimes see, and how far their answers may differ."""
 
 import zlib
 
@@ -13,16 +13,16 @@ EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32)
 
 def test_the_pictures_are_the_same_each_time() -> None:
     """Sixteen, of the size asked for, no two alike, the golden image first."""
-    pictures = parity.pictures(30, 40)
-    assert pictures.shape == (16, 30, 40, 3)
-    assert pictures.dtype == np.uint8
-    np.testing.assert_array_equal(pictures, parity.pictures(30, 40))
-    np.testing.assert_array_equal(pictures[0], parity.golden(30, 40))
-    assert len({picture.tobytes() for picture in pictures}) == 16
+    images = parity.sample_images(30, 40)
+    assert images.shape == (16, 30, 40, 3)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, parity.sample_images(30, 40))
+    np.testing.assert_array_equal(images[0], parity.golden(30, 40))
+    assert len({image.tobytes() for image in images}) == 16
 
 
 def test_the_golden_image_tells_every_mistake() -> None:
-    """Swapped channels, a mirrored or a turned picture are other pictures, and it stays small in the file."""
+    """Swapped channels, a mirrored or a turned image are other images, and it stays small in the file."""
     golden = parity.golden(224, 224)
     for wrong in (golden[..., ::-1], golden[:, ::-1], golden[::-1], golden.transpose(1, 0, 2)):
         assert np.abs(golden.astype(int) - wrong).mean() > 10
@@ -71,6 +71,6 @@ def test_batches_of_several_sizes_are_tried() -> None:
         sizes.append(len(images))
         return images.reshape(len(images), -1)[:, :2].astype(np.float32)
 
-    pictures = parity.pictures(4, 4)
-    np.testing.assert_array_equal(parity.answers(answer, pictures), pictures.reshape(16, -1)[:, :2])
+    images = parity.sample_images(4, 4)
+    np.testing.assert_array_equal(parity.answers(answer, images), images.reshape(16, -1)[:, :2])
     assert len(set(sizes)) > 2

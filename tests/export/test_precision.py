@@ -15,14 +15,10 @@ import pytest
 from export.__main__ import main
 from export.artefact import file as artefact
 from export.artefact.description import Resize
-from export.convert import parity, runtime
-from export.convert import wrap as wrapping
+from export.convert import parity, runtime, wrap
 from export.errors import UnreadableFile
-from export.precision import bias_correction
-from export.precision import calibration_images as photographs
-from export.precision import fp16 as half_precision
-from export.precision import int8 as quantisation
-from export.sources import onnx_file as foreign
+from export.precision import bias_correction, calibration_images, fp16, int8
+from export.sources import onnx_file
 from tests.support.models import tiny_keras, tiny_onnx
 
 pytestmark = tiny_keras.quiet_keras
@@ -30,7 +26,7 @@ pytestmark = tiny_keras.quiet_keras
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_onnx.photographs(tmp_path_factory.mktemp("pictures") / "photos")
+    return tiny_onnx.images(tmp_path_factory.mktemp("images") / "photos")
 
 
 @pytest.fixture
@@ -64,11 +60,11 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
     path = fp32.parent / "2" / "model.onnx"
     told, found, before = capsys.readouterr().out, metadata(path), metadata(fp32 / "model.onnx")
     assert told.startswith(f"wrote {path}: int8, ")
-    assert "of 20 photographs not used for calibration" in told
+    assert "of 20 held-out images" in told
     assert told.count("\n") == 1
     assert (found["sluice.version"], found["sluice.precision"]) == ("2", "int8")
     agreement = json.loads(found["sluice.agreement"])
-    assert (agreement["pictures"], agreement["images"]) == ("photographs", 20)
+    assert (agreement["kind"], agreement["images"]) == ("held-out", 20)
     assert agreement["top1_agreement"] >= 0.9
     source = json.loads(found["sluice.source"])
     assert source["reduced_from"] == "tiny/1"
@@ -80,11 +76,13 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_the_agreement_that_is_stored_is_the_one_that_is_found(fp32: Path, photos: Path, precision: str) -> None:
-    """Computed here anew over the pictures that were held out."""
+    """Computed here anew over the images that were held out."""
     assert main(["--from", str(fp32), "--precision", precision, "--calibrate", str(photos)]) == 0
     path = fp32.parent / "2" / "model.onnx"
     size = tiny_onnx.SIZE
-    held_out = photographs.read(photos, height=size, width=size, resize=Resize("squash", None, "bicubic")).held_out
+    held_out = calibration_images.read(
+        photos, height=size, width=size, resize=Resize("squash", None, "bicubic")
+    ).held_out
     expected, given = answer(fp32 / "model.onnx", held_out), answer(path, held_out)
     stored = json.loads(metadata(path)["sluice.agreement"])
     assert 0 < stored["max_abs_difference"] < 0.1
@@ -102,7 +100,7 @@ def test_the_golden_output_is_the_files_own(fp32: Path, photos: Path, precision:
     image = image.reshape(1, tiny_onnx.SIZE, tiny_onnx.SIZE, 3)
     golden = np.frombuffer(base64.b64decode(found["sluice.golden.output"]), "<f4")
     np.testing.assert_allclose(answer(path, image)[0], golden, atol=1e-6)
-    others = answer(path, parity.pictures(tiny_onnx.SIZE, tiny_onnx.SIZE))
+    others = answer(path, parity.sample_images(tiny_onnx.SIZE, tiny_onnx.SIZE))
     assert golden.max() == pytest.approx(others.max(), abs=1e-3)
 
 
@@ -110,7 +108,7 @@ def test_fp16_keeps_its_ends_and_needs_no_photographs(fp32: Path, capsys: pytest
     """Pixels in, float32 out, half the size within, softmax and mean left as they were."""
     assert main(["--from", str(fp32), "--precision", "fp16", "--version", "7", "--name", "half"]) == 0
     path = fp32.parent.parent / "half" / "7" / "model.onnx"
-    assert "synthetic pictures" in capsys.readouterr().out
+    assert "synthetic images" in capsys.readouterr().out
     found = onnx.load(path)
     assert [value.type.tensor_type.elem_type for value in (*found.graph.input, *found.graph.output)] == [
         onnx.TensorProto.UINT8,
@@ -153,7 +151,7 @@ def test_neither_needs_tensorflow(fp32: Path, photos: Path) -> None:
     arguments = ["--from", str(fp32), "--precision", "int8", "--calibrate", str(photos)]
     ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    steps = ("photographs", "calibration and quantisation", "comparison with fp32", "the file")
+    steps = ("images", "calibration and quantisation", "comparison with fp32", "the file")
     assert ended.stderr.splitlines() == [f"[{number}/4] {title}" for number, title in enumerate(steps, 1)]
 
 
@@ -170,7 +168,7 @@ def test_too_little_agreement_is_refused_unless_told_otherwise(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name))
         return made
 
-    monkeypatch.setattr(half_precision, "halved", ruined)
+    monkeypatch.setattr(fp16, "halved", ruined)
     arguments = ["--from", str(fp32), "--precision", "fp16", "--calibrate", str(photos)]
     assert main(arguments) == 2
     assert "90% is wanted, nothing was written" in capsys.readouterr().err
@@ -182,12 +180,14 @@ def test_too_little_agreement_is_refused_unless_told_otherwise(
 def test_correcting_the_biases_brings_means_back(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the shift that rounding gives the logits on average, most is gone."""
     size = tiny_onnx.SIZE
-    images = photographs.read(photos, height=size, width=size, resize=Resize("squash", None, "bicubic")).calibration
-    model = foreign.read(tiny_onnx.save(tiny_onnx.model(residual=False), tmp_path / "a.onnx"), layout=None, size=None)
-    exact = wrapping.wrapped(model, preprocess="unit", head="as-is", rank=2, classes=tiny_onnx.CLASSES)
-    corrected = quantisation.quantised(exact, images, lambda *_: None)
+    images = calibration_images.read(
+        photos, height=size, width=size, resize=Resize("squash", None, "bicubic")
+    ).calibration
+    model = onnx_file.read(tiny_onnx.save(tiny_onnx.model(residual=False), tmp_path / "a.onnx"), layout=None, size=None)
+    exact = wrap.wrapped(model, preprocess="unit", head="as-is", rank=2, classes=tiny_onnx.CLASSES)
+    corrected = int8.quantised(exact, images, lambda *_: None)
     monkeypatch.setattr(bias_correction, "correct", lambda *_: None)
-    rounded = quantisation.quantised(exact, images, lambda *_: None)
+    rounded = int8.quantised(exact, images, lambda *_: None)
     mean, *others = (
         runtime.answering(proto.SerializeToString())(images).mean(axis=0) for proto in (exact, corrected, rounded)
     )
@@ -198,20 +198,20 @@ def test_correcting_the_biases_brings_means_back(photos: Path, tmp_path: Path, m
 def test_a_stem_before_a_depthwise_convolution_stays_in_float() -> None:
     """With its activations; where the first depthwise one comes late, or never, nothing is left out."""
     made = tiny_onnx.model()
-    assert quantisation.stem(made) == ["stem", "depthwise", "clip", "relu"]
+    assert int8.stem(made) == ["stem", "depthwise", "clip", "relu"]
     (depthwise,) = [node for node in made.graph.node if node.name == "depthwise"]
     made.graph.node.remove(depthwise)
-    assert quantisation.stem(made) == []
+    assert int8.stem(made) == []
     made.graph.node.extend([made.graph.node[1], made.graph.node[1], depthwise])
-    assert quantisation.stem(made) == []
+    assert int8.stem(made) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--from {fp32}", "pass --precision int8 or --precision fp16"),
-        ("--from {fp32} --precision int8", "needs --calibrate FOLDER with 16 photographs"),
-        ("--from {fp32} --precision int8 --calibrate {empty}", "holds 0 pictures, at least 16"),
+        ("--from {fp32} --precision int8", "needs --calibrate FOLDER with 16 images"),
+        ("--from {fp32} --precision int8 --calibrate {empty}", "holds 0 images, at least 16"),
         ("--from {fp32} --precision int8 --calibrate {gone}", "is not a folder"),
         ("--from {fp32} --precision fp16 --labels x", "leave these options out"),
         ("--from {fp32} --precision fp16 --size 16", "leave these options out"),
@@ -232,7 +232,7 @@ def test_what_can_not_work_ends_with_status_2(
 ) -> None:
     """One sentence on stderr that says what to do, and nothing written."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
     names = {"fp32": fp32, "photos": photos, "empty": tmp_path / "empty", "gone": tmp_path / "gone"}
     capsys.readouterr()
     assert main([word.format(**names, foreign=tmp_path / "tiny.onnx") for word in arguments.split()]) == 2
@@ -265,9 +265,9 @@ def test_an_older_graph_is_brought_up_to_per_channel_scales() -> None:
     """QuantizeLinear has an axis since opset 13 only."""
     made = tiny_onnx.model()
     made.opset_import[0].version = 12
-    newer = quantisation._modern(made)
-    assert newer.opset_import[0].version >= quantisation.LEAST_OPSET
-    assert quantisation._modern(newer) is newer
+    newer = int8._modern(made)
+    assert newer.opset_import[0].version >= int8.LEAST_OPSET
+    assert int8._modern(newer) is newer
 
 
 def test_damaged_metadata_are_refused(fp32: Path) -> None:

@@ -13,32 +13,31 @@ def test_undecided_pictures_are_told_apart() -> None:
     """Third and fourth have a lead of 0.02 and 0.13; only the third changes its first class."""
     other = FP32[:, [0, 1, 2]].copy()
     other[2] = (0.3, 0.38, 0.32)
-    found = agreement.measure(FP32, other, pictures="photographs")
+    found = agreement.measure(FP32, other, kind="held-out")
     assert (found.images, found.top1_agreement) == (4, 0.75)
     assert (found.decided_images, found.decided_top1_agreement) == (3, 1.0)
     assert found.max_abs_difference == pytest.approx(0.06)
     assert str(found) == (
-        "same top-1 as fp32 on 3 of 4 photographs not used for calibration (3 of the 3 where fp32 leads by 0.1),"
-        " largest difference 6.0e-02"
+        "same top-1 as fp32 on 3 of 4 held-out images (3 of the 3 where fp32 leads by 0.1), largest difference 6.0e-02"
     )
 
 
 def test_without_a_decided_picture_nothing_is_said_of_them() -> None:
     """An untrained network is never sure."""
     flat = np.full((2, 3), 1 / 3, np.float32)
-    found = agreement.measure(flat, flat, pictures="synthetic")
+    found = agreement.measure(flat, flat, kind="synthetic")
     assert found.decided_top1_agreement is None
-    assert str(found) == "same top-1 as fp32 on 2 of 2 synthetic pictures, largest difference 0.0e+00"
+    assert str(found) == "same top-1 as fp32 on 2 of 2 synthetic images, largest difference 0.0e+00"
     agreement.check(found, least=1.0)
 
 
 @pytest.mark.parametrize(("changed", "refused"), [((), False), ((2,), True), ((0,), True), ((0, 1, 2, 3), True)])
 def test_less_than_wanted_is_refused(changed: tuple[int, ...], refused: bool) -> None:
-    """Over all pictures as over those that fp32 is sure of."""
+    """Over all images as over those that fp32 is sure of."""
     other = FP32.copy()
     for row in changed:
         other[row] = np.roll(other[row], 1)
-    found = agreement.measure(FP32, other, pictures="photographs")
+    found = agreement.measure(FP32, other, kind="held-out")
     if refused:
         with pytest.raises(TooFarFromFp32, match=r"90% is wanted, nothing was written: .*--min-agreement"):
             agreement.check(found, least=0.9)
@@ -52,7 +51,7 @@ def test_a_mistake_where_fp32_is_sure_weighs_more() -> None:
     fp32 = np.array([[0.9, 0.1]] * 5 + [[0.51, 0.49]] * 15, np.float32)
     other = fp32.copy()
     other[0] = (0.1, 0.9)
-    found = agreement.measure(fp32, other, pictures="photographs")
+    found = agreement.measure(fp32, other, kind="held-out")
     assert found.top1_agreement == 0.95
     with pytest.raises(TooFarFromFp32):
         agreement.check(found, least=0.9)
@@ -63,4 +62,4 @@ def test_what_is_not_a_number_never_agrees() -> None:
     other = FP32.copy()
     other[0] = np.nan
     with pytest.raises(TooFarFromFp32):
-        agreement.check(agreement.measure(FP32, other, pictures="synthetic"), least=0.0)
+        agreement.check(agreement.measure(FP32, other, kind="synthetic"), least=0.0)

@@ -16,7 +16,7 @@ import pytest
 
 from export.__main__ import main
 from export.convert import graph
-from export.convert.parity import pictures
+from export.convert.parity import sample_images
 from export.sources.network import Network
 from tests.support.models import tiny_keras
 from tests.support.models.tiny_keras import LABELS, SIZE
@@ -52,7 +52,7 @@ def test_a_keras_file_becomes_an_artefact(tmp_path: Path, capsys: pytest.Capture
     """Input, output, metadata and the golden answer are what the format says; one line tells of it."""
     model = tiny_keras.model()
     assert export(tmp_path, model, "--preprocess", "unit", "--interpolation", "bilinear") == 0
-    path, images = written(tmp_path), pictures(SIZE, SIZE)
+    path, images = written(tmp_path), sample_images(SIZE, SIZE)
     line = capsys.readouterr().out
     assert line.startswith(f"wrote {path}: 0.0 MB in ")
     assert line.count("\n") == 1
@@ -104,7 +104,7 @@ def test_whatever_it_ends_in_becomes_probabilities(tmp_path: Path, activation: s
     model = tiny_keras.model(classes=classes, activation=activation)
     labels = LABELS if classes == 3 else ("cat", "dog")
     assert export(tmp_path, model, "--preprocess", "unit", labels=labels) == 0
-    images = pictures(SIZE, SIZE)
+    images = sample_images(SIZE, SIZE)
     given = predict(written(tmp_path), images)
     own = np.asarray(model.predict(images / 255.0, verbose=0), np.float64)
     np.testing.assert_allclose(given, _probabilities(own, activation), atol=1e-6)
@@ -128,7 +128,7 @@ def test_a_normalisation_within_the_model_is_seen(tmp_path: Path) -> None:
     model = tiny_keras.model(before=before)
     assert export(tmp_path, model) == 0
     assert metadata(written(tmp_path))["sluice.preprocess"] == "none"
-    images = pictures(SIZE, SIZE)
+    images = sample_images(SIZE, SIZE)
     np.testing.assert_allclose(
         predict(written(tmp_path), images), model.predict(images.astype(np.float32), verbose=0), atol=1e-6
     )
@@ -137,10 +137,10 @@ def test_a_normalisation_within_the_model_is_seen(tmp_path: Path) -> None:
 def test_an_adapted_normalisation_is_carried_along(tmp_path: Path) -> None:
     """The mean that adapt() found is a bare tensor in Keras; in the file it is a constant, not an input."""
     normalisation = keras.layers.Normalization()
-    normalisation.adapt(pictures(SIZE, SIZE).astype(np.float32))
+    normalisation.adapt(sample_images(SIZE, SIZE).astype(np.float32))
     model = tiny_keras.model(before=(normalisation,))
     assert export(tmp_path, model) == 0
-    images = pictures(SIZE, SIZE)
+    images = sample_images(SIZE, SIZE)
     np.testing.assert_allclose(
         predict(written(tmp_path), images), model.predict(images.astype(np.float32), verbose=0), atol=1e-6
     )
@@ -151,7 +151,7 @@ def test_grouped_convolutions_and_exact_gelu_convert(tmp_path: Path) -> None:
     before = (keras.layers.Conv2D(6, 3, groups=3), keras.layers.Activation("gelu"))
     model = tiny_keras.model(before=before)
     assert export(tmp_path, model, "--preprocess", "unit") == 0
-    images = pictures(SIZE, SIZE)
+    images = sample_images(SIZE, SIZE)
     np.testing.assert_allclose(predict(written(tmp_path), images), model.predict(images / 255.0, verbose=0), atol=1e-6)
 
 
@@ -166,7 +166,7 @@ def test_a_file_of_keras_2_is_read(tmp_path: Path) -> None:
     old = tmp_path / "old.h5"
     depthwise, dense = tiny_keras.keras_2_file(old)
     assert export(tmp_path, old, "--preprocess", "unit") == 0
-    images = pictures(4, 4)
+    images = sample_images(4, 4)
     logits = (images / 255.0 * depthwise.reshape(3)).reshape(16, 48) @ dense
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predict(written(tmp_path, "old"), images), expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its real weights: what it says of real photographs."""
+"""EfficientNet-Lite0 with its real weights: what it says of real images."""
 
 import json
 from pathlib import Path
@@ -40,18 +40,18 @@ def prepared(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(
-    ("photograph", "names", "probability"),
+    ("image", "names", "probability"),
     [
         ("chelsea", {"tabby", "tiger_cat", "Egyptian_cat"}, 0.8),
         ("coffee", {"espresso", "cup"}, 0.9),
         ("camera", {"tripod"}, 0.9),
     ],
 )
-def test_photographs_are_recognised(exported: Path, photograph: str, names: set[str], probability: float) -> None:
+def test_photographs_are_recognised(exported: Path, image: str, names: set[str], probability: float) -> None:
     """Two cups and a cat are enough to tell a wrong padding, epsilon or channel order."""
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    image = prepared(Image.fromarray(getattr(skimage.data, photograph)()))
-    answer = session.run(["probabilities"], {"images": image[np.newaxis]})[0][0]
+    pixels = prepared(Image.fromarray(getattr(skimage.data, image)()))
+    answer = session.run(["probabilities"], {"images": pixels[np.newaxis]})[0][0]
     found = dict(zip(labels.imagenet(), answer.tolist(), strict=True))
     assert labels.imagenet()[answer.argmax()] in names
     assert sum(found[name] for name in names) > probability
@@ -89,7 +89,7 @@ def test_a_foreign_checkpoint_is_refused() -> None:
 
 
 def crops(folder: Path, count: int) -> Path:
-    """Parts of scikit-image's photographs, large and small."""
+    """Parts of scikit-image's images, large and small."""
     folder.mkdir()
     random = np.random.default_rng(13)
     for number in range(count):
@@ -104,8 +104,8 @@ def crops(folder: Path, count: int) -> Path:
 
 def test_int8_says_of_photographs_what_fp32_says(exported: Path, tmp_path: Path) -> None:
     """Top-1 on nine of ten that were not used for calibration, and on all where fp32 leads by 0.1."""
-    photographs = crops(tmp_path / "photos", 72)
-    assert main(["--from", str(exported), "--precision", "int8", "--calibrate", str(photographs)]) == 0
+    images = crops(tmp_path / "photos", 72)
+    assert main(["--from", str(exported), "--precision", "int8", "--calibrate", str(images)]) == 0
     reduced = exported.parent.parent / "2" / "model.onnx"
     found = {entry.key: entry.value for entry in onnx.load(reduced).metadata_props}
     agreement = json.loads(found["sluice.agreement"])

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.__main__ import main
-from export.convert.parity import pictures
+from export.convert.parity import sample_images
 from tests.support.models import tiny_onnx
 from tests.support.models.tiny_onnx import CLASSES, SIZE
 
@@ -43,7 +43,7 @@ def written(tmp_path: Path) -> Path:
 
 def predict(tmp_path: Path) -> Floats:
     session = onnxruntime.InferenceSession(written(tmp_path), providers=["CPUExecutionProvider"])
-    probabilities: Floats = session.run(["probabilities"], {"images": pictures(SIZE, SIZE)})[0]
+    probabilities: Floats = session.run(["probabilities"], {"images": sample_images(SIZE, SIZE)})[0]
     return probabilities
 
 
@@ -66,7 +66,7 @@ def own(tmp_path: Path, normalised: npt.NDArray[Any], *, layout: str = "nchw", k
 def test_a_foreign_file_becomes_an_artefact(tmp_path: Path, layout: str) -> None:
     """Layout, normalisation and softmax are in the graph: pixels in, probabilities out, in any number."""
     assert export(tmp_path, tiny_onnx.model(layout=layout), "--layout", layout) == 0
-    expected = softmax(own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION, layout=layout))
+    expected = softmax(own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION, layout=layout))
     np.testing.assert_allclose(predict(tmp_path), expected, atol=1e-5)
     graph = onnx.load(written(tmp_path)).graph
     shapes = [
@@ -110,14 +110,14 @@ def test_every_normalisation_is_put_in_front(
 ) -> None:
     """By its formula, as the names are used for Keras's models."""
     assert export(tmp_path, tiny_onnx.model(), preprocess=preprocess) == 0
-    expected = softmax(own(tmp_path, normalise(pictures(SIZE, SIZE))))
+    expected = softmax(own(tmp_path, normalise(sample_images(SIZE, SIZE))))
     np.testing.assert_allclose(predict(tmp_path), expected, atol=1e-5)
 
 
 def test_a_batch_of_one_is_made_dynamic(tmp_path: Path) -> None:
     """Tracing writes the single image into the target of a reshape as well."""
     assert export(tmp_path, tiny_onnx.model(batch=1)) == 0
-    expected = softmax(own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION))
+    expected = softmax(own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION))
     np.testing.assert_allclose(predict(tmp_path), expected, atol=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_a_batch_of_one_that_can_not_be_freed_is_refused(tmp_path: Path, capsys:
 def test_softmax_is_added_where_it_lacks(tmp_path: Path, ends: str) -> None:
     """Seen by the file's own answers; a second softmax upon probabilities would flatten them."""
     assert export(tmp_path, tiny_onnx.model(ends=ends)) == 0
-    scores = own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
+    scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     np.testing.assert_allclose(predict(tmp_path), scores if ends == "Softmax" else softmax(scores), atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_softmax_is_as_the_user_says(tmp_path: Path, choice: str) -> None:
     made = tiny_onnx.model(ends="Sigmoid")
     assert export(tmp_path, made) == 2
     assert export(tmp_path, made, "--softmax", choice) == 0
-    scores = own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
+    scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     np.testing.assert_allclose(predict(tmp_path), softmax(scores) if choice == "yes" else scores, atol=1e-5)
 
 
@@ -158,7 +158,7 @@ def test_softmax_is_as_the_user_says(tmp_path: Path, choice: str) -> None:
 def test_a_single_output_becomes_two_classes(tmp_path: Path, ends: str) -> None:
     """It is the second of them, as a probability or as a logit."""
     assert export(tmp_path, tiny_onnx.model(ends=ends, classes=1), names=("cat", "dog")) == 0
-    score = own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
+    score = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     second = score if ends else np.asarray(1 / (1 + np.exp(-score)), np.float32)
     np.testing.assert_allclose(predict(tmp_path), np.concatenate([1 - second, second], axis=1), atol=1e-6)
 
@@ -166,7 +166,7 @@ def test_a_single_output_becomes_two_classes(tmp_path: Path, ends: str) -> None:
 def test_scores_may_lie_on_a_map_of_one_pixel(tmp_path: Path) -> None:
     """[N,classes,1,1], as networks without a dense layer have it."""
     assert export(tmp_path, tiny_onnx.model(flatten=False)) == 0
-    scores = own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
+    scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     np.testing.assert_allclose(predict(tmp_path), softmax(scores.reshape(16, CLASSES)), atol=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_a_file_in_fp16_stays_so_within(tmp_path: Path) -> None:
     """And says so; its ends are those of every artefact."""
     assert export(tmp_path, tiny_onnx.model(element=TensorProto.FLOAT16)) == 0
     assert metadata(tmp_path)["sluice.precision"] == "fp16"
-    scores = own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION, kind=np.float16)
+    scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION, kind=np.float16)
     np.testing.assert_allclose(predict(tmp_path), softmax(scores), atol=2e-3)
     assert predict(tmp_path).dtype == np.float32
 
@@ -193,7 +193,7 @@ def test_a_file_that_takes_pixels_needs_no_normalisation(tmp_path: Path, capsys:
     assert export(tmp_path, of_pixels()) == 2
     assert "normalises them itself: leave out --preprocess torch" in capsys.readouterr().err
     assert export(tmp_path, of_pixels(), preprocess="") == 0
-    scores = own(tmp_path, pictures(SIZE, SIZE), layout="nhwc", kind=np.uint8)
+    scores = own(tmp_path, sample_images(SIZE, SIZE), layout="nhwc", kind=np.uint8)
     np.testing.assert_allclose(predict(tmp_path), softmax(scores), atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_an_open_size_is_closed(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_tensorflow_is_not_needed(tmp_path: Path) -> None:
     """A machine with ONNX's packages alone can wrap a file and quantise it in one go."""
-    photos = tiny_onnx.photographs(tmp_path / "photos")
+    photos = tiny_onnx.images(tmp_path / "photos")
     file = tiny_onnx.save(tiny_onnx.model(), tmp_path / "tiny.onnx")
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))
     program = (
@@ -297,6 +297,6 @@ def test_weights_in_a_file_beside_it_are_taken_along(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))
     options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "torch", "--output", str(tmp_path / "models")]
     assert main(["--onnx", str(file), *options]) == 0
-    expected = softmax(own(tmp_path, (pictures(SIZE, SIZE) / 255 - MEAN) / DEVIATION))
+    expected = softmax(own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION))
     (tmp_path / "tiny.onnx.data").unlink()
     np.testing.assert_allclose(predict(tmp_path), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Keras models small enough to be exported in a second, and files that hold them.  Knows nothing of export."""
+"""Keras models small enough to be exported in a second, and files that hold them."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Small real ONNX classifiers for the tests, in the shape that `python -m export` writes.
 
-The network is a linear classifier over the mean colour of the four quarters of the picture: it costs next to
+The network is a linear classifier over the mean colour of the four quarters of the image: it costs next to
 nothing, and every pixel and every channel counts, so that a wrong row, a stale buffer or swapped channels show.
 """
 

@@ -1,7 +1,4 @@
-"""ONNX classifiers as another framework would write them, built by hand, and photographs for them.
-
-Knows nothing of export.
-"""
+"""ONNX classifiers as another framework would write them, built by hand, and images for them."""
 
 from pathlib import Path
 
@@ -103,7 +100,7 @@ def answers(path: Path, given: Floats) -> Floats:
     return np.concatenate([session.run([answered.name], {taken.name: one[np.newaxis]})[0] for one in given])
 
 
-def photographs(folder: Path, count: int = 40, *, size: int = 24) -> Path:
+def images(folder: Path, count: int = 40, *, size: int = 24) -> Path:
     """Waves of many colours and lengths, no two alike, as PNG."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(12)

@@ -1,4 +1,4 @@
-"""The options of the command line, their help and the form of their values.  Knows nothing of what they lead to."""
+"""The options of the command line, their help and the form of their values."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.convert.normalisation import CHOICES
 from export.convert.parity import TOLERANCE
-from export.precision.agreement import LEAST
+from export.precision.agreement import MIN_AGREEMENT
 from export.sources import architectures
 
 DEFAULT_ARCHITECTURE = "resnet50"
@@ -75,7 +75,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_resize_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("how pictures are brought to the input size").add_argument
+    add = parser.add_argument_group("how images are brought to the input size").add_argument
     add(
         "--resize",
         choices=("squash", "crop"),
@@ -108,14 +108,14 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         "--calibrate",
         type=Path,
         metavar="FOLDER",
-        help="photographs of the kind that will be classified; half calibrate int8, half tell its agreement with fp32",
+        help="images of the kind that will be classified; half calibrate int8, half tell its agreement with fp32",
     )
     add(
         "--min-agreement",
         type=_share,
-        default=LEAST,
+        default=MIN_AGREEMENT,
         metavar="P",
-        help=f"share of pictures whose top-1 must be fp32's, else nothing is written (default: {LEAST:g})",
+        help=f"share of images whose top-1 must be fp32's, else nothing is written (default: {MIN_AGREEMENT:g})",
     )
 
 
