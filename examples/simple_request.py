@@ -1,6 +1,6 @@
-"""Send one photograph to Sluice and print its labels, the most probable first: `simple_request.py cat.jpg`.
+"""Sends an image to Sluice and prints its labels, most probable first: `simple_request.py cat.jpg`.
 
-Needs only the package requests, and nothing of Sluice itself: it is meant to be copied.
+Copy it into your own code: it needs the package requests, and nothing from Sluice.
 """
 
 import argparse
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import requests
 
-#: Longer than the service's own deadline (30 s by default), so that its answer comes first.
+#: Longer than the deadline of the service (30 s by default), so that the service answers first.
 TIMEOUT_S = 60
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Classify one photograph.")
+    parser = argparse.ArgumentParser(description="Classify one image.")
     parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, GIF, BMP or TIFF")
     parser.add_argument("--url", default="http://127.0.0.1:5000", help="where Sluice is (default: %(default)s)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="how many labels (default: %(default)s)")
@@ -32,18 +32,18 @@ def main() -> int:
 def classify(image: Path, *, url: str, top: int) -> list[tuple[str, float]]:
     """Labels with their probabilities, most probable first; raises OSError, and RefusedError with the reason."""
     with image.open("rb") as file:
-        answer = requests.post(f"{url}/predict", params={"top": top}, files={"image": file}, timeout=TIMEOUT_S)
+        response = requests.post(f"{url}/predict", params={"top": top}, files={"image": file}, timeout=TIMEOUT_S)
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError as error:
-        raise RefusedError(f"{url} answers {answer.status_code}, and not as Sluice does") from error
+        raise RefusedError(f"{url} returned {response.status_code} without a response of Sluice") from error
     if not body.get("success"):
-        raise RefusedError(f"{answer.status_code} {body.get('title')}: {body.get('detail')}")
-    return [(one["label"], one["probability"]) for one in body["predictions"]]
+        raise RefusedError(f"{response.status_code} {body.get('title')}: {body.get('detail')}")
+    return [(prediction["label"], prediction["probability"]) for prediction in body["predictions"]]
 
 
 class RefusedError(OSError):
-    """The service has not classified the photograph; the message says why."""
+    """The service did not classify the image; the message says why."""
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ PHRASES = {
     r"(?:for|kept) so long": "for that time",
     r"so many(?! that)": "that many",
     r"whoever|whichever|somebody|anybody|nobody": "the subject: the client, a consumer, no client",
-    r"of several": "for several",
+    r"(?-i:Of several)": "For several",
     r"shall": "must, should",
     r"by (?:itself|themselves)": "automatically",
     r"bars?(?= (?:hold|holds|is met|are met|of the benchmark))|\d+ bars": "targets",
@@ -175,7 +175,7 @@ def main() -> None:
     """Print what to change, and each document's figures; status 1 if there is anything to change."""
     parser = argparse.ArgumentParser(prog="python -m tests.docs.prose", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="documents to check; none: all")
-    found = []
+    found: list[str] = []
     for path in parser.parse_args().files or files():
         name = str(path.resolve().relative_to(ROOT))
         lengths = [sentence.words for sentence in sentences(prose_of(path)) if not sentence.in_table] or [0]

@@ -19,15 +19,16 @@ from ingest.app import create_app
 from ingest.errors import Problem
 from stream.entry import Entry
 from stream.settings import Settings
+from tests.docs import settings
 from tests.support.documents import DOCUMENTS, ROOT, code, links, rows, text
 
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 
-def test_operations_has_every_setting_with_its_default() -> None:
+def test_the_docs_have_every_setting_with_its_default() -> None:
     """Setting, variable, option and default, in the order of the code, and none that does not exist."""
-    told = [row[:4] for row in rows("docs/operations.md", "setting", "variable", "option", "default")]
-    assert told == [
+    documented = [row[:4] for row in rows("docs/settings.md", "setting", "variable", "option", "default")]
+    assert documented == [
         (name, f"SLUICE_{name.upper()}", f"--{name.replace('_', '-')}", _written(field.default))
         for name, field in Settings.model_fields.items()
     ]
@@ -45,36 +46,50 @@ def _written(default: object) -> str:
 
 def test_the_api_has_every_route_and_no_other() -> None:
     """A route is a heading of its own."""
-    told = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
+    documented = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
     routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
-    assert sorted(told) == sorted(
+    assert sorted(documented) == sorted(
         (method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}
     )
 
 
 def test_the_api_has_every_problem_with_its_status() -> None:
     """And none that no request can meet."""
-    told = [(int(status), code) for status, code, _ in rows("docs/api.md", "status", "code", "when")]
+    documented = [(int(status), code) for status, code, _ in rows("docs/api.md", "status", "code", "when")]
     problems: list[type[Problem]] = [Problem, *_below(Problem)]
-    assert sorted(told) == sorted({(one.status, one.code) for one in problems})
+    assert sorted(documented) == sorted({(one.status, one.code) for one in problems})
 
 
 def _below(problem: type[Problem]) -> list[type[Problem]]:
     return [one for child in problem.__subclasses__() for one in (child, *_below(child))]
 
 
-def test_operations_tells_what_to_do_about_every_problem_of_the_service() -> None:
+def test_the_tables_of_settings_are_current() -> None:
+    """As `python -m tests.docs.settings` writes them, and what is not current is found."""
+    document = text("docs/settings.md")
+    assert settings.current(document) == document
+    changed = document.replace("`SLUICE_PORT`", "`SLUICE_PORTS`")
+    assert settings.current(changed) == document != changed
+
+
+def test_the_docs_say_when_to_change_every_setting() -> None:
+    """But for none that does not exist; a setting's group may differ from the code's."""
+    documented = [name for name, _ in rows("docs/settings.md", "setting", "change it when")]
+    assert sorted(documented) == sorted(Settings.model_fields)
+
+
+def test_the_runbook_has_every_problem_of_the_service() -> None:
     """Those that are no fault of the request itself."""
-    told = " ".join(row[0] for row in rows("docs/operations.md", "symptom", "cause"))
+    documented = " ".join(row[0] for row in rows("docs/runbook.md", "symptom", "cause"))
     problems: list[type[Problem]] = [Problem, *_below(Problem)]
     ours = {(one.status, one.code) for one in problems if one.status >= 500 or one.status in (401, 429)}
-    assert {(int(status), code) for status, code in re.findall(r"(\d{3}) `(\w+)`", told)} == ours
+    assert {(int(status), code) for status, code in re.findall(r"(\d{3}) `(\w+)`", documented)} == ours
 
 
-def test_operations_has_every_line_from_warnings_on() -> None:
+def test_the_runbook_has_every_line_from_warnings_on() -> None:
     """With its level, as the code writes it, but for what is filled in."""
-    told = {(line.strip("`"), level) for line, level, _ in rows("docs/operations.md", "line", "level")}
-    assert told == {
+    documented = {(line.strip("`"), level) for line, level, _ in rows("docs/runbook.md", "line", "level")}
+    assert documented == {
         found
         for house in ("consumers", "ingest", "results", "stream")
         for path in (ROOT / house).rglob("*.py")
@@ -107,9 +122,9 @@ def test_the_design_has_every_key() -> None:
 
 def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     """What travels, and what changes it."""
-    told = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
+    documented = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
     entry = Entry("x", "", 0, 1, 1, b"rgb", more_ms=1, traceparent="00-", sent_ns=1)
-    assert told == {*entry.fields()[::2], "due"}
+    assert documented == {*entry.fields()[::2], "due"}
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {
         str(path.relative_to(ROOT)) for house in ("stream", "results") for path in ROOT.glob(f"{house}/*.lua")
@@ -118,7 +133,7 @@ def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     """Each package of pyproject.toml with its range and its extras, and no other."""
-    told = {
+    documented = {
         (name, span, extra) for name, span, _, extra, why in rows("docs/dependencies.md", "package", "range") if why
     }
     project = tomllib.loads(text("pyproject.toml"))["project"]
@@ -126,7 +141,7 @@ def test_every_dependency_has_its_reason() -> None:
     for extra, packages in {"": project["dependencies"], **project["optional-dependencies"]}.items():
         for name, span in map(_package, packages):
             wanted.setdefault((name, span), []).append(f"`{extra}`" if extra else "all")
-    assert told == {
+    assert documented == {
         (name, span, ", ".join(extras).strip("`") if len(extras) == 1 else ", ".join(extras))
         for (name, span), extras in wanted.items()
         if name != "sluice"
@@ -140,21 +155,21 @@ def _package(requirement: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_document_tells_to_run_exists(name: str) -> None:
+def test_what_a_document_runs_exists(name: str) -> None:
     """Targets of make, modules with their options, services and files of compose, scripts."""
-    told = code(ROOT / name)
+    documented = code(ROOT / name)
     rules = re.findall(r"^([a-z][\w-]*):(?!=)", text("Makefile"), re.MULTILINE)
-    assert set(re.findall(r"\bmake ([a-z][\w-]*)", told)) <= set(rules)
-    assert set(re.findall(r"\bmake .*?\b([A-Z]+)=", told)) <= set(
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)", documented)) <= set(rules)
+    assert set(re.findall(r"\bmake .*?\b([A-Z]+)=", documented)) <= set(
         re.findall(r"^([A-Z]+) \?=", text("Makefile"), re.MULTILINE)
     )
-    for module, line in re.findall(r"python -m ([\w.]+)(.*)", told):
+    for module, line in re.findall(r"python -m ([\w.]+)(.*)", documented):
         assert find_spec(f"{module}.__main__" if "." not in module else module), module
         options = frozenset(re.findall(r"--[\w-]+", line))
         assert not options or options <= _options(module, *_commands(line)), line
     services = yaml.safe_load(text("compose.yaml"))["services"]
-    assert set(re.findall(r"--scale (\w+)=", told)) <= services.keys()
-    files = re.findall(r"(?:-f |(?<![\w/])python )([\w./-]+\.(?:yaml|py))", told)
+    assert set(re.findall(r"--scale (\w+)=", documented)) <= services.keys()
+    files = re.findall(r"(?:-f |(?<![\w/])python )([\w./-]+\.(?:yaml|py))", documented)
     assert all((ROOT / file).is_file() for file in files), files
 
 

@@ -1,4 +1,4 @@
-"""docs/operations.md lists every metric and every alert, and none that does not exist."""
+"""The docs list every metric and every alert, and none that does not exist."""
 
 import json
 import re
@@ -14,9 +14,9 @@ RULES = ROOT / "deploy/prometheus/rules.yml"
 
 def test_every_metric_is_in_the_docs_and_the_reverse() -> None:
     """With the process that shows it, its type and its help, word for word."""
-    told = sorted(rows("docs/operations.md", "metric", "shown by", "type", "what it says"))
+    documented = sorted(rows("docs/observability.md", "metric", "shown by", "type", "what it says"))
     there = [(name, who, *about) for who, metrics in declared().items() for name, about in metrics.items()]
-    assert told == sorted(there)
+    assert documented == sorted(there)
 
 
 def test_every_alert_has_its_entry_in_the_runbook_and_the_reverse() -> None:
@@ -24,10 +24,10 @@ def test_every_alert_has_its_entry_in_the_runbook_and_the_reverse() -> None:
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
     alerts = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
     entries = re.findall(
-        r"^### (Sluice\w+)\n\n\*\*Means:\*\* .+?\n\n\*\*Do:\*\* .+?$", text("docs/operations.md"), re.M | re.S
+        r"^### (Sluice\w+)\n\n\*\*Means:\*\* .+?\n\n\*\*Do:\*\* .+?$", text("docs/runbook.md"), re.M | re.S
     )
     assert entries == list(alerts)
-    assert alerts == {name: f"docs/operations.md#{name.lower()}" for name in entries}
+    assert alerts == {name: f"docs/runbook.md#{name.lower()}" for name in entries}
 
 
 def test_rules_and_dashboard_ask_only_for_what_is_shown() -> None:

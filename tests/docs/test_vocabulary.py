@@ -25,7 +25,7 @@ def test_no_retired_word_is_used(name: str) -> None:
         ("stream/a.py", '# The keepers\nx = "is told"', "keepers"),
         ("stream/a.py", 'log.warning("Redis is away: %s", error)', "is away"),
         ("stream/a.py", 'NAME = "dropped_letters"', "letters"),
-        ("stream/admit.lua", "local courier = 1", "courier"),
+        ("stream/scripts/admit.lua", "local courier = 1", "courier"),
         ("ingest/page/live.js", "const gatePicture = 1;", "gate"),
         ("compose.yaml", "SLUICE_RUN_TIMEOUT_S: 1", "run timeout"),
         ("docs/design.md", "One\nis started anew.", "anew"),

@@ -33,7 +33,7 @@ async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
 
 
 async def test_an_error_that_redis_answers_is_told_once(server: Server) -> None:
-    """By its class; a witness decides whether it counts."""
+    """By its class; a observer decides whether it counts."""
     told = Told()
     async with connect(Settings(redis_url=server.url), told) as client:
         await client.zadd("sluice:{all}:models", {"tiny": 1})
