@@ -28,7 +28,7 @@ PHRASES = {
     r"so (?:long|many|few) as": "while, if, as many as",
     r"(?:for|kept) so long": "for that time",
     r"so many(?! that)": "that many",
-    r"whoever|whichever|somebody|anybody|nobody": "the subject: the client, a consumer, no client",
+    r"whoever|somebody|anybody|nobody": "the subject: the client, a consumer, no client",
     r"(?-i:Of several)": "For several",
     r"shall": "must, should",
     r"by (?:itself|themselves)": "automatically",

@@ -18,7 +18,7 @@ import stream.keys
 from ingest.app import create_app
 from ingest.errors import Problem
 from stream.entry import Entry
-from stream.settings import Settings
+from stream.settings import IngestSettings, all_fields
 from tests.docs import settings
 from tests.support.documents import DOCUMENTS, ROOT, code, links, rows, text
 
@@ -30,7 +30,7 @@ def test_the_docs_have_every_setting_with_its_default() -> None:
     documented = [row[:4] for row in rows("docs/settings.md", "setting", "variable", "option", "default")]
     assert documented == [
         (name, f"SLUICE_{name.upper()}", f"--{name.replace('_', '-')}", _written(field.default))
-        for name, field in Settings.model_fields.items()
+        for name, field in all_fields().items()
     ]
 
 
@@ -47,7 +47,7 @@ def _written(default: object) -> str:
 def test_the_api_has_every_route_and_no_other() -> None:
     """A route is a heading of its own."""
     documented = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
-    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    routes = [route for route in create_app(IngestSettings()).routes if isinstance(route, Route)]
     assert sorted(documented) == sorted(
         (method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}
     )
@@ -75,7 +75,7 @@ def test_the_tables_of_settings_are_current() -> None:
 def test_the_docs_say_when_to_change_every_setting() -> None:
     """But for none that does not exist; a setting's group may differ from the code's."""
     documented = [name for name, _ in rows("docs/settings.md", "setting", "change it when")]
-    assert sorted(documented) == sorted(Settings.model_fields)
+    assert sorted(documented) == sorted(IngestSettings.model_fields)
 
 
 def test_the_runbook_has_every_problem_of_the_service() -> None:
@@ -127,7 +127,7 @@ def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     assert documented == {*entry.fields()[::2], "due"}
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {
-        str(path.relative_to(ROOT)) for house in ("stream", "results") for path in ROOT.glob(f"{house}/*.lua")
+        str(path.relative_to(ROOT)) for house in ("stream", "results") for path in ROOT.glob(f"{house}/**/*.lua")
     }
 
 
@@ -202,7 +202,7 @@ def test_no_document_knows_the_machine_it_was_written_on(name: str) -> None:
     """No absolute path of anybody's, and no variable that is no setting."""
     assert not re.findall(r"(?<![\w.:/])/(?:work|tmp|root|home|opt|usr|var|mnt)\b\S*", text(name))
     assert {one.lower() for one in re.findall(r"\bSLUICE_([A-Z0-9_]+)", text(name))} <= {
-        *Settings.model_fields,
+        *all_fields(),
         "test_server",
         "api_key",  # of the folder client, which has no other setting
     }
