@@ -2,7 +2,7 @@
 # The images of Sluice. compose.yaml builds the targets `export`, `ingest` and `consumer`.
 #
 # Each holds one Python, the packages of its extra and Sluice itself; nothing is compiled. Packages are installed
-# before Sluice, from pyproject.toml alone, so that a change of the code installs nothing anew.
+# before Sluice, from pyproject.toml alone, so that a change of the code installs no package again.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS requirements

@@ -1,6 +1,6 @@
-"""`make pictures`: the page under load and in trouble, each in light and dark, into docs/images/.
+"""`make screenshots`: the page under load and in trouble, each in light and dark, into docs/images/.
 
-Starts a system of its own, gives it photographs and load, kills a consumer, and looks at it through headless Chromium.
+Starts a system, sends it images and load, kills a consumer, and opens the page in headless Chromium.
 """
 
 import io
@@ -23,18 +23,18 @@ from tests.support.waiting import wait_until
 MODEL = "efficientnet-lite0"
 OUTPUT = ROOT / "docs" / "images"
 
-#: The free photographs that scikit-image carries.
-PHOTOGRAPHS = ("chelsea", "coffee")
+#: Free images in scikit-image.
+IMAGES = ("chelsea", "coffee")
 CLIENTS = 6
 
-#: More clients, and a queue, that make trouble.
+#: More clients than the queue can hold.
 CROWD = 40
 MAX_BACKLOG = 24
 
-#: The most frequent colours, which a picture keeps exactly.
+#: The most frequent colours, which a screenshot keeps exactly.
 OWN_COLOURS = 192
 
-#: Samples in the charts before the picture is taken: one comes each second.
+#: Samples in the charts before a screenshot: one comes each second.
 SECONDS = 30
 WIDTH, HEIGHT = 1360, 1130
 
@@ -44,7 +44,7 @@ def main() -> int:
     command = [sys.executable, "-m", "export", MODEL, "--output", str(models), "--if-missing"]
     subprocess.run(command, check=True, cwd=ROOT)
     OUTPUT.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="sluice-pictures-") as name:
+    with tempfile.TemporaryDirectory(prefix="sluice-screenshots-") as name:
         folder = Path(name)
         server = Server(folder)
         server.start()
@@ -59,19 +59,19 @@ def main() -> int:
 def _take(processes: Processes, folder: Path) -> None:
     doomed, _ = (processes.consumer(model=MODEL) for _ in range(2))
     _, url = processes.ingest(max_backlog=MAX_BACKLOG)
-    files = {f"{name}.jpg": _jpeg(name) for name in PHOTOGRAPHS}
-    photograph = next(iter(files.values()))
-    with chromium(folder / "chromium") as page, _Load(url, photograph, CLIENTS):
+    files = {f"{name}.jpg": _jpeg(name) for name in IMAGES}
+    image = next(iter(files.values()))
+    with chromium(folder / "chromium") as page, _Load(url, image, CLIENTS):
         page.resize(WIDTH, HEIGHT)
         page.open(url)
         _watch(page, SECONDS)
         page.drop(files)
-        wait_until(lambda: len(page.texts(".card .stages")) == len(files), "the photographs are classified")
+        wait_until(lambda: len(page.texts(".card .stages")) == len(files), "the images are classified")
         _save_both(page, "page")
         doomed.kill()
-        with _Load(url, photograph, CROWD):
+        with _Load(url, image, CROWD):
             wait_until(lambda: page.texts("#consumers tr.dead"), "the dead consumer is red")
-            wait_until(lambda: "refused" in page.text("#trouble"), "refusals are told")
+            wait_until(lambda: "refused" in page.text("#trouble"), "refusals are shown")
             _watch(page, 5)
             _save_both(page, "trouble")
 
@@ -95,13 +95,13 @@ def _save(png: bytes, path: Path) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} KB")
 
 
-def _with_palette(picture: Image.Image) -> Image.Image:
-    """In 256 colours, which is a third of the size: the page's own as they are, the photographs' as near as possible.
+def _with_palette(screenshot: Image.Image) -> Image.Image:
+    """In 256 colours, for a third of the size: the page's own colours exactly, those of images as near as possible.
 
-    Pillow's palettes are made for photographs: they shift a page's ground, and its pale reds to grey.
+    Pillow's palettes suit natural images: they shift the page's background, and turn its pale reds grey.
     """
-    red, green, blue = np.moveaxis(np.asarray(picture, np.int32), 2, 0)
-    packed, places, counts = np.unique(red << 16 | green << 8 | blue, return_inverse=True, return_counts=True)
+    red, green, blue = np.moveaxis(np.asarray(screenshot, np.int32), 2, 0)
+    packed, indices, counts = np.unique(red << 16 | green << 8 | blue, return_inverse=True, return_counts=True)
     colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
     by_use = colours[np.argsort(-counts)]
     others = Image.fromarray(by_use[None, OWN_COLOURS:].astype(np.uint8)).quantize(256 - OWN_COLOURS)
@@ -109,7 +109,7 @@ def _with_palette(picture: Image.Image) -> Image.Image:
     palette = np.concatenate([by_use[:OWN_COLOURS], rest])
     parts = np.array_split(colours, 16)
     nearest = np.concatenate([((part[:, None] - palette) ** 2).sum(2).argmin(1) for part in parts])
-    reduced = Image.fromarray(nearest[places].reshape(red.shape).astype(np.uint8), "P")
+    reduced = Image.fromarray(nearest[indices].reshape(red.shape).astype(np.uint8), "P")
     reduced.putpalette(palette.astype(np.uint8).tobytes())
     return reduced
 
@@ -121,7 +121,7 @@ def _jpeg(name: str) -> bytes:
 
 
 class _Load:
-    """Clients that send a photograph again and again, with pauses that differ."""
+    """Clients that send an image again and again, with different pauses."""
 
     def __init__(self, url: str, body: bytes, clients: int) -> None:
         self._url, self._body = url, body
