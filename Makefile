@@ -3,7 +3,8 @@
 PYTHON ?= python3
 PORT ?= 5000
 CONSUMERS ?= 1
-MODEL ?= resnet50
+MODEL ?=
+LABELS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,14 +18,14 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 TOGETHER := $(PYTEST) --numprocesses $(WORKERS) --dist loadfile
 
-# Where it is set, each of the hundreds of processes that the suite starts would compile all modules anew.
+# If it is set, each of the hundreds of processes that the suite starts would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos pictures clean
+.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos screenshots clean
 
-## run: serve on http://127.0.0.1:$(PORT) with $(CONSUMERS) consumers of $(MODEL)
+## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt serves a model of your own
 run: $(RUN)
-	@$(BIN)/python deploy/run.py --port $(PORT) --consumers $(CONSUMERS) --model $(MODEL)
+	@exec $(BIN)/python -m sluice serve --port $(PORT) --consumers $(CONSUMERS) $(if $(LABELS),--labels "$(LABELS)") $(if $(MODEL),"$(MODEL)")
 
 ## install: all that development needs, in $(VENV)
 install: $(DEV)
@@ -34,23 +35,25 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu, python3-venv is a package of its own: apt-get install python3-venv"; exit 2; }
 
 $(RUN): pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[run]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(RUN)
 
 $(BENCH): pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ $(DEV) $(RUN)
 
-## check: style, types and the direction of imports
+## check: style, types, the direction of imports, and the prose and words of the documents
 check: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs.prose
+	$(BIN)/python -m tests.docs.vocabulary
 
 ## test: the whole suite, against the embedded Valkey; that of the page where chromium and chromedriver are installed
 test: $(DEV)
@@ -81,8 +84,8 @@ chaos: $(DEV)
 bench: $(BENCH)
 	$(BIN)/python -m bench.run
 
-## pictures: the page under load and in trouble, each in light and dark, into docs/images/; needs chromium and chromedriver
-pictures: $(DEV)
+## screenshots: the page under load and in trouble, each in light and dark, into docs/images/; needs chromium and chromedriver
+screenshots: $(DEV)
 	$(BIN)/python -m deploy.screenshots
 
 clean:

@@ -63,7 +63,7 @@ def _sluice(processes: Processes, task: Task, port: int) -> None:
         "SLUICE_DATA_DIR": str(task.folder / f"sluice-{port}"),
         **task.settings,
     }
-    processes.start([sys.executable, "deploy/run.py", "--port", str(port), "--model", task.model], environment)
+    processes.start([sys.executable, "-m", "sluice", "serve", task.model, "--port", str(port)], environment)
 
 
 def _starlette(workers: int) -> Callable[[Processes, Task, int], None]:

@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from export import arguments
 from sluice import models, serve
-from stream.settings import Settings
+from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, all_fields
 from tests.support.containers import ROOT, composed, extras, parsed, seconds, stages, variables
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
@@ -58,12 +58,12 @@ def test_every_variable_is_a_setting() -> None:
     for name in (*BOTH, "Dockerfile"):
         named = set(re.findall(r"\bSLUICE_[A-Z0-9_]+", (ROOT / name).read_text()))
         assert named, name
-        assert {one.removeprefix("SLUICE_").lower() for one in named} <= Settings.model_fields.keys(), name
+        assert {one.removeprefix("SLUICE_").lower() for one in named} <= all_fields().keys(), name
 
 
 def test_the_grace_fits_the_settings() -> None:
     """Whoever stops a process waits longer than the process takes to finish what it holds."""
-    shutdown_grace_s = Settings.model_fields["shutdown_grace_s"].default
+    shutdown_grace_s = QueueSettings.model_fields["shutdown_grace_s"].default
     for service in ("ingest", "consumer"):
         assert seconds(composed()[service]["stop_grace_period"]) >= shutdown_grace_s + 5, service
     assert shutdown_grace_s + 5 <= serve.STOP_S
@@ -143,8 +143,8 @@ def test_redis_keeps_what_it_is_given(tmp_path: Path) -> None:
             wait_until(lambda: server.status is not None or _pings(client), "the server answers")
             found = {name: client.config_get(name)[name] for name in ("appendonly", "save", "maxmemory-policy")}
             assert found == {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
-            default = Settings()
-            full = (default.max_backlog + default.max_dead_letters) * 224 * 224 * 3
+            ingest, consumer = IngestSettings(), ConsumerSettings()
+            full = (ingest.max_backlog + consumer.max_dead_letters) * 224 * 224 * 3
             assert int(client.config_get("maxmemory")["maxmemory"]) > 1.1 * full
     finally:
         server.kill()

@@ -1,0 +1,1 @@
+"""The command `sluice`: one word for export, serve, classify and status."""

@@ -1,0 +1,64 @@
+"""The subcommands of `sluice`, each of which passes its arguments to the package that does the work."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+_USAGE = """\
+usage: sluice COMMAND [ARGUMENTS]
+
+  sluice serve [MODEL]        export MODEL if needed, and serve it on http://127.0.0.1:5000
+  sluice export MODEL         convert a Keras or ONNX model to the artefact that consumers run
+  sluice classify IMAGE...    send images or folders to a service and write the predictions
+  sluice status               show queue, consumers and dead letters
+
+MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.
+`sluice COMMAND --help` lists the arguments of a command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: that of the command, or 2 for an unknown one."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE, end="")
+        return 0 if arguments else 2
+    command = _COMMANDS.get(arguments[0])
+    if command is None:
+        print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)
+        return 2
+    return command(arguments[1:])
+
+
+# Each package is imported only for its own command: TensorFlow and Starlette take seconds.
+
+
+def _serve(arguments: list[str]) -> int:
+    from sluice.serve import main as serve
+
+    return serve(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    from export.__main__ import main as export
+
+    return export(arguments)
+
+
+def _classify(arguments: list[str]) -> int:
+    from ingest.client.__main__ import main as classify
+
+    return classify(arguments)
+
+
+def _status(arguments: list[str]) -> int:
+    from consumers.status import main as status
+
+    return status(arguments)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "serve": _serve,
+    "export": _export,
+    "classify": _classify,
+    "status": _status,
+}

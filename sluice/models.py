@@ -1,0 +1,148 @@
+"""Finds or makes the artefact that a run serves.
+
+A file or folder of the user's is exported again only if it, or an option, has changed: the export's inputs are
+written beside the artefact as `export.json`. A named network is exported once.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+#: What is served if nothing was asked for.
+DEFAULT: Final = "resnet50"
+
+#: What is served if the default's weights cannot be downloaded; its own come in a Python package.
+FALLBACK: Final = "efficientnet-lite0"
+
+_RECORD: Final = "export.json"
+
+_WROTE = re.compile(r"^wrote (?P<path>.+?/model\.onnx)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An artefact in the repository, and why it is the one to serve.
+
+    `pinned`: serve this version and no other; a network by name is served in its highest version.
+    """
+
+    name: str
+    version: str
+    reason: str
+    pinned: bool = False
+
+
+class ExportFailed(Exception):
+    """The export has printed why. `status`: its exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"export ended with status {status}")
+        self.status = status
+
+
+def prepare(wanted: str, options: Sequence[str], models_dir: Path) -> Served:
+    """The artefact for `wanted`: a path, a network's name, or empty for the default; raises ExportFailed."""
+    if not wanted:
+        return _default(models_dir)
+    if Path(wanted).exists() or "/" in wanted or Path(wanted).suffix:
+        return _own_model(Path(wanted), options, models_dir)
+    return _named(wanted, options, models_dir)
+
+
+def _default(models_dir: Path) -> Served:
+    for name in (DEFAULT, FALLBACK):
+        if found := _newest(models_dir, name):
+            reason = "already exported" if name == DEFAULT else f"{DEFAULT}'s weights could not be downloaded before"
+            return Served(name, found, reason)
+    written = _export(DEFAULT, ("--fallback", FALLBACK), models_dir)
+    name = written.parent.parent.name
+    reason = "the default" if name == DEFAULT else f"{DEFAULT}'s weights cannot be downloaded"
+    return Served(name, written.parent.name, reason)
+
+
+def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
+    name = name.lower()
+    if not options and (found := _newest(models_dir, name)):
+        return Served(name, found, "already exported")
+    return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
+
+
+def _own_model(source: Path, options: Sequence[str], models_dir: Path) -> Served:
+    name = _name_in(options) or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "model"
+    # A path that cannot be read is the export's to explain.
+    content = _digest(source) if source.exists() else b""
+    return _once(str(source), name, _fingerprint(content, options), options, models_dir)
+
+
+def _once(source: str, name: str, fingerprint: str, options: Sequence[str], models_dir: Path) -> Served:
+    """Export, unless the same inputs were exported before."""
+    for version in _versions(models_dir, name):
+        record = models_dir / name / version / _RECORD
+        if record.is_file() and json.loads(record.read_text()).get("fingerprint") == fingerprint:
+            return Served(name, version, "unchanged since its export", pinned=True)
+    version = str(max(map(int, _versions(models_dir, name)), default=0) + 1)
+    _export(source, ("--name", name, "--version", version, *options), models_dir)
+    record = models_dir / name / version / _RECORD
+    record.write_text(json.dumps({"fingerprint": fingerprint, "source": source, "options": list(options)}) + "\n")
+    return Served(name, version, "exported now", pinned=True)
+
+
+def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:
+    """Run `python -m export`, which shows its progress on stderr; returns the artefact that it wrote."""
+    command = [sys.executable, "-m", "export", source, "--output", str(models_dir), *options]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ExportFailed(done.returncode)
+    print(done.stdout, end="", flush=True)
+    written = _WROTE.match(done.stdout)
+    assert written, f"python -m export printed {done.stdout!r}"
+    return Path(written["path"])
+
+
+def _versions(models_dir: Path, name: str) -> Iterator[str]:
+    """The versions of a model that the repository holds."""
+    for path in (models_dir / name).glob("*/model.onnx"):
+        if path.parent.name.isdecimal():
+            yield path.parent.name
+
+
+def _newest(models_dir: Path, name: str) -> str:
+    return max(_versions(models_dir, name), key=int, default="")
+
+
+def _name_in(options: Sequence[str]) -> str:
+    for option, value in zip(options, [*options, ""][1:], strict=True):
+        if option == "--name":
+            return value
+        if option.startswith("--name="):
+            return option.removeprefix("--name=")
+    return ""
+
+
+def _fingerprint(content: bytes, options: Sequence[str]) -> str:
+    """SHA-256 of the model, the options, and the content of each file that an option names."""
+    digest = hashlib.sha256(content)
+    for option in options:
+        digest.update(b"\0" + option.encode())
+        path = Path(option.partition("=")[2] or option)
+        if path.is_file() or path.is_dir():
+            digest.update(_digest(path))
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    """SHA-256 of a file, or of all files in a folder with their names."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(str(file.relative_to(path)).encode())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.digest()

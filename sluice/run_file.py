@@ -1,0 +1,45 @@
+"""The file that a run keeps while it lasts, so that the next run can name it.
+
+{"pid": 4711, "port": 5000, "model": "resnet50"}
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Another run that is alive."""
+
+    pid: int
+    model: str
+
+
+class RunFile:
+    """The file of one port's run, in the data folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def running(self) -> Running | None:
+        """The run that holds the file, unless its process has ended or the file says nothing readable."""
+        try:
+            content = json.loads(self._path.read_text())
+            other = Running(int(content["pid"]), str(content["model"]))
+            os.kill(other.pid, 0)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return other
+
+    @contextmanager
+    def held(self, *, port: int, model: str) -> Iterator[None]:
+        """Write the file, and remove it at the end of the run."""
+        self._path.write_text(json.dumps({"pid": os.getpid(), "port": port, "model": model}) + "\n")
+        try:
+            yield
+        finally:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""`sluice serve`: everything on one machine, from the model to a ready service."""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ingest.health import not_ready
+from sluice.models import ExportFailed, Served, prepare
+from sluice.run_file import RunFile
+from sluice.supervisor import Program, Supervisor
+from stream.host.cpu import usable_cores
+
+#: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.
+STOP_S: Final = 25.0
+
+#: How often readiness is asked for, in seconds.
+_READY_INTERVAL_S: Final = 0.1
+
+#: A first start may build a TensorRT engine. After this time a line says what is missing; the wait goes on.
+_SLOW_START_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`export` holds the arguments that `python -m export` gets."""
+
+    model: str
+    port: int
+    consumers: int
+    models_dir: Path
+    export: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status: 0 after Ctrl-C or SIGTERM, 2 if the service cannot run as asked."""
+    options = _parse(argv)
+    data_dir = Path(os.environ.get("SLUICE_DATA_DIR", f".sluice/{options.port}"))
+    run_file = RunFile(data_dir / "serve.json")
+    if not _port_is_free(options.port):
+        print(_port_taken(options.port, run_file), file=sys.stderr)
+        return 2
+    try:
+        with _step("model") as told:
+            served = prepare(options.model, options.export, options.models_dir)
+            told.append(f"{served.name} version {served.version} ({served.reason})")
+    except ExportFailed as failure:
+        return failure.status
+    except KeyboardInterrupt:
+        print("\nstopped before the model was exported", file=sys.stderr)
+        return 130
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with run_file.held(port=options.port, model=served.name):
+        return asyncio.run(_serve(options, served, data_dir))
+
+
+def _parse(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="sluice serve",
+        description="Export MODEL if it has changed, then serve it. Other options, such as --labels FILE or "
+        "--preprocess, are passed to the export; `sluice export --help` lists them.",
+    )
+    parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="a file, a folder or a network's name")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("SLUICE_PORT", "5000")), help="default: 5000")
+    parser.add_argument("--consumers", type=_positive, default=1, help="consumer processes; default: 1")
+    parser.add_argument(
+        "--models-dir", type=Path, default=Path(os.environ.get("SLUICE_MODELS_DIR", "models")), help="default: models"
+    )
+    given, export = parser.parse_known_args(argv)
+    return Options(given.model, given.port, given.consumers, given.models_dir, tuple(export))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} consumers cannot serve anything; give 1 or more")
+    return number
+
+
+def _port_is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _port_taken(port: int, run_file: RunFile) -> str:
+    other = run_file.running()
+    free = f"choose another port: make run PORT={port + 1}, or sluice serve --port {port + 1}"
+    if other is None:
+        return f"port {port} is in use by another program; {free}"
+    return (
+        f"port {port} is in use by an earlier run, which serves {other.model} (process {other.pid}).\n"
+        f"stop it with: kill {other.pid}\nor {free}"
+    )
+
+
+async def _serve(options: Options, served: Served, data_dir: Path) -> int:
+    environment = _environment(options, served, data_dir)
+    supervisor = Supervisor(_programs(options, environment), environment, _say)
+    readiness = asyncio.create_task(_report_ready(options))
+    status = await supervisor.run()
+    readiness.cancel()
+    if status == 0:
+        _say("stopped")
+    return status
+
+
+def _programs(options: Options, environment: Mapping[str, str]) -> list[Program]:
+    """In the order of their start; the last one stops first, so that accepted images are still answered."""
+    queue = [] if environment.get("SLUICE_REDIS_URL") else [_python("queue", "stream")]
+    consumers = [_python(f"consumer-{number}", "consumers") for number in range(1, options.consumers + 1)]
+    return [*queue, *consumers, _python("ingest", "ingest")]
+
+
+def _python(name: str, module: str) -> Program:
+    return Program(name, (sys.executable, "-m", module), stop_s=STOP_S)
+
+
+def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, str]:
+    """The settings of all processes; what the user has set wins. The consumers share the cores and the GPUs."""
+    threads = max(1, usable_cores() // options.consumers)
+    return {
+        "SLUICE_LOG_LEVEL": "warning",
+        "SLUICE_INFERENCE_THREADS": str(threads),
+        # The consumers still spread over the GPUs: each GPU gets one before any gets a second.
+        "SLUICE_CONSUMERS_PER_GPU": str(options.consumers),
+        **os.environ,
+        "SLUICE_DATA_DIR": str(data_dir),
+        "SLUICE_MODELS_DIR": str(options.models_dir),
+        "SLUICE_PORT": str(options.port),
+        "SLUICE_MODEL": served.name,
+        **({"SLUICE_VERSION": served.version} if served.pinned else {}),
+    }
+
+
+async def _report_ready(options: Options) -> None:
+    started = time.monotonic()
+    slow = False
+    while why := await asyncio.to_thread(not_ready, options.url):
+        if not slow and time.monotonic() - started > _SLOW_START_S:
+            slow = True
+            _say(f"not ready after {_SLOW_START_S:g} s, still waiting: {why}")
+        await asyncio.sleep(_READY_INTERVAL_S)
+    consumers = f"{options.consumers} consumer{'s' if options.consumers > 1 else ''}"
+    _say(f"{'service':10}queue, {consumers} and HTTP server started   {time.monotonic() - started:.1f} s")
+    _say(f"ready: {options.url}   (Ctrl-C stops it)")
+
+
+@contextmanager
+def _step(name: str) -> Iterator[list[str]]:
+    """Time a step and print one line for it: its name, what the step appended, its duration."""
+    started = time.monotonic()
+    told: list[str] = []
+    yield told
+    _say(f"{name:10}{' '.join(told)}   {time.monotonic() - started:.1f} s")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,29 @@
+"""The command `sluice`: its subcommands, and what it says to a wrong one."""
+
+import pytest
+
+from sluice.command import main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sluice --help` succeeds; `sluice` alone shows the same and fails."""
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert main([]) == 2
+    assert capsys.readouterr().out == shown
+    assert all(f"sluice {command}" in shown for command in ("serve", "export", "classify", "status"))
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on stderr, status 2."""
+    assert main(["server"]) == 2
+    assert capsys.readouterr().err == "sluice: there is no command 'server'; `sluice --help` lists them\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "export", "classify", "status"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments reach the package that does the work."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "usage:" in capsys.readouterr().out

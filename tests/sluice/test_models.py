@@ -1,0 +1,99 @@
+"""Which artefact a run serves: the export of a file is reused while the file and the options are unchanged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sluice import models
+from sluice.models import ExportFailed, Served, prepare
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands of the exports that ran; each writes an empty artefact where a real one would."""
+    commands: list[tuple[str, ...]] = []
+
+    def export(source: str, options: tuple[str, ...], models_dir: Path) -> Path:
+        commands.append((source, *options))
+        given = dict(zip(options[::2], options[1::2], strict=False))
+        path = models_dir / given.get("--name", source) / given.get("--version", "1") / "model.onnx"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        return path
+
+    monkeypatch.setattr(models, "_export", export)
+    return commands
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    path = tmp_path / "my flowers.keras"
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_an_unchanged_file_is_exported_once(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:
+    """The second run names the version that is there."""
+    first = prepare(str(flowers), (), tmp_path / "models")
+    again = prepare(str(flowers), (), tmp_path / "models")
+    assert first == Served("my-flowers", "1", "exported now", pinned=True)
+    assert again == Served("my-flowers", "1", "unchanged since its export", pinned=True)
+    assert exports == [(str(flowers), "--name", "my-flowers", "--version", "1")]
+
+
+def test_a_changed_file_becomes_the_next_version(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:
+    """The old version stays, and is found again when the old file comes back."""
+    prepare(str(flowers), (), tmp_path / "models")
+    flowers.write_bytes(b"other weights")
+    assert prepare(str(flowers), (), tmp_path / "models").version == "2"
+    flowers.write_bytes(b"weights")
+    assert prepare(str(flowers), (), tmp_path / "models").version == "1"
+    assert len(exports) == 2
+
+
+@pytest.mark.parametrize("form", ["--labels {}", "--labels={}"])
+def test_a_changed_labels_file_is_a_change(
+    exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path, form: str
+) -> None:
+    """The content of the files that options name counts, not only their names."""
+    labels = tmp_path / "labels.txt"
+    labels.write_text("rose\ntulip\n")
+    options = form.format(labels).split()
+    prepare(str(flowers), options, tmp_path / "models")
+    labels.write_text("tulip\nrose\n")
+    assert prepare(str(flowers), options, tmp_path / "models").version == "2"
+    assert len(exports) == 2
+
+
+def test_the_default_is_exported_once_and_falls_back(exports: list[tuple[str, ...]], tmp_path: Path) -> None:
+    """Without a model, ResNet50 is tried first; the fallback is kept where it was made."""
+    assert prepare("", (), tmp_path) == Served(models.DEFAULT, "1", "the default")
+    assert exports == [(models.DEFAULT, "--fallback", models.FALLBACK)]
+    assert prepare("", (), tmp_path).reason == "already exported"
+
+
+def test_a_named_network_is_never_replaced_by_the_fallback(exports: list[tuple[str, ...]], tmp_path: Path) -> None:
+    """Whoever names a network gets it, or the reason why not, though another one is there; its case is no matter."""
+    (tmp_path / models.FALLBACK / "1").mkdir(parents=True)
+    (tmp_path / models.FALLBACK / "1" / "model.onnx").touch()
+    served = prepare("MobileNetV2", (), tmp_path)
+    assert served.name == "mobilenetv2"
+    assert exports == [("mobilenetv2", "--name", "mobilenetv2", "--version", "1")]
+    assert prepare("mobilenetv2", (), tmp_path).reason == "already exported"
+
+
+def test_a_failed_export_ends_with_its_status(tmp_path: Path) -> None:
+    """The export itself says what is wrong."""
+    with pytest.raises(ExportFailed) as failure:
+        prepare(str(tmp_path / "missing.keras"), (), tmp_path / "models")
+    assert failure.value.status == 2
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_record_says_what_was_exported(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:
+    """A person finds the source and the options beside the artefact."""
+    prepare(str(flowers), ("--preprocess", "unit"), tmp_path)
+    record = json.loads((tmp_path / "my-flowers/1/export.json").read_text())
+    assert (record["source"], record["options"]) == (str(flowers), ["--preprocess", "unit"])
+    assert exports

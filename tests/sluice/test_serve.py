@@ -1,0 +1,99 @@
+"""`sluice serve` as a user runs it: a Keras file in, predictions out, and a clean end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.images import encoded, scene
+from tests.support.models import tiny_model
+from tests.support.processes import ROOT
+from tests.support.redis.servers import free_port
+from tests.support.waiting import wait_until
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: object, log: str = "log", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`sluice serve` in a folder; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "sluice", "serve", *map(str, arguments)]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", **environment}
+    with (folder / log).open("wb") as output:
+        running = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def said(folder: Path, log: str = "log") -> list[str]:
+    return (folder / log).read_text().splitlines()
+
+
+def is_ready(folder: Path, port: int, log: str = "log") -> bool:
+    return f"ready: http://127.0.0.1:{port}   (Ctrl-C stops it)" in said(folder, log)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder whose name has a space, with the tiny model in it."""
+    path = tmp_path / "my project"
+    path.mkdir()
+    tiny_model.build(path / "models", name="resnet50", version="1")
+    return path
+
+
+def test_one_command_serves_and_ctrl_c_ends_it(folder: Path) -> None:
+    """In a folder whose name has a space; at most five lines after Ctrl-C, and no file of the run stays."""
+    port = free_port()
+    with serving(folder, "--port", port) as running:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        image = encoded(scene(), "JPEG")
+        response = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": image}, timeout=30)
+        assert response.status_code == 200
+        assert response.json()["model"] == "resnet50"
+        before = len(said(folder))
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    assert said(folder)[before:] == ["stopped"]
+    assert said(folder)[0].startswith("model     resnet50 version 1 (already exported)")
+    assert not (folder / ".sluice" / str(port) / "serve.json").exists()
+
+
+def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:
+    """With its process id and the two ways on; a foreign program is not called a run."""
+    port = free_port()
+    with serving(folder, "--port", port) as first:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        with serving(folder, "--port", port, log="second") as second:
+            assert second.wait(30) == 2
+        assert said(folder, "second") == [
+            f"port {port} is in use by an earlier run, which serves resnet50 (process {first.pid}).",
+            f"stop it with: kill {first.pid}",
+            f"or choose another port: make run PORT={port + 1}, or sluice serve --port {port + 1}",
+        ]
+
+
+def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
+    """The process says what is wrong once; nothing is tried again for ever."""
+    port = free_port()
+    with serving(folder, "--port", port, SLUICE_HOST="0.0.0.0", SLUICE_VERSION="7") as running:
+        assert running.wait(60) == 2
+    refusals = [line for line in said(folder) if line.startswith("python -m ")]
+    assert refusals
+    assert len(refusals) == len(set(refusals))
+
+
+def test_no_consumers_are_refused_in_a_sentence(folder: Path) -> None:
+    """No traceback for `--consumers 0`."""
+    with serving(folder, "--consumers", 0) as running:
+        assert running.wait(30) == 2
+    assert said(folder)[-1].endswith("0 consumers cannot serve anything; give 1 or more")
