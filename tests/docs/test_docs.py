@@ -20,7 +20,7 @@ from ingest.errors import Problem
 from stream.entry import Entry
 from stream.settings import IngestSettings, all_fields
 from tests.docs import settings
-from tests.support.documents import DOCUMENTS, ROOT, code, links, rows, text
+from tests.support.documents import DOCUMENTS, ROOT, anchors, code, links, links_to_headings, rows, text
 
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
@@ -192,6 +192,7 @@ def test_what_a_document_points_at_exists(name: str) -> None:
     """Links within the repository, and paths of our own files in the text."""
     path = ROOT / name
     assert all((path.parent / target).exists() for target in links(path))
+    assert [(other, anchor) for other, anchor in links_to_headings(path) if anchor not in anchors(other)] == []
     houses = "bench|consumers|deploy|docs|examples|export|ingest|results|stream|tests"
     named = re.findall(rf"(?<![\w/.])(?:{houses})/[\w/]+\.\w+", code(path))
     assert all((ROOT / one).exists() for one in named), named

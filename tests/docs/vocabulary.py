@@ -90,20 +90,29 @@ def _listed(cell: str) -> tuple[str, ...]:
 
 def check_text(path: str, text: str) -> Iterator[Finding]:
     """All findings in a file with this content."""
-    for word, rule in _matches("name", _spaced(path)):
-        yield Finding(path, 1, word, rule.use, "the file's name")
+    for match, rule in _matches("name", _spaced(path)):
+        yield Finding(path, 1, match[0], rule.use, "the file's name")
     for line, kind, piece in _pieces(path, text):
         spaced = _spaced(piece)
-        for rule in retired():
-            for match in rule.found_in(spaced) if kind in rule.kinds else ():
-                offset = spaced.count("\n", 0, match.start())
-                yield Finding(path, line + offset, match[0], rule.use, piece.splitlines()[offset].strip()[:80])
+        for match, rule in _matches(kind, spaced):
+            offset = spaced.count("\n", 0, match.start())
+            yield Finding(path, line + offset, match[0], rule.use, piece.splitlines()[offset].strip()[:80])
 
 
-def _matches(kind: Kind, spaced: str) -> Iterator[tuple[str, Retired]]:
+def _matches(kind: Kind, spaced: str) -> Iterator[tuple[re.Match[str], Retired]]:
+    if not _suspect(kind).search(spaced):
+        return
     for rule in retired():
         for match in rule.found_in(spaced) if kind in rule.kinds else ():
-            yield match[0], rule
+            yield match, rule
+
+
+@functools.cache
+def _suspect(kind: Kind) -> re.Pattern[str]:
+    """All words at once, which is faster for the many pieces that have none."""
+    return re.compile(
+        "|".join(_pattern(word).pattern for rule in retired() if kind in rule.kinds for word in rule.words)
+    )
 
 
 def _spaced(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The documents, taken apart: tables, commands and links. Knows nothing of what they should say."""
+"""The documents, taken apart: tables, commands, links and anchors."""
 
 import re
 from pathlib import Path
@@ -43,3 +43,15 @@ def code(path: Path) -> str:
 def links(path: Path) -> list[str]:
     """Targets of links within the repository."""
     return [target for target in re.findall(r"\]\(([^)#]+)", path.read_text()) if "://" not in target]
+
+
+def links_to_headings(path: Path) -> list[tuple[Path, str]]:
+    """The document and the anchor of each link to a heading; both of this repository."""
+    found = re.findall(r"\]\(([^):#]*)#([^)]+)\)", path.read_text())
+    return [((path.parent / name).resolve() if name else path, anchor) for name, anchor in found]
+
+
+def anchors(path: Path) -> set[str]:
+    """What a heading is called in a link, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
