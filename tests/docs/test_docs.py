@@ -167,6 +167,7 @@ def test_what_a_document_runs_exists(name: str) -> None:
         assert find_spec(f"{module}.__main__" if "." not in module else module), module
         options = frozenset(re.findall(r"--[\w-]+", line))
         assert not options or options <= _options(module, *_commands(line)), line
+    assert set(re.findall(r"(?<!namespace )\bsluice ([a-z]+)\b", documented)) <= _subcommands()
     services = yaml.safe_load(text("compose.yaml"))["services"]
     assert set(re.findall(r"--scale (\w+)=", documented)) <= services.keys()
     files = re.findall(r"(?:-f |(?<![\w/])python )([\w./-]+\.(?:yaml|py))", documented)
@@ -178,6 +179,14 @@ def _commands(line: str) -> list[str]:
     leading = re.match(r"(?: [a-z]+\b)*", line)
     assert leading
     return leading[0].split()
+
+
+@functools.cache
+def _subcommands() -> set[str]:
+    """Those of the command `sluice`."""
+    command = [sys.executable, "-m", "sluice", "--help"]
+    helped = subprocess.run(command, check=True, capture_output=True, text=True)
+    return set(re.findall(r"^  sluice (\w+)", helped.stdout, re.MULTILINE))
 
 
 @functools.cache
@@ -193,7 +202,7 @@ def test_what_a_document_points_at_exists(name: str) -> None:
     path = ROOT / name
     assert all((path.parent / target).exists() for target in links(path))
     assert [(other, anchor) for other, anchor in links_to_headings(path) if anchor not in anchors(other)] == []
-    houses = "bench|consumers|deploy|docs|examples|export|ingest|results|stream|tests"
+    houses = "bench|consumers|deploy|docs|examples|export|ingest|results|sluice|stream|tests"
     named = re.findall(rf"(?<![\w/.])(?:{houses})/[\w/]+\.\w+", code(path))
     assert all((ROOT / one).exists() for one in named), named
 
