@@ -26,7 +26,7 @@ from bench.simulation.servers import PRIMARIES, started
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 
 _PIXELS = 224 * 224 * 3
 _SMALL = 16
@@ -110,7 +110,7 @@ def _drains(title: str, fleets: list[Fleet], folder: Path) -> list[Drain]:
 async def _queue(folder: Path, *, long: bool) -> tuple[dict[int, float], float]:
     """Microseconds of Redis's commands for a small image by backlog, and the bytes of a queued image of 224 x 224."""
     with started(folder) as servers:
-        settings = Settings(redis_url=servers.redis_url, redis_timeout_s=20, lease_s=60)
+        settings = RedisSettings(redis_url=servers.redis_url, redis_timeout_s=20)
         redis, reader = connect(settings), Reader(settings)
         queued = await bytes_of_a_queued_image(redis, Entrance(redis, Partition("full"), size=224), count=500)
         queues = {}

@@ -1,25 +1,25 @@
-"""`python -m ingest`: serve HTTP until SIGTERM. Reads the settings and binds the port."""
+"""`python -m ingest`: read the settings, bind the port, and serve HTTP until SIGTERM."""
 
 import errno
 import sys
 
-from ingest.auth.api_keys import BadKey
-from ingest.auth.keyfile import keys_of
-from ingest.auth.open_bind import why_not_open
+from ingest.auth.api_keys import BadKey, configured_keys
+from ingest.auth.open_bind import refuse_open_bind
 from ingest.server import listen, serve
-from stream.host.logs import configure, refuse
-from stream.settings import Settings, from_command_line
+from stream.cli import from_command_line, refuse
+from stream.host.logs import configure
+from stream.settings import IngestSettings
 
 _PROGRAM = "python -m ingest"
 
 
 def main() -> int:
-    settings = from_command_line(_PROGRAM, sys.argv[1:])
+    settings = from_command_line(IngestSettings, _PROGRAM, sys.argv[1:])
     configure(settings.log_level, settings.log_format)
     try:
-        if refusal := why_not_open(settings):
+        if refusal := refuse_open_bind(settings):
             return refuse(_PROGRAM, refusal, settings.log_format)
-        keys_of(settings)  # Read again by each worker; a fault is found here, where it can be told.
+        configured_keys(settings)  # Each worker reads them again. A fault must show here, before the port is bound.
     except (BadKey, OSError) as error:
         return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
     try:
@@ -30,9 +30,9 @@ def main() -> int:
     return 0
 
 
-def _why(error: OSError, settings: Settings) -> str:
+def _why(error: OSError, settings: IngestSettings) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {settings.port} is in use, perhaps by another run; choose another with --port"
+        return f"port {settings.port} is in use, perhaps by another run; choose another one with --port"
     return f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
 
 

@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 _INTERVAL_S = 0.1
 
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ingest.health", description=__doc__)
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for readiness")
     wait_s = parser.parse_args().wait
-    settings = Settings()
+    settings = IngestSettings()
     url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"
     deadline = time.monotonic() + wait_s
     while (why := not_ready(url)) and time.monotonic() < deadline:

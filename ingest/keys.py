@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.auth.api_keys import BadKey, StoredKey, from_lines, new_key
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 PROGRAM = "python -m ingest.keys"
 
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    file = given.file or Settings().api_keys_file
+    file = given.file or IngestSettings().api_keys_file
     if not file:
         return _complain("say which file with --file FILE or SLUICE_API_KEYS_FILE")
     path = Path(file)

@@ -1,7 +1,7 @@
-"""What an ingest process counts and measures. Knows no Redis and no route; the figures of the group are in scrape.py.
+"""The metrics of an ingest process. ingest/api/metrics.py adds those that Redis knows.
 
-Where several workers share the port, prometheus_client keeps the values in files of one folder, which it finds in the
-environment when it is first imported: each worker can then answer for all.
+If several workers share the port, prometheus_client keeps the values in files of one folder. It reads the folder's
+name from the environment when it is first imported. So each worker can respond for all of them.
 """
 
 from typing import Final
@@ -9,12 +9,15 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from results.outcome import Done
-from stream.connection.metrics import Counting
+from stream.connection.metrics import ConnectionMetrics
 
-# The time at which a series began says nothing that Prometheus does not know, and doubles the page.
+# Prometheus does not need the time at which a series began, and it would double the size of the response.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY: Final = CollectorRegistry()
+
+#: Key in a request's scope. The endpoint sets it to the size of the batch in which the request's image ran, an int.
+BATCH_SIZE: Final = "sluice.batch"
 
 #: Seconds. From an empty queue on a fast GPU to the default deadline of 30 s, two or three for each decade.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,7 +27,7 @@ REQUESTS: Final = Counter(
 )
 REQUEST_SECONDS: Final = Histogram(
     "sluice_request_duration_seconds",
-    "Time of a POST that was answered with 2xx, from its headers to the end of the answer.",
+    "Time of a POST with a 2xx response, from its headers to the end of the response.",
     buckets=_SECONDS,
     registry=REGISTRY,
 )
@@ -41,7 +44,7 @@ STAGE_SECONDS: Final = Histogram(
 )
 IN_FLIGHT: Final = Gauge(
     "sluice_images_in_flight",
-    "Images that clients of this ingest wait for.",
+    "Images whose clients wait for this ingest.",
     registry=REGISTRY,
     multiprocess_mode="livesum",
 )
@@ -49,7 +52,7 @@ CACHE_LOOKUPS: Final = Counter(
     "sluice_cache_lookups_total", "Images looked up in the cache: hit, miss, or failed where Redis did not answer.",
     ["result"], registry=REGISTRY,
 )  # fmt: skip
-REDIS: Final = Counting(REGISTRY)
+REDIS: Final = ConnectionMetrics(REGISTRY)
 
 DECODE: Final = STAGE_SECONDS.labels("decode")
 _QUEUE: Final = STAGE_SECONDS.labels("queue")
@@ -57,10 +60,10 @@ _INFERENCE: Final = STAGE_SECONDS.labels("inference")
 _REPLY: Final = STAGE_SECONDS.labels("reply")
 
 
-def answered(done: Done, *, waited_s: float) -> None:
-    """One image was answered, so many seconds after it was offered for admission."""
+def record_stages(done: Done, *, waited_s: float) -> None:
+    """Record the result of one image, which came `waited_s` seconds after the image was offered for admission."""
     queue_s, run_s = done.queue_ms / 1000, done.run_ms / 1000
     _QUEUE.observe(queue_s)
     _INFERENCE.observe(run_s)
-    # The queue's part begins with Redis's clock, in whole milliseconds: the rest may come out a little negative.
+    # The time in the queue begins by Redis's clock, in whole milliseconds. The rest can be slightly negative.
     _REPLY.observe(max(0.0, waited_s - queue_s - run_s))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from redis.exceptions import RedisError
 
 from ingest.errors import StreamUnavailable
-from stream.connection.clients import passes_by_itself
+from stream.connection.clients import is_temporary
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except (RedisError, TimeoutError) as error:
-        if isinstance(error, RedisError) and not passes_by_itself(error):
+        if isinstance(error, RedisError) and not is_temporary(error):
             # Nothing of ours has failed, so where it happened says nothing.
             logger.error("Redis refuses what ingest asks: %s", error)  # noqa: TRY400
         raise StreamUnavailable(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from results import commands
-from results.commands import Command, Desk
-from stream import cli as console
+from results.commands import Command, CommandContext
+from stream import model_command as console
 from stream.connection.clients import Connections
 
 PROGRAM = "python -m results"
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     async def work(connections: Connections) -> int:
         partitions = await console.choose(connections, settings.model)
         ttl_s = settings.result_ttl_s + settings.request_timeout_s
-        return await command(Desk(connections, partitions, given, request_ttl_s=ttl_s))
+        return await command(CommandContext(connections, partitions, given, request_ttl_s=ttl_s))
 
     return console.run(PROGRAM, settings, work)
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     get = nouns.add_parser("get", parents=shared, help="where a request stands: its labels, queued, cancelled, ...")
     get.add_argument("id", metavar="ID", help="the request's id")
     get.set_defaults(run=commands.get)
-    dead = nouns.add_parser("dead", help="images that were given up: list, show, replay, drop")
+    dead = nouns.add_parser("dead-letters", help="images that were given up: list, show, replay, drop")
     _add_dead(dead.add_subparsers(required=True, metavar="COMMAND"), shared)
     return parser
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.dead_letters import AllLetters, DeadLetter, NotReplayable, newest
-from results.formatting import letter_document, letter_lines, letters_table, state_document, state_lines
+from results.dead_letters import AllDeadLetters, DeadLetter, NotReplayable, newest
+from results.formatting import dead_letter_document, dead_letter_lines, dead_letters_table, state_document, state_lines
 from results.outcome import Done
 from results.store import Store
 from stream.cli import FAILED, NOT_FOUND, OK
@@ -22,7 +22,7 @@ from stream.request_id import partition_of
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CommandContext:
     """What a command works with: a model's partitions, the arguments, and how long a replayed request lives."""
 
     connections: Connections
@@ -31,60 +31,60 @@ class Desk:
     request_ttl_s: float
 
     @property
-    def letters(self) -> AllLetters:
-        return AllLetters(self.connections, self.partitions)
+    def dead_letters(self) -> AllDeadLetters:
+        return AllDeadLetters(self.connections, self.partitions)
 
-    def of(self, request_id: str) -> Partition:
+    def partition_for(self, request_id: str) -> Partition:
         """Where the request was sent to; the first where there is no such partition, and nobody knows it."""
         number = partition_of(request_id)
         return self.partitions[number if number < len(self.partitions) else 0]
 
 
-Command = Callable[[Desk], Awaitable[int]]
+Command = Callable[[CommandContext], Awaitable[int]]
 
 
-async def get(desk: Desk) -> int:
+async def get(context: CommandContext) -> int:
     """Where one request stands; NOT_FOUND where nobody knows it (any more)."""
-    partition = desk.of(desk.given.id)
-    redis = desk.connections.of(partition)
+    partition = context.partition_for(context.given.id)
+    redis = context.connections.client_for(partition)
     try:
-        state = await Store(redis, partition).state(desk.given.id)
+        state = await Store(redis, partition).state(context.given.id)
     except ValueError as error:
-        return _complain(f"the result of {desk.given.id} cannot be read: {error}", FAILED)
+        return _complain(f"the result of {context.given.id} cannot be read: {error}", FAILED)
     labels: Sequence[str] = ()
     if isinstance(state, Done):
         versions = await Presence(redis, partition).versions()
         labels = versions[state.version].labels if state.version in versions else ()
-    _print(desk, state_document(desk.given.id, state, labels), state_lines(desk.given.id, state, labels))
+    _print(context, state_document(context.given.id, state, labels), state_lines(context.given.id, state, labels))
     return NOT_FOUND if state == "unknown" else OK
 
 
-async def list_dead(desk: Desk) -> int:
+async def list_dead(context: CommandContext) -> int:
     """A table of all dead letters, cut to the terminal, or in full where the output goes elsewhere."""
-    letters = await desk.letters.all()
+    dead_letters = await context.dead_letters.all()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    lines = letters_table(letters, width=width) if letters else ["No dead letters."]
-    _print(desk, [letter_document(letter) for letter in letters], lines)
+    lines = dead_letters_table(dead_letters, width=width) if dead_letters else ["No dead letters."]
+    _print(context, [dead_letter_document(dead_letter) for dead_letter in dead_letters], lines)
     return OK
 
 
-async def show_dead(desk: Desk) -> int:
+async def show_dead(context: CommandContext) -> int:
     """All of one dead letter but its pixels, which go into a file on demand."""
-    letter = newest(await desk.letters.all(), desk.given.id)
-    if letter is None:
-        return _missing(desk.given.id)
-    _print(desk, letter_document(letter), letter_lines(letter))
-    return OK if desk.given.image is None else await _save(desk, letter, desk.given.image)
+    dead_letter = newest(await context.dead_letters.all(), context.given.id)
+    if dead_letter is None:
+        return _missing(context.given.id)
+    _print(context, dead_letter_document(dead_letter), dead_letter_lines(dead_letter))
+    return OK if context.given.image is None else await _save(context, dead_letter, context.given.image)
 
 
-async def _save(desk: Desk, letter: DeadLetter, path: Path) -> int:
+async def _save(context: CommandContext, dead_letter: DeadLetter, path: Path) -> int:
     try:
-        entry = await desk.letters.of(letter).image(letter)
+        entry = await context.dead_letters.in_partition_of(dead_letter).image(dead_letter)
         if entry is None:
-            return _missing(letter.id)
+            return _missing(dead_letter.id)
         _write_image(entry, path)
     except (MalformedEntry, OSError) as error:
-        return _complain(f"no image of {letter.id}: {error}", FAILED)
+        return _complain(f"no image of {dead_letter.id}: {error}", FAILED)
     return OK
 
 
@@ -93,44 +93,46 @@ def _write_image(entry: Entry, path: Path) -> None:
     path.write_bytes(b"P6 %d %d 255\n" % (entry.width, entry.height) + entry.pixels)
 
 
-async def replay_dead(desk: Desk) -> int:
+async def replay_dead(context: CommandContext) -> int:
     """Put the named dead letters, or all, back in front of the consumers."""
 
-    async def replay(letter: DeadLetter) -> bool:
-        return await desk.letters.of(letter).replay(letter, request_ttl_s=desk.request_ttl_s)
+    async def replay(dead_letter: DeadLetter) -> bool:
+        return await context.dead_letters.in_partition_of(dead_letter).replay(
+            dead_letter, request_ttl_s=context.request_ttl_s
+        )
 
-    return await _each(desk, replay, "replayed")
+    return await _each(context, replay, "replayed")
 
 
-async def drop_dead(desk: Desk) -> int:
+async def drop_dead(context: CommandContext) -> int:
     """Delete the named dead letters for good."""
 
-    async def drop(letter: DeadLetter) -> bool:
-        return await desk.letters.of(letter).drop(letter)
+    async def drop(dead_letter: DeadLetter) -> bool:
+        return await context.dead_letters.in_partition_of(dead_letter).drop(dead_letter)
 
-    return await _each(desk, drop, "dropped")
+    return await _each(context, drop, "dropped")
 
 
-async def _each(desk: Desk, do: Callable[[DeadLetter], Awaitable[bool]], done: str) -> int:
+async def _each(context: CommandContext, do: Callable[[DeadLetter], Awaitable[bool]], done: str) -> int:
     """Do it to each that was named; says at once what is done, since an error of Redis may end it halfway."""
-    letters = await desk.letters.all()
+    dead_letters = await context.dead_letters.all()
     status = OK
-    for reference in [letter.id for letter in letters] if desk.given.all else desk.given.ids:
-        letter = newest(letters, reference)
+    for reference in [dead_letter.id for dead_letter in dead_letters] if context.given.all else context.given.ids:
+        dead_letter = newest(dead_letters, reference)
         try:
-            if letter is None or not await do(letter):
+            if dead_letter is None or not await do(dead_letter):
                 status = _missing(reference)
                 continue
         except NotReplayable as error:
             status = _complain(str(error), NOT_FOUND)
             continue
-        document = {"id": letter.id, "request_id": letter.request_id or None, "action": done}
-        _print(desk, document, [f"{done} {letter.id}  request {letter.request_id or '-'}"])
+        document = {"id": dead_letter.id, "request_id": dead_letter.request_id or None, "action": done}
+        _print(context, document, [f"{done} {dead_letter.id}  request {dead_letter.request_id or '-'}"])
     return status
 
 
-def _print(desk: Desk, document: Any, lines: Sequence[str]) -> None:  # noqa: ANN401 (whatever JSON can hold)
-    text = json.dumps(document) if desk.given.json else "\n".join(lines)
+def _print(context: CommandContext, document: Any, lines: Sequence[str]) -> None:  # noqa: ANN401 (whatever JSON can hold)
+    text = json.dumps(document) if context.given.json else "\n".join(lines)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

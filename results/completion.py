@@ -16,13 +16,13 @@ _LONGEST_REPLY_STREAM = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """One entry's end. `reply` names the ingest that waits, or is empty; `burial` is the reason why the
+    """One entry's end. `reply` names the ingest that waits, or is empty; `dead_letter_reason` is the reason why the
     entry becomes a dead letter, or empty."""
 
     entry_id: str
     outcome: Outcome
     reply: str
-    burial: str = ""
+    dead_letter_reason: str = ""
     deliveries: int = 1
 
 
@@ -46,14 +46,14 @@ class Completion:
     async def complete(self, batch: Sequence[Completed]) -> list[bool]:
         """Complete each entry; False where another consumer had done so before, and nothing was changed."""
         of = self._partition
-        keys = [of.entries, of.holders, of.dead, of.counters]
+        keys = [of.entries, of.holders, of.dead_letters, of.counters]
         arguments: list[bytes | str | int] = [*self._arguments, len(batch)]
         special: list[str | int] = []
         for number, one in enumerate(batch, 1):
             keys += (of.request(one.outcome.id), of.replies(one.reply))
             arguments += (one.entry_id, encode(one.outcome))
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
-            if failure or one.burial:
-                special += (number, failure, one.burial, one.deliveries)
+            if failure or one.dead_letter_reason:
+                special += (number, failure, one.dead_letter_reason, one.deliveries)
         arguments += special
         return [bool(mine) for mine in await self._script(keys, arguments)]

@@ -1,6 +1,6 @@
-"""Dead letters: entries that were given up, to be looked at, replayed or dropped. Prints nothing.
+"""Reads, replays and drops dead letters: entries that Sluice gave up.
 
-A dead letter is an entry of the stream `dead`, written by complete.lua:
+A dead letter is an entry of the stream `dead_letters`, written by complete.lua:
 
     field        value
     -----------  ----------------------------------------------------------
@@ -22,10 +22,10 @@ from stream.entry import Entry
 from stream.keys import Partition
 from stream.scripts import load
 
-#: Letters read at once: at 150 kB each, a few milliseconds of the server's time.
+#: Dead letters read at once: at 150 kB each, a few milliseconds of the server's time.
 _PAGE = 50
 
-_BURIAL = ("reason", "deliveries", "holders", "entry")
+_OWN_FIELDS = ("reason", "deliveries", "holders", "entry")
 
 
 class NotReplayable(Exception):
@@ -36,9 +36,9 @@ class NotReplayable(Exception):
 class DeadLetter:
     """One dead letter without its pixels.
 
-    `age_s` counts from its burial, by Redis's clock; `entry` are the entry's other fields as they are, `pixels` the
-    number of its bytes. `request_id` is empty where the entry has none: it can't be replayed. It lies in the partition
-    of that number.
+    `age_s` counts from when the entry became a dead letter, by Redis's clock. `entry` has the entry's other fields
+    unchanged, `pixels` the number of its bytes. `request_id` is empty if the entry has none; such a dead letter cannot
+    be replayed. `partition` is the number of the partition that it lies in.
     """
 
     id: str
@@ -67,71 +67,78 @@ class DeadLetters:
 
     async def all(self) -> list[DeadLetter]:
         """All dead letters, the oldest first, without their pixels."""
-        return [letter async for letter in self._each()]
+        return [dead_letter async for dead_letter in self._each()]
 
     async def _each(self) -> AsyncIterator[DeadLetter]:
         first = "-"
         while True:
-            now_ms, *page = await self._page([self._partition.dead], [first, _PAGE])
-            for letter in page:
-                yield replace(_letter(now_ms, *letter), partition=self._partition.number)
+            now_ms, *page = await self._page([self._partition.dead_letters], [first, _PAGE])
+            for dead_letter in page:
+                yield replace(_decode(now_ms, *dead_letter), partition=self._partition.number)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
 
-    async def image(self, letter: DeadLetter) -> Entry | None:
+    async def image(self, dead_letter: DeadLetter) -> Entry | None:
         """The letter's entry with its pixels, None where it is gone; raises MalformedEntry."""
-        found: Any = await self._redis.xrange(self._partition.dead, letter.id, letter.id)
+        found: Any = await self._redis.xrange(self._partition.dead_letters, dead_letter.id, dead_letter.id)
         return Entry.decode(found[0][1]) if found else None
 
-    async def replay(self, letter: DeadLetter, *, request_ttl_s: float) -> bool:
+    async def replay(self, dead_letter: DeadLetter, *, request_ttl_s: float) -> bool:
         """Put the entry back in front of the consumers, in one step; its request is `queued` again for so long.
 
-        False where the letter is gone, and then nothing was changed. Raises NotReplayable, or redis-py's errors,
+        False where the dead letter is gone, and then nothing was changed. Raises NotReplayable, or redis-py's errors,
         OutOfMemoryError among them.
         """
-        if not letter.request_id:
-            raise NotReplayable(f"{letter.id} has no request id: no consumer can read it, it can only be dropped")
+        if not dead_letter.request_id:
+            raise NotReplayable(f"{dead_letter.id} has no request id: no consumer can read it, it can only be dropped")
         of = self._partition
-        keys = [of.entries, of.dead, of.counters, of.request(letter.request_id)]
-        return await self._replay(keys, [letter.id, int(request_ttl_s * 1000)]) is not None
+        keys = [of.entries, of.dead_letters, of.counters, of.request(dead_letter.request_id)]
+        return await self._replay(keys, [dead_letter.id, int(request_ttl_s * 1000)]) is not None
 
-    async def drop(self, letter: DeadLetter) -> bool:
-        """Delete the letter for good; False where it is gone already."""
-        return bool(await self._redis.xdel(self._partition.dead, letter.id))
+    async def drop(self, dead_letter: DeadLetter) -> bool:
+        """Delete the dead letter for good; False where it is gone already."""
+        return bool(await self._redis.xdel(self._partition.dead_letters, dead_letter.id))
 
 
-class AllLetters:
+class AllDeadLetters:
     """The dead letters of all partitions of one model."""
 
     def __init__(self, connections: Connections, partitions: Iterable[Partition]) -> None:
-        self._parts = {one.number: DeadLetters(connections.of(one), one) for one in partitions}
+        self._parts = {one.number: DeadLetters(connections.client_for(one), one) for one in partitions}
 
     async def all(self) -> list[DeadLetter]:
         """All dead letters, the oldest first, without their pixels."""
-        found = [letter for part in self._parts.values() for letter in await part.all()]
-        return sorted(found, key=lambda letter: -letter.age_s)
+        found = [dead_letter for part in self._parts.values() for dead_letter in await part.all()]
+        return sorted(found, key=lambda dead_letter: -dead_letter.age_s)
 
-    def of(self, letter: DeadLetter) -> DeadLetters:
+    def in_partition_of(self, dead_letter: DeadLetter) -> DeadLetters:
         """Those of the partition that this one is in."""
-        return self._parts[letter.partition]
+        return self._parts[dead_letter.partition]
 
 
-def newest(letters: Sequence[DeadLetter], reference: str) -> DeadLetter | None:
+def newest(dead_letters: Sequence[DeadLetter], reference: str) -> DeadLetter | None:
     """The last of these letters that has this id, or whose request has it."""
-    return next((letter for letter in reversed(letters) if reference in (letter.id, letter.request_id)), None)
+    return next(
+        (
+            dead_letter
+            for dead_letter in reversed(dead_letters)
+            if reference in (dead_letter.id, dead_letter.request_id)
+        ),
+        None,
+    )
 
 
-def _letter(now_ms: int, letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
+def _decode(now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
     # An entry that could not be read may hold anything, even bytes or a field named `reason` of its own.
     words = [word.decode(errors="backslashreplace") for word in flat]
-    burial, own = words[: 2 * len(_BURIAL)], words[2 * len(_BURIAL) :]
-    assert tuple(burial[::2]) == _BURIAL, f"complete.lua has not written {letter_id!r}"
-    reason, deliveries, holders, entry_id = burial[1::2]
-    buried_ms = int(letter_id.partition(b"-")[0])
+    added, own = words[: 2 * len(_OWN_FIELDS)], words[2 * len(_OWN_FIELDS) :]
+    assert tuple(added[::2]) == _OWN_FIELDS, f"complete.lua has not written {dead_letter_id!r}"
+    reason, deliveries, holders, entry_id = added[1::2]
+    since_ms = int(dead_letter_id.partition(b"-")[0])
     return DeadLetter(
-        id=letter_id.decode(),
-        age_s=max(0.0, (now_ms - buried_ms) / 1000),
+        id=dead_letter_id.decode(),
+        age_s=max(0.0, (now_ms - since_ms) / 1000),
         reason=reason,
         deliveries=int(deliveries),
         holders=tuple(holders.split()),

@@ -6,12 +6,12 @@ from typing import Any
 from results.dead_letters import DeadLetter
 from results.outcome import Done, Failed
 from results.store import State
-from results.table import Column, duration, size, table
+from stream.cli import Column, duration, size, table
 
 #: Classes that people are shown; programs get all that there are.
 _SHOWN = 10
 
-_LETTERS = (
+_COLUMNS = (
     Column("ID"),
     Column("REQUEST", cut=True),
     Column("AGE", right=True),
@@ -22,51 +22,51 @@ _LETTERS = (
 )
 
 
-def letters_table(letters: Sequence[DeadLetter], *, width: int | None) -> list[str]:
+def dead_letters_table(dead_letters: Sequence[DeadLetter], *, width: int | None) -> list[str]:
     """One line for each dead letter under a heading."""
     rows = [
         (
-            letter.id,
-            letter.request_id or "-",
-            duration(letter.age_s),
-            letter.reason,
-            str(letter.deliveries),
-            " ".join(letter.holders),
-            size(letter.pixels),
+            dead_letter.id,
+            dead_letter.request_id or "-",
+            duration(dead_letter.age_s),
+            dead_letter.reason,
+            str(dead_letter.deliveries),
+            " ".join(dead_letter.holders),
+            size(dead_letter.pixels),
         )
-        for letter in letters
+        for dead_letter in dead_letters
     ]
-    return table(_LETTERS, rows, width=width)
+    return table(_COLUMNS, rows, width=width)
 
 
-def letter_lines(letter: DeadLetter) -> list[str]:
+def dead_letter_lines(dead_letter: DeadLetter) -> list[str]:
     """Everything about one dead letter but its pixels."""
     facts = {
-        "id": letter.id,
-        "request": letter.request_id or "-",
-        "buried": f"{duration(letter.age_s)} ago",
-        "reason": letter.reason,
-        "deliveries": str(letter.deliveries),
-        "holders": " ".join(letter.holders),
-        "entry": letter.entry_id,
-        "pixels": size(letter.pixels),
-        **{f"field {name}": repr(value) for name, value in letter.entry.items()},
+        "id": dead_letter.id,
+        "request": dead_letter.request_id or "-",
+        "since": f"{duration(dead_letter.age_s)} ago",
+        "reason": dead_letter.reason,
+        "deliveries": str(dead_letter.deliveries),
+        "holders": " ".join(dead_letter.holders),
+        "entry": dead_letter.entry_id,
+        "pixels": size(dead_letter.pixels),
+        **{f"field {name}": repr(value) for name, value in dead_letter.entry.items()},
     }
     return _aligned(facts)
 
 
-def letter_document(letter: DeadLetter) -> dict[str, Any]:
+def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
     """One dead letter for programs; times in seconds, sizes in bytes."""
     return {
-        "id": letter.id,
-        "request_id": letter.request_id or None,
-        "age_s": letter.age_s,
-        "reason": letter.reason,
-        "deliveries": letter.deliveries,
-        "holders": list(letter.holders),
-        "entry_id": letter.entry_id,
-        "bytes": letter.pixels,
-        "fields": dict(letter.entry),
+        "id": dead_letter.id,
+        "request_id": dead_letter.request_id or None,
+        "age_s": dead_letter.age_s,
+        "reason": dead_letter.reason,
+        "deliveries": dead_letter.deliveries,
+        "holders": list(dead_letter.holders),
+        "entry_id": dead_letter.entry_id,
+        "bytes": dead_letter.pixels,
+        "fields": dict(dead_letter.entry),
     }
 
 

@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead"]
+Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Store:
         self._redis = redis
         self._partition = partition
         self._cancel = load(redis, "results", "cancel")
-        self._watch = load(redis, "results", "subscribe")
+        self._subscribe = load(redis, "results", "subscribe")
         self._reserve = load(redis, "results", "idempotency")
 
     async def state(self, request_id: str) -> State:
@@ -31,17 +31,19 @@ class Store:
         values = await self._redis.mget([self._partition.request(request_id) for request_id in request_ids])
         return [_state(value) for value in values]
 
-    async def watch(self, request_id: str, ingest: str) -> State:
+    async def subscribe(self, request_id: str, ingest: str) -> State:
         """`state`; while it is queued, the outcome will also be announced in this ingest's reply stream."""
-        return _state(await self._watch([self._partition.request(request_id)], [ingest]))
+        return _state(await self._subscribe([self._partition.request(request_id)], [ingest]))
 
-    async def reserve(self, key: str, request_id: str, fingerprint: str, *, ttl_s: float) -> tuple[str, str]:
+    async def reserve_idempotency_key(
+        self, key: str, request_id: str, fingerprint: str, *, ttl_s: float
+    ) -> tuple[str, str]:
         """The request id and the fingerprint that this idempotency key was first used with."""
         keys = [self._partition.idempotency(key)]
         first_id, first_fingerprint = await self._reserve(keys, [request_id, fingerprint, int(ttl_s * 1000)])
         return first_id.decode(), first_fingerprint.decode()
 
-    async def settle(self, outcome: Outcome, *, ttl_s: float) -> bool:
+    async def put_if_absent(self, outcome: Outcome, *, ttl_s: float) -> bool:
         """Keep the outcome of a request that needs no entry; False where its id is known, and nothing was changed."""
         key = self._partition.request(outcome.id)
         return bool(await self._redis.set(key, encode(outcome), px=int(ttl_s * 1000), nx=True))

@@ -3,13 +3,14 @@
 import logging
 import sys
 
+from stream.cli import from_command_line, refuse
 from stream.embedded.server import FolderInUse, serve
-from stream.host.logs import configure, refuse
-from stream.settings import from_command_line
+from stream.host.logs import configure
+from stream.settings import ServerSettings
 
 
 def main() -> int:
-    settings = from_command_line("python -m stream", sys.argv[1:])
+    settings = from_command_line(ServerSettings, "python -m stream", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
     if settings.redis_url:
         logging.getLogger("stream").warning("SLUICE_REDIS_URL is set: the embedded server will not be used")

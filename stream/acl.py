@@ -73,7 +73,7 @@ def ingest_rights() -> list[Right]:
         Right("hgetall", read=(of.consumers, of.versions, of.counters)),
         Right("exists xrange xpending xinfo|groups xinfo|consumers", read=(of.entries,)),
         # A dead letter may be replayed from the page.
-        Right("xrange xlen xdel", both=(of.dead,)),
+        Right("xrange xlen xdel", both=(of.dead_letters,)),
         Right("hincrby", both=(of.counters,)),
     ]
 
@@ -85,11 +85,11 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("info|memory"),
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
-        Right("evalsha get set del", both=("sluice:{all}:seat:*",)),
+        Right("evalsha get set del", both=("sluice:{all}:gpu:*",)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xlen exists", both=(of.entries,)),
-        Right("xadd", write=(of.dead, of.replies("*"))),
-        Right("xrange xlen xdel", both=(of.dead,)),
+        Right("xadd", write=(of.dead_letters, of.replies("*"))),
+        Right("xrange xlen xdel", both=(of.dead_letters,)),
         Right("pexpire", write=(of.replies("*"),)),
         Right("exists get mget set", both=(of.request("*"),)),
         Right("zadd zrange zrem zscore", both=(of.alive,)),

@@ -10,13 +10,13 @@ from stream.keys import Partition
 from stream.scripts import load
 
 
-class Refused(Exception):
+class AdmissionRefused(Exception):
     """The stream did not take the entry.
 
-    Refused
-    ├── Full          it holds as many entries as it may
-    ├── Unattended    no consumer is alive to take it
-    └── Unreplicated  it took it, but too few replicas have it: it is answered, or lost with its primary
+    AdmissionRefused
+    ├── QueueFull          it holds as many entries as it may
+    ├── NoLiveConsumer    no consumer is alive to take it
+    └── NotReplicated  it took it, but too few replicas have it: it is answered, or lost with its primary
     """
 
     def __init__(self, backlog: int) -> None:
@@ -24,15 +24,15 @@ class Refused(Exception):
         self.backlog = backlog
 
 
-class Full(Refused):
+class QueueFull(AdmissionRefused):
     pass
 
 
-class Unattended(Refused):
+class NoLiveConsumer(AdmissionRefused):
     pass
 
 
-class Unreplicated(Refused):
+class NotReplicated(AdmissionRefused):
     pass
 
 
@@ -47,31 +47,31 @@ class Admission:
         self._replicas = replicas
         self._wait_ms = max(1, int(wait_s * 1000))
         self._result_ttl_s = result_ttl_s
-        self._script = load(redis, "stream", "admit")
+        self._script = load(redis, "stream.scripts", "admit")
 
-    async def admit(self, entry: Entry, *, timeout_s: float, max_backlog: int, unattended: bool = False) -> int:
+    async def admit(self, entry: Entry, *, timeout_s: float, max_backlog: int, without_consumers: bool = False) -> int:
         """Append the entry, due in `timeout_s` by Redis's clock; returns the backlog, this entry included.
 
         It is refused where `max_backlog` entries are in the stream, whichever ingest admitted them, and where nobody is
-        alive unless it may wait `unattended`.
+        alive unless it may wait `without_consumers`.
 
-        Admitting the same request id again changes nothing. Raises one of Refused's, or redis-py's errors;
+        Admitting the same request id again changes nothing. Raises one of AdmissionRefused's, or redis-py's errors;
         after a lost answer it is not known whether the entry is in the stream.
         """
         keys = [self._partition.entries, self._partition.request(entry.id), self._partition.alive]
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
-        arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(unattended)]
+        arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
         arguments += [int(self._replicas > 0), *entry.fields()]
         (verdict, backlog), replicas = await self._decide(keys, arguments)
         match verdict:
             case b"full":
-                raise Full(backlog)
-            case b"unattended":
-                raise Unattended(backlog)
+                raise QueueFull(backlog)
+            case b"no_consumer":
+                raise NoLiveConsumer(backlog)
             case _:
                 assert verdict in {b"admitted", b"known"}, verdict
                 if replicas < self._replicas:
-                    raise Unreplicated(backlog)
+                    raise NotReplicated(backlog)
                 return int(backlog)
 
     async def _decide(self, keys: list[str], arguments: list[Any]) -> tuple[list[Any], int]:

@@ -1,103 +1,141 @@
-"""The console: options, connection and errors of a command that looks at one model from outside.
+"""What all commands of Sluice share: options, one-line errors, plain-text tables and atomic writes."""
 
-Knows no command. Such a command has options of its own, and of the settings only those by which it finds Redis;
-the environment gives the others.
-"""
-
-import argparse
-import asyncio
+import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from stream.connection.clients import Connections
-from stream.keys import Partition
-from stream.presence import partition_counts
-from stream.settings import Settings, from_command_line
+from stream.host.logs import LogFormat, configure, log_refusal
 
-#: Exit statuses, the same for all such commands.
+#: Exit statuses of all commands.
 OK, NOT_FOUND, FAILED = 0, 1, 2
 
-#: Settings that are options of every such command.
-_CONNECTION = ("redis_url", "data_dir", "redis_timeout_s")
+#: A column is not cut below this width: its beginning must still tell something.
+_NARROWEST = 8
+
+_GAP = "  "
+
+S = TypeVar("S", bound=BaseSettings)
 
 
-class NoSuchModel(Exception):
-    """No consumer has announced the model that was asked for."""
+def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> S:
+    """The settings of one process, from its options and the environment.
 
-
-class SeveralModels(Exception):
-    """There are several models, and none was named."""
-
-
-def options() -> argparse.ArgumentParser:
-    """The options that such commands share, to be given to their parsers as a parent."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    # Not the description of the setting, which speaks of ingest and consumers.
-    parser.add_argument("--model", metavar="NAME", help="which model; may be left out where there is only one")
-    for name in _CONNECTION:
-        about = Settings.model_fields[name].description
-        assert about, name
-        parser.add_argument(_option(name), metavar="VALUE", help=about.replace("%", "%%"))
-    return parser
-
-
-def settings(program: str, given: argparse.Namespace) -> Settings:
-    """The settings from these options and the environment; exits with status 2 where one is wrong."""
-    values = {name: getattr(given, name) for name in ("model", *_CONNECTION)}
-    return from_command_line(
-        program, [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
+    Exits with status 2 and prints one line per wrong value, in JSON if the log format is JSON. Exits with 0 after
+    `--help`.
+    """
+    source: CliSettingsSource[object] = CliSettingsSource(
+        kind,
+        cli_parse_args=list(arguments),
+        cli_prog_name=program,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
     )
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-async def choose(connections: Connections, model: str) -> list[Partition]:
-    """All partitions of this model, or with an empty name of the only one; raises NoSuchModel or SeveralModels."""
-    known = await partition_counts(connections.shared)
-    if not model and len(known) == 1:
-        (model,) = known
-    if model in known:
-        return [Partition(model, number) for number in range(known[model])]
-    if model or not known:
-        wanted = f"the model {model!r}" if model else "a model"
-        raise NoSuchModel(f"no consumer has announced {wanted}; known here: {', '.join(known) or 'none'}")
-    raise SeveralModels(f"there are several models, name one with --model: {', '.join(known)}")
-
-
-def run(program: str, settings: Settings, work: Callable[[Connections], Awaitable[int]]) -> int:
-    """Connect, do the work and return its exit status; what goes wrong becomes one line and a status."""
-
-    async def connected() -> int:
-        try:
-            connections = Connections(settings)
-        except ValueError as error:  # a URL that cannot be read
-            return _fail(program, str(error), FAILED)
-        async with connections:
-            return await work(connections)
-
     try:
-        return asyncio.run(connected())
-    except NoSuchModel as error:
-        return _fail(program, str(error), NOT_FOUND)
-    except (SeveralModels, RedisError) as error:
-        return _fail(program, explain(error), FAILED)
+        return kind(_cli_settings_source=source)
+    except ValidationError as error:
+        log_format = _log_format(arguments)
+        configure("info", log_format)
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            refuse(program, f"{name + ': ' if name else ''}{problem['msg']}", log_format)
+        raise SystemExit(2) from error
 
 
-def explain(error: Exception) -> str:
-    """An error in words for the operator."""
-    if isinstance(error, OutOfMemoryError):
-        return (
-            "Redis is out of memory and takes nothing; what it had not taken is unchanged. "
-            "Raise its maxmemory, or let consumers work off the backlog"
-        )
-    return f"Redis: {error}" if isinstance(error, RedisError) else str(error)
+class _LogFormatOnly(BaseSettings):
+    """Reads the log format even if other settings are wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", cli_kebab_case=True)
+
+    log_format: str = "human"
 
 
-def _fail(program: str, message: str, status: int) -> int:
+def _log_format(arguments: Sequence[str]) -> LogFormat:
+    source: CliSettingsSource[object] = CliSettingsSource(
+        _LogFormatOnly, cli_parse_args=list(arguments), cli_kebab_case=True, cli_ignore_unknown_args=True
+    )
+    return "json" if _LogFormatOnly(_cli_settings_source=source).log_format == "json" else "human"
+
+
+def refuse(program: str, why: object, log_format: LogFormat = "human") -> int:
+    """Report in one line why a program does not start, and return its exit status."""
+    if log_format == "json":
+        log_refusal(program, why)
+        return FAILED
+    return complain(program, str(why), FAILED)
+
+
+def complain(program: str, message: str, status: int) -> int:
+    """Print one line on standard error, and return the exit status."""
     sys.stderr.write(f"{program}: {message}\n")
     return status
+
+
+def write_atomically(path: Path, text: str, *, mode: int) -> None:
+    """Replace a file by this text, on disk, with these permissions: a reader sees the old file or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:  # noqa: PTH123 (sets the mode)
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading; `right` for numbers, `cut` where a cell may lose its end to make the table fit."""
+
+    heading: str
+    right: bool = False
+    cut: bool = False
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None = None) -> list[str]:
+    """The lines of a table, at most `width` characters where its `cut` columns allow that; None: as wide as it is."""
+    cells = [[column.heading for column in columns], *rows]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
+    if width is not None:
+        _narrow(columns, widths, width - len(_GAP) * (len(columns) - 1))
+    return [_line(columns, widths, row) for row in cells]
+
+
+def _narrow(columns: Sequence[Column], widths: list[int], room: int) -> None:
+    """Take from the widest of the columns that may be cut, until all fit or none can give."""
+    while sum(widths) > room:
+        givers = [number for number, column in enumerate(columns) if column.cut and widths[number] > _NARROWEST]
+        if not givers:
+            return
+        widths[max(givers, key=lambda number: widths[number])] -= 1
+
+
+def _line(columns: Sequence[Column], widths: list[int], row: Sequence[str]) -> str:
+    cells = []
+    for column, width, cell in zip(columns, widths, row, strict=True):
+        shown = cell if len(cell) <= width else cell[: width - 1] + "…"
+        cells.append(shown.rjust(width) if column.right else shown.ljust(width))
+    return _GAP.join(cells).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A time in one unit that people read at a glance: 0.4 s, 12 s, 5 min, 3.2 h, 4.1 d."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86_400:.1f} d"
+
+
+def size(count: int) -> str:
+    """Bytes in kB or MB of the SI: 147 B, 150.5 kB, 4.8 MB."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"

@@ -4,7 +4,7 @@ What a group read changes, in order:
 1. the group's last-delivered id moves past the entries, so that nobody else reads them;
 2. each enters the pending entries list under the reading consumer, with delivery count 1 and idle time 0;
 3. only completion (XACK) takes it out again. A reply that gets lost on the way leaves it there, unread:
-   `read_own` finds it.
+   `read_pending` finds it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,10 +56,10 @@ class Group:
         self._partition = partition
         self.consumer = consumer
         self._lease_ms = int(lease_s * 1000)
-        self._claim = load(redis, "stream", "claim")
-        self._own = load(redis, "stream", "read_pending")
-        self._renew = load(redis, "stream", "renew")
-        self._tidy = load(redis, "stream", "remove_dead_consumers")
+        self._claim = load(redis, "stream.scripts", "claim")
+        self._read_pending = load(redis, "stream.scripts", "read_pending")
+        self._renew = load(redis, "stream.scripts", "renew")
+        self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
 
     async def create(self) -> None:
         """Make the group, from the stream's beginning, unless it exists: nothing accepted before may be skipped."""
@@ -79,13 +79,13 @@ class Group:
         found = await self._reader.entries(["XREADGROUP", *of, *bounds, "STREAMS", self._partition.entries, ">"], rows)
         return [_delivery(raw.entry_id, raw.fields, raw.pixels) for raw in found]
 
-    async def read_own(self, count: int, after: str = "0") -> list[Delivery]:
+    async def read_pending(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
 
         Their leases begin anew, and no delivery is counted. They count as redelivered here: nobody knows how far
         they had come.
         """
-        entries: Any = await self._own([self._partition.entries], [GROUP, self.consumer, count, after])
+        entries: Any = await self._read_pending([self._partition.entries], [GROUP, self.consumer, count, after])
         found = [_delivery(entry_id, _fields(flat or [])) for entry_id, flat in entries]
         return [Delivery(one.entry_id, one.entry, deliveries=2) for one in found]
 
@@ -105,9 +105,9 @@ class Group:
         found = _delivery(entry_id, _fields(flat))
         return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode().split()))
 
-    async def tidy(self) -> int:
+    async def remove_dead_consumers(self) -> int:
         """Remove dead consumers that hold nothing from the group; returns how many."""
-        return int(await self._tidy([self._partition.entries, self._partition.alive], [GROUP]))
+        return int(await self._remove_dead_consumers([self._partition.entries, self._partition.alive], [GROUP]))
 
 
 def _fields(flat: list[bytes]) -> dict[bytes, bytes]:

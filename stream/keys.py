@@ -4,13 +4,13 @@
 | --- | --- | --- | --- |
 | `sluice:{all}:models` | sorted set | models announced -> how many partitions each has or had | permanent |
 | `sluice:{all}:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
-| `sluice:{all}:seat:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
+| `sluice:{all}:gpu:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
 | `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:cache:<digest>` | string | the answer to pixels, under the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one waiting ingest process, a batch's in one entry | expires |
-| `sluice:{m/n}:dead` | stream | dead letters: entries given up, with the reason | permanent, bounded |
+| `sluice:{m/n}:dead_letters` | stream | dead letters: entries given up, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
 | `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat holds (Unix ms) | permanent, bounded |
 | `sluice:{m/n}:consumers` | hash | consumer -> what it last said of itself (JSON) | permanent, bounded |
@@ -35,9 +35,9 @@ def rate(who: str) -> str:
     return f"sluice:{{all}}:rate:{who}"
 
 
-def seat(gpu: str, place: int) -> str:
+def gpu_lease(gpu: str, place: int) -> str:
     """One of the places at one GPU, named by its UUID."""
-    return f"sluice:{{all}}:seat:{gpu}:{place}"
+    return f"sluice:{{all}}:gpu:{gpu}:{place}"
 
 
 def valid_model_name(name: str) -> bool:
@@ -67,8 +67,8 @@ class Partition:
         return self._key("entries")
 
     @property
-    def dead(self) -> str:
-        return self._key("dead")
+    def dead_letters(self) -> str:
+        return self._key("dead_letters")
 
     @property
     def holders(self) -> str:

@@ -14,7 +14,7 @@ from stream.scripts import load
 
 #: The part of a lease for which a heartbeat holds: three beats, of which two may fail. Less than the whole, so that
 #: whoever looks once a second sees that a consumer died before its lease ends and its work moves to others.
-HEARTBEAT_HOLDS = 0.75
+HEARTBEAT_SHARE = 0.75
 
 #: How long a consumer that died stays listed, so that somebody who looks sees that it died.
 _FORGET_S = 600
@@ -60,15 +60,15 @@ class Presence:
         self._redis = redis
         self._shared = shared or redis
         self._partition = partition
-        self._beat = load(redis, "stream", "heartbeat")
-        self._leave = load(redis, "stream", "leave")
+        self._heartbeat = load(redis, "stream.scripts", "heartbeat")
+        self._leave = load(redis, "stream.scripts", "leave")
 
     async def announce(self, model: ModelDescription) -> None:
         """Publish the description that ingest prepares pictures by."""
         await self._redis.hset(self._partition.versions, model.version, model.encode())
         await self._shared.zadd(MODELS, {model.name: self._partition.number + 1}, gt=True)
 
-    async def beat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
+    async def heartbeat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
         """Say "alive for another three quarters of a lease".
 
         Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not.
@@ -76,12 +76,12 @@ class Presence:
         keys = [self._partition.alive, self._partition.consumers, self._partition.versions]
         arguments: list[bytes | str | int] = [
             report.name,
-            int(lease_s * HEARTBEAT_HOLDS * 1000),
+            int(lease_s * HEARTBEAT_SHARE * 1000),
             report.encode(),
             _FORGET_S * 1000,
             report.version,
         ]
-        now_ms, announced = await self._beat(keys, arguments)
+        now_ms, announced = await self._heartbeat(keys, arguments)
         return int(now_ms), bool(announced)
 
     async def leave(self, consumer: str) -> int:
@@ -112,7 +112,7 @@ async def partition_counts(shared: Redis) -> dict[str, int]:
     return {name.decode(): max(1, int(count)) for name, count in sorted(found)}
 
 
-class Roster:
+class CachedPartitionCounts:
     """`partition_counts`, as last heard where the server with that list is away: in a Cluster others may be there."""
 
     def __init__(self, shared: Redis, *, timeout_s: float) -> None:
@@ -131,7 +131,7 @@ class Roster:
         return self._last
 
 
-async def widen(shared: Redis, model: str, partitions: int) -> None:
+async def raise_partition_count(shared: Redis, model: str, partitions: int) -> None:
     """Let a model that was announced have at least so many partitions."""
     await shared.zadd(MODELS, {model: partitions}, xx=True, gt=True)
 

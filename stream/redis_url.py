@@ -13,20 +13,20 @@ _PORTS = {"cluster": 6379, "sentinel": 26379}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisUrl:
     """What a URL says: `kind` is `server`, `cluster` or `sentinel`.
 
-    `plain` is a URL of one server, for its options, and `sentinel` of one Sentinel.
+    `server_url` is a URL of one server, for its options, and `sentinel` of one Sentinel.
     """
 
     kind: str
-    plain: str
+    server_url: str
     addresses: tuple[Address, ...] = ()
     service: str = ""
     sentinel: str = ""
 
     @classmethod
-    def parse(cls, url: str) -> "Place":
+    def parse(cls, url: str) -> "RedisUrl":
         """Read redis+cluster://host:port,host:port and redis+sentinel://host:port,host:port/service; else one server.
 
         Raises ValueError.
@@ -46,8 +46,8 @@ class Place:
             raise ValueError("redis+sentinel:// names the service at its end: redis+sentinel://host:26379/mymaster")
         host, port = addresses[0]
         own, theirs = _divided(parts.query)
-        plain = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", own, ""))
-        return cls(kind, plain, addresses, service, _sentinel(scheme, own, theirs) if kind == "sentinel" else "")
+        server_url = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", own, ""))
+        return cls(kind, server_url, addresses, service, _sentinel(scheme, own, theirs) if kind == "sentinel" else "")
 
 
 def _divided(query: str) -> tuple[str, dict[str, str]]:

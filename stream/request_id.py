@@ -10,7 +10,7 @@ import re
 import uuid
 
 #: Most partitions of a model: each costs every consumer and every ingest a connection.
-MOST = 64
+MAX_PARTITIONS = 64
 
 _PARTITION = re.compile(r"-([1-9]\d?)\Z")
 

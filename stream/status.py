@@ -23,7 +23,7 @@ _MOST_PENDING = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ConsumerStatus:
     """One consumer, by what it says of itself and by what Redis knows of it; times in seconds.
 
     `report` is None where its heartbeat is forgotten or was never heard; `silent_s` is the time since the
@@ -56,7 +56,7 @@ class Status:
 
     model: str
     now_ms: int
-    members: tuple[Member, ...]
+    members: tuple[ConsumerStatus, ...]
     backlog: int
     pending: int
     lag: int | None
@@ -92,9 +92,7 @@ class Status:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
         found = [f"Partition {number} does not answer." for number in self.away]
         if self.evicts:
-            found.append(
-                f"Redis evicts keys when it is full (maxmemory-policy {self.evicts}), queued images with them."
-            )
+            found.append(f"Redis evicts queued images when its memory is full: maxmemory-policy is {self.evicts}.")
         if self.living == 0:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
@@ -117,7 +115,7 @@ async def read_model(
 
     async def read(partition: Partition) -> Status:
         async with asyncio.timeout(timeout_s):
-            return await read_status(connections.of(partition), partition)
+            return await read_status(connections.client_for(partition), partition)
 
     of = [Partition(model, number) for number in range(partitions)]
     found = await asyncio.gather(*map(read, of), return_exceptions=True)
@@ -126,14 +124,14 @@ async def read_model(
         if isinstance(error, BaseException) and not (there and isinstance(error, RedisError | TimeoutError)):
             raise error
     backlogs = tuple(one.backlog if isinstance(one, Status) else None for one in found)
-    return _together(there, backlogs)
+    return _merge(there, backlogs)
 
 
-def _together(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
+def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
     lags = [part.lag for part in parts]
     ages = [part.oldest_s for part in parts if part.oldest_s is not None]
     counters: Counter[str] = Counter()
-    members: dict[str, list[Member]] = {}
+    members: dict[str, list[ConsumerStatus]] = {}
     for part in parts:
         counters.update(part.counters)
         for member in part.members:
@@ -152,13 +150,13 @@ def _together(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Stat
     )
 
 
-def _member(parts: Sequence[Member]) -> Member:
+def _member(parts: Sequence[ConsumerStatus]) -> ConsumerStatus:
     """One consumer, by what it says in each partition: a share of its speed, and what it holds there."""
     reports = [part.report for part in parts if part.report]
     silences = [part.silent_s for part in parts if part.silent_s is not None]
     speed = math.fsum(report.images_per_s for report in reports)
     held = sum(report.held for report in reports)
-    return Member(
+    return ConsumerStatus(
         name=parts[0].name,
         report=replace(reports[0], images_per_s=speed, held=held) if reports else None,
         silent_s=min(silences, default=None),
@@ -171,8 +169,8 @@ def _member(parts: Sequence[Member]) -> Member:
 async def read_status(redis: Redis, partition: Partition) -> Status:
     """The partition's status now, in one round trip; raises redis-py's errors."""
     of = partition
-    keys = [of.entries, of.alive, of.consumers, of.counters, of.dead]
-    reply = await load(redis, "stream", "status")(keys, [GROUP, _MOST_PENDING])
+    keys = [of.entries, of.alive, of.consumers, of.counters, of.dead_letters]
+    reply = await load(redis, "stream.scripts", "status")(keys, [GROUP, _MOST_PENDING])
     now_ms, backlog, oldest, pending, lag, dead_letters, counters, reports, alive, held = reply
     return Status(
         model=partition.model,
@@ -189,13 +187,13 @@ async def read_status(redis: Redis, partition: Partition) -> Status:
 
 def _members(
     now_ms: int, reports: Mapping[str, bytes], alive_until: Mapping[str, bytes], held: list[list[Any]]
-) -> tuple[Member, ...]:
+) -> tuple[ConsumerStatus, ...]:
     holdings = {name.decode(): rest for name, *rest in held}
     members = []
     for name in sorted({*reports, *holdings}):
         count, idle_ms, oldest = holdings.get(name, (0, 0, None))
         members.append(
-            Member(
+            ConsumerStatus(
                 name=name,
                 report=ConsumerReport.decode(reports[name]) if name in reports else None,
                 silent_s=max(0.0, (now_ms - float(alive_until[name])) / 1000) if name in alive_until else None,

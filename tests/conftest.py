@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import IngestSettings, RedisSettings
 from tests.support.models import lite0, tiny_model
 from tests.support.models.lite0 import Exported
 from tests.support.processes import Processes
 from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
-_PERMANENT = (":entries", ":dead", ":holders", ":alive", ":consumers", ":versions", ":counters")
+_PERMANENT = (":entries", ":dead_letters", ":holders", ":alive", ":consumers", ":versions", ":counters")
 
 
 @pytest.fixture
@@ -97,19 +97,25 @@ def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(server: Server) -> Settings:
+def settings(server: Server) -> RedisSettings:
     """Defaults, but for the server and short times: nothing in a test waits for long."""
-    return Settings(redis_url=server.url, lease_s=2.0, redis_timeout_s=1.0)
+    return RedisSettings(redis_url=server.url, redis_timeout_s=1.0)
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Redis]:
+def ingest_settings(server: Server) -> IngestSettings:
+    """The same for ingest."""
+    return IngestSettings(redis_url=server.url, redis_timeout_s=1.0)
+
+
+@pytest.fixture
+async def client(settings: RedisSettings) -> AsyncIterator[Redis]:
     async with connect(settings) as client:
         yield client
 
 
 @pytest.fixture
-async def reader(settings: Settings) -> AsyncIterator[Reader]:
+async def reader(settings: RedisSettings) -> AsyncIterator[Reader]:
     async with Reader(settings) as reader:
         yield reader
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from consumers.health import Health
 from consumers.onnx.model import Model
+from consumers.onnx.providers import Provider
 from consumers.worker import Worker
 from stream.model import ModelDescription, Resize
-from stream.settings import Settings
+from stream.settings import ConsumerSettings
 
 CLASSES = 10
 
@@ -29,7 +30,7 @@ class Device(Model):
     def __init__(self, name: str, *, size: int, batch_s: float, max_batch: int) -> None:
         labels = tuple(f"class {number}" for number in range(CLASSES))
         self.description = ModelDescription(name, "1", "", size, size, Resize(), labels)
-        self.provider = "pretended"
+        self.provider = Provider("pretended", "pretended")
         self.max_batch = max_batch
         self.image_s = batch_s
         self._batch_s = batch_s
@@ -39,7 +40,7 @@ class Device(Model):
     def loaded(self) -> bool:
         return True
 
-    def run(self, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:  # noqa: ARG002 (nobody looks at them)
+    def run(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:  # noqa: ARG002 (nobody looks at them)
         time.sleep(self._batch_s)
         return self._answer[:count]
 
@@ -48,7 +49,7 @@ class Device(Model):
 
 
 async def _serve(given: argparse.Namespace) -> None:
-    settings = Settings(redis_url=given.redis_url, partitions=given.partitions, max_batch_s=50)
+    settings = ConsumerSettings(redis_url=given.redis_url, partitions=given.partitions, max_batch_s=50)
     workers = [
         Worker(
             Device(given.model, size=given.size, batch_s=given.batch_ms / 1000, max_batch=settings.max_batch),

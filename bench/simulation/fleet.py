@@ -16,7 +16,7 @@ from bench.simulation.queue import Counters, Entrance, counters
 from bench.simulation.servers import Servers, partitions, started
 from stream.connection.clients import Connections
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 
 #: Processes that the consumers of a fleet share, at most: this machine has no more cores.
 _PROCESSES = 2
@@ -75,7 +75,7 @@ def drain(fleet: Fleet, folder: Path) -> Drain:
 
 async def work_off(fleet: Fleet, servers: Servers, folder: Path) -> Drain:
     """`drain`, with servers that run already. What is left in the end stays in the queue, in nobody's hands."""
-    settings = Settings(redis_url=servers.redis_url, redis_timeout_s=20, lease_s=60)
+    settings = RedisSettings(redis_url=servers.redis_url, redis_timeout_s=20)
     processes, throttle = Processes(folder / "consumers.log"), Processes(folder / "throttle.log")
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(Redis(port=port)) for port in servers.ports]
@@ -85,7 +85,7 @@ async def work_off(fleet: Fleet, servers: Servers, folder: Path) -> Drain:
             pids = [str((await one.info("server"))["process_id"]) for one in nodes]
             throttle.start([sys.executable, "-m", "bench.simulation.throttle", *pids], {})
         connections = await stack.enter_async_context(Connections(settings))
-        queue = [(one, connections.of(one)) for one in partitions(fleet.partitions)]
+        queue = [(one, connections.client_for(one)) for one in partitions(fleet.partitions)]
         admitted, admitting_s = await _fill(fleet, queue, nodes)
         _start(fleet, queue[0][0].model, servers, processes)
         left = await _until(queue, processes, most=int(fleet.images * 0.9))

@@ -74,7 +74,7 @@ class Entrance:
         async def admit() -> None:
             for _ in left:
                 entry = Entry(new_id(self._number), "bench", 5, self._size, self._size, self._pixels)
-                await self._admission.admit(entry, timeout_s=600, max_backlog=_NO_BOUND, unattended=True)
+                await self._admission.admit(entry, timeout_s=600, max_backlog=_NO_BOUND, without_consumers=True)
 
         await asyncio.gather(*(admit() for _ in range(_AT_ONCE)))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest import request_trace as journey
+from ingest import request_trace
 from ingest.api.preferences import Preferences
 from ingest.auth.owner import owner
 from ingest.concurrency import each_or_problem
@@ -77,7 +77,7 @@ class Deferred:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):
             self._answers.append(state)
-            journey.answered(state)
+            request_trace.mark_answered(state)
             await self._dispatch.remember(picture, state)
         return await document(self._dispatch, request_id, state)
 

@@ -1,4 +1,4 @@
-"""`POST /dead/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
+"""`POST /dead-letters/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from ingest import outage
 from ingest.errors import UnknownLetter
-from results.dead_letters import AllLetters, DeadLetter, DeadLetters, NotReplayable
+from results.dead_letters import AllDeadLetters, DeadLetter, DeadLetters, NotReplayable
 from stream.connection.clients import Connections
 from stream.keys import Partition, valid_model_name
 from stream.presence import partition_counts
@@ -34,9 +34,9 @@ class Letters:
             raise _unknown(letter_id)
         with outage.told():
             count = (await partition_counts(self._connections.shared)).get(model, 1)
-            letters = AllLetters(self._connections, [Partition(model, number) for number in range(count)])
+            letters = AllDeadLetters(self._connections, [Partition(model, number) for number in range(count)])
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
-            if letter is None or not await self._replay(letters.of(letter), letter):
+            if letter is None or not await self._replay(letters.in_partition_of(letter), letter):
                 raise _unknown(letter_id)
         return JSONResponse(Replayed(success=True, id=letter_id))
 

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ingest.metrics import REGISTRY
 from results.outcome import Reason
 from stream.connection.clients import Connections
-from stream.presence import Roster
+from stream.presence import CachedPartitionCounts
 from stream.status import Status, read_model
 
 
@@ -31,7 +31,7 @@ class Scrape:
     def __init__(self, connections: Connections, *, timeout_s: float, folder: Path | None = None) -> None:
         self._connections = connections
         self._timeout_s = timeout_s
-        self._roster = Roster(connections.shared, timeout_s=timeout_s)
+        self._counts = CachedPartitionCounts(connections.shared, timeout_s=timeout_s)
         self._folder = folder
 
     async def __call__(self, _request: Request) -> Response:
@@ -49,7 +49,7 @@ class Scrape:
     async def _look(self) -> list[Status] | None:
         """The status of each model's group; None where Redis does not say it in time."""
         try:
-            counts = await self._roster.counts()
+            counts = await self._counts.counts()
             return await asyncio.gather(*(self._read(name, count) for name, count in counts.items()))
         except (RedisError, TimeoutError):
             return None

@@ -44,11 +44,6 @@ FILE = Operation(
 )
 
 
-def is_page(path: str) -> bool:
-    """Whether this path is the page or one of its files, which cost nothing to send."""
-    return path in {"/", "/docs"} or path.startswith("/page/")
-
-
 @dataclass(frozen=True, slots=True)
 class _File:
     kind: str

@@ -1,43 +1,55 @@
-"""The keyring: API keys as they are kept, and whose a presented key is. Knows no HTTP.
+"""API keys: how they are stored, and whose key a client presents.
 
-A key is kept as a salted SHA-256. A slow hash would add nothing: it makes guessing dear where people choose words,
-but a key is 256 random bits, which nobody guesses at any price; and it would be computed for each wrong key that
-anybody sends. The salt keeps one table from serving against several files, and equal keys from looking equal.
+A key is stored as a salted SHA-256. A slow hash would add nothing: it makes guessing expensive if people choose the
+words, but a key is 256 random bits, which cannot be guessed. And a slow hash would run for each wrong key that a
+client sends. The salt makes a table of hashes useless for a second file, and equal keys look different.
 
     name:sha256:<salt, hexadecimal>:<SHA-256 of salt and key, hexadecimal>
 """
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Final, Self
 
-#: Random bytes in a key that we make: 256 bits, 43 characters of base64url.
-_KEY_BYTES = 32
+from stream.settings import IngestSettings
 
-#: Fewest characters in a key that somebody else made: 32 hexadecimal digits are 128 bits.
-SHORTEST_KEY = 32
+logger = logging.getLogger(__name__)
 
-_SALT_BYTES = 16
+#: Random bytes in a key of `new_key`: 256 bits, 43 characters of base64url.
+_KEY_BYTES: Final = 32
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: Fewest characters of a key that was made elsewhere: 32 hexadecimal digits are 128 bits.
+SHORTEST_KEY: Final = 32
+
+_SALT_BYTES: Final = 16
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+#: How often the key file is checked for changes, in seconds. A withdrawn key is accepted for at most this long.
+_CHECK_S: Final = 0.5
+
+_Stamp = tuple[int, int, int]
 
 
 class BadKey(ValueError):
-    """A name or a key that cannot be taken, or a line that is none of ours. The message never holds the key."""
+    """A name or key that is not accepted, or a line in another format. The message never contains the key."""
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """A random key."""
     return secrets.token_urlsafe(_KEY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One key as it is kept: its owner's name, the salt and the hash, but not the key."""
+    """One stored key: the owner's name, the salt and the hash, but not the key."""
 
     name: str
     salt: bytes
@@ -45,11 +57,11 @@ class StoredKey:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise BadKey(f"{self.name[:80]!r} is no name for a key: letters, digits, '_' and '-', at most 63")
+            raise BadKey(f"{self.name[:80]!r} is no name for a key: use letters, digits, '_' and '-', at most 63")
 
     @classmethod
     def of(cls, name: str, key: str) -> Self:
-        """The stored form of a key; raises BadKey where it is too short to be random."""
+        """The stored form of a key. Raises BadKey if it is too short to be random."""
         if len(key) < SHORTEST_KEY:
             raise BadKey(
                 f"the key of {name[:80]!r} has {len(key)} characters; at least {SHORTEST_KEY} random ones are needed. "
@@ -63,7 +75,7 @@ class StoredKey:
 
     @classmethod
     def decode(cls, line: str) -> Self:
-        """Read back what `encode` wrote; raises BadKey."""
+        """Read what `encode` wrote. Raises BadKey."""
         name, *rest = line.split(":")
         try:
             kind, salt, digest = rest
@@ -74,7 +86,7 @@ class StoredKey:
             raise BadKey(f"the line of {name[:80]!r} is not name:sha256:salt:hash") from error
 
     def matches(self, key: str) -> bool:
-        """Whether this is the key; takes the same time whatever of it is right."""
+        """Whether this is the key. Takes the same time for each wrong key."""
         return hmac.compare_digest(self.digest, _digest(self.salt, key))
 
 
@@ -83,40 +95,84 @@ def _digest(salt: bytes, key: str) -> bytes:
 
 
 def from_lines(text: str) -> list[StoredKey]:
-    """The keys of a file; empty lines and those with # in front are none. Raises BadKey."""
+    """The keys in the text of a key file, without empty lines and comments (#). Raises BadKey."""
     lines = [line.strip() for line in text.splitlines()]
     return [StoredKey.decode(line) for line in lines if line and not line.startswith("#")]
 
 
 def from_variable(text: str) -> list[StoredKey]:
-    """The keys of `name:key,name:key`; raises BadKey."""
+    """The keys of `name:key,name:key`. Raises BadKey."""
     keys = []
     for number, pair in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         name, colon, key = pair.partition(":")
         if not colon:
-            raise BadKey(f"the key in place {number} has no name; write name:key,name:key")
+            raise BadKey(f"key number {number} has no name; write name:key,name:key")
         keys.append(StoredKey.of(name, key))
     return keys
 
 
 class Keyring:
-    """All keys that open this service. A name may have several: the old key and the new one while it is changed."""
+    """All keys that this service accepts. A name may have several: the old and the new key while it is changed."""
 
     def __init__(self, keys: Iterable[StoredKey]) -> None:
         self._keys = tuple(keys)
-        # A key that opened once is found again by one hash, however many keys there are. Under a secret of this
-        # process's own: what is looked up says nothing about the key to whoever measures how long it takes.
+        # A key that was accepted once is found again with one hash, however many keys there are. The hash uses a secret
+        # of this process, so the time of a look-up reveals nothing about the key.
         self._secret = secrets.token_bytes(32)
         self._known: dict[bytes, str] = {}
 
     def owner(self, key: str) -> str | None:
-        """The name that a presented key belongs to, None where it opens nothing."""
+        """The name of the owner of a presented key, None if the key is not accepted."""
         mark = hmac.digest(self._secret, key.encode(errors="surrogateescape"), "sha256")
         if (name := self._known.get(mark)) is not None:
             return name
-        # All are compared, so that the time does not say which one matched.
-        matching = [one.name for one in self._keys if one.matches(key)]
+        # Compare all of them, so that the time does not reveal which one matched.
+        matching = [stored.name for stored in self._keys if stored.matches(key)]
         if not matching:
             return None
         self._known[mark] = matching[0]
         return matching[0]
+
+
+class ReloadingKeyring:
+    """A keyring that follows its key file: added and withdrawn keys need no restart. `others` stay the same."""
+
+    def __init__(self, path: Path | None, others: Sequence[StoredKey] = ()) -> None:
+        """Read the file. Raises OSError or BadKey."""
+        self._path = path
+        self._others = tuple(others)
+        self._next_check_s = 0.0
+        self._stamp: _Stamp | None = None
+        self._keyring = Keyring(self._others)
+        self._read()
+
+    def owner(self, key: str) -> str | None:
+        """The name of the owner of a presented key, None if the key is not accepted."""
+        if self._path is not None and time.monotonic() >= self._next_check_s:
+            self._reload()
+        return self._keyring.owner(key)
+
+    def _reload(self) -> None:
+        try:
+            self._read()
+        except (OSError, BadKey) as error:
+            # A file that is being written must not lock all clients out.
+            logger.warning("cannot read the key file, keeping the previous keys: %s", error)
+
+    def _read(self) -> None:
+        self._next_check_s = time.monotonic() + _CHECK_S
+        if self._path is None:
+            return
+        status = self._path.stat()
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if stamp != self._stamp:
+            self._keyring = Keyring([*from_lines(self._path.read_text()), *self._others])
+            self._stamp = stamp
+
+
+def configured_keys(settings: IngestSettings) -> ReloadingKeyring | None:
+    """The keys that the settings name, None if they name none. Raises OSError or BadKey."""
+    if not settings.asks_for_keys:
+        return None
+    file = Path(settings.api_keys_file) if settings.api_keys_file else None
+    return ReloadingKeyring(file, from_variable(settings.api_keys.get_secret_value()))

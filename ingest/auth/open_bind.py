@@ -1,12 +1,12 @@
-"""Exposure: whether ingest may listen where it was told to, with or without keys. Knows no HTTP."""
+"""Refuses to serve on an address that others can reach, unless API keys protect it or the settings say it is intended."""
 
 import ipaddress
 
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 
-def why_not_open(settings: Settings) -> str:
-    """Why ingest must not listen as the settings say, and what to do; empty where it may."""
+def refuse_open_bind(settings: IngestSettings) -> str:
+    """Why ingest must not listen on the configured address, and what to do. Empty if it may."""
     if settings.asks_for_keys or settings.insecure_no_keys:
         return ""
     setting, address = (
@@ -15,9 +15,9 @@ def why_not_open(settings: Settings) -> str:
     if _is_loopback(address):
         return ""
     return (
-        f"{setting} is {address!r}: anybody who reaches it could use this service. Make a key with "
-        "`python -m ingest.keys add NAME --file FILE` and set SLUICE_API_KEYS_FILE, or set SLUICE_API_KEYS; "
-        "or say that anybody may with SLUICE_INSECURE_NO_KEYS=true"
+        f"{setting} is {address!r}: all who can reach it could use this service. Make a key with "
+        "`python -m ingest.keys add NAME --file FILE` and set SLUICE_API_KEYS_FILE, or set SLUICE_API_KEYS. "
+        "To serve without keys, set SLUICE_INSECURE_NO_KEYS=true"
     )
 
 

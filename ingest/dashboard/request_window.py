@@ -41,7 +41,7 @@ class _Second:
     batches: Counter[int] = field(default_factory=Counter)
 
 
-class Recent:
+class RequestWindow:
     """Counts answers. `answered` and `refused` count from the start, for rates."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

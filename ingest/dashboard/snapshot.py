@@ -6,41 +6,41 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from ingest.backpressure import Gate
-from ingest.dashboard.rate import Rate
-from ingest.dashboard.request_window import WINDOW_S, Recent
-from results.dead_letters import AllLetters, DeadLetter
+from ingest.dashboard.snapshot import RateEstimator
+from ingest.dashboard.request_window import WINDOW_S, RequestWindow
+from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
 from stream.keys import Partition
-from stream.presence import Roster
-from stream.settings import Settings
-from stream.status import Member, Status, read_model
+from stream.presence import CachedPartitionCounts
+from stream.settings import IngestSettings
+from stream.status import ConsumerStatus, Status, read_model
 
 #: Consumers count their images with each heartbeat, every quarter of a lease: a shorter window would show steps.
 _WINDOW_S = 10.0
 
-#: Most dead letters in a snapshot, the newest. `python -m results dead` has all.
+#: Most dead letters in a snapshot, the newest. `python -m results dead-letters` has all.
 _MOST_LETTERS = 20
 
 #: These say nothing of dead letters, and change with every image.
 _OF_EVERY_DAY = frozenset({"completed", "superseded", "expired", "cancelled"})
 
 
-class Lookout:
+class SnapshotReader:
     """Looks once a second, and remembers from look to look what rates are made of."""
 
-    def __init__(self, connections: Connections, settings: Settings, recent: Recent) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, recent: RequestWindow) -> None:
         self._connections = connections
         self._settings = settings
         self._recent = recent
-        self._roster = Roster(connections.shared, timeout_s=settings.redis_timeout_s)
+        self._counts = CachedPartitionCounts(connections.shared, timeout_s=settings.redis_timeout_s)
         self._models: dict[str, _Model] = {}
-        self._answered = Rate(window_s=1.0)
-        self._refused = Rate(window_s=1.0)
+        self._answered = RateEstimator(window_s=1.0)
+        self._refused = RateEstimator(window_s=1.0)
 
     async def look(self) -> dict[str, Any]:
         """The snapshot, ready for JSON; times in seconds but where a name says `ms`, rates per second."""
         try:
-            counts = await self._roster.counts()
+            counts = await self._counts.counts()
             models = [await self._model(name).look(count) for name, count in counts.items()]
         except (RedisError, TimeoutError) as error:
             return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
@@ -69,15 +69,15 @@ class Lookout:
 class _Model:
     """One model's partitions together."""
 
-    def __init__(self, connections: Connections, settings: Settings, name: str) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, name: str) -> None:
         self._connections = connections
         self._name = name
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
         # As `python -m consumers status` has it: late enough to be no accident, before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
         self._timeout_s = settings.redis_timeout_s
-        self._completed = Rate(window_s=1.0)
-        self._images: dict[str, Rate] = {}
+        self._completed = RateEstimator(window_s=1.0)
+        self._images: dict[str, RateEstimator] = {}
         self._buried: tuple[object, list[DeadLetter]] = (None, [])
 
     async def look(self, partitions: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class _Model:
             "letters": [_letter(letter) for letter in await self._newest(status)],
         }
 
-    def _consumer(self, member: Member, now_s: float) -> dict[str, Any]:
+    def _consumer(self, member: ConsumerStatus, now_s: float) -> dict[str, Any]:
         report = member.report
         images_per_s = self._images[member.name].note(now_s, report.images) if report else None
         return {
@@ -127,13 +127,13 @@ class _Model:
         if now != self._buried[0]:
             there = (number for number, backlog in enumerate(status.backlogs) if backlog is not None)
             of = [Partition(self._name, number) for number in there]
-            letters = await AllLetters(self._connections, of).all() if status.dead_letters else []
+            letters = await AllDeadLetters(self._connections, of).all() if status.dead_letters else []
             self._buried = (now, letters[-_MOST_LETTERS:])
         return self._buried[1]
 
 
-def _per_consumer() -> Rate:
-    return Rate(window_s=_WINDOW_S)
+def _per_consumer() -> RateEstimator:
+    return RateEstimator(window_s=_WINDOW_S)
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:

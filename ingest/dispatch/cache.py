@@ -21,7 +21,7 @@ from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.request_id import partition_of
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ _PART = 0.5
 class Cache:
     """The answers of one model, each kept for `cache_ttl_s`; with 0 nothing is asked and nothing kept."""
 
-    def __init__(self, connections: Connections, settings: Settings, partition: Partition) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, partition: Partition) -> None:
         self._connections = connections
-        self._redis = connections.of(partition)
+        self._redis = connections.client_for(partition)
         self._settings = settings
         self._partition = partition
 
@@ -70,7 +70,7 @@ class Cache:
         # An id that is known belongs to a request that was sent before, and its own outcome stands.
         of = Partition(self._partition.model, partition_of(entry.id))
         return (
-            done if await Store(self._connections.of(of), of).settle(done, ttl_s=self._settings.result_ttl_s) else None
+            done if await Store(self._connections.client_for(of), of).put_if_absent(done, ttl_s=self._settings.result_ttl_s) else None
         )
 
     async def keep(self, pixels: bytes | memoryview, done: Done) -> None:

@@ -9,14 +9,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest import outage
-from ingest import request_trace as journey
+from ingest import request_trace
 from ingest.backpressure import Gate
 from ingest.errors import NoConsumer, Overloaded, StreamUnavailable
 from results.store import Store
-from stream.admission import Admission, Full, Unattended, Unreplicated
+from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.entry import Entry
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _PART = 0.5
 class Entrance:
     """Admission behind a gate that shuts, for a moment, where the stream was full."""
 
-    def __init__(self, redis: Redis, store: Store, settings: Settings, partition: Partition) -> None:
+    def __init__(self, redis: Redis, store: Store, settings: IngestSettings, partition: Partition) -> None:
         self._settings = settings
         self._model = partition.model
         self._store = store
@@ -58,10 +58,10 @@ class Entrance:
             with outage.told():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
                     await self._admission.admit(
-                        journey.sent(entry),
+                        request_trace.mark_sent(entry),
                         timeout_s=self._settings.request_timeout_s,
                         max_backlog=self._gate.most,
-                        unattended=self._settings.accept_without_consumers,
+                        without_consumers=self._settings.accept_without_consumers,
                     )
             self._failing = False
         except StreamUnavailable as unavailable:
@@ -69,14 +69,14 @@ class Entrance:
             logger.log(logging.DEBUG if self._failing else logging.WARNING, "images are refused: %s", unavailable)
             self._failing = True
             raise
-        except Full as full:
+        except QueueFull as full:
             self._gate.shut_for(full.backlog)
             raise self._overloaded(full.backlog) from full
-        except Unattended as unattended:
+        except NoLiveConsumer as without_consumers:
             raise NoConsumer(
                 f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=outage.RETRY_S
-            ) from unattended
-        except Unreplicated as unreplicated:
+            ) from without_consumers
+        except NotReplicated as unreplicated:
             if entry.reply:
                 # Its client will send it again under another id.
                 with suppress(RedisError):

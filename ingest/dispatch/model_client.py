@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ingest import metrics, outage
-from ingest import request_trace as journey
+from ingest import request_trace
 from ingest.auth.owner import new_id
 from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import Route
@@ -23,7 +23,7 @@ from stream.host import logs
 from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Picture:
 class Dispatch:
     """The way to the consumers of one model and back."""
 
-    def __init__(self, connections: Connections, settings: Settings, model: str, *, ingest: str) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
         self._versions: dict[str, ModelDescription] = {}
@@ -153,8 +153,8 @@ class Dispatch:
                 raise
             finally:
                 reply.cancel()
-            metrics.answered(done, waited_s=time.perf_counter() - began)
-            journey.answered(done)
+            metrics.record_stages(done, waited_s=time.perf_counter() - began)
+            request_trace.mark_answered(done)
             return done
         finally:
             metrics.IN_FLIGHT.dec()
@@ -200,7 +200,7 @@ class Dispatch:
         reply = route.expect(request_id)
         try:
             with outage.told():
-                state = await route.store.watch(request_id, self._ingest)
+                state = await route.store.subscribe(request_id, self._ingest)
             if state != "queued":
                 return state
             async with asyncio.timeout(wait_s):
@@ -215,7 +215,7 @@ class Dispatch:
         offered = new_id(self.routes.spread()[0].number)
         # Keys have one place, however many partitions there are: it must be found again when that number has changed.
         with outage.told():
-            return await self.routes.first.store.reserve(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
+            return await self.routes.first.store.reserve_idempotency_key(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
 
     async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
         try:
@@ -245,6 +245,6 @@ async def _first(routes: Iterable[Route], take: Callable[[Route], Awaitable[T]])
 
 
 def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:
-    logs.concern(request_id)
+    logs.add_request_id(request_id)
     more_ms = math.ceil(picture.more_s * 1000)
     return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels, more_ms=more_ms)

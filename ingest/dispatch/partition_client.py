@@ -18,7 +18,7 @@ from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class Route:
     """One partition, as this ingest sees it; `away` says why it cannot be reached, empty while it can."""
 
-    def __init__(self, connections: Connections, settings: Settings, partition: Partition, *, ingest: str) -> None:
-        redis = connections.of(partition)
+    def __init__(self, connections: Connections, settings: IngestSettings, partition: Partition, *, ingest: str) -> None:
+        redis = connections.client_for(partition)
         self._timeout_s = settings.redis_timeout_s
         # The only partition is away when Redis is, and that is told once for all.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG

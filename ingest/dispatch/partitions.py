@@ -8,7 +8,7 @@ from ingest.dispatch.partition_client import Route
 from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.request_id import partition_of
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
 
 class Routes:
@@ -17,7 +17,7 @@ class Routes:
     An image goes to any of the first `partitions`; those that are away, or that nobody serves, are passed over.
     """
 
-    def __init__(self, connections: Connections, settings: Settings, model: str, *, ingest: str) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._connections = connections
         self._settings = settings
         self._model = model

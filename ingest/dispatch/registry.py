@@ -9,14 +9,14 @@ import socket
 from redis.exceptions import RedisError
 from typing_extensions import TypedDict
 
-from ingest.auth.owner import is_own
+from ingest.auth.owner import belongs_to_caller
 from ingest.dispatch.model_client import Dispatch
 from ingest.errors import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from ingest.outage import RETRY_S
 from results.store import State
 from stream.connection.clients import Backoff, Connections
-from stream.presence import partition_counts, widen
-from stream.settings import Settings
+from stream.presence import partition_counts, raise_partition_count
+from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Degraded(TypedDict):
 class Catalog:
     """All dispatches of one ingest process."""
 
-    def __init__(self, connections: Connections, settings: Settings) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings) -> None:
         self._connections = connections
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -88,7 +88,7 @@ class Catalog:
             counts = await partition_counts(self._connections.shared)
             for name, count in counts.items():
                 if count < self._settings.partitions:
-                    await widen(self._connections.shared, name, self._settings.partitions)
+                    await raise_partition_count(self._connections.shared, name, self._settings.partitions)
         except RedisError:
             if not self._dispatches:
                 raise
@@ -114,7 +114,7 @@ class Catalog:
         if not self._dispatches:
             self.refuse_in_outage()
         # Of somebody else's request not even the existence is known: it is not looked for.
-        for dispatch in self._dispatches.values() if is_own(request_id) else ():
+        for dispatch in self._dispatches.values() if belongs_to_caller(request_id) else ():
             state = await dispatch.state(request_id)
             if state != "unknown":
                 return dispatch, state

@@ -27,7 +27,7 @@ function item(model, { id, buried_ms, reason, deliveries, holders, replayable })
 async function replay(model, id, button) {
   button.disabled = true;
   try {
-    const answer = await fetch(`dead/${model}/${id}/replay`, { method: "POST" });
+    const answer = await fetch(`dead-letters/${model}/${id}/replay`, { method: "POST" });
     const body = await answer.json();
     announce(answer.ok ? "The dead letter is queued again." : body.detail);
     button.textContent = answer.ok ? "Queued" : "Failed";

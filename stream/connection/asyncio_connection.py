@@ -9,11 +9,11 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from stream.connection.observer import Witnessed
-from stream.connection.resolver import FindingTcp, FindingTls
+from stream.connection.observer import ObservedConnection
+from stream.connection.resolver import ResolvingTcp, ResolvingTls
 
 
-class _Noticing(AbstractConnection):
+class FailFastConnection(AbstractConnection):
     """A connection whose sending notices two things that redis-py's own does not.
 
     One that was closed while it lay idle is a lost connection on every event loop: uvloop raises RuntimeError where
@@ -56,28 +56,32 @@ def _chunks(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
             return command
 
 
-class _Tcp(Witnessed, _Noticing, Connection):
+class _Tcp(ObservedConnection, FailFastConnection, Connection):
     pass
 
 
-class _Tls(Witnessed, _Noticing, SSLConnection):
+class _Tls(ObservedConnection, FailFastConnection, SSLConnection):
     pass
 
 
-class _Unix(Witnessed, _Noticing, UnixDomainSocketConnection):
+class _Unix(ObservedConnection, FailFastConnection, UnixDomainSocketConnection):
     pass
 
 
-class _FindingTcp(Witnessed, _Noticing, FindingTcp):
+class _ResolvingTcp(ObservedConnection, FailFastConnection, ResolvingTcp):
     pass
 
 
-class _FindingTls(Witnessed, _Noticing, FindingTls):
+class _ResolvingTls(ObservedConnection, FailFastConnection, ResolvingTls):
     pass
 
 
 #: What takes the place of redis-py's own, by theirs.
-NOTICING: Final[dict[type[Any], type[Any]]] = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+CONNECTIONS: Final[dict[type[Any], type[Any]]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 #: The same for those that find their server each time they are made.
-FINDING: Final[dict[type[Any], type[Any]]] = {Connection: _FindingTcp, SSLConnection: _FindingTls}
+RESOLVING_CONNECTIONS: Final[dict[type[Any], type[Any]]] = {Connection: _ResolvingTcp, SSLConnection: _ResolvingTls}

@@ -32,14 +32,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as BlockingRetry
 
-from stream.connection.asyncio_connection import FINDING, NOTICING
+from stream.connection.asyncio_connection import CONNECTIONS, RESOLVING_CONNECTIONS
 from stream.connection.client import Client, Pool
-from stream.connection.observer import Nobody, Witness
-from stream.connection.resolver import BySentinels, Find, InCluster
+from stream.connection.observer import ConnectionObserver, NullObserver
+from stream.connection.resolver import ClusterResolver, Resolve, SentinelResolver
 from stream.embedded.server import socket_path
 from stream.keys import MODELS, Partition
-from stream.redis_url import Place
-from stream.settings import Settings
+from stream.redis_url import RedisUrl
+from stream.settings import RedisSettings
 
 #: How long one blocking read waits in Redis: only bounds how late a reader notices that it shall end. Four of them a
 #: second cost an idle consumer 3.6 ms of CPU, one of them 3.4.
@@ -52,7 +52,7 @@ _POOL_SIZE = 32
 _READ_SIZE = 1 << 20
 
 #: Errors that pass without anybody changing a setting of Sluice; LOADING is a ConnectionError in redis-py.
-_PASSING = (
+_TEMPORARY = (
     RedisConnectionError,
     RedisTimeoutError,
     OutOfMemoryError,
@@ -62,7 +62,7 @@ _PASSING = (
 )
 
 #: Beginnings of further such errors, for which redis-py has no class.
-_PASSING_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
+_TEMPORARY_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
 
 
 #: redis-py's connections without an event loop, by those with one.
@@ -73,26 +73,30 @@ _BLOCKING: dict[type[Any], Callable[..., BlockingConnection]] = {
 }
 
 
-def url(settings: Settings) -> str:
+def url(settings: RedisSettings) -> str:
     """Where Redis is: the configured URL, or the embedded server's socket."""
     return settings.redis_url or f"unix://{quote(str(socket_path(settings.data_dir)))}"
 
 
-def connect(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+def connect(
+    settings: RedisSettings, observer: ConnectionObserver | None = None, partition: Partition | None = None
+) -> Redis:
     """A client for short commands; each answer is awaited at most `redis_timeout_s`.
 
     It is for the keys of this partition, or for those that belong to none: in a Cluster they are in different places.
     """
     once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     wait_s = settings.redis_timeout_s
-    return _client(settings, partition, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, witness=witness)
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=_POOL_SIZE, retry=once, observer=observer)
 
 
-def connect_reader(settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> Redis:
+def connect_reader(
+    settings: RedisSettings, observer: ConnectionObserver | None = None, partition: Partition | None = None
+) -> Redis:
     """A client with one connection, for blocking reads of at most `BLOCK_S`; for whose keys, see `connect`."""
     never = Retry(NoBackoff(), 0)
     wait_s = BLOCK_S + settings.redis_timeout_s
-    return _client(settings, partition, reply_timeout_s=wait_s, connections=1, retry=never, witness=witness)
+    return _client(settings, partition, reply_timeout_s=wait_s, connections=1, retry=never, observer=observer)
 
 
 class Connections:
@@ -101,19 +105,19 @@ class Connections:
     They are one and the same but in a Cluster, where each partition is somewhere else.
     """
 
-    def __init__(self, settings: Settings, witness: Witness | None = None) -> None:
+    def __init__(self, settings: RedisSettings, observer: ConnectionObserver | None = None) -> None:
         self._settings = settings
-        self._witness = witness
-        self._apart = Place.parse(url(settings)).kind == "cluster"
+        self._observer = observer
+        self._apart = RedisUrl.parse(url(settings)).kind == "cluster"
         self._clients: dict[Partition, Redis] = {}
-        self.shared = connect(settings, witness)
+        self.shared = connect(settings, observer)
 
-    def of(self, partition: Partition) -> Redis:
+    def client_for(self, partition: Partition) -> Redis:
         """The client for this partition's keys."""
         if not self._apart:
             return self.shared
         if partition not in self._clients:
-            self._clients[partition] = connect(self._settings, self._witness, partition)
+            self._clients[partition] = connect(self._settings, self._observer, partition)
         return self._clients[partition]
 
     async def __aenter__(self) -> Self:
@@ -128,50 +132,52 @@ class Connections:
             await client.aclose()
 
 
-def connect_blocking(settings: Settings, partition: Partition | None = None) -> tuple[BlockingConnection, Find | None]:
+def connect_blocking(
+    settings: RedisSettings, partition: Partition | None = None
+) -> tuple[BlockingConnection, Resolve | None]:
     """A connection without an event loop, not connected yet, for blocking reads of at most `BLOCK_S` in a thread.
 
     Where its server is not always the same, what finds it comes with it.
     """
-    access, kind, find = _access(settings, partition)
+    access, kind, resolve = _access(settings, partition)
     bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
-    return _BLOCKING[kind](retry=BlockingRetry(NoBackoff(), 0), **bounds, **access), find
+    return _BLOCKING[kind](retry=BlockingRetry(NoBackoff(), 0), **bounds, **access), resolve
 
 
 def _client(
-    settings: Settings,
+    settings: RedisSettings,
     partition: Partition | None,
     *,
     reply_timeout_s: float,
     connections: int,
     retry: Retry,
-    witness: Witness | None,
+    observer: ConnectionObserver | None,
 ) -> Redis:
-    access, kind, find = _access(settings, partition)
-    if find:
-        access |= {"find": find}
+    access, kind, resolve = _access(settings, partition)
+    if resolve:
+        access |= {"resolve": resolve}
     pool = Pool(
-        connection_class=(FINDING if find else NOTICING)[kind],
+        connection_class=(RESOLVING_CONNECTIONS if resolve else CONNECTIONS)[kind],
         max_connections=connections,
         wait_s=reply_timeout_s,
         socket_read_size=_READ_SIZE,
         retry=retry,
-        witness=witness or Nobody(),
+        observer=observer or NullObserver(),
         **_bounds(settings, reply_timeout_s),
         **access,
     )
     return Client.from_pool(pool)
 
 
-def _access(settings: Settings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Find | None]:
+def _access(settings: RedisSettings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Resolve | None]:
     """Options by which the server is reached, redis-py's asynchronous class for it, and what finds it, if anything."""
-    place = Place.parse(url(settings))
-    access = _options(place.plain, settings.redis_password_file, settings.redis_ca_file)
-    find = _find(settings, place, partition, access)
-    return access, access.pop("connection_class", Connection), find
+    address = RedisUrl.parse(url(settings))
+    access = _options(address.server_url, settings.redis_password_file, settings.redis_ca_file)
+    resolve = _resolve(settings, address, partition, access)
+    return access, access.pop("connection_class", Connection), resolve
 
 
-def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
+def _bounds(settings: RedisSettings, reply_timeout_s: float) -> dict[str, Any]:
     """What all connections have in common, whatever they are for."""
     return {
         "socket_timeout": reply_timeout_s,
@@ -184,15 +190,17 @@ def _bounds(settings: Settings, reply_timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _find(settings: Settings, place: Place, partition: Partition | None, access: dict[str, Any]) -> Find | None:
-    """How connections find their server, where it is not always the same."""
-    match place.kind:
+def _resolve(
+    settings: RedisSettings, address: RedisUrl, partition: Partition | None, access: dict[str, Any]
+) -> Resolve | None:
+    """How connections resolve their server, where it is not always the same."""
+    match address.kind:
         case "cluster":
             slot = key_slot((partition.entries if partition else MODELS).encode())
-            return InCluster(place.addresses, slot, dict(access)).find
+            return ClusterResolver(address.addresses, slot, dict(access)).resolve
         case "sentinel":
-            options = _options(place.sentinel, settings.redis_sentinel_password_file, settings.redis_ca_file)
-            return BySentinels(place.addresses, place.service, options).find
+            options = _options(address.sentinel, settings.redis_sentinel_password_file, settings.redis_ca_file)
+            return SentinelResolver(address.addresses, address.service, options).resolve
         case _:
             return None
 
@@ -207,9 +215,11 @@ def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
     return {**given, **parse_url(address)}
 
 
-def passes_by_itself(error: RedisError) -> bool:
+def is_temporary(error: RedisError) -> bool:
     """Whether Redis is merely away, loading, full, read-only or failing over."""
-    return isinstance(error, _PASSING) or (isinstance(error, ResponseError) and str(error).startswith(_PASSING_CODES))
+    return isinstance(error, _TEMPORARY) or (
+        isinstance(error, ResponseError) and str(error).startswith(_TEMPORARY_CODES)
+    )
 
 
 class Backoff:

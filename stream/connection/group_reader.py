@@ -17,20 +17,21 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection.clients import connect_blocking
-from stream.connection.observer import Nobody, Witness
-from stream.connection.resolver import ELSEWHERE, Find, meaning
-from stream.connection.resp import RawEntry, entries
-from stream.connection.socket_file import inflow
+from stream.connection.observer import ConnectionObserver, NullObserver
+from stream.connection.resolver import REDIRECTS, Resolve, translate
+from stream.connection.resp import RawEntry, entries, socket_file
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 
 
 class Reader:
     """Reads entries, one command at a time. Connects when it is first used, and again after an error."""
 
-    def __init__(self, settings: Settings, witness: Witness | None = None, partition: Partition | None = None) -> None:
-        self._connection, self._find = connect_blocking(settings, partition)
-        self._witness = witness or Nobody()
+    def __init__(
+        self, settings: RedisSettings, observer: ConnectionObserver | None = None, partition: Partition | None = None
+    ) -> None:
+        self._connection, self._resolve = connect_blocking(settings, partition)
+        self._observer = observer or NullObserver()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._socket: socket.socket | None = None
         self._file: BufferedReader | None = None
@@ -46,19 +47,19 @@ class Reader:
 
         Raises RedisError. Cancelled, it closes the connection: the thread must not wait for what nobody wants.
         """
-        if self._find and not self._file:
-            await self._aim(self._find)
+        if self._resolve and not self._file:
+            await self._aim(self._resolve)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, words, rows)
         except asyncio.CancelledError:
             self._interrupt()
             raise
 
-    async def _aim(self, find: Find) -> None:
+    async def _aim(self, resolve: Resolve) -> None:
         try:
-            self._connection.host, self._connection.port = await find()  # type: ignore[attr-defined]
+            self._connection.host, self._connection.port = await resolve()  # type: ignore[attr-defined]
         except RedisError as error:
-            self._witness.failed(error)
+            self._observer.failed(error)
             raise
 
     async def aclose(self) -> None:
@@ -77,18 +78,18 @@ class Reader:
     def _entries(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
         try:
             return self._exchange(words, rows)
-        except ELSEWHERE as error:
-            meant = meaning(error)
-            if isinstance(meant, RedisConnectionError):
+        except REDIRECTS as error:
+            translated = translate(error)
+            if isinstance(translated, RedisConnectionError):
                 self._disconnect()
-            self._witness.failed(meant)
-            raise meant from error
+            self._observer.failed(translated)
+            raise translated from error
         except ResponseError as error:
-            self._witness.failed(error)
+            self._observer.failed(error)
             raise
         except RedisError as error:
             self._disconnect()
-            self._witness.failed(error)
+            self._observer.failed(error)
             raise
 
     def _exchange(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
@@ -103,11 +104,11 @@ class Reader:
 
     def _connect(self) -> BufferedReader:
         self._connection.connect()  # type: ignore[no-untyped-call]
-        self._witness.connected()
+        self._observer.connected()
         connected = self._connection._get_socket()  # noqa: SLF001 (redis-py's own mix-ins ask for it so)
         assert connected
         self._socket = connected
-        self._file = inflow(connected)
+        self._file = socket_file(connected)
         return self._file
 
     def _disconnect(self) -> None:

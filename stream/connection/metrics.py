@@ -1,4 +1,4 @@
-"""The witness of processes that have metrics: counts connections to Redis and their failures. Knows no Redis."""
+"""The observer of processes that have metrics: counts connections to Redis and their failures. Knows no Redis."""
 
 from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
@@ -6,8 +6,8 @@ from redis.exceptions import RedisError
 from stream.connection.observer import is_failure
 
 
-class Counting:
-    """Declares the two counters in the registry of its process; one witness serves all connections of the process."""
+class ConnectionMetrics:
+    """Declares the two counters in the registry of its process; one observer serves all connections of the process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._connections = Counter(

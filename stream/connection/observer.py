@@ -7,7 +7,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 
-class Witness(Protocol):
+class ConnectionObserver(Protocol):
     """Is told what befalls connections."""
 
     def connected(self) -> None:
@@ -22,8 +22,8 @@ def is_failure(error: RedisError) -> bool:
     return type(error) is not ResponseError and not isinstance(error, NoScriptError)
 
 
-class Nobody:
-    """The witness of processes that count nothing."""
+class NullObserver:
+    """The observer of processes that count nothing."""
 
     def connected(self) -> None:
         pass
@@ -32,12 +32,12 @@ class Nobody:
         pass
 
 
-class Witnessed(AbstractConnection):
+class ObservedConnection(AbstractConnection):
     """To be mixed into a connection of redis-py."""
 
-    def __init__(self, *, witness: Witness, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
+    def __init__(self, *, observer: ConnectionObserver, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
         super().__init__(**options)
-        self._witness = witness
+        self._observer = observer
         self._connecting = False
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
@@ -48,11 +48,11 @@ class Witnessed(AbstractConnection):
         try:
             await super().connect_check_health(check_health, retry_socket_connect)
         except RedisError as error:
-            self._witness.failed(error)
+            self._observer.failed(error)
             raise
         finally:
             self._connecting = False
-        self._witness.connected()
+        self._observer.connected()
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         """As redis-py's."""
@@ -61,7 +61,7 @@ class Witnessed(AbstractConnection):
         try:
             await super().send_packed_command(command, check_health)
         except RedisError as error:
-            self._tell(error)
+            self._notify(error)
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
@@ -69,10 +69,10 @@ class Witnessed(AbstractConnection):
         try:
             return await super().read_response(*args, **options)
         except RedisError as error:
-            self._tell(error)
+            self._notify(error)
             raise
 
-    def _tell(self, error: RedisError) -> None:
+    def _notify(self, error: RedisError) -> None:
         # Connecting sends and reads as well, and tells of its failure as a whole.
         if not self._connecting:
-            self._witness.failed(error)
+            self._observer.failed(error)

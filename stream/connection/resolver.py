@@ -4,7 +4,7 @@ Each connection asks anew when it is made. That is rare, and mostly because some
 
 redis-py's client for a Cluster is not used: it sends ASKING on another connection of its pool than the command that it
 is for, closes the connections to all nodes where one slot is not served, and its pools have no WAIT that is sure to
-follow its write. All that Sluice ever asks of one client lies in one slot, so a client whose connections find their
+follow its write. All that Sluice ever asks of one client lies in one slot, so a client whose connections resolve their
 node does.
 """
 
@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.redis_url import Address
 
-Find = Callable[[], Awaitable[Address]]
+Resolve = Callable[[], Awaitable[Address]]
 
 #: Longest time for one node's answer to where a slot is. Another is asked then: a node that hangs must not hide it.
 _ASK_S = 0.5
@@ -35,7 +35,7 @@ _BRIEF: Final[dict[str, Any]] = {
 }
 
 
-class InCluster:
+class ClusterResolver:
     """The primary of one slot; any node that answers knows it, and those it names are asked the next time."""
 
     def __init__(self, nodes: tuple[Address, ...], slot: int, options: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class InCluster:
         self._slot = slot
         self._options = options
 
-    async def find(self) -> Address:
+    async def resolve(self) -> Address:
         """Raises ConnectionError where no node says, with what the last one said instead."""
         said: object = "it is served by nobody"
         for node in self._nodes:
@@ -79,7 +79,7 @@ def _of(server: list[Any], asked: Address) -> Address:
     return (server[0] or b"").decode() or asked[0], int(server[1])
 
 
-class BySentinels:
+class SentinelResolver:
     """The primary of one service, as the Sentinels have agreed."""
 
     def __init__(self, sentinels: tuple[Address, ...], service: str, options: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class BySentinels:
         self._service = service
         self._options = options
 
-    async def find(self) -> Address:
+    async def resolve(self) -> Address:
         """Raises ConnectionError where no Sentinel knows one that lives, with what the last one said instead."""
         said: object = "none knows one that lives"
         for sentinel in self._sentinels:
@@ -110,10 +110,10 @@ def _asking(server: Address, options: dict[str, Any]) -> Redis:
 
 
 #: How a server says that it is not the one to ask; MOVED is an AskError in redis-py.
-ELSEWHERE: Final = (AskError, ReadOnlyError)
+REDIRECTS: Final = (AskError, ReadOnlyError)
 
 
-def meaning(error: AskError | ReadOnlyError) -> RedisError:
+def translate(error: AskError | ReadOnlyError) -> RedisError:
     """What it is to whoever asked: the server has done nothing."""
     if isinstance(error, MovedError | ReadOnlyError):
         # Another connection finds the primary of now: to a client it is as if this one had been lost.
@@ -122,39 +122,39 @@ def meaning(error: AskError | ReadOnlyError) -> RedisError:
     return TryAgainError(str(error))
 
 
-class Finding(AbstractConnection):
-    """To be mixed into a connection of redis-py: it goes where `find` says, each time it is made."""
+class ResolvingConnection(AbstractConnection):
+    """To be mixed into a connection of redis-py: it goes where `resolve` says, each time it is made."""
 
     host: str
     port: int
 
-    def __init__(self, *, find: Find, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
+    def __init__(self, *, resolve: Resolve, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
         super().__init__(**options)
-        self._find = find
-        self._told: Address | None = None
+        self._resolve = resolve
+        self._redirect: Address | None = None
 
     async def _connect(self) -> None:
         # Whoever sends us on knows better than those who may not have heard of it yet; once.
-        told, self._told = self._told, None
-        self.host, self.port = told or await self._find()
+        redirect, self._redirect = self._redirect, None
+        self.host, self.port = redirect or await self._resolve()
         await super()._connect()  # type: ignore[no-untyped-call,safe-super]
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
         """As redis-py's."""
         try:
             return await super().read_response(*args, **options)
-        except ELSEWHERE as error:
+        except REDIRECTS as error:
             if isinstance(error, MovedError):
-                self._told = (error.host or self.host, error.port)
-            meant = meaning(error)
-            if isinstance(meant, RedisConnectionError):
+                self._redirect = (error.host or self.host, error.port)
+            translated = translate(error)
+            if isinstance(translated, RedisConnectionError):
                 await self.disconnect()
-            raise meant from error
+            raise translated from error
 
 
-class FindingTcp(Finding, Connection):
+class ResolvingTcp(ResolvingConnection, Connection):
     """A plain connection."""
 
 
-class FindingTls(Finding, SSLConnection):
+class ResolvingTls(ResolvingConnection, SSLConnection):
     """A connection with TLS."""

@@ -31,25 +31,25 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST = 4000
 
 #: Request ids of what this task and its children do, in the order in which they were made.
-_concerned: ContextVar[list[str] | None] = ContextVar("concerned", default=None)
+_request_ids: ContextVar[list[str] | None] = ContextVar("concerned", default=None)
 
 
 #: The trace that this task and its children belong to, 32 hexadecimal digits.
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
 
-def begin() -> None:
-    """A unit of work begins: what is logged from here on belongs to the requests that `concern` will name."""
-    _concerned.set([])
+def start_scope() -> None:
+    """A unit of work begins: what is logged from here on belongs to the requests that `add_request_id` will name."""
+    _request_ids.set([])
 
 
-def concern(request_id: str) -> None:
+def add_request_id(request_id: str) -> None:
     """The present unit of work is about this request, too."""
-    if (ids := _concerned.get()) is not None:
+    if (ids := _request_ids.get()) is not None:
         ids.append(request_id)
 
 
-def trace(trace_id: str) -> None:
+def set_trace(trace_id: str) -> None:
     """The present unit of work belongs to this trace."""
     _trace.set(trace_id)
 
@@ -57,7 +57,7 @@ def trace(trace_id: str) -> None:
 def configure(level: str, log_format: LogFormat) -> None:
     """Log to standard error, one line an event, from `level` on; uvicorn's loggers and warnings included."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Json() if log_format == "json" else Human(_LINE))
+    handler.setFormatter(JsonFormatter() if log_format == "json" else HumanFormatter(_LINE))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     if log_format == "json":
@@ -68,13 +68,9 @@ def _log_the_end(kind: type[BaseException], error: BaseException, trace: Traceba
     logging.getLogger("python").critical("ended by an exception", exc_info=(kind, error, trace))
 
 
-def refuse(program: str, why: object, log_format: LogFormat) -> int:
-    """Say in one line why a program does not begin, and return its exit status. People need neither time nor level."""
-    if log_format == "json":
-        logging.getLogger(program.rpartition(" ")[2]).critical("%s: %s", program, why)
-    else:
-        sys.stderr.write(f"{program}: {why}\n")
-    return 2
+def log_refusal(program: str, why: object) -> None:
+    """Log why a program does not start, for programs that read its log."""
+    logging.getLogger(program.rpartition(" ")[2]).critical("%s: %s", program, why)
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
@@ -83,7 +79,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
     if isinstance(record.args, tuple):
         names = [match[1] for match in _FIELD.finditer(str(record.msg)) if match[0] != "%%"]
         found = {name: _plain(value) for name, value in zip(names, record.args, strict=False) if name}
-    if "request" not in found and (ids := _concerned.get()):
+    if "request" not in found and (ids := _request_ids.get()):
         found["request"] = ",".join(ids)
     if trace_id := _trace.get():
         found["trace_id"] = trace_id
@@ -107,7 +103,7 @@ def _plain(value: object) -> object:
             return _SECRETS.sub("***", str(value))
 
 
-class Human(logging.Formatter):
+class HumanFormatter(logging.Formatter):
     """A line for people; the traceback of an error follows it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
@@ -120,7 +116,7 @@ class Human(logging.Formatter):
         return _SECRETS.sub("***", super().formatException(ei))  # type: ignore[arg-type]
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A line for programs: time (RFC 3339, UTC), level, logger, message, exception, and the event's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -36,7 +36,7 @@ def _wanted(environment: Mapping[str, str]) -> bool:
         logger.warning("no traces: OTEL_TRACES_EXPORTER is %s, only otlp is known", exporter)
         return False
     if not (find_spec("opentelemetry") and find_spec("opentelemetry.exporter.otlp.proto.http")):
-        logger.warning("no traces: %s is set, but the extra is missing; pip install 'sluice[traces]'", _ENDPOINTS[0])
+        logger.warning("no traces: %s is set, but the extra is missing; pip install -e '.[traces]'", _ENDPOINTS[0])
         return False
     return True
 

@@ -30,7 +30,7 @@ from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.support.processes import ROOT
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
@@ -190,7 +190,7 @@ def test_cpu_time_counts_children_that_live_and_that_ended(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_a_full_stream_holds_what_consumers_can_read(server: Server, settings: Settings) -> None:
+async def test_a_full_stream_holds_what_consumers_can_read(server: Server, settings: RedisSettings) -> None:
     """The entries are those that ingest writes: a group reads them all, none malformed."""
     partition = Partition("full")
     with redis.Redis.from_url(server.url) as client:

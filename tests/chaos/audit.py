@@ -67,7 +67,7 @@ async def audit(redis: Redis, partition: Partition) -> Audit:
     """Read it all, through a connection that no fault touches."""
     found = Audit(in_stream=await outstanding(redis, partition))
     found.pending = int((await redis.xpending(partition.entries, GROUP))["pending"])
-    found.dead_letters = int(await redis.xlen(partition.dead))
+    found.dead_letters = int(await redis.xlen(partition.dead_letters))
     counters: Any = await redis.hgetall(partition.counters)
     found.counters = {name.decode(): int(count) for name, count in counters.items()}
     prefix = partition.request("")

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from stream.connection.clients import connect
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.chaos.audit import audit, outstanding
 from tests.chaos.clock import Clock, pause
 from tests.chaos.expected_answers import Album
@@ -63,7 +63,7 @@ async def drive(plan: Plan) -> Report:
     system = System(plan.folder, _scale(plan, album), clock)
     try:
         await system.start()
-        async with connect(Settings(redis_url=system.server.url, lease_s=20, redis_timeout_s=10)) as redis:
+        async with connect(RedisSettings(redis_url=system.server.url, redis_timeout_s=10)) as redis:
             return await _run(plan, album, system, redis, clock)
     finally:
         await system.kill()

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from results.store import Store
-from stream.admission import Admission, Full, Refused
+from stream.admission import Admission, AdmissionRefused, QueueFull
 from stream.entry import Entry
 from stream.keys import Partition
 from tests.chaos.clock import Clock, pause
@@ -95,8 +95,8 @@ class Load:
             request.verdict = "queued"
             if self._random.random() < self._traffic.cancel and await self._store.cancel(request.id):
                 request.verdict = "cancelled"
-        except Refused as refused:
-            request.verdict, request.code = "refused", "overloaded" if isinstance(refused, Full) else "no_consumer"
+        except AdmissionRefused as refused:
+            request.verdict, request.code = "refused", "overloaded" if isinstance(refused, QueueFull) else "no_consumer"
         except RedisError:
             # Once admitted it stays accepted, even where the cancelling failed.
             request.verdict = "unknown" if request.verdict == "unanswered" else request.verdict

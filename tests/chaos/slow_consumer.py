@@ -16,9 +16,9 @@ from consumers.onnx.model import Model
 _run = Model.run
 
 
-def _slow(self: Model, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+def _slow(self: Model, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
     threading.Event().wait(float(os.environ["ROGUE"]) * count)
-    return _run(self, slot, count)
+    return _run(self, buffer, count)
 
 
 Model.run = _slow  # type: ignore[method-assign]

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from starlette.routing import Route
 
-from consumers.health import Health, answering
-from consumers.worker import _SLOTS
+from consumers.health import Health, health_app
+from consumers.worker import BUFFERS
 from export import arguments
 from ingest.app import create_app
 from stream import acl
 from stream.keys import Partition
-from stream.settings import Settings
+from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, all_fields
 from tests.support.containers import ROOT, composed, parsed, stages, variables
 from tests.support.documents import text
 from tests.support.manifests import K8S, Manifest, built, documents, kustomization, pod_of
@@ -63,14 +63,23 @@ def environment(manifests: dict[tuple[str, str], Manifest], name: str) -> dict[s
     return variables(name) | shared | own
 
 
-def settings(manifests: dict[tuple[str, str], Manifest], name: str) -> Settings:
-    """What a process makes of its variables, but for the files that only a cluster has."""
+def ingest_settings(manifests: dict[tuple[str, str], Manifest]) -> IngestSettings:
+    """The settings of ingest from its variables, except for the files that only a cluster has."""
+    return IngestSettings.model_validate(_given(manifests, "ingest", IngestSettings))
+
+
+def consumer_settings(manifests: dict[tuple[str, str], Manifest]) -> ConsumerSettings:
+    """The same for a consumer."""
+    return ConsumerSettings.model_validate(_given(manifests, "consumer", ConsumerSettings))
+
+
+def _given(manifests: dict[tuple[str, str], Manifest], name: str, kind: type[QueueSettings]) -> dict[str, str]:
     given = {
         variable.removeprefix("SLUICE_").lower(): value
         for variable, value in environment(manifests, name).items()
         if variable.startswith("SLUICE_") and not variable.endswith("_FILE")
     }
-    return Settings.model_validate(given)
+    return {setting: value for setting, value in given.items() if setting in kind.model_fields}
 
 
 def test_the_manifests_are_valid(manifests: dict[tuple[str, str], Manifest]) -> None:
@@ -100,30 +109,31 @@ def test_every_variable_is_a_setting_and_they_fit_each_other(manifests: dict[tup
     """In the shared ones, in the containers' own and in the comments; a process would start with them."""
     for path in K8S.rglob("*.*"):
         named = {one.removeprefix("SLUICE_").lower() for one in re.findall(r"\bSLUICE_[A-Z0-9_]+", path.read_text())}
-        assert named <= Settings.model_fields.keys(), path
-    ingest, consumer = settings(manifests, "ingest"), settings(manifests, "consumer")
+        assert named <= all_fields().keys(), path
+    ingest, consumer = ingest_settings(manifests), consumer_settings(manifests)
     assert ingest.model == consumer.model
     assert ingest.accept_without_consumers, "from zero consumers nothing would ever be queued"
-    assert settings(built(K8S / "overlays/gpu"), "consumer").provider == "cuda"
-    assert settings(built(K8S / "overlays/cpu"), "consumer").provider == "cpu"
+    assert consumer_settings(built(K8S / "overlays/gpu")).provider == "cuda"
+    assert consumer_settings(built(K8S / "overlays/cpu")).provider == "cpu"
 
 
 def test_whoever_is_stopped_has_the_time_it_takes(manifests: dict[tuple[str, str], Manifest]) -> None:
     """The wait before SIGTERM counts into the grace of the pod."""
-    for name in ("ingest", "consumer"):
+    for name, its in (("ingest", ingest_settings(manifests)), ("consumer", consumer_settings(manifests))):
         found = container(manifests, name)
         wait = found.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", "0"])
         assert wait[0] == "sleep"
-        least_s = int(wait[1]) + settings(manifests, name).shutdown_grace_s + 5
+        least_s = int(wait[1]) + its.shutdown_grace_s + 5
         assert found["terminationGracePeriodSeconds"] >= least_s, name
 
 
 def test_probes_ask_where_somebody_listens(manifests: dict[tuple[str, str], Manifest]) -> None:
     """The ports are those of the settings, the paths those of the code; live is asked for apart from ready."""
-    ports = {"ingest": settings(manifests, "ingest").port, "consumer": settings(manifests, "consumer").metrics_port}
-    routes = {route.path for route in create_app(Settings()).routes if isinstance(route, Route)}
+    ingest, consumer = ingest_settings(manifests), consumer_settings(manifests)
+    ports = {"ingest": ingest.port, "consumer": consumer.metrics_port}
+    routes = {route.path for route in create_app(IngestSettings()).routes if isinstance(route, Route)}
     for name, port in ports.items():
-        assert settings(manifests, name).host == "0.0.0.0"
+        assert {ingest.host, consumer.host} == {"0.0.0.0"}
         found = container(manifests, name)
         (opened,) = found["ports"]
         assert opened["containerPort"] == port
@@ -141,7 +151,7 @@ def test_probes_ask_where_somebody_listens(manifests: dict[tuple[str, str], Mani
 def _answered(path: str) -> bool:
     """Whether a consumer's health answers there itself, rather than its metrics."""
     others: list[Any] = []
-    answering(Health(1), lambda *_: others)({"PATH_INFO": path}, lambda *_: lambda _: None)
+    health_app(Health(1), lambda *_: others)({"PATH_INFO": path}, lambda *_: lambda _: None)
     return not others
 
 
@@ -282,13 +292,16 @@ def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str],
     assert spec["advanced"].keys() <= _ADVANCED
     modifiers = spec["advanced"]["scalingModifiers"]
     assert modifiers.keys() == _MODIFIERS
-    served = settings(manifests, "consumer")
+    served = consumer_settings(manifests)
     triggers = _triggers(spec, served.model, partitions=1)
     assert spec["scaleTargetRef"] == {"kind": "Deployment", "name": "consumer"}
     assert "replicas" not in manifests["Deployment", "consumer"]["spec"]
     target = int(modifiers["target"])
-    assert target == int(triggers["outstanding"]["metadata"]["streamLength"]) == _SLOTS * served.max_batch
-    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, ceil(served.max_backlog / target))
+    assert target == int(triggers["outstanding"]["metadata"]["streamLength"]) == BUFFERS * served.max_batch
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (
+        0,
+        ceil(ingest_settings(manifests).max_backlog / target),
+    )
     autoscaler = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -334,4 +347,4 @@ def test_more_partitions_are_counted_as_the_documents_say(manifests: dict[tuple[
             assert change["op"] == "replace"
             assert last in place
             place[last] = change["value"]
-    _triggers(spec, settings(manifests, "consumer").model, partitions=3)
+    _triggers(spec, consumer_settings(manifests).model, partitions=3)

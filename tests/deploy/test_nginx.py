@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis
 
-from stream.settings import Settings
+from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.containers import ROOT, composed, seconds
 from tests.support.processes import Process, Processes
@@ -181,7 +181,7 @@ def test_what_is_too_large_is_refused_in_the_words_of_ingest(balancer: Balancer,
     processes.consumer(version=1)
     _, url = processes.ingest()
     balancer.start(url)
-    most = bytes(Settings().max_upload_bytes)
+    most = bytes(IngestSettings().max_upload_bytes)
     with httpx.Client(timeout=60) as client:
         for path in ("/predict", "/v2/models/tiny/infer"):
             direct, passed = (client.post(one + path, content=most + b"x") for one in (url, balancer.url))
@@ -205,7 +205,7 @@ def _times() -> dict[str, int]:
 
 def test_its_times_fit_ours() -> None:
     """Whoever has the shorter one is the one who speaks: that shall be ingest, but for connections that lie idle."""
-    times, ours = _times(), Settings()
+    times, ours = _times(), IngestSettings()
     longest_s = ours.request_timeout_s + ours.redis_timeout_s
     assert f" client_max_body_size {ours.max_upload_bytes // 2**20}m;" in (FOLDER / "nginx.conf").read_text()
     assert times["client_body_timeout"] == ours.upload_timeout_s
@@ -217,7 +217,7 @@ def test_its_times_fit_ours() -> None:
 
 def test_ingest_is_found_where_compose_has_it() -> None:
     """By its name and port, behind the one service that is published."""
-    port = Settings.model_fields["port"].default
+    port = IngestSettings.model_fields["port"].default
     assert f"server ingest:{port} resolve;" in (FOLDER / "ingests.conf").read_text()
     assert f"listen {port};" in (FOLDER / "listen.conf").read_text()
     published = [name for name, service in composed().items() if "ports" in service]

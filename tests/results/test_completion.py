@@ -18,7 +18,7 @@ from stream.entry import Entry
 from stream.group import Delivery, Group
 from stream.keys import GROUP, Partition
 from stream.presence import Presence
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.stream.test_group import entry, report
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def group(client: Redis, reader: Reader, partition: Partition) -> Group:
-    await Presence(client, partition).beat(report("somebody"), lease_s=60)
+    await Presence(client, partition).heartbeat(report("somebody"), lease_s=60)
     group = Group(client, reader, partition, consumer="anna", lease_s=60)
     await group.create()
     return group
@@ -106,9 +106,9 @@ async def test_a_dead_letter_keeps_the_entry_and_the_reason(
     sent = [entry() for _ in range(5)]
     for one in sent:
         delivery = await delivered(client, partition, group, one)
-        outcome = Failed(one.id, "dead", "why")
+        outcome = Failed(one.id, "dead_letter", "why")
         await completion.complete([Completed(delivery.entry_id, outcome, "", "poison", deliveries=3)])
-    found: Any = await client.xrange(partition.dead)
+    found: Any = await client.xrange(partition.dead_letters)
     letters = [fields for _, fields in found]
     assert [fields[b"id"].decode() for fields in letters] == [one.id for one in sent[2:]]
     assert letters[0][b"reason"] == b"poison"
@@ -155,10 +155,10 @@ async def test_who_watches_a_request_hears_that_it_was_cancelled(
     delivery = await delivered(client, partition, group, one)
     store = Store(client, partition)
     for watcher in ("ingest-1", "ingest-2", "ingest-1"):
-        assert await store.watch(one.id, watcher) == "queued"
+        assert await store.subscribe(one.id, watcher) == "queued"
     assert await store.cancel(one.id)
     assert await store.state(one.id) == "cancelled"
-    assert await store.watch(one.id, "ingest-3") == "cancelled"
+    assert await store.subscribe(one.id, "ingest-3") == "cancelled"
     outcome = Failed(one.id, "cancelled", "test")
     await completion.complete([Completed(delivery.entry_id, outcome, "")])
     assert [await client.xlen(partition.replies(f"ingest-{number}")) for number in (1, 2, 3)] == [1, 1, 0]
@@ -166,7 +166,7 @@ async def test_who_watches_a_request_hears_that_it_was_cancelled(
 
 
 async def test_replies_resolve_the_futures_of_their_requests(
-    settings: Settings, client: Redis, partition: Partition, group: Group, completion: Completion
+    settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
 ) -> None:
     """One reader serves all that wait; what nobody waits for any more is passed over."""
     async with connect_reader(settings) as own:
@@ -184,7 +184,7 @@ async def test_replies_resolve_the_futures_of_their_requests(
 
 
 async def test_a_reader_that_lost_its_connection_catches_up(
-    settings: Settings, client: Redis, partition: Partition, group: Group, completion: Completion
+    settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
 ) -> None:
     """An outcome stored while nobody read, and whose reply is gone, still reaches who waits for it."""
     async with connect_reader(settings) as own:

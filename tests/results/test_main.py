@@ -15,12 +15,12 @@ from redis.asyncio import Redis
 from results.__main__ import main
 from results.outcome import encode
 from results.store import Store
-from results.table import Column, duration, size, table
+from stream.cli import Column, duration, size, table
 from stream.connection.group_reader import Reader
 from stream.keys import MODELS, Partition
 from stream.model import ModelDescription, Resize
 from stream.presence import Presence
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.results.test_completion import done
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry
@@ -78,36 +78,38 @@ async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, gra
     one, other = entry(), entry()
     await graveyard.bury(one, "first reason")
     await graveyard.bury(other, "second reason")
-    listed = await operator("dead", "list")
+    listed = await operator("dead-letters", "list")
     heading, first, second = listed.out.splitlines()
     assert listed.status == 0
     assert heading.split() == ["ID", "REQUEST", "AGE", "REASON", "TRIES", "HOLDERS", "SIZE"]
-    letter_id, request_id, *_ = first.split()
+    dead_letter_id, request_id, *_ = first.split()
     assert request_id == one.id
     assert "second reason" in second
     assert second.split()[-4:] == ["3", "anna", "6", "B"]
-    shown = await operator("dead", "show", letter_id)
+    shown = await operator("dead-letters", "show", dead_letter_id)
     assert shown.status == 0
     assert "first reason" in shown.out
-    dropped = await operator("dead", "drop", letter_id, other.id)
+    dropped = await operator("dead-letters", "drop", dead_letter_id, other.id)
     assert dropped.status == 0
     assert dropped.out.count("dropped") == 2
-    assert (await operator("dead", "list")).out == "No dead letters.\n"
+    assert (await operator("dead-letters", "list")).out == "No dead letters.\n"
 
 
 async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> None:
     """The same facts with names and without cutting; one line for each letter that was changed."""
     one = entry()
     await graveyard.bury(one, "why")
-    (letter,) = (await operator("dead", "list", "--json")).document
-    assert letter == (await operator("dead", "show", one.id, "--json")).document | {"age_s": letter["age_s"]}
-    assert {name: letter[name] for name in ("request_id", "reason", "deliveries", "holders", "bytes")} == {
+    (dead_letter,) = (await operator("dead-letters", "list", "--json")).document
+    assert dead_letter == (await operator("dead-letters", "show", one.id, "--json")).document | {
+        "age_s": dead_letter["age_s"]
+    }
+    assert {name: dead_letter[name] for name in ("request_id", "reason", "deliveries", "holders", "bytes")} == {
         "request_id": one.id, "reason": "why", "deliveries": 3, "holders": ["anna"], "bytes": 6,
     }  # fmt: skip
-    assert "px" not in letter["fields"]
-    replayed = await operator("dead", "replay", letter["id"], "--json")
-    assert replayed.document == {"id": letter["id"], "request_id": one.id, "action": "replayed"}
-    assert (await operator("dead", "list", "--json")).document == []
+    assert "px" not in dead_letter["fields"]
+    replayed = await operator("dead-letters", "replay", dead_letter["id"], "--json")
+    assert replayed.document == {"id": dead_letter["id"], "request_id": one.id, "action": "replayed"}
+    assert (await operator("dead-letters", "list", "--json")).document == []
 
 
 async def test_the_picture_of_a_dead_letter_can_be_seen(
@@ -117,9 +119,9 @@ async def test_the_picture_of_a_dead_letter_can_be_seen(
     one = entry()
     await graveyard.bury(one)
     path = tmp_path / "dead.ppm"
-    assert (await operator("dead", "show", one.id, "--image", str(path))).status == 0
+    assert (await operator("dead-letters", "show", one.id, "--image", str(path))).status == 0
     assert path.read_bytes() == b"P6 2 1 255\n" + one.pixels
-    nowhere = await operator("dead", "show", one.id, "--image", str(tmp_path))
+    nowhere = await operator("dead-letters", "show", one.id, "--image", str(tmp_path))
     assert nowhere.status == 2
     assert "no image" in nowhere.err
 
@@ -131,18 +133,18 @@ async def test_all_are_replayed_and_what_is_missing_is_said(
     sent = [entry() for _ in range(3)]
     for one in sent:
         await graveyard.bury(one)
-    some = await operator("dead", "replay", "never-was", sent[1].id, sent[1].id)
+    some = await operator("dead-letters", "replay", "never-was", sent[1].id, sent[1].id)
     assert some.status == 1
     assert some.out.count("replayed") == 1
     assert some.err.splitlines() == [
         "python -m results: there is no dead letter never-was",
         f"python -m results: there is no dead letter {sent[1].id}",
     ]
-    rest = await operator("dead", "replay", "--all")
+    rest = await operator("dead-letters", "replay", "--all")
     assert (rest.status, rest.out.count("replayed")) == (0, 2)
     assert await client.xlen(partition.entries) == 3
     for command in ("drop", "show"):
-        assert (await operator("dead", command, "never-was")).status == 1
+        assert (await operator("dead-letters", command, "never-was")).status == 1
 
 
 async def test_without_memory_the_operator_is_told(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
@@ -150,26 +152,26 @@ async def test_without_memory_the_operator_is_told(client: Redis, operator: Oper
     await graveyard.bury(entry())
     await client.config_set("maxmemory", "1mb")
     try:
-        refused = await operator("dead", "replay", "--all")
+        refused = await operator("dead-letters", "replay", "--all")
     finally:
         await client.config_set("maxmemory", "0")
     assert refused.status == 2
     assert "Raise its maxmemory" in refused.err
     assert len(refused.err.splitlines()) == 1
-    assert len((await operator("dead", "list", "--json")).document) == 1
+    assert len((await operator("dead-letters", "list", "--json")).document) == 1
 
 
 async def test_an_unreadable_entry_is_not_replayed(
     client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
 ) -> None:
     """The operator learns why, and can drop it."""
-    letter = {"reason": "malformed", "deliveries": 1, "holders": "anna", "entry": "1-1", "v": b"\xff"}
-    letter_id = (await client.xadd(partition.dead, letter)).decode()  # type: ignore[arg-type, union-attr]
-    refused = await operator("dead", "replay", letter_id)
+    dead_letter = {"reason": "malformed", "deliveries": 1, "holders": "anna", "entry": "1-1", "v": b"\xff"}
+    dead_letter_id = (await client.xadd(partition.dead_letters, dead_letter)).decode()  # type: ignore[arg-type, union-attr]
+    refused = await operator("dead-letters", "replay", dead_letter_id)
     assert refused.status == 1
     assert "no request id" in refused.err
-    assert (await operator("dead", "show", letter_id, "--image", "never.ppm")).status == 2
-    assert (await operator("dead", "drop", letter_id)).status == 0
+    assert (await operator("dead-letters", "show", dead_letter_id, "--image", "never.ppm")).status == 2
+    assert (await operator("dead-letters", "drop", dead_letter_id)).status == 0
 
 
 async def test_where_a_request_stands(
@@ -207,17 +209,26 @@ async def test_a_result_names_its_labels(
 async def test_the_model_must_be_known(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
     """The only one needs no name; of several one must be named; another is not found."""
     await client.zadd(MODELS, {"second": 1})
-    several = await operator("dead", "list")
+    several = await operator("dead-letters", "list")
     assert several.status == 2
     assert "second" in several.err
-    assert (await operator("dead", "list", "--model", "second")).status == 0
-    other = await operator("dead", "list", "--model", "third")
+    assert (await operator("dead-letters", "list", "--model", "second")).status == 0
+    other = await operator("dead-letters", "list", "--model", "third")
     assert other.status == 1
     assert "second" in other.err
 
 
 @pytest.mark.parametrize(
-    "words", ["", "dead", "dead replay", "dead replay --all x", "dead drop", "get", "get x --model /"]
+    "words",
+    [
+        "",
+        "dead-letters",
+        "dead-letters replay",
+        "dead-letters replay --all x",
+        "dead-letters drop",
+        "get",
+        "get x --model /",
+    ],
 )
 async def test_wrong_usage_is_status_2(words: str, operator: Operator) -> None:
     """Nothing is changed, and the usage or the wrong value is shown."""
@@ -229,7 +240,7 @@ async def test_wrong_usage_is_status_2(words: str, operator: Operator) -> None:
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}", "nonsense://"])
 def test_redis_away_is_status_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, no traceback."""
-    assert main(["dead", "list", "--redis-url", url.format(port=free_port())]) == 2
+    assert main(["dead-letters", "list", "--redis-url", url.format(port=free_port())]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -254,7 +265,7 @@ def test_figures_are_short() -> None:
 
 
 async def test_a_dead_letter_is_replayed_and_classified(
-    settings: Settings, client: Redis, reader: Reader, processes: Processes
+    settings: RedisSettings, client: Redis, reader: Reader, processes: Processes
 ) -> None:
     """From the grave to its labels: replayed by the command, run by a real consumer, fetched by its id."""
     graveyard = Graveyard(client, reader, TINY)
@@ -263,7 +274,7 @@ async def test_a_dead_letter_is_replayed_and_classified(
     one = entry(top=0, height=16, width=16, pixels=image.tobytes())
     await graveyard.bury(one)
     await client.zadd(MODELS, {TINY.model: 1})
-    assert _command(settings, "dead", "replay", one.id).returncode == 0
+    assert _command(settings, "dead-letters", "replay", one.id).returncode == 0
     queued = _command(settings, "get", one.id, "--json")
     assert json.loads(queued.stdout)["state"] == "queued"
     processes.consumer(version=1).ready()
@@ -272,10 +283,10 @@ async def test_a_dead_letter_is_replayed_and_classified(
     answer = _command(settings, "get", one.id)
     assert answer.returncode == 0
     assert "class_" in answer.stdout
-    assert _command(settings, "dead", "replay", one.id).returncode == 1
+    assert _command(settings, "dead-letters", "replay", one.id).returncode == 1
 
 
-def _command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+def _command(settings: RedisSettings, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m results` as a process, which finds Redis by its environment."""
     command = [sys.executable, "-m", "results", *words]
     environment = {"SLUICE_REDIS_URL": settings.redis_url}

@@ -19,8 +19,8 @@ GOLDEN_DONE = (
     b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25, "digest": "f00d"}\n'
     b"\x19\x01\x00\x00\x07\x00\x00\x00\x00\x00\x00\x3f\x00\x00\x80\x3e"
 )
-FAILED = Failed(id="ab", reason="dead", detail="why")
-GOLDEN_FAILED = b'{"kind": "failed", "id": "ab", "reason": "dead", "detail": "why"}\n'
+FAILED = Failed(id="ab", reason="dead_letter", detail="why")
+GOLDEN_FAILED = b'{"kind": "failed", "id": "ab", "reason": "dead_letter", "detail": "why"}\n'
 
 
 @pytest.mark.parametrize(("outcome", "raw"), [(DONE, GOLDEN_DONE), (FAILED, GOLDEN_FAILED)])

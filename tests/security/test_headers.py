@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.middleware.security_headers import PROTECTIVE, Protective
+from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from tests.security.test_keys import ALICE, bearer
 from tests.support.processes import Processes
 
@@ -28,7 +28,7 @@ def test_every_answer_protects_its_reader(processes: Processes) -> None:
     ]
     assert [answer.status_code for answer in answers] == [200, 404, 405, 401, 403, 503]
     for answer in answers:
-        assert {name: answer.headers.get(name) for name in PROTECTIVE} == PROTECTIVE
+        assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
@@ -39,7 +39,7 @@ async def test_a_page_may_say_otherwise() -> None:
     async def page(_request: Request) -> Response:
         return Response(headers={"Content-Security-Policy": "default-src 'self'"})
 
-    transport = httpx.ASGITransport(Protective(Starlette(routes=[Route("/", page)])))
+    transport = httpx.ASGITransport(SecurityHeadersMiddleware(Starlette(routes=[Route("/", page)])))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/")
     assert answer.headers.get_list("content-security-policy") == ["default-src 'self'"]

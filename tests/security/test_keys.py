@@ -16,9 +16,9 @@ from starlette.routing import Route
 from ingest import keys
 from ingest.app import create_app
 from ingest.auth.api_keys import BadKey, Keyring, StoredKey, from_lines, from_variable, new_key
-from ingest.auth.keyfile import KeyFile
-from ingest.auth.open_bind import why_not_open
-from stream.settings import Settings
+from ingest.auth.api_keys import ReloadingKeyring
+from ingest.auth.open_bind import refuse_open_bind
+from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import pictures
@@ -90,7 +90,7 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     command = [sys.executable, "-m", "ingest.keys", "add", "alice", "--file", str(file)]
     key = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    assert KeyFile(file).owner(key) == "alice"
+    assert ReloadingKeyring(file).owner(key) == "alice"
     assert re.fullmatch(r"[\w-]{43}", key)
     assert (file.stat().st_mode & 0o777, key in file.read_text()) == (0o600, False)
     manage("add", "bob", file=file)
@@ -122,7 +122,7 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
 )
 def test_only_loopback_is_open_to_all(given: dict[str, object], refused: bool) -> None:
     """Unless somebody says so by name; a container says where its host publishes it."""
-    assert bool(why_not_open(Settings.model_validate(given))) == refused
+    assert bool(refuse_open_bind(IngestSettings.model_validate(given))) == refused
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_without_a_key_nothing_but_health_answers(processes: Processes) -> None:
         for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
             assert client.get(path).status_code == 200
         requests = [("POST", "/predict"), ("POST", "/predict/tiny"), ("GET", f"/results/{'0' * 32}"),
-                    ("GET", "/models"), ("GET", "/live"), ("POST", "/dead/tiny/1-1/replay"),
+                    ("GET", "/models"), ("GET", "/live"), ("POST", "/dead-letters/tiny/1-1/replay"),
                     ("DELETE", f"/results/{'0' * 32}"), ("GET", "/nowhere"), ("GET", "/openapi.json"), ("GET", "/docs"),
                     ("GET", "/healthz/"), ("OPTIONS", "/predict"), ("GET", "/metrics"), ("GET", "/"),
                     ("GET", "/page/page.js"), ("GET", "/v20")]  # fmt: skip
@@ -178,7 +178,7 @@ def test_without_a_key_nothing_but_health_answers(processes: Processes) -> None:
 def test_every_route_but_health_asks_for_a_key(processes: Processes) -> None:
     """Whatever the application routes now or later, in the form that the client of the path reads."""
     _, url = processes.ingest(ready=False, api_keys=f"alice:{ALICE}")
-    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    routes = [route for route in create_app(IngestSettings()).routes if isinstance(route, Route)]
     refused = set()
     with httpx.Client(base_url=url) as client:
         for method, path in sorted((method, route.path) for route in routes for method in route.methods or {"GET"}):

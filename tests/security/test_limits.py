@@ -10,8 +10,8 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from ingest.auth.owner import enter
-from ingest.middleware.rate_limit import Limit, Standing, _who
+from ingest.auth.owner import set_owner
+from ingest.middleware.rate_limit import RateLimit, RateLimitState, _client
 from stream import keys
 from tests.ingest.test_app import png
 from tests.security.test_keys import ALICE, BOB, bearer
@@ -22,9 +22,9 @@ from tests.support.redis.servers import Server
 (IMAGE,) = pictures(1)
 
 
-def limit(client: Redis, *, per_s: float = 0.5, burst: int = 3) -> Limit:
+def limit(client: Redis, *, per_s: float = 0.5, burst: int = 3) -> RateLimit:
     # So slow that no request drips out of the bucket while a test runs.
-    return Limit(client, per_s=per_s, burst=burst, timeout_s=5)
+    return RateLimit(client, per_s=per_s, burst=burst, timeout_s=5)
 
 
 @pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_who_has_to_wait_costs_redis_nothing(client: Redis) -> None:
     """A refusal is remembered until its time has come, and then Redis is asked again."""
     clock = itertools.count()
     asked = limit(client, burst=1)
-    remembering = Limit(client, per_s=0.5, burst=1, timeout_s=5, clock=lambda: float(next(clock)))
+    remembering = RateLimit(client, per_s=0.5, burst=1, timeout_s=5, clock=lambda: float(next(clock)))
     await asked.count("key:alice")
     assert (await remembering.count("key:alice")).wait_s > 1
     await client.delete(keys.rate("key:alice"))
@@ -82,9 +82,9 @@ async def test_who_has_to_wait_costs_redis_nothing(client: Redis) -> None:
 async def test_without_keys_an_address_is_somebody(host: str, who: str) -> None:
     """An IPv6 customer has 2^64 of them; with a key it does not matter from where."""
     scope = {"client": (host, 1)}
-    assert _who(scope) == who
-    enter("alice")
-    assert _who(scope) == "key:alice"
+    assert _client(scope) == who
+    set_owner("alice")
+    assert _client(scope) == "key:alice"
 
 
 def test_beyond_the_limit_is_429(processes: Processes) -> None:
@@ -131,4 +131,4 @@ def test_without_a_limit_nothing_is_counted(processes: Processes, server: Server
 def test_a_standing_cannot_be_changed() -> None:
     """It is shared between the answer's headers and what is remembered."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Standing(0, 0, 0).left = 1  # type: ignore[misc]
+        RateLimitState(0, 0, 0).left = 1  # type: ignore[misc]

@@ -7,7 +7,7 @@ import uuid
 import httpx
 import pytest
 
-from ingest.auth.owner import enter, is_own, new_id, owner
+from ingest.auth.owner import set_owner, belongs_to_caller, new_id, owner
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.processes import Processes
@@ -25,7 +25,7 @@ async def test_ids_say_whose_they_are() -> None:
     """Within the task that entered, and in what it starts; elsewhere they are bare."""
 
     async def entered(name: str) -> tuple[str, str]:
-        enter(name)
+        set_owner(name)
         return await asyncio.create_task(_asked()), new_id()
 
     async def _asked() -> str:
@@ -34,10 +34,10 @@ async def test_ids_say_whose_they_are() -> None:
     (one, alices), (other, bobs) = await asyncio.gather(entered("alice"), entered("bob"))
     assert (one, other, owner()) == ("alice", "bob", "")
     assert uuid.UUID(alices.removeprefix("alice.")).version == 4
-    assert is_own(new_id())
-    assert not any(map(is_own, (alices, bobs, "alice.", ".")[:2]))
-    enter("alice")
-    assert (is_own(alices), is_own(bobs), is_own("0" * 32), is_own(f"bob.{alices}")) == (True, False, False, False)
+    assert belongs_to_caller(new_id())
+    assert not any(map(belongs_to_caller, (alices, bobs, "alice.", ".")[:2]))
+    set_owner("alice")
+    assert (belongs_to_caller(alices), belongs_to_caller(bobs), belongs_to_caller("0" * 32), belongs_to_caller(f"bob.{alices}")) == (True, False, False, False)
 
 
 def test_a_result_is_its_owner_s_alone(processes: Processes) -> None:

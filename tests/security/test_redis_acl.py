@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
-from consumers.gpu.leases import Seats
+from consumers.gpu.leases import GpuLeases
 from results.completion import Completed, Completion
 from results.dead_letters import DeadLetters
 from results.outcome import Failed
@@ -26,7 +26,7 @@ from stream.eviction import policy
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import ConsumerReport, Presence
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from stream.status import read_status
 from tests.ingest.api.test_async_requests import (  # noqa: F401
     test_many_can_wait_for_one_result as test_waiting_under_these_users,
@@ -125,32 +125,36 @@ async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server:
     reads = Reader(settings_of(users, server, "consumer"))
     async with under(users, server, "ingest") as ingest, under(users, server, "consumer") as consumer, reads as reader:
         presence = Presence(consumer, TINY)
-        await presence.beat(ConsumerReport("b", "host", 1, "1", "cpu", "idle"), lease_s=60)
+        await presence.heartbeat(ConsumerReport("b", "host", 1, "1", "cpu", "idle"), lease_s=60)
         entry = Entry(id="x", reply="ingest", top=1, height=1, width=1, pixels=b"rgb")
         await Admission(ingest, TINY, result_ttl_s=60).admit(entry, timeout_s=60, max_backlog=9)
         one, other = (Group(consumer, reader, TINY, consumer=name, lease_s=0.001) for name in "ab")
         await one.create()
         (delivery,) = await one.read(1)
-        assert [again.entry_id for again in await one.read_own(1)] == [delivery.entry_id]
+        assert [again.entry_id for again in await one.read_pending(1)] == [delivery.entry_id]
         assert await one.renew([delivery.entry_id]) == []
         claimed = None
         while claimed is None:
             claimed = await other.claim()
         completion = Completion(consumer, TINY, consumer="b", result_ttl_s=60, max_dead_letters=9)
         failed = Completed(
-            delivery.entry_id, Failed("x", "dead", "given up"), "ingest", burial="given up", deliveries=2
+            delivery.entry_id,
+            Failed("x", "dead_letter", "given up"),
+            "ingest",
+            dead_letter_reason="given up",
+            deliveries=2,
         )
         assert await completion.complete([failed]) == [True]
-        assert await other.tidy() == 1
+        assert await other.remove_dead_consumers() == 1
         letters = DeadLetters(ingest, TINY)
         (letter,) = await letters.all()
         assert await letters.replay(letter, request_ttl_s=60)
         assert (await read_status(ingest, TINY)).backlog == 1
         assert await presence.leave("b") == 0
-        seat = await Seats(consumer, ["gpu"], consumer="b", lease_s=60).take()
-        assert seat
-        await seat.leave()
-        assert await Seats(consumer, ["gpu"], consumer="c", lease_s=60).take()
+        lease = await GpuLeases(consumer, ["gpu"], consumer="b", lease_s=60).acquire()
+        assert lease
+        await lease.release()
+        assert await GpuLeases(consumer, ["gpu"], consumer="c", lease_s=60).acquire()
 
 
 @asynccontextmanager
@@ -159,9 +163,9 @@ async def under(users: Path, server: Server, name: str) -> AsyncIterator[AsyncRe
         yield client
 
 
-def settings_of(users: Path, server: Server, name: str) -> Settings:
+def settings_of(users: Path, server: Server, name: str) -> RedisSettings:
     url, file = f"redis://{name}@127.0.0.1:{server.port}/0", users / name / "password"
-    return Settings(redis_url=url, redis_password_file=str(file))
+    return RedisSettings(redis_url=url, redis_password_file=str(file))
 
 
 def test_a_consumer_s_user_may_look_at_the_group(processes: Processes) -> None:
@@ -190,7 +194,7 @@ async def test_both_sides_learn_whether_redis_evicts(users: Path, server: Server
      "CLIENT KILL ID 1", "DEBUG OBJECT x", "REPLICAOF NO ONE", "MODULE LIST", "SAVE", "SUBSCRIBE x",
      "INFO", "INFO clients",
      f"DEL {TINY.entries}", f"XTRIM {TINY.entries} MAXLEN 0", f"XGROUP DESTROY {TINY.entries} consumers",
-     f"RENAME {TINY.entries} x", f"GET {OTHER.dead}", "GET unrelated", "SET unrelated 1"],
+     f"RENAME {TINY.entries} x", f"GET {OTHER.dead_letters}", "GET unrelated", "SET unrelated 1"],
 )  # fmt: skip
 def test_nobody_may(user: redis.Redis, command: str) -> None:
     """Commands that endanger the server or another's data, for both sides."""
@@ -203,7 +207,7 @@ def test_ingest_cannot_pass_for_a_consumer(users: Path, server: Server) -> None:
     with as_user(users, server, "ingest") as ingest:
         for command in (
             f"XREADGROUP GROUP consumers x STREAMS {TINY.entries} >", f"XACK {TINY.entries} consumers 1-1",
-            f"XCLAIM {TINY.entries} consumers x 0 1-1", f"XDEL {TINY.entries} 1-1", f"XADD {TINY.dead} * a b",
+            f"XCLAIM {TINY.entries} consumers x 0 1-1", f"XDEL {TINY.entries} 1-1", f"XADD {TINY.dead_letters} * a b",
             f"XADD {TINY.replies('x')} * o x", f"ZADD {TINY.alive} 1 x", f"HSET {TINY.versions} 1 x",
             f"HSET {TINY.counters} completed 1", f"HGETALL {TINY.holders}", "SADD sluice:{all}:models x",
             f"DEL {TINY.request('x')}", "GET sluice:{all}:models",
@@ -223,7 +227,7 @@ def test_a_consumer_is_confined_to_its_model_and_its_side(users: Path, server: S
             f"GET {OTHER.request('x')}", f"MGET {TINY.request('x')} {OTHER.request('x')}",
             f"SET {OTHER.request('x')} 1",
             f"XRANGE {OTHER.entries} - +", f"XREADGROUP GROUP consumers x STREAMS {OTHER.entries} >",
-            f"XADD {OTHER.dead} * a b", f"XADD {TINY.entries} * a b", f"XREAD STREAMS {TINY.replies('x')} 0",
+            f"XADD {OTHER.dead_letters} * a b", f"XADD {TINY.entries} * a b", f"XREAD STREAMS {TINY.replies('x')} 0",
             f"GET {TINY.idempotency('x')}", "GET sluice:{all}:rate:key:alice", "SET sluice:{all}:rate:key:alice 0",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
@@ -286,7 +290,7 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     """And of that model alone where it is named."""
     everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
     assert len(everything) == len(one)
-    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:seat:*")
+    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:gpu:*")
     keyed = [right for right in everything if right.read or right.write or right.both]
     assert all(any(keys in right.encode() for keys in common) for right in keyed)
     assert not [right for right in one if "{*/" in right.encode()]

@@ -16,7 +16,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.connection.clients import connect
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis import tls_terminator
@@ -119,9 +119,9 @@ async def test_nobody_else_is_trusted(secured: Secured, tmp_path: Path, lie: str
         "no TLS": (secured.url(scheme="redis", own=False), trusted),
     }[lie]
     with pytest.raises(RedisConnectionError) as refused:
-        await _ping(Settings(redis_url=url, redis_ca_file=file))
+        await _ping(RedisSettings(redis_url=url, redis_ca_file=file))
     assert ("CERTIFICATE_VERIFY_FAILED" in str(refused.value)) == (lie != "no TLS")
-    await _ping(Settings(redis_url=secured.url(), redis_ca_file=trusted))
+    await _ping(RedisSettings(redis_url=secured.url(), redis_ca_file=trusted))
 
 
 async def test_the_password_comes_from_a_file(secured: Secured, tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ async def test_the_password_comes_from_a_file(secured: Secured, tmp_path: Path) 
     file.write_text(f"{PASSWORD}\n")
     url = secured.url().replace(f":{PASSWORD}@", "")
     ca = str(secured.authority.file)
-    await _ping(Settings(redis_url=url, redis_ca_file=ca, redis_password_file=str(file)))
+    await _ping(RedisSettings(redis_url=url, redis_ca_file=ca, redis_password_file=str(file)))
     file.write_text("wrong")
-    await _ping(Settings(redis_url=secured.url(), redis_ca_file=ca, redis_password_file=str(file)))
+    await _ping(RedisSettings(redis_url=secured.url(), redis_ca_file=ca, redis_password_file=str(file)))
     with pytest.raises(RedisConnectionError):
-        await _ping(Settings(redis_url=url, redis_ca_file=ca, redis_password_file=str(file)))
+        await _ping(RedisSettings(redis_url=url, redis_ca_file=ca, redis_password_file=str(file)))
 
 
-async def _ping(settings: Settings) -> None:
+async def _ping(settings: RedisSettings) -> None:
     try:
         async with connect(settings) as client:
             assert await client.ping()

@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from stream.admission import Admission, Full, Unattended, Unreplicated
-from stream.connection.clients import passes_by_itself
+from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
+from stream.connection.clients import is_temporary
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.presence import Presence
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def attended(client: Redis, partition: Partition) -> Presence:
     presence = Presence(client, partition)
-    await presence.beat(report("somebody"), lease_s=60)
+    await presence.heartbeat(report("somebody"), lease_s=60)
     return presence
 
 
@@ -32,7 +32,7 @@ async def test_the_bound_holds_for_any_number_at_once(attended: Presence, client
         *(admission.admit(entry(), timeout_s=60, max_backlog=7) for _ in range(40)), return_exceptions=True
     )
     assert sorted(verdict for verdict in verdicts if isinstance(verdict, int)) == [1, 2, 3, 4, 5, 6, 7]
-    refused = [verdict for verdict in verdicts if isinstance(verdict, Full)]
+    refused = [verdict for verdict in verdicts if isinstance(verdict, QueueFull)]
     assert len(refused) == 33
     assert refused[0].backlog == 7
     assert await client.xlen(partition.entries) == 7
@@ -52,7 +52,7 @@ async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: R
     admission = Admission(client, partition, result_ttl_s=60, replicas=1, wait_s=0.05)
     one = entry()
     for _ in range(2):
-        with pytest.raises(Unreplicated):
+        with pytest.raises(NotReplicated):
             await admission.admit(one, timeout_s=60, max_backlog=7)
     assert await client.xlen(partition.entries) == 1
     assert 60_000 < await client.pttl(partition.request(one.id)) <= 120_000
@@ -61,14 +61,14 @@ async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: R
 async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partition: Partition) -> None:
     """No consumer ever, or none any more: the image would wait for nobody."""
     admission = Admission(client, partition, result_ttl_s=60)
-    with pytest.raises(Unattended):
+    with pytest.raises(NoLiveConsumer):
         await admission.admit(entry(), timeout_s=60, max_backlog=7)
-    await Presence(client, partition).beat(report("brief"), lease_s=0.05)
+    await Presence(client, partition).heartbeat(report("brief"), lease_s=0.05)
 
     async def refused() -> bool:
         try:
             await admission.admit(entry(), timeout_s=60, max_backlog=7)
-        except Unattended:
+        except NoLiveConsumer:
             return True
         return False
 
@@ -78,9 +78,9 @@ async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partitio
 async def test_an_image_may_wait_for_whoever_comes(client: Redis, partition: Partition) -> None:
     """Where something starts consumers when images wait, they are admitted before; the bound holds all the same."""
     admission = Admission(client, partition, result_ttl_s=60)
-    assert await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True) == 1
-    with pytest.raises(Full):
-        await admission.admit(entry(), timeout_s=60, max_backlog=1, unattended=True)
+    assert await admission.admit(entry(), timeout_s=60, max_backlog=1, without_consumers=True) == 1
+    with pytest.raises(QueueFull):
+        await admission.admit(entry(), timeout_s=60, max_backlog=1, without_consumers=True)
 
 
 async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client: Redis, partition: Partition) -> None:
@@ -98,7 +98,7 @@ async def test_a_full_memory_is_a_passing_error(attended: Presence, client: Redi
     try:
         with pytest.raises(OutOfMemoryError) as caught:
             await Admission(client, partition, result_ttl_s=60).admit(entry(), timeout_s=60, max_backlog=7)
-        assert passes_by_itself(caught.value)
+        assert is_temporary(caught.value)
     finally:
         await client.config_set("maxmemory", "0")
 

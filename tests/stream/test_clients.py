@@ -8,11 +8,11 @@ import uvloop
 from redis.asyncio import Connection, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.connection.asyncio_connection import NOTICING
+from stream.connection.asyncio_connection import CONNECTIONS
 from stream.connection.client import Pool, pack
 from stream.connection.clients import connect, connect_reader
-from stream.connection.observer import Nobody
-from stream.settings import Settings
+from stream.connection.observer import NullObserver
+from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.servers import Server
 
@@ -24,13 +24,13 @@ def uvloop_runner() -> Iterator[asyncio.Runner]:
 
 
 async def _across_a_reset(
-    server: Server, make: Callable[[Settings], Redis], use: Callable[[Redis], Awaitable[object]]
+    server: Server, make: Callable[[RedisSettings], Redis], use: Callable[[Redis], Awaitable[object]]
 ) -> None:
     """Use a client before and after its idle connection was reset."""
     proxy = Proxy(server.port)
     await proxy.start()
     try:
-        async with make(Settings(redis_url=proxy.url)) as client:
+        async with make(RedisSettings(redis_url=proxy.url)) as client:
             await client.ping()
             await proxy.reset_and_wait()
             await use(client)
@@ -68,7 +68,7 @@ async def _endlessly(client: Redis, value: bytes) -> None:
 
 
 async def _cancelled_at_every_turn(server: Server, value: bytes) -> None:
-    async with connect(Settings(redis_url=server.url)) as client:
+    async with connect(RedisSettings(redis_url=server.url)) as client:
         for turns in range(60):
             working = asyncio.create_task(_endlessly(client, value))
             await _after(turns)
@@ -116,5 +116,10 @@ async def _two_at_once(pool: Pool) -> None:
 
 def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvloop_runner: asyncio.Runner) -> None:
     """And gets the one that is given back."""
-    options = {"connection_class": NOTICING[Connection], "host": "127.0.0.1", "port": server.port, "witness": Nobody()}
+    options = {
+        "connection_class": CONNECTIONS[Connection],
+        "host": "127.0.0.1",
+        "port": server.port,
+        "observer": NullObserver(),
+    }
     uvloop_runner.run(_two_at_once(Pool(max_connections=1, wait_s=0.05, **options)))

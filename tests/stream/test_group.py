@@ -32,7 +32,7 @@ def report(name: str) -> ConsumerReport:
 
 @pytest.fixture
 async def admission(client: Redis, partition: Partition) -> Admission:
-    await Presence(client, partition).beat(report("somebody"), lease_s=60)
+    await Presence(client, partition).heartbeat(report("somebody"), lease_s=60)
     return Admission(client, partition, result_ttl_s=60)
 
 
@@ -93,7 +93,7 @@ async def test_a_lost_reply_is_found_among_ones_own(admission: Admission, anna: 
     await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (newer,) = await anna.read(32)
     assert newer.entry_id != lost.entry_id
-    own = await anna.read_own(32)
+    own = await anna.read_pending(32)
     assert [delivery.entry_id for delivery in own] == [lost.entry_id, newer.entry_id]
     assert all(delivery.redelivered for delivery in own)
 
@@ -138,7 +138,7 @@ async def test_renewing_an_entry_that_was_claimed_does_not_take_it_back(
     (held,) = await anna.read(32)
     await claimed_by(bert)
     assert await anna.renew([held.entry_id]) == [held.entry_id]
-    assert [delivery.entry_id for delivery in await bert.read_own(32)] == [held.entry_id]
+    assert [delivery.entry_id for delivery in await bert.read_pending(32)] == [held.entry_id]
 
 
 async def test_an_unreadable_entry_is_delivered_as_its_error(client: Redis, anna: Group, partition: Partition) -> None:
@@ -155,16 +155,16 @@ async def test_only_dead_consumers_that_hold_nothing_are_removed(
     """Deleting a consumer throws away what it holds, so one that holds something stays."""
     await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (held,) = await anna.read(32)
-    await bert.read_own(1)
-    await Presence(client, partition).beat(report("carl"), lease_s=60)
+    await bert.read_pending(1)
+    await Presence(client, partition).heartbeat(report("carl"), lease_s=60)
     await client.xgroup_createconsumer(partition.entries, GROUP, "carl")
-    assert await bert.tidy() == 1
+    assert await bert.remove_dead_consumers() == 1
     names = [consumer["name"] for consumer in await client.xinfo_consumers(partition.entries, GROUP)]
     assert names == [b"anna", b"carl"]
     completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=10)
     assert isinstance(held.entry, Entry)
     await completion.complete([Completed(held.entry_id, Failed(held.entry.id, "cancelled", "test"), "")])
-    assert await bert.tidy() == 1
+    assert await bert.remove_dead_consumers() == 1
 
 
 async def test_leaving_keeps_what_is_held_for_others(
@@ -172,7 +172,7 @@ async def test_leaving_keeps_what_is_held_for_others(
 ) -> None:
     """A consumer that leaves with an entry in its hands is not deleted; the entry is claimed."""
     presence = Presence(client, partition)
-    await presence.beat(report("anna"), lease_s=60)
+    await presence.heartbeat(report("anna"), lease_s=60)
     await admission.admit(entry(), timeout_s=60, max_backlog=100)
     (held,) = await anna.read(32)
     assert await presence.leave("anna") == 1

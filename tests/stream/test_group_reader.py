@@ -17,7 +17,7 @@ from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
 from stream.keys import GROUP, Partition
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.clusters import SLOTS, ClusterNode
 from tests.support.redis.recording_observer import Told
@@ -51,7 +51,7 @@ async def test_a_lost_connection_is_told_and_made_anew(server: Server, client: R
     proxy, told = Proxy(server.port), Told()
     await proxy.start()
     try:
-        async with Reader(Settings(redis_url=proxy.url), told) as reader:
+        async with Reader(RedisSettings(redis_url=proxy.url), told) as reader:
             group = Group(client, reader, partition, consumer="anna", lease_s=60)
             await group.create()
             await add(client, partition, b"abc")
@@ -75,7 +75,7 @@ async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: 
         return bool((await client.info("clients"))["blocked_clients"])
 
     before = set(threading.enumerate())
-    async with Reader(Settings(redis_url=server.url, redis_timeout_s=60.0, lease_s=90.0)) as reader:
+    async with Reader(RedisSettings(redis_url=server.url, redis_timeout_s=60.0)) as reader:
         reading = asyncio.create_task(reader.entries(words))
         await eventually(waits, "the read waits in Redis")
         reading.cancel()
@@ -94,7 +94,7 @@ def waiting(partition: Partition) -> list[str | int]:
 async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, partition: Partition) -> None:
     """The connection is given up: the answer may come when nobody expects it any more."""
     told = Told()
-    settings = Settings(redis_url=own_server.url, redis_timeout_s=0.1)
+    settings = RedisSettings(redis_url=own_server.url, redis_timeout_s=0.1)
     async with Redis.from_url(own_server.url) as redis, Reader(settings, told) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
         assert await reader.entries(waiting(partition)) == []
@@ -111,7 +111,7 @@ async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, part
 async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> None:
     """As a connection that cannot be made."""
     told = Told()
-    async with Reader(Settings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}"), told, partition) as reader:
+    async with Reader(RedisSettings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}"), told, partition) as reader:
         with pytest.raises(RedisConnectionError):
             await reader.entries(waiting(partition))
     assert told.events == ["ConnectionError"]
@@ -120,7 +120,7 @@ async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> N
 async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, partition: Partition) -> None:
     """It has done nothing, and once there is a primary again the reader is on a connection to it."""
     told = Told()
-    async with Redis.from_url(own_server.url) as redis, Reader(Settings(redis_url=own_server.url), told) as reader:
+    async with Redis.from_url(own_server.url) as redis, Reader(RedisSettings(redis_url=own_server.url), told) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
         assert await reader.entries(waiting(partition)) == []
         await redis.execute_command("REPLICAOF", "127.0.0.1", free_port())  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ async def test_a_reader_follows_its_slot_to_another_node(
     slot = key_slot(partition.entries.encode())
     first.redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
     url = f"redis+cluster://127.0.0.1:{first.port}"
-    async with Reader(Settings(redis_url=url), told, partition) as reader:
+    async with Reader(RedisSettings(redis_url=url), told, partition) as reader:
         assert await reader.entries(waiting(partition)) == []
         second.ask(f"CLUSTER SETSLOT {slot} IMPORTING {first.id}")
         first.ask(f"CLUSTER SETSLOT {slot} MIGRATING {second.id}")

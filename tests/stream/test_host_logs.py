@@ -36,12 +36,12 @@ def log(form: logging.Formatter, message: str, *arguments: object, error: Except
 
 
 def human() -> logging.Formatter:
-    return logs.Human("%(levelname)s %(name)s %(message)s")
+    return logs.HumanFormatter("%(levelname)s %(name)s %(message)s")
 
 
 def test_a_program_finds_each_field_under_its_name(stream: io.StringIO) -> None:
     """Numbers stay numbers; the message is the sentence that people read."""
-    log(logs.Json(), "claimed entry=%s deliveries=%d share=%.1f%% of %s", "1-0", 2, 12.34, "all")
+    log(logs.JsonFormatter(), "claimed entry=%s deliveries=%d share=%.1f%% of %s", "1-0", 2, 12.34, "all")
     line = json.loads(stream.getvalue())
     assert line.pop("time").endswith("+00:00")
     assert line == {
@@ -56,11 +56,11 @@ def test_a_program_finds_each_field_under_its_name(stream: io.StringIO) -> None:
 
 def test_a_field_does_not_replace_what_every_line_has(stream: io.StringIO) -> None:
     """`level` is the line's, whatever an event calls its own."""
-    log(logs.Json(), "filled level=%s", "full")
+    log(logs.JsonFormatter(), "filled level=%s", "full")
     assert json.loads(stream.getvalue())["level"] == "warning"
 
 
-@pytest.mark.parametrize("form", [human(), logs.Json()])
+@pytest.mark.parametrize("form", [human(), logs.JsonFormatter()])
 def test_an_error_s_traceback_belongs_to_its_line(stream: io.StringIO, form: logging.Formatter) -> None:
     """One line in JSON; for people the traceback follows. No password in either."""
     try:
@@ -69,7 +69,7 @@ def test_an_error_s_traceback_belongs_to_its_line(stream: io.StringIO, form: log
         log(form, "cannot go on: %s", error, error=error)
     assert "Traceback" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
-    if isinstance(form, logs.Json):
+    if isinstance(form, logs.JsonFormatter):
         (line,) = stream.getvalue().splitlines()
         assert "ValueError" in json.loads(line)["exception"]
 
@@ -85,7 +85,7 @@ def test_an_error_s_traceback_belongs_to_its_line(stream: io.StringIO, form: log
         ("header %s", "x-api-key: hunter2"),
     ],
 )
-@pytest.mark.parametrize("form", [human(), logs.Json()])
+@pytest.mark.parametrize("form", [human(), logs.JsonFormatter()])
 def test_what_must_not_be_in_a_log_is_not(
     stream: io.StringIO, form: logging.Formatter, message: str, argument: object
 ) -> None:
@@ -106,11 +106,11 @@ def test_nobody_forges_a_line(stream: io.StringIO) -> None:
 def test_a_line_says_which_requests_it_is_about(stream: io.StringIO) -> None:
     """Those of its unit of work, unless the event names its own; outside of any, none."""
     log(human(), "at rest")
-    logs.begin()
-    logs.concern("one")
-    logs.concern("two")
+    logs.start_scope()
+    logs.add_request_id("one")
+    logs.add_request_id("two")
     log(human(), "at work")
-    log(logs.Json(), "at work")
+    log(logs.JsonFormatter(), "at work")
     log(human(), "at work request=%s", "two")
     rest, both, as_json, own = stream.getvalue().splitlines()
     assert rest.endswith("at rest")
@@ -168,7 +168,7 @@ def test_a_process_that_breaks_says_so_in_the_same_shape(processes: Processes) -
         ("consumers", {"models_dir": "no-such-folder"}),
         ("ingest", {"host": "0.0.0.0"}),
         ("ingest", {"port": "many"}),
-        ("stream", {"lease_s": "1"}),
+        ("stream", {"redis_timeout_s": "0"}),
     ],
 )
 def test_a_program_that_does_not_begin_says_so_in_the_same_shape(

@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.connection.resolver import BySentinels, InCluster
-from stream.redis_url import Place
-from stream.settings import Settings
+from stream.connection.resolver import ClusterResolver, SentinelResolver
+from stream.redis_url import RedisUrl
+from stream.settings import RedisSettings
 from tests.support.redis.servers import Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -15,20 +15,20 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("url", "place"),
     [
-        ("redis://host:1/2", Place("server", "redis://host:1/2")),
-        ("unix:///somewhere", Place("server", "unix:///somewhere")),
-        ("redis+cluster://a:1,b", Place("cluster", "redis://a:1/", (("a", 1), ("b", 6379)))),
+        ("redis://host:1/2", RedisUrl("server", "redis://host:1/2")),
+        ("unix:///somewhere", RedisUrl("server", "unix:///somewhere")),
+        ("redis+cluster://a:1,b", RedisUrl("cluster", "redis://a:1/", (("a", 1), ("b", 6379)))),
         (
             "rediss+cluster://me:secret@a:1,b:2?ssl_check_hostname=no",
-            Place("cluster", "rediss://me:secret@a:1/?ssl_check_hostname=no", (("a", 1), ("b", 2))),
+            RedisUrl("cluster", "rediss://me:secret@a:1/?ssl_check_hostname=no", (("a", 1), ("b", 2))),
         ),
         (
             "redis+sentinel://:secret@a,b:2/mine/3",
-            Place("sentinel", "redis://:secret@a:26379/3", (("a", 26379), ("b", 2)), "mine", "redis://sentinel"),
+            RedisUrl("sentinel", "redis://:secret@a:26379/3", (("a", 26379), ("b", 2)), "mine", "redis://sentinel"),
         ),
         (
             "rediss+sentinel://me:secret@a/mine?ssl_certfile=c&sentinel_username=you&sentinel_password=%2Fp%40",
-            Place(
+            RedisUrl(
                 "sentinel",
                 "rediss://me:secret@a:26379/?ssl_certfile=c",
                 (("a", 26379),),
@@ -38,13 +38,13 @@ pytestmark = pytest.mark.anyio
         ),
         (
             "rediss+sentinel://a/mine?ssl_certfile=c&sentinel_tls=no&sentinel_password=p",
-            Place("sentinel", "rediss://a:26379/?ssl_certfile=c", (("a", 26379),), "mine", "redis://:p@sentinel"),
+            RedisUrl("sentinel", "rediss://a:26379/?ssl_certfile=c", (("a", 26379),), "mine", "redis://:p@sentinel"),
         ),
     ],
 )
-def test_a_url_names_one_server_or_many(url: str, place: Place) -> None:
+def test_a_url_names_one_server_or_many(url: str, place: RedisUrl) -> None:
     """What stands behind the hosts is as redis-py reads it for one server."""
-    assert Place.parse(url) == place
+    assert RedisUrl.parse(url) == place
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_a_url_names_one_server_or_many(url: str, place: Place) -> None:
 def test_a_url_that_cannot_be_read_ends_the_process(url: str) -> None:
     """As any wrong setting; what is said of it shows no piece of a password."""
     with pytest.raises(ValidationError, match="redis_url") as told:
-        Settings(redis_url=url)
+        RedisSettings(redis_url=url)
     assert all("secret" not in problem["msg"] for problem in told.value.errors())
 
 
 async def test_where_nobody_answers_nothing_is_found() -> None:
     """It counts as a lost connection."""
     nobody = (("127.0.0.1", free_port()),)
-    for find in (InCluster(nobody, 0, {}).find, BySentinels(nobody, "mine", {}).find):
+    for find in (ClusterResolver(nobody, 0, {}).resolve, SentinelResolver(nobody, "mine", {}).resolve):
         with pytest.raises(RedisConnectionError):
             await find()
 
 
 async def test_why_no_node_says_where_a_slot_is_is_told(server: Server) -> None:
     """A password that is wrong, or a server that is no Cluster, would else look as if it were away."""
-    find = InCluster((("127.0.0.1", server.port),), 0, {}).find
+    find = ClusterResolver((("127.0.0.1", server.port),), 0, {}).resolve
     with pytest.raises(RedisConnectionError, match="cluster support disabled"):
         await find()

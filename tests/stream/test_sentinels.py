@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.connection.clients import connect
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.ingest.test_app import png, ranked
 from tests.security.test_redis_tls import speaks_tls
 from tests.support.processes import Process, Processes
@@ -69,7 +69,7 @@ async def test_the_password_of_the_sentinels_may_stand_in_the_url(watched: Watch
     file = tmp_path / "password"
     file.write_text("wrong")
     given = url(watched.addresses, f"?sentinel_password={SENTINELS}")
-    async with connect(Settings(redis_url=given, redis_sentinel_password_file=str(file))) as client:
+    async with connect(RedisSettings(redis_url=given, redis_sentinel_password_file=str(file))) as client:
         assert await client.ping()
 
 
@@ -80,7 +80,7 @@ async def test_the_password_of_the_sentinels_may_stand_in_the_url(watched: Watch
 async def test_sentinels_that_refuse_are_no_riddle(watched: Watched, query: str, said: str) -> None:
     """What they said is told, and no password."""
     with pytest.raises(RedisConnectionError, match=said) as refused:
-        async with connect(Settings(redis_url=url(watched.addresses, query))) as client:
+        async with connect(RedisSettings(redis_url=url(watched.addresses, query))) as client:
             await client.ping()
     assert not [word for word in (SERVERS, "not-theirs") if word in str(refused.value)]
 
@@ -130,8 +130,8 @@ def _redis(file: Path, options: dict[str, object], *words: str) -> Process:
 async def test_sentinels_are_asked_over_tls(over_tls: tuple[str, Authority]) -> None:
     """Where the servers are, and where the URL says so; an authority that is not ours is not believed."""
     given, authority = over_tls
-    async with connect(Settings(redis_url=given, redis_ca_file=str(authority.file))) as client:
+    async with connect(RedisSettings(redis_url=given, redis_ca_file=str(authority.file))) as client:
         assert await client.ping()
     with pytest.raises(RedisConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
-        async with connect(Settings(redis_url=given)) as client:
+        async with connect(RedisSettings(redis_url=given)) as client:
             await client.ping()

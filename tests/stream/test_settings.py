@@ -7,49 +7,64 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stream.settings import Settings, from_command_line
+from stream.cli import from_command_line
+from stream.settings import ConsumerSettings, IngestSettings, RedisSettings
 
 
 def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--x-y` over SLUICE_X_Y over the default."""
     monkeypatch.setenv("SLUICE_PORT", "6000")
     monkeypatch.setenv("SLUICE_MAX_BATCH", "8")
-    settings = from_command_line("python -m ingest", ["--port", "7000", "--models-dir", "elsewhere"])
-    assert (settings.port, settings.max_batch, settings.models_dir) == (7000, 8, Path("elsewhere"))
+    ingest = from_command_line(IngestSettings, "python -m ingest", ["--port", "7000"])
+    consumer = from_command_line(ConsumerSettings, "python -m consumers", ["--models-dir", "elsewhere"])
+    assert (ingest.port, consumer.max_batch, consumer.models_dir) == (7000, 8, Path("elsewhere"))
+
+
+def test_a_process_ignores_the_variables_of_others_but_refuses_their_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One environment serves all containers; an option is meant for this process."""
+    monkeypatch.setenv("SLUICE_MAX_BATCH", "8")
+    assert not hasattr(from_command_line(IngestSettings, "python -m ingest", []), "max_batch")
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(IngestSettings, "python -m ingest", ["--max-batch", "8"])
+    assert caught.value.code == 2
 
 
 @pytest.mark.parametrize(
-    ("values", "both"),
+    ("kind", "values", "both"),
     [
-        ({"result_ttl_s": 10, "request_timeout_s": 30}, ("10", "30")),
-        ({"max_wait_s": 30, "request_timeout_s": 30}, ("30", "30")),
-        ({"inference_timeout_s": 2, "max_batch_s": 3}, ("2", "3")),
-        ({"lease_s": 1, "redis_timeout_s": 1.5}, ("1", "1.5")),
-        ({"device": 2, "provider": "cpu"}, ("2", "cpu")),
+        (IngestSettings, {"result_ttl_s": 10, "request_timeout_s": 30}, ("10", "30")),
+        (IngestSettings, {"max_wait_s": 30, "request_timeout_s": 30}, ("30", "30")),
+        (ConsumerSettings, {"inference_timeout_s": 2, "max_batch_s": 3}, ("2", "3")),
+        (ConsumerSettings, {"lease_s": 1, "redis_timeout_s": 1.5}, ("1", "1.5")),
+        (ConsumerSettings, {"device": 2, "provider": "cpu"}, ("2", "cpu")),
     ],
 )
-def test_knobs_that_contradict_each_other_are_refused(values: dict[str, Any], both: tuple[str, str]) -> None:
+def test_settings_that_contradict_each_other_are_refused(
+    kind: type[RedisSettings], values: dict[str, Any], both: tuple[str, str]
+) -> None:
     """The message names both settings with their values."""
     with pytest.raises(ValidationError) as caught:
-        Settings(**values)
+        kind(**values)
     message = str(caught.value)
     assert all(f"{name} ({value})" in message for name, value in zip(values, both, strict=True))
 
 
-@pytest.mark.parametrize("arguments", [["--port", "many"], ["--lease-s", "1"], ["--no-such-thing", "1"], ["--port"]])
+@pytest.mark.parametrize(
+    "arguments", [["--metrics-port", "many"], ["--lease-s", "1"], ["--no-such-thing", "1"], ["--metrics-port"]]
+)
 def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One line for people, no traceback."""
     with pytest.raises(SystemExit) as caught:
-        from_command_line("python -m ingest", arguments)
+        from_command_line(ConsumerSettings, "python -m consumers", arguments)
     assert caught.value.code == 2
-    assert "python -m ingest" in capsys.readouterr().err
+    assert "python -m consumers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../etc", "a b", "{x}", "-x", "x" * 101])
 def test_a_model_s_name_must_fit_a_key_and_a_path(name: str) -> None:
     """It stands in Redis keys, URLs and folders."""
     with pytest.raises(ValidationError):
-        Settings(model=name)
+        IngestSettings(model=name)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +74,10 @@ def test_a_model_s_name_must_fit_a_key_and_a_path(name: str) -> None:
 def test_trusted_proxies_are_addresses_and_networks(proxies: str, fine: bool) -> None:
     """A name, or a network with bits of a host, would match nobody and say nothing."""
     with nullcontext() if fine else pytest.raises(ValidationError):
-        assert Settings(trusted_proxies=proxies).trusted_proxies == proxies
+        assert IngestSettings(trusted_proxies=proxies).trusted_proxies == proxies
 
 
 def test_settings_do_not_change() -> None:
-    """A process that wants other values is started anew."""
+    """Other values need a new process."""
     with pytest.raises(ValidationError):
-        Settings().port = 1  # type: ignore[misc]
+        IngestSettings().port = 1  # type: ignore[misc]

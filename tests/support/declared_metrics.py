@@ -4,32 +4,32 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from consumers import metrics as consumer
-from consumers.batch_size import Pace
-from consumers.in_flight import Activity
+from consumers.batch_size import BatchSizer
+from consumers.in_flight import WorkerState
 from ingest import metrics as ingest
 from ingest.api.metrics import GroupFigures
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
-from stream.status import Member, Status
+from stream.status import ConsumerStatus, Status
 
 #: One with something in every figure, so that every label is there.
 STATUS = Status(
     model="m",
     now_ms=1,
-    members=(Member("c", ConsumerReport("c", "host", 1, "1", "CPU", "idle"), 0.0, 1, 2.0, 0.5),),
+    members=(ConsumerStatus("c", ConsumerReport("c", "host", 1, "1", "CPU", "idle"), 0.0, 1, 2.0, 0.5),),
     backlog=3,
     pending=1,
     lag=2,
     oldest_s=2.0,
     dead_letters=1,
-    counters={"completed": 7, "dead": 1},
+    counters={"completed": 7, "dead_letter": 1},
     backlogs=(3, None),
 )
 
-FIGURES = consumer.Figures(
-    Activity(),
+FIGURES = consumer.ConsumerCollector(
+    WorkerState(),
     lambda: 0,
-    Pace(max_batch=32, max_batch_s=1),
+    BatchSizer(max_batch=32, max_batch_s=1),
     ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)),
     provider="CPU",
 )

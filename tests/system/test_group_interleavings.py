@@ -27,7 +27,7 @@ from stream.entry import Entry
 from stream.group import Delivery
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport, Presence
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.support.redis.consumers_under_test import Actor, World
 from tests.support.redis.partition_state import INGESTS, LEASE_S, Picture, take_picture
 from tests.support.redis.servers import Server
@@ -60,7 +60,7 @@ class Interleaving(RuleBasedStateMachine):
         self.waiting: list[str] = []  # requests not yet delivered, in the order of their admission
         self.before = Picture()
         report = ConsumerReport(name="alive", host="here", pid=1, version="1", provider="cpu", state="idle")
-        self.world.run(self.presence.beat(report, lease_s=LEASE_S))
+        self.world.run(self.presence.heartbeat(report, lease_s=LEASE_S))
         self._admit("left", 3600)  # accepted before the group exists
         self.world.run(self.actors[0].group.create())
         self._check()
@@ -91,7 +91,7 @@ class Interleaving(RuleBasedStateMachine):
     def watch(self, pick: int, ingest: str) -> None:
         """A client comes back for its result, perhaps through another ingest, perhaps many times."""
         request = self._request(pick)
-        self.world.run(self.store.watch(request, ingest))
+        self.world.run(self.store.subscribe(request, ingest))
         if self.before.states[request].startswith(b"queued"):
             self.listening[request].add(ingest)
         self._check()
@@ -113,10 +113,10 @@ class Interleaving(RuleBasedStateMachine):
 
     @precondition(lambda self: self.before.pending)
     @rule(which=CONSUMER)
-    def read_own(self, which: int) -> None:
+    def read_pending(self, which: int) -> None:
         """After an error: all that the server holds for this consumer, and nothing else."""
         actor = self.actors[which]
-        got = self.world.run(actor.group.read_own(1000))
+        got = self.world.run(actor.group.read_pending(1000))
         assert [one.entry_id for one in got] == self.before.of(actor.name)
         actor.take(got)
         before, now = self.before, self._check()
@@ -210,7 +210,7 @@ class Interleaving(RuleBasedStateMachine):
     @precondition(lambda self: self.before.pending)
     @rule(which=CONSUMER)
     def tidy(self, which: int) -> None:
-        self.world.run(self.actors[which].group.tidy())
+        self.world.run(self.actors[which].group.remove_dead_consumers())
         self._check()
 
     def teardown(self) -> None:
@@ -314,7 +314,7 @@ def _entry(delivery: Delivery) -> Entry:
 
 @pytest.fixture
 def world(server: Server) -> Iterator[World]:
-    own = Settings(redis_url=server.url)
+    own = RedisSettings(redis_url=server.url)
     with asyncio.Runner() as runner:
         world = World(runner, connect(own), Reader(own))
         yield world

@@ -78,7 +78,7 @@ def test_the_group_is_seen_at_each_ingest(processes: Processes) -> None:
     found = figures(url)
     about = {"model": "tiny", "version": "1", "provider": "CPUExecutionProvider"}
     assert found["sluice_group_events_total", (("event", "completed"), ("model", "tiny"))] == 1
-    assert found["sluice_group_events_total", (("event", "dead"), ("model", "tiny"))] == 0
+    assert found["sluice_group_events_total", (("event", "dead_letter"), ("model", "tiny"))] == 0
     assert found["sluice_living_consumers", (("model", "tiny"),)] == 1
     assert found["sluice_backlog_entries", (("model", "tiny"),)] == 0
     assert found["sluice_redis_up", ()] == 1

@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from stream.connection.clients import connect
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.support.redis.recording_observer import Told
 from tests.support.redis.servers import Server, free_port
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_restart_is_one_more_connection(own_server: Server) -> None:
     """The command that met the closed connection failed once, and succeeded on a new one."""
     told = Told()
-    async with connect(Settings(redis_url=own_server.url), told) as client:
+    async with connect(RedisSettings(redis_url=own_server.url), told) as client:
         await client.ping()
         assert told.events == ["connected"]
         own_server.kill()
@@ -26,7 +26,7 @@ async def test_a_restart_is_one_more_connection(own_server: Server) -> None:
 async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
     """One command makes two attempts, see stream/connection/clients.py."""
     told = Told()
-    async with connect(Settings(redis_url=f"redis://127.0.0.1:{free_port()}"), told) as client:
+    async with connect(RedisSettings(redis_url=f"redis://127.0.0.1:{free_port()}"), told) as client:
         with pytest.raises(RedisError):
             await client.ping()
     assert told.events == ["ConnectionError"] * 2
@@ -35,7 +35,7 @@ async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
 async def test_an_error_that_redis_answers_is_told_once(server: Server) -> None:
     """By its class; a observer decides whether it counts."""
     told = Told()
-    async with connect(Settings(redis_url=server.url), told) as client:
+    async with connect(RedisSettings(redis_url=server.url), told) as client:
         await client.zadd("sluice:{all}:models", {"tiny": 1})
         with pytest.raises(ResponseError):
             await client.incr("sluice:{all}:models")

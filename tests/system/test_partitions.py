@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from stream.keys import MODELS, Partition
-from stream.keys import seat as key_of
+from stream.keys import gpu_lease as key_of
 from stream.request_id import partition_of
 from tests.ingest.api.test_live import snapshots
 from tests.ingest.test_app import png, ranked
@@ -231,7 +231,7 @@ def test_a_gpu_stays_its_consumer_s_whatever_is_away(
     wait_until(lambda: _holder(places), "the place is taken")
     assert _holder(places) in first.text
     assert (first.status, second.status) == (None, None)
-    assert "took a seat" not in second.text
+    assert "acquired a GPU lease" not in second.text
 
 
 def _holder(places: redis.Redis) -> str:

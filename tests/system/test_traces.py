@@ -157,7 +157,7 @@ def test_nothing_is_traced_that_nobody_asked_for(environment: dict[str, str]) ->
     program = (
         "import os, sys, ingest.app, ingest.server, consumers.__main__\n"
         "from stream.host import tracing\n"
-        "assert ingest.server._traced() == [], 'ingest traces'\n"
+        "assert ingest.server._tracing() == [], 'ingest traces'\n"
         "assert tracing.provider(os.environ, 'x') is None\n"
         "traces = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'ingest.middleware.tracing', "
         "'consumers.tracing')\n"
@@ -173,7 +173,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     """Whoever asks for traces and gets none learns what to install; the service serves all the same."""
     monkeypatch.setattr("stream.host.tracing.find_spec", lambda _name: None)
     assert provider(ENDPOINT, "sluice-ingest") is None
-    assert "pip install 'sluice[traces]'" in caplog.text
+    assert "pip install -e '.[traces]'" in caplog.text
 
 
 def test_another_exporter_is_refused_by_name(caplog: pytest.LogCaptureFixture) -> None:

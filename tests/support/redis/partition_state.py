@@ -50,7 +50,7 @@ async def take_picture(redis: Redis, partition: Partition, requests: list[str]) 
         for ingest in INGESTS:
             pipe.xrange(partition.replies(ingest))
         pipe.hgetall(partition.counters)
-        pipe.xlen(partition.dead)
+        pipe.xlen(partition.dead_letters)
         entries, pending, states, *told, counters, dead = await pipe.execute()
     return Picture(
         {entry.decode(): fields[b"id"].decode() for entry, fields in entries},

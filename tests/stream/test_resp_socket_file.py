@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from stream.connection.socket_file import inflow
+from stream.connection.resp import socket_file
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_long_value_is_read_whole(pair: tuple[socket.socket, socket.socket]) -
     value = bytes(range(256)) * 4000
     sending = Thread(target=lambda: theirs.sendall(b"first\r\n" + value + b"last\r\n"))
     sending.start()
-    file = inflow(ours)
+    file = socket_file(ours)
     row = memoryview(bytearray(len(value)))
     assert file.readline() == b"first\r\n"
     assert file.readinto(row) == len(value)
@@ -36,7 +36,7 @@ def test_a_long_value_is_read_whole(pair: tuple[socket.socket, socket.socket]) -
 def test_silence_is_a_time_out(pair: tuple[socket.socket, socket.socket]) -> None:
     """Before the first byte, and in the middle of a value."""
     ours, theirs = pair
-    file = inflow(ours)
+    file = socket_file(ours)
     with pytest.raises(TimeoutError):
         file.readline()
     theirs.sendall(b"half")
@@ -47,7 +47,7 @@ def test_silence_is_a_time_out(pair: tuple[socket.socket, socket.socket]) -> Non
 def test_nobody_waits_for_ever_to_send(pair: tuple[socket.socket, socket.socket]) -> None:
     """The other end takes nothing, and the buffers are full."""
     ours, _ = pair
-    inflow(ours)
+    socket_file(ours)
     with pytest.raises(BlockingIOError):
         ours.sendall(bytes(10_000_000))
 
@@ -55,7 +55,7 @@ def test_nobody_waits_for_ever_to_send(pair: tuple[socket.socket, socket.socket]
 def test_the_end_is_no_time_out(pair: tuple[socket.socket, socket.socket]) -> None:
     """The other end has gone."""
     ours, theirs = pair
-    file = inflow(ours)
+    file = socket_file(ours)
     theirs.close()
     assert file.readline() == b""
 
@@ -64,7 +64,7 @@ def test_without_a_time_out_there_is_none() -> None:
     """As the socket had it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        file = inflow(ours)
+        file = socket_file(ours)
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
         theirs.sendall(b"some\r\n")
         assert file.readline() == b"some\r\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.host.scheduling import wait_for_a_free_core
+from stream.host.cpu import use_batch_scheduling
 from tests.support.processes import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the policies are Linux's")
@@ -27,7 +27,7 @@ def test_a_policy_that_was_chosen_stays() -> None:
 
     def chosen() -> int:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        wait_for_a_free_core()
+        use_batch_scheduling()
         return os.sched_getscheduler(0)
 
     with ThreadPoolExecutor(1) as thread:  # A policy is a thread's own.

@@ -8,7 +8,7 @@
 --       admitted    the entry is in the stream and will be answered
 --       known       this request id was admitted before: a repeated command changes nothing
 --       full        the stream holds max_backlog entries
---       unattended  no consumer is alive
+--       no_consumer  no consumer is alive
 local backlog = redis.call('XLEN', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then
     if ARGV[5] == '1' then
@@ -20,7 +20,7 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[4] ~= '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0 then
-    return {'unattended', backlog}
+    return {'no_consumer', backlog}
 end
 if backlog >= tonumber(ARGV[1]) then
     return {'full', backlog}

@@ -1,0 +1,94 @@
+"""Commands that look at one model from outside: their common options, connection and errors.
+
+Such a command has its own options, and those settings that say where Redis is. All other settings come from the
+environment.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from stream.cli import FAILED, NOT_FOUND, complain, from_command_line
+from stream.connection.clients import Connections
+from stream.keys import Partition
+from stream.presence import partition_counts
+from stream.settings import QueueSettings
+
+#: Settings that are options of every such command.
+_CONNECTION = ("redis_url", "data_dir", "redis_timeout_s")
+
+
+class NoSuchModel(Exception):
+    """No consumer has announced the model."""
+
+
+class SeveralModels(Exception):
+    """There are several models, and the command names none."""
+
+
+def options() -> argparse.ArgumentParser:
+    """The options that such commands share, as a parent for their parsers."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    # Not the description of the setting, which is about ingest and consumers.
+    parser.add_argument("--model", metavar="NAME", help="name of the model; needed only if there are several")
+    for name in _CONNECTION:
+        about = QueueSettings.model_fields[name].description
+        assert about, name
+        parser.add_argument(_option(name), metavar="VALUE", help=about.replace("%", "%%"))
+    return parser
+
+
+def settings(program: str, given: argparse.Namespace) -> QueueSettings:
+    """The settings from these options and the environment; exits with status 2 if one is wrong."""
+    values = {name: getattr(given, name) for name in ("model", *_CONNECTION)}
+    arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
+    return from_command_line(QueueSettings, program, arguments)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+async def choose(connections: Connections, model: str) -> list[Partition]:
+    """All partitions of this model; an empty name means the only one. Raises NoSuchModel or SeveralModels."""
+    known = await partition_counts(connections.shared)
+    if not model and len(known) == 1:
+        (model,) = known
+    if model in known:
+        return [Partition(model, number) for number in range(known[model])]
+    if model or not known:
+        wanted = f"the model {model!r}" if model else "a model"
+        raise NoSuchModel(f"no consumer has announced {wanted}; known here: {', '.join(known) or 'none'}")
+    raise SeveralModels(f"there are several models, name one with --model: {', '.join(known)}")
+
+
+def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awaitable[int]]) -> int:
+    """Connect, do the work and return its exit status; an error becomes one line and a status."""
+
+    async def connected() -> int:
+        try:
+            connections = Connections(settings)
+        except ValueError as error:  # The URL cannot be read.
+            return complain(program, str(error), FAILED)
+        async with connections:
+            return await work(connections)
+
+    try:
+        return asyncio.run(connected())
+    except NoSuchModel as error:
+        return complain(program, str(error), NOT_FOUND)
+    except (SeveralModels, RedisError) as error:
+        return complain(program, explain(error), FAILED)
+
+
+def explain(error: Exception) -> str:
+    """An error in words for the operator."""
+    if isinstance(error, OutOfMemoryError):
+        return (
+            "Redis is out of memory and refuses new data; what it refused is unchanged. "
+            "Raise its maxmemory, or let consumers drain the backlog"
+        )
+    return f"Redis: {error}" if isinstance(error, RedisError) else str(error)
