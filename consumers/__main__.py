@@ -1,6 +1,6 @@
-"""`python -m consumers`: serve one model until SIGTERM. `python -m consumers status`: the group at a glance.
+"""`python -m consumers`: serve one model until SIGTERM. `python -m consumers status`: show a model's consumers.
 
-Reads the settings, loads the model, wires the worker.
+Reads the settings, acquires a GPU lease where there are GPUs, loads the model and runs the worker.
 """
 
 import asyncio
@@ -16,57 +16,59 @@ from concurrent.futures import ThreadPoolExecutor
 import uvloop
 
 from consumers import metrics, status
+from consumers.context import BatchTracer
 from consumers.gpu import devices as gpus
-from consumers.gpu.leases import Seats
+from consumers.gpu.leases import GpuLeases
 from consumers.health import Health
-from consumers.inference import Ran
 from consumers.leases import SizeConflict
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import GoldenMismatch, Model
-from consumers.onnx.providers import Execution, ProviderError
+from consumers.onnx.providers import CPU, Execution, ProviderError
 from consumers.worker import Worker
+from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
 from stream.host import tracing
-from stream.host.logs import configure, refuse
-from stream.host.scheduling import wait_for_a_free_core
-from stream.settings import Settings, from_command_line
+from stream.host.cpu import use_batch_scheduling
+from stream.host.logs import configure
+from stream.settings import ConsumerSettings
 
 logger = logging.getLogger("consumers")
 
 
 class PortTaken(Exception):
-    """The metrics can't be shown where the settings say."""
+    """Metrics cannot be served on the port that the settings name."""
 
 
 def main() -> int:
     if sys.argv[1:2] == ["status"]:
         return status.main(sys.argv[2:])
-    settings = from_command_line("python -m consumers", sys.argv[1:])
+    settings = from_command_line(ConsumerSettings, "python -m consumers", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
-    wait_for_a_free_core()
+    use_batch_scheduling()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
         return refuse("python -m consumers", error, settings.log_format)
     except asyncio.CancelledError:
-        logger.info("told to stop before it served")
-        # As below: a model that is being loaded can't be told.
+        logger.info("stopped before it was ready")
+        # As below: the loading of a model cannot be interrupted.
         os._exit(0)
     except TimeoutError:
         logger.critical(
-            "not finished within the grace of %g s; others will claim what is held", settings.shutdown_grace_s
+            "not finished within shutdown_grace_s (%g s); other consumers will claim its entries",
+            settings.shutdown_grace_s,
         )
         # A thread may still be inside the model, and an orderly exit would wait for it.
         os._exit(1)
     return 0
 
 
-async def _consume(settings: Settings) -> None:
+async def _consume(settings: ConsumerSettings) -> None:
     serving = asyncio.current_task()
     assert serving
-    # From the beginning: a container's first process is spared by signals that it has no handler for.
-    _when_told(serving.cancel)
+    # From the beginning: the kernel ignores signals to a container's first process for which it has no handler.
+    _on_stop_signal(serving.cancel)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     found = gpus.visible() if settings.provider != "cpu" else []
     if isinstance(settings.device, int) and settings.device >= len(found):
@@ -75,7 +77,7 @@ async def _consume(settings: Settings) -> None:
         await _serve(await _load(settings), settings, name)
         return
     async with connect(settings) as redis:
-        seats = Seats(
+        leases = GpuLeases(
             redis,
             found,
             consumer=name,
@@ -83,58 +85,58 @@ async def _consume(settings: Settings) -> None:
             per_gpu=settings.consumers_per_gpu,
             chosen=None if settings.device == "auto" else settings.device,
         )
-        async with seats.taken() as seat:
-            model = await _load(settings, seat.gpu)
-            if model.provider != "CPUExecutionProvider":
+        async with leases.acquired() as lease:
+            model = await _load(settings, lease.gpu)
+            if model.provider is not CPU:
                 await _serve(model, settings, name)
                 return
-    # The GPU does not work for us, which the log says; another's consumer may do better there.
+    # The model does not run on the GPU, which the log says; another model's consumer may use it.
     await _serve(model, settings, name)
 
 
-async def _load(settings: Settings, gpu: int = 0) -> Model:
-    """Load beside the event loop: a provider may build engines for minutes. A seat is kept, and signals are heard."""
+async def _load(settings: ConsumerSettings, gpu: int = 0) -> Model:
+    """Load beside the event loop, which renews the GPU lease and handles signals: engines may take minutes to build."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
     return await asyncio.get_running_loop().run_in_executor(thread, load, settings, gpu)
 
 
-def load(settings: Settings, gpu: int = 0) -> Model:
+def load(settings: ConsumerSettings, gpu: int = 0) -> Model:
     path = locate(settings.models_dir, settings.model, settings.version)
     execution = Execution(
         settings.provider, settings.inference_threads, settings.max_batch, settings.cuda_graphs, settings.data_dir, gpu
     )
     model = Model(path, execution)
     about = model.description
-    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider)
+    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider.ort_name)
     return model
 
 
-async def _serve(model: Model, settings: Settings, name: str) -> None:
+async def _serve(model: Model, settings: ConsumerSettings, name: str) -> None:
     health = Health(settings.lease_s)
     if settings.metrics_port:
         try:
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
-    worker = Worker(model, settings, health, name=name, traces=_traces(model, name))
-    metrics.REGISTRY.register(worker.figures)
-    _when_told(worker.stop)
+    worker = Worker(model, settings, health, name=name, tracer=_tracer(model, name))
+    metrics.REGISTRY.register(worker.collector)
+    _on_stop_signal(worker.stop)
     await worker.run()
 
 
-def _when_told(stop: Callable[[], object]) -> None:
-    """Stop so from here on, on SIGTERM and on SIGINT."""
+def _on_stop_signal(stop: Callable[[], object]) -> None:
+    """From here on, call this on SIGTERM and on SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
-def _traces(model: Model, name: str) -> Ran | None:
-    provider = tracing.provider(os.environ, "sluice-consumer", sample_all=True)
-    if provider is None:
+def _tracer(model: Model, name: str) -> BatchTracer | None:
+    traces = tracing.provider(os.environ, "sluice-consumer", sample_all=True)
+    if traces is None:
         return None
-    from consumers.tracing import Traces  # Not before: it imports OpenTelemetry.
+    from consumers.tracing import OpenTelemetryTracer  # Only here: it imports OpenTelemetry.
 
-    return Traces(provider, model.description, execution=model.provider, consumer=name)
+    return OpenTelemetryTracer(traces, model.description, provider=model.provider.ort_name, consumer=name)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Batches: deliveries side by side in one input buffer, and what the model's answer means for each. No I/O."""
+"""A batch of deliveries in one input buffer, and the ranking of the model's output for each. No I/O."""
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +12,31 @@ from numpy.typing import NDArray
 from stream.entry import Entry
 from stream.group import Delivery
 
+#: Input of one batch: uint8 [max_batch, height, width, 3].
+Buffer = NDArray[np.uint8]
+
 
 @dataclass(slots=True)
 class Batch:
-    """Deliveries whose pixels lie in `slot`, row by row.
+    """Deliveries of one partition whose pixels lie in `buffer`; row i belongs to `deliveries[i]`.
 
-    `slot` is uint8 [max_batch, height, width, 3]; row i belongs to `deliveries[i]`. `filled_s` is a time of the
-    monotonic clock.
+    `filled_s` is a time of the monotonic clock.
     """
 
     deliveries: list[Delivery]
-    slot: NDArray[np.uint8]
+    buffer: Buffer
+    partition: int = 0
     filled_s: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def fill(cls, slot: NDArray[np.uint8], deliveries: Iterable[Delivery]) -> "Batch":
-        """Copy each image into its row, unless it was read into it.
+    def fill(cls, buffer: Buffer, deliveries: Iterable[Delivery], *, partition: int = 0) -> Self:
+        """Bring each image into its row.
 
-        Rows move up where one in between was left out; in this order none is written before it was moved.
+        Most were read into it. A claimed image is copied, and rows move up where a delivery in between was left out;
+        in this order no row is written before it was moved.
         """
-        batch = cls(list(deliveries), slot)
-        for row, delivery in zip(slot.reshape(len(slot), -1), batch.deliveries, strict=False):
+        batch = cls(list(deliveries), buffer, partition)
+        for row, delivery in zip(buffer.reshape(len(buffer), -1), batch.deliveries, strict=False):
             pixels = np.frombuffer(entry_of(delivery).pixels, np.uint8)
             if not np.may_share_memory(row, pixels):
                 row[:] = pixels
@@ -41,9 +46,9 @@ class Batch:
         return len(self.deliveries)
 
     def keep(self, rows: list[int]) -> None:
-        """Drop all rows but these (ascending)."""
+        """Remove all rows but these (ascending)."""
         if len(rows) < len(self.deliveries):
-            self.slot[: len(rows)] = self.slot[rows]
+            self.buffer[: len(rows)] = self.buffer[rows]
             self.deliveries = [self.deliveries[row] for row in rows]
 
 
@@ -80,7 +85,7 @@ def _top(probabilities: NDArray[np.float32], count: int) -> Iterable[Ranked]:
         every = tuple(range(classes))
         return [(every, tuple(row)) for row in probabilities.tolist()]
     count = min(count, classes)
-    # A partition finds the candidates in O(classes); it breaks ties arbitrarily, so all that tie at the edge compete.
+    # A partition finds the candidates in O(classes); it breaks ties arbitrarily, so all ties at the edge compete.
     edges = np.partition(probabilities, classes - count, axis=1)[:, classes - count, np.newaxis]
     rows, candidates = np.divmod(np.flatnonzero(probabilities >= edges), classes)  # a fifth of np.nonzero's time
     values = probabilities[rows, candidates]

@@ -1,37 +1,27 @@
-"""The belt: input buffers go round between the intakes, which fill them, and the model. Knows neither."""
+"""The input buffers of a consumer: fetchers fill free ones, the model runs full ones, one after the other."""
 
 import asyncio
 from collections.abc import Iterable
-from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from consumers.batch import Batch
-
-Slot = NDArray[np.uint8]
-
-L = TypeVar("L")
+from consumers.batch import Batch, Buffer
 
 
-class Belt(Generic[L]):
-    """Slots to be filled and batches to be run, each with the lane L that it came from; None ends them.
+class BufferPool:
+    """Free buffers, and batches that wait for the model; `None` after the last batch.
 
-    Lanes get slots in the order in which they ask, so that none starves; there are `lanes` of them.
+    Fetchers get buffers in the order in which they ask, so that none starves.
     """
 
-    def __init__(self, slots: Iterable[Slot]) -> None:
-        self.slots: asyncio.Queue[Slot] = asyncio.Queue()
-        for slot in slots:
-            self.slots.put_nowait(slot)
-        self.batches: asyncio.Queue[tuple[L, Batch] | None] = asyncio.Queue()
-        self.stopping = asyncio.Event()
-        self.lanes = 1
+    def __init__(self, buffers: Iterable[Buffer]) -> None:
+        self.free: asyncio.Queue[Buffer] = asyncio.Queue()
+        for buffer in buffers:
+            self.free.put_nowait(buffer)
+        self.batches: asyncio.Queue[Batch | None] = asyncio.Queue()
 
     def release(self, batch: Batch) -> None:
-        """The batch has run: its slot may be filled again."""
-        self.slots.put_nowait(batch.slot)
+        """The batch has run: its buffer may be filled again."""
+        self.free.put_nowait(batch.buffer)
 
     def end(self) -> None:
-        """Nothing more will be filled."""
+        """No further batch will be queued."""
         self.batches.put_nowait(None)

@@ -1,11 +1,11 @@
-"""Outlet: finished outcomes leave in order, and wait here while Redis is away. Knows no inference."""
+"""Completes finished entries in Redis, in order and a batch at a time, and keeps them while Redis is unavailable."""
 
 import asyncio
 import logging
 
 from redis.exceptions import RedisError
 
-from consumers.in_flight import Holdings
+from consumers.in_flight import InFlight
 from results.completion import Completed, Completion
 from stream.connection.clients import Backoff
 
@@ -15,53 +15,53 @@ logger = logging.getLogger(__name__)
 _MOST = 128
 
 
-class Outlet:
-    """Completes what is put in, a batch at a time, until `close`."""
+class Completer:
+    """Completes what is added, a batch at a time, until `close`."""
 
-    def __init__(self, completion: Completion, holdings: Holdings) -> None:
+    def __init__(self, completion: Completion, in_flight: InFlight) -> None:
         self._completion = completion
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._finished: list[Completed] = []
-        self._news = asyncio.Event()
+        self._added = asyncio.Event()
         self._closed = False
-        self._watched: dict[str, asyncio.Event] = {}
+        self._waited_for: dict[str, asyncio.Event] = {}
 
-    def put(self, *finished: Completed) -> None:
+    def add(self, *finished: Completed) -> None:
         self._finished += finished
-        self._news.set()
+        self._added.set()
 
     def close(self) -> None:
-        """Nothing more will be put in: `run` ends when all is delivered."""
+        """Nothing more will be added: `run` ends when all is completed."""
         self._closed = True
-        self._news.set()
+        self._added.set()
 
     async def completed(self, entry_id: str) -> None:
-        """Wait until this held entry is completed; returns at once where it is not held."""
-        if entry_id in self._holdings.held:
-            await self._watched.setdefault(entry_id, asyncio.Event()).wait()
+        """Wait until this entry is completed; returns at once if it is not in flight."""
+        if entry_id in self._in_flight.held:
+            await self._waited_for.setdefault(entry_id, asyncio.Event()).wait()
 
     async def run(self) -> None:
         while self._finished or not self._closed:
-            await self._news.wait()
-            self._news.clear()
+            await self._added.wait()
+            self._added.clear()
             while self._finished:
                 batch, self._finished = self._finished[:_MOST], self._finished[_MOST:]
-                await self._deliver(batch)
+                await self._complete(batch)
 
-    async def _deliver(self, finished: list[Completed]) -> None:
-        """Complete until Redis has confirmed: what was computed is kept, however long Redis is away."""
+    async def _complete(self, finished: list[Completed]) -> None:
+        """Complete until Redis has confirmed it: computed outcomes are kept for as long as Redis is unavailable."""
         backoff = Backoff()
-        entry_ids = [one.entry_id for one in finished]
-        self._holdings.leaving.update(entry_ids)
+        entry_ids = [completed.entry_id for completed in finished]
+        self._in_flight.completing.update(entry_ids)
         while True:
             try:
-                mine = await self._completion.complete(finished)
+                was_ours = await self._completion.complete(finished)
                 break
             except RedisError as error:
-                logger.log(backoff.log_level, "cannot complete %d entries, they are kept: %s", len(finished), error)
+                logger.log(backoff.log_level, "cannot complete %d entries, keeping them: %s", len(finished), error)
                 await backoff.pause()
-        self._holdings.counts.superseded += mine.count(False)
-        self._holdings.drop(entry_ids)
+        self._in_flight.counts.superseded += was_ours.count(False)
+        self._in_flight.remove(entry_ids)
         for entry_id in entry_ids:
-            if event := self._watched.pop(entry_id, None):
+            if event := self._waited_for.pop(entry_id, None):
                 event.set()

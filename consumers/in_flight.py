@@ -1,5 +1,6 @@
-"""What this consumer holds, from delivery to completion, and what it has done so far. No I/O."""
+"""What a consumer works on and has done so far: its state, its counts, and its entries in flight. No I/O."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from stream.group import Delivery
 
 @dataclass(slots=True)
 class Counts:
-    """Events since the start, for the heartbeat and the logs."""
+    """Events since the start, for the heartbeat and the metrics."""
 
     images: int = 0
     batches: int = 0
@@ -19,7 +20,24 @@ class Counts:
     expired: int = 0
     cancelled: int = 0
     failed: int = 0
-    dead: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """State that all partitions of a worker share.
+
+    `run_began_s` is when the present inference began, in seconds of the monotonic clock, and None while none runs.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    partitions: int = 1
+    run_began_s: float | None = None
+
+    def run_lasts_s(self) -> float:
+        """Seconds since the present inference began; 0 while none runs."""
+        return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s
 
 
 class RedisClock:
@@ -37,40 +55,29 @@ class RedisClock:
 
 
 @dataclass(slots=True)
-class Activity:
-    """What a consumer does and did in all its lanes; when the present run began, in seconds of the monotonic clock."""
+class InFlight:
+    """Entry ids of one partition that this consumer has not completed yet, and the clock of the partition's Redis.
 
-    counts: Counts = field(default_factory=Counts)
-    run_began_s: float | None = None
-
-    def run_lasts_s(self) -> float:
-        """Seconds since the present run began; 0 while none runs."""
-        return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s
-
-
-@dataclass(slots=True)
-class Holdings:
-    """Entry ids of one partition in this consumer's hands, and the clock of the Redis that gave them.
-
-    Of those that are held, some are `leaving`: Redis was told that they are completed, and has not confirmed it yet.
+    Those in `completing` were sent to Redis as completed, and Redis has not confirmed it yet.
     """
 
-    activity: Activity = field(default_factory=Activity)
+    worker: WorkerState = field(default_factory=WorkerState)
+    partition: int = 0
     held: set[str] = field(default_factory=set)
-    leaving: set[str] = field(default_factory=set)
+    completing: set[str] = field(default_factory=set)
     clock: RedisClock = field(default_factory=RedisClock)
 
     @property
     def counts(self) -> Counts:
-        return self.activity.counts
+        return self.worker.counts
 
-    def take(self, deliveries: list[Delivery]) -> list[Delivery]:
+    def add(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Note deliveries as held; returns those that were not held already."""
         new = [delivery for delivery in deliveries if delivery.entry_id not in self.held]
         self.held.update(delivery.entry_id for delivery in new)
         return new
 
-    def drop(self, entry_ids: Iterable[str]) -> None:
-        """Redis has confirmed that they are completed."""
+    def remove(self, entry_ids: Iterable[str]) -> None:
+        """Redis has confirmed that these are completed."""
         self.held.difference_update(entry_ids)
-        self.leaving.difference_update(entry_ids)
+        self.completing.difference_update(entry_ids)

@@ -1,11 +1,13 @@
-"""Runner: batches become outcomes. The model runs in one thread beside the event loop; nothing here blocks it."""
+"""Runs batches through the model and turns its outputs into outcomes.
+
+The model runs in one thread beside the event loop; nothing here blocks the loop.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,9 @@ from redis.exceptions import RedisError
 
 from consumers import metrics
 from consumers.batch import Batch, entry_of, request_of, top
-from consumers.batch_size import Pace
-from consumers.completer import Outlet
-from consumers.in_flight import Holdings
-from consumers.onnx.model import Model
+from consumers.completer import Completer
+from consumers.context import WorkerContext
+from consumers.in_flight import InFlight
 from results.completion import Completed
 from results.outcome import Done, Failed, Reason
 from results.store import Store
@@ -24,62 +25,42 @@ from stream.group import Delivery
 
 logger = logging.getLogger(__name__)
 
-#: Nobody is asked about cancellations in a batch that was accepted so recently, in milliseconds: hardly any
-#: client hangs up so soon, and the question would be a good part of the time that such a request takes.
-_WORTH_ASKING_MS = 50
+#: Cancellations are not looked up for a batch accepted more recently than this, in milliseconds: hardly any client
+#: hangs up so soon, and the look-up would be a good part of such a request's time.
+_CANCELLABLE_AFTER_MS = 50
 
 T = TypeVar("T")
 
 
-class Ran(Protocol):
-    """Hears of each batch that ran: from when on by Redis's clock, how long, and with which error."""
+class InferenceRunner:
+    """Runs the batches of one partition and hands the outcomes to its completer."""
 
-    def ran(
-        self, deliveries: Sequence[Delivery], *, began_ms: float, run_ms: float, error: Exception | None = None
-    ) -> None: ...
-
-
-class Runner:
-    """Runs batches of one lane in the thread that all share, and hands the outcomes to the lane's outlet."""
-
-    def __init__(
-        self,
-        model: Model,
-        thread: ThreadPoolExecutor,
-        outlet: Outlet,
-        store: Store,
-        holdings: Holdings,
-        pace: Pace,
-        *,
-        traces: Ran | None = None,
-    ) -> None:
-        self._model = model
-        self._thread = thread
-        self._outlet = outlet
+    def __init__(self, context: WorkerContext, store: Store, in_flight: InFlight, completer: Completer) -> None:
+        self._context = context
+        self._model = context.model
         self._store = store
-        self._holdings = holdings
-        self._pace = pace
-        self._traces = traces
+        self._in_flight = in_flight
+        self._completer = completer
 
-    async def serve(self, batch: Batch) -> None:
-        """Run what of this batch is still wanted."""
-        await self._drop_unwanted(batch)
+    async def run(self, batch: Batch) -> None:
+        """Run those images of this batch that are still wanted."""
+        await self._drop_expired_and_cancelled(batch)
         if len(batch):
             await self._run(batch)
 
-    async def _drop_unwanted(self, batch: Batch) -> None:
-        """Take out what has expired or was cancelled while it waited; neither is worth an inference."""
-        now_ms = self._holdings.clock.now_ms()
-        waited_ms = now_ms - batch.deliveries[0].accepted_ms  # Redis gives the oldest first.
-        cancelled = await self._cancelled(batch) if waited_ms > _WORTH_ASKING_MS else set()
+    async def _drop_expired_and_cancelled(self, batch: Batch) -> None:
+        """Remove images that expired or were cancelled while they waited; neither is worth an inference."""
+        now_ms = self._in_flight.clock.now_ms()
+        waited_ms = now_ms - batch.deliveries[0].accepted_ms  # Redis returns the oldest first.
+        cancelled = await self._cancelled(batch) if waited_ms > _CANCELLABLE_AFTER_MS else set()
         rows = []
         for row, delivery in enumerate(batch.deliveries):
             entry = entry_of(delivery)
             if entry.id in cancelled:
-                self._holdings.counts.cancelled += 1
+                self._in_flight.counts.cancelled += 1
                 self._fail(delivery, "cancelled", "The request was cancelled before the image was classified.")
             elif 0 < entry.due_ms < now_ms:
-                self._holdings.counts.expired += 1
+                self._in_flight.counts.expired += 1
                 self._fail(delivery, "expired", "The deadline passed before the image was classified.")
             else:
                 rows.append(row)
@@ -90,56 +71,62 @@ class Runner:
         try:
             states = await self._store.states(ids)
         except (RedisError, ValueError) as error:
-            logger.warning("cannot look for cancellations, running all: %s", error)
+            logger.warning("cannot look up cancellations, running all images: %s", error)
             return set()
         return {request_id for request_id, state in zip(ids, states, strict=True) if state == "cancelled"}
 
     async def _run(self, batch: Batch) -> None:
-        began_ms = self._holdings.clock.now_ms()
+        began_ms = self._in_flight.clock.now_ms()
         metrics.BATCH_WAIT_SECONDS.observe(time.monotonic() - batch.filled_s)
         try:
-            probabilities, seconds = await self._timed(lambda: self._model.run(batch.slot, len(batch)))
+            probabilities, seconds = await self._timed(lambda: self._model.run(batch.buffer, len(batch)))
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
             await self._run_one_by_one(batch, error, began_ms=began_ms)
             return
-        self._pace.note(len(batch), seconds)
-        counts = self._holdings.counts
+        self._count(batch, seconds)
+        self._completer.add(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
+        if self._context.tracer is not None:
+            self._context.tracer.record(batch.deliveries, began_ms=began_ms, run_ms=seconds * 1000)
+
+    def _count(self, batch: Batch, seconds: float) -> None:
+        self._context.sizer.add_run(len(batch), seconds)
+        counts = self._in_flight.counts
         counts.batches += 1
         counts.images += len(batch)
         counts.last_batch = len(batch)
         metrics.BATCH_IMAGES.observe(len(batch))
         metrics.INFERENCE_SECONDS.observe(seconds)
-        self._outlet.put(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
-        if self._traces is not None:
-            self._traces.ran(batch.deliveries, began_ms=began_ms, run_ms=seconds * 1000)
 
     async def _run_one_by_one(self, batch: Batch, error: Exception, *, began_ms: float) -> None:
-        """A batch failed: only the images that fail by themselves are guilty."""
+        """A batch failed: run each image alone, so that only those fail on which the model fails."""
         if len(batch) == 1:
-            delivery = batch.deliveries[0]
-            logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
-            self._holdings.counts.failed += 1
-            self._fail(delivery, "inference_failed", f"The model failed on this image: {error}", bury=True)
-            if self._traces is not None:
-                run_ms = self._holdings.clock.now_ms() - began_ms
-                self._traces.ran([delivery], began_ms=began_ms, run_ms=run_ms, error=error)
+            self._fail_inference(batch.deliveries[0], error, began_ms=began_ms)
             return
         logger.warning("inference of %d images failed, running them one by one: %s", len(batch), error)
         for row, delivery in enumerate(batch.deliveries):
-            await self._run(Batch([delivery], batch.slot[row : row + 1]))
+            await self._run(Batch([delivery], batch.buffer[row : row + 1]))
+
+    def _fail_inference(self, delivery: Delivery, error: Exception, *, began_ms: float) -> None:
+        logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
+        self._in_flight.counts.failed += 1
+        detail = f"The model failed on this image: {error}"
+        self._fail(delivery, "inference_failed", detail, f"inference_failed: {detail}")
+        if self._context.tracer is not None:
+            run_ms = self._in_flight.clock.now_ms() - began_ms
+            self._context.tracer.record([delivery], began_ms=began_ms, run_ms=run_ms, error=error)
 
     async def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
-        """Run in the inference thread; the clock that finds hanging runs ticks meanwhile."""
+        """Run in the inference thread, and note when it began, so that a hung inference is noticed."""
 
         def timed() -> tuple[T, float]:
             started = time.perf_counter()
             return work(), time.perf_counter() - started
 
-        self._holdings.activity.run_began_s = time.monotonic()
+        self._context.state.run_began_s = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+            return await asyncio.get_running_loop().run_in_executor(self._context.executor, timed)
         finally:
-            self._holdings.activity.run_began_s = None
+            self._context.state.run_began_s = None
 
     def _done(
         self, batch: Batch, probabilities: NDArray[np.float32], *, began_ms: float, run_ms: float
@@ -152,7 +139,7 @@ class Runner:
             outcome = Done(
                 id=entry.id,
                 version=self._model.description.version,
-                provider=self._model.provider,
+                provider=self._model.provider.ort_name,
                 indices=indices,
                 probabilities=values,
                 batch=len(batch),
@@ -165,9 +152,8 @@ class Runner:
         metrics.QUEUE_SECONDS.observe(waited_s)
         return finished
 
-    def _fail(self, delivery: Delivery, reason: Reason, detail: str, *, bury: bool = False) -> None:
+    def _fail(self, delivery: Delivery, reason: Reason, detail: str, dead_letter_reason: str = "") -> None:
+        """Complete an image without a prediction; with a reason it becomes a dead letter as well."""
         entry = entry_of(delivery)
-        burial = f"{reason}: {detail}" if bury else ""
-        self._outlet.put(
-            Completed(delivery.entry_id, Failed(entry.id, reason, detail), entry.reply, burial, delivery.deliveries)
-        )
+        outcome = Failed(entry.id, reason, detail)
+        self._completer.add(Completed(delivery.entry_id, outcome, entry.reply, dead_letter_reason, delivery.deliveries))

@@ -1,6 +1,6 @@
-"""Keeper: renews leases and beats beside the running batch, and ends a consumer whose run hangs.
+"""Renews the leases of entries in flight, sends heartbeats, and ends the process when an inference hangs.
 
-Knows no inference: a batch that takes minutes does not keep it from renewing.
+It runs beside the inference, so a batch that takes minutes does not delay a renewal.
 """
 
 import asyncio
@@ -11,12 +11,8 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from consumers.batch_size import Pace
-from consumers.buffer_pool import Belt
-from consumers.health import Health
-from consumers.in_flight import Holdings
-from consumers.inference import Runner
-from consumers.onnx.model import Model
+from consumers.context import WorkerContext
+from consumers.in_flight import InFlight
 from stream.group import Group
 from stream.presence import ConsumerReport, Presence
 
@@ -27,49 +23,40 @@ class SizeConflict(Exception):
     """Two versions of one model with different input sizes cannot be served side by side."""
 
 
-class Keeper:
-    """Keeps this consumer's leases and its place among the living."""
+class LeaseKeeper:
+    """Keeps this consumer's leases, and its heartbeat, in one partition."""
 
     def __init__(
         self,
+        context: WorkerContext,
         group: Group,
         presence: Presence,
-        model: Model,
-        holdings: Holdings,
-        pace: Pace,
-        belt: Belt[Runner],
-        health: Health,
+        in_flight: InFlight,
         *,
-        lease_s: float,
-        inference_timeout_s: float,
-        give_up: Callable[[int], object] = os._exit,
+        exit_process: Callable[[int], object] = os._exit,
     ) -> None:
+        self._context = context
         self._group = group
         self._presence = presence
-        self._model = model
-        self._holdings = holdings
-        self._pace = pace
-        self._belt = belt
-        self._health = health
-        self._lease_s = lease_s
-        self._inference_timeout_s = inference_timeout_s
-        self._give_up = give_up
+        self._in_flight = in_flight
+        self._exit_process = exit_process
+        self._lease_s = context.settings.lease_s
 
     async def join(self) -> None:
-        """Announce the model, make the group and beat once: from then on ingest sends work.
+        """Announce the model, make the group and send a heartbeat: from then on ingest sends entries.
 
         Raises SizeConflict while another version with another input size is being served.
         """
         await self._refuse_another_size()
         await self._group.create()
-        await self._presence.announce(self._model.description)
-        await self._beat()
+        await self._presence.announce(self._context.model.description)
+        await self._heartbeat()
 
     async def _refuse_another_size(self) -> None:
-        # Ingest prepares pictures for one size; entries on their way would fit only one of the two versions.
-        mine = self._model.description
+        # Ingest prepares images for one size; queued entries would fit only one of the two versions.
+        mine = self._context.model.description
         versions = await self._presence.versions()
-        serving = {one.version for one in await self._presence.consumers() if one.alive}
+        serving = {consumer.version for consumer in await self._presence.consumers() if consumer.alive}
         for other in (versions[version] for version in serving & versions.keys()):
             if (other.height, other.width) != (mine.height, mine.width):
                 raise SizeConflict(
@@ -79,65 +66,68 @@ class Keeper:
                 )
 
     async def run(self) -> None:
-        """Renew and beat four times a lease, until cancelled."""
+        """Renew and send a heartbeat four times a lease, until cancelled."""
         failing = False
         while True:
-            self._health.turned()
+            self._context.health.ticked()
             await asyncio.sleep(self._lease_s / 4)
-            if self._holdings.activity.run_lasts_s() > self._inference_timeout_s:
-                self._end_hanging()
+            self._abort_hung_inference()
             try:
                 await self._renew()
-                await self._beat()
-                await self._group.tidy()
+                await self._heartbeat()
+                await self._group.remove_dead_consumers()
                 failing = False
             except RedisError as error:
-                logger.log(logging.DEBUG if failing else logging.WARNING, "cannot renew or beat: %s", error)
+                level = logging.DEBUG if failing else logging.WARNING
+                logger.log(level, "cannot renew leases or send the heartbeat: %s", error)
                 failing = True
 
     async def _renew(self) -> None:
-        if held := tuple(self._holdings.held):
+        if held := tuple(self._in_flight.held):
             lost = await self._group.renew(held)
-            # What was completed between the snapshot and the renewal is not lost; nor what Redis has taken as completed
-            # and this process has not heard of yet, on another connection.
-            if still := self._holdings.held.intersection(lost) - self._holdings.leaving:
+            # An entry completed between the snapshot and the renewal is not lost. Neither is one whose completion Redis
+            # has taken while the reply is still on its way, on another connection.
+            if still := self._in_flight.held.intersection(lost) - self._in_flight.completing:
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
 
-    async def _beat(self) -> None:
-        now_ms, announced = await self._presence.beat(self._report(), lease_s=self._lease_s)
-        self._health.beaten()
-        self._holdings.clock.set(now_ms)
+    async def _heartbeat(self) -> None:
+        now_ms, announced = await self._presence.heartbeat(self._report(), lease_s=self._lease_s)
+        self._context.health.heartbeat_sent()
+        self._in_flight.clock.set(now_ms)
         if not announced:
-            await self._presence.announce(self._model.description)
+            await self._presence.announce(self._context.model.description)
 
     def _report(self) -> ConsumerReport:
-        counts = self._holdings.counts
+        counts, model = self._in_flight.counts, self._context.model
         return ConsumerReport(
             name=self._group.consumer,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=self._model.description.version,
-            provider=self._model.provider,
+            version=model.description.version,
+            provider=model.provider.ort_name,
             state=self._state(),
-            # Those who add up what is said in each partition get what one consumer can do.
-            images_per_s=round(self._pace.images_per_s / self._belt.lanes, 2),
+            # The sum over all partitions is what one consumer can do.
+            images_per_s=round(self._context.sizer.images_per_s / self._context.state.partitions, 2),
             images=counts.images,
             last_batch=counts.last_batch,
-            held=len(self._holdings.held),
+            held=len(self._in_flight.held),
             reclaimed=counts.reclaimed,
-            digest=self._model.description.digest,
+            digest=model.description.digest,
         )
 
     def _state(self) -> str:
-        if self._holdings.activity.run_began_s is not None:
+        if self._context.state.run_began_s is not None:
             return "running"
-        return "idle" if self._model.loaded else "unloaded"
+        return "idle" if self._context.model.loaded else "unloaded"
 
-    def _end_hanging(self) -> None:
-        # A thread that hangs inside the provider can't be stopped; the process can. Its leases end by themselves.
-        # 75 (sysexits.h: temporary failure) tells whoever watches it to start another.
-        logger.critical(
-            "an inference runs for more than %g s: this consumer exits with %d, to be started anew",
-            self._inference_timeout_s, os.EX_TEMPFAIL,
-        )  # fmt: skip
-        self._give_up(os.EX_TEMPFAIL)
+    def _abort_hung_inference(self) -> None:
+        # A thread that hangs inside the provider cannot be stopped; the process can. Its leases expire by themselves.
+        # 75 (sysexits.h: temporary failure) makes a supervisor start another.
+        timeout_s = self._context.settings.inference_timeout_s
+        if self._context.state.run_lasts_s() > timeout_s:
+            logger.critical(
+                "an inference has run for more than %g s: this consumer exits with status %d so that its supervisor "
+                "restarts it",
+                timeout_s, os.EX_TEMPFAIL,
+            )  # fmt: skip
+            self._exit_process(os.EX_TEMPFAIL)

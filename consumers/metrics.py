@@ -1,4 +1,4 @@
-"""What a consumer counts and measures, and where it can be read. Knows no Redis and no inference."""
+"""All metrics of a consumer, and the endpoint that shows them."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -12,22 +12,22 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from consumers.batch_size import Pace
-from consumers.health import Health, answering
-from consumers.in_flight import Activity, Counts
-from stream.connection.metrics import Counting
+from consumers.batch_size import BatchSizer
+from consumers.health import Health, health_app
+from consumers.in_flight import Counts, WorkerState
+from stream.connection.metrics import ConnectionMetrics
 from stream.model import ModelDescription
 
-# The time at which a series began says nothing that Prometheus does not know, and doubles the page.
+# Prometheus knows when a series began, and these series would double the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
-#: Seconds. From an empty queue on a fast GPU to the default deadline of 30 s, two or three for each decade.
+#: Bounds in seconds, two or three for each decade: from an empty queue on a fast GPU to the default deadline of 30 s.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-#: Images. The sizes that batches are padded to, and what `max_batch` may be raised to.
+#: Bounds in images: the sizes that batches are padded to, up to the largest `max_batch`.
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 BATCH_IMAGES: Final = Histogram("sluice_batch_images", "Images in a batch.", buckets=_IMAGES, registry=REGISTRY)
@@ -39,10 +39,10 @@ INFERENCE_SECONDS: Final = Histogram(
 )
 
 
-class Times(Collector):
-    """A histogram of seconds that takes a batch at once: prometheus_client's takes a lock and two counters for each.
+class BatchHistogram(Collector):
+    """A histogram of seconds that takes a whole batch: prometheus_client's takes a lock and two counters per value.
 
-    Whoever observes is one thread; whoever reads meanwhile may miss the newest batch.
+    Only one thread may observe. A scrape in another thread may miss the newest batch.
     """
 
     def __init__(self, name: str, about: str) -> None:
@@ -62,49 +62,49 @@ class Times(Collector):
         yield HistogramMetricFamily(self._name, self._about, buckets, self._sum_s)
 
 
-QUEUE_SECONDS: Final = Times("sluice_queue_seconds", "Time of one image from its acceptance to its inference.")
+QUEUE_SECONDS: Final = BatchHistogram("sluice_queue_seconds", "Time of one image from its acceptance to its inference.")
 REGISTRY.register(QUEUE_SECONDS)
 MODEL_LOADS: Final = Counter(
-    "sluice_model_loads_total", "Times that the model was loaded and warmed.", registry=REGISTRY
+    "sluice_model_loads_total", "Times that the model was loaded and warmed up.", registry=REGISTRY
 )
-REDIS: Final = Counting(REGISTRY)
+REDIS: Final = ConnectionMetrics(REGISTRY)
 
-#: The events of consumers.in_flight.Counts, which the heartbeat reports as well. `last_batch` is no event.
+#: The events of consumers.in_flight.Counts, some of which the heartbeat reports as well. `last_batch` is no event.
 _EVENTS: Final = {
     "images": "Images classified.",
     "batches": "Batches classified.",
-    "reclaimed": "Images taken over from consumers that fell silent.",
-    "superseded": "Outcomes that came too late: another consumer had completed the image.",
-    "expired": "Images whose deadline had passed before their inference.",
-    "cancelled": "Images that nobody wanted any more before their inference.",
+    "reclaimed": "Images claimed from consumers that stopped renewing their leases.",
+    "superseded": "Outcomes discarded because another consumer had completed the image.",
+    "expired": "Images whose deadline passed before their inference.",
+    "cancelled": "Images whose request was cancelled before their inference.",
     "failed": "Images on which the model failed.",
-    "dead": "Images given up after max_deliveries.",
+    "dead_letters": "Images that became dead letters after max_deliveries.",
 }
 assert {*_EVENTS, "last_batch"} == {field.name for field in fields(Counts)}
 
 
-class Figures(Collector):
-    """What a consumer knows of itself at this moment, read when it is asked for."""
+class ConsumerCollector(Collector):
+    """The counts and the state of a consumer, read at each scrape."""
 
     def __init__(
-        self, activity: Activity, held: Callable[[], int], pace: Pace, model: ModelDescription, *, provider: str
+        self, state: WorkerState, held: Callable[[], int], sizer: BatchSizer, model: ModelDescription, *, provider: str
     ) -> None:
-        self._activity = activity
+        self._state = state
         self._held = held
-        self._pace = pace
+        self._sizer = sizer
         self._model = model
         self._provider = provider
 
     def collect(self) -> Iterable[Metric]:
         for event, about in _EVENTS.items():
-            value = getattr(self._activity.counts, event)
+            value = getattr(self._state.counts, event)
             yield CounterMetricFamily(f"sluice_consumer_{event}_total", about, value)
-        held = "Images in this consumer's hands, from delivery to completion."
+        held = "Images in flight in this consumer, from delivery to completion."
         yield GaugeMetricFamily("sluice_consumer_held_entries", held, self._held())
-        speed = "What this consumer can do, at its measured speed."
-        yield GaugeMetricFamily("sluice_consumer_images_per_second", speed, self._pace.images_per_s)
+        speed = "Images a second that this consumer can classify, at its measured speed."
+        yield GaugeMetricFamily("sluice_consumer_images_per_second", speed, self._sizer.images_per_s)
         info = GaugeMetricFamily(
-            "sluice_consumer_info", "What this consumer serves, and on which provider; always 1.",
+            "sluice_consumer_info", "The model that this consumer serves, and its provider; always 1.",
             labels=["model", "version", "precision", "provider"],
         )  # fmt: skip
         info.add_metric([self._model.name, self._model.version, self._model.precision, self._provider], 1)
@@ -112,8 +112,8 @@ class Figures(Collector):
 
 
 def listen(host: str, port: int, health: Health) -> None:
-    """Show metrics and health at http://host:port, in threads that end with the process; raises OSError."""
+    """Serve metrics and health at http://host:port, in threads that end with the process; raises OSError."""
     server, _ = start_http_server(port, host, REGISTRY)
     metrics = server.get_app()
     assert metrics
-    server.set_app(answering(health, metrics))
+    server.set_app(health_app(health, metrics))

@@ -1,4 +1,7 @@
-"""`python -m consumers status`: the group at a glance. Looks from outside; loads no model and changes nothing."""
+"""`python -m consumers status`: shows the consumers of a model, what they hold, and what waits for them.
+
+It reads Redis only: it loads no model and changes nothing.
+"""
 
 import argparse
 import asyncio
@@ -6,24 +9,42 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from consumers.overview import document, lines
-from stream import cli as console
 from stream import eviction
+from stream import model_command as console
+from stream.cli import NOT_FOUND, OK, Column, duration, table
 from stream.connection.clients import Connections
-from stream.settings import Settings
-from stream.status import Status, read_model
+from stream.settings import QueueSettings
+from stream.status import ConsumerStatus, Status, read_model
 
 PROGRAM = "python -m consumers status"
 
 _EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
-entries, or Redis evicts keys when it is full; 2 for wrong usage, or where Redis is away. All other settings come from
-the environment (SLUICE_...)."""
+entries, or Redis evicts keys when its memory is full; 2 for wrong usage, or if Redis is unavailable. All other settings
+come from the environment (SLUICE_...)."""
 
 _INTERVAL_S = 1.0
+
+_COLUMNS = (
+    Column("CONSUMER", cut=True),
+    Column("STATE"),
+    Column("VERSION", right=True),
+    Column("PROVIDER", cut=True),
+    Column("IMAGES/S", right=True),
+    Column("IMAGES", right=True),
+    Column("BATCH", right=True),
+    Column("HELD", right=True),
+    Column("OLDEST", right=True),
+    Column("IDLE", right=True),
+    Column("RECLAIMED", right=True),
+)
+
+#: The command that lists dead letters.
+_LIST_THEM = " (python -m results dead-letters list)"
 
 #: ANSI (ECMA-48): cursor home; erase the rest of the line; erase the rest of the screen.
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -32,7 +53,7 @@ _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     settings = console.settings(PROGRAM, given)
-    # Half of the deadline: late enough to be no accident, early enough to act before clients give up.
+    # Half of the deadline: late enough to be no coincidence, early enough to act before clients give up.
     max_age_s = settings.request_timeout_s / 2 if given.max_age_s is None else given.max_age_s
 
     async def work(connections: Connections) -> int:
@@ -42,13 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return console.run(PROGRAM, settings, work)
     except KeyboardInterrupt:
-        return console.OK
+        return OK
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "The consumers of a model, what they hold, and what waits for them."
     parser = argparse.ArgumentParser(PROGRAM, parents=[console.options()], description=about, epilog=_EPILOG)
-    parser.add_argument("--watch", action="store_true", help="look again every second, until Ctrl-C")
+    parser.add_argument("--watch", action="store_true", help="read again every second, until Ctrl-C")
     parser.add_argument(
         "--max-age-s",
         type=float,
@@ -59,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Watch:
-    """Looks at one partition, once or again and again."""
+    """Prints the status of a model, once or every second."""
 
-    def __init__(self, connections: Connections, settings: Settings, *, max_age_s: float, as_json: bool) -> None:
+    def __init__(self, connections: Connections, settings: QueueSettings, *, max_age_s: float, as_json: bool) -> None:
         self._connections = connections
         self._model = settings.model
         self._max_age_s = max_age_s
@@ -69,24 +90,24 @@ class Watch:
         self._before: Status | None = None
 
     async def once(self) -> int:
-        """Print the status; returns NOT_FOUND where it is degraded."""
-        status, text = await self._look()
+        """Print the status; returns NOT_FOUND if it is degraded."""
+        status, text = await self._read()
         sys.stdout.write(text + "\n")
-        return console.NOT_FOUND if status.problems(max_age_s=self._max_age_s) else console.OK
+        return NOT_FOUND if status.problems(max_age_s=self._max_age_s) else OK
 
     async def run(self) -> int:
-        """Print the status every second, in place where that is a terminal, and outlive outages of Redis."""
+        """Print the status every second, in place on a terminal; outages of Redis do not end it."""
         in_place = sys.stdout.isatty() and not self._as_json
         while True:
             try:
-                _, text = await self._look()
+                _, text = await self._read()
             except (RedisError, console.NoSuchModel) as error:
                 text = json.dumps({"error": str(error)}) if self._as_json else console.explain(error)
             sys.stdout.write(_replacing(text) if in_place else text + "\n")
             sys.stdout.flush()
             await asyncio.sleep(_INTERVAL_S)
 
-    async def _look(self) -> tuple[Status, str]:
+    async def _read(self) -> tuple[Status, str]:
         partitions = await console.choose(self._connections, self._model)
         found = await read_model(self._connections, partitions[0].model, len(partitions))
         status = replace(found, evicts=await eviction.policy(self._connections.shared))
@@ -99,15 +120,104 @@ class Watch:
 
 
 def completed_per_s(before: Status, now: Status) -> float | None:
-    """Entries completed in a second between two looks; None where the counter went back: the data is new."""
+    """Entries completed in a second between two readings; None if the counter went back, since the data is new."""
     done = now.counters.get("completed", 0) - before.counters.get("completed", 0)
     seconds = (now.now_ms - before.now_ms) / 1000
     return done / seconds if done >= 0 and seconds > 0 else None
 
 
 def _replacing(text: str) -> str:
-    """Text that overwrites the screen without flicker: nothing is erased before its replacement is there."""
+    """Text that overwrites the screen without flicker: each line is written before its old rest is erased."""
     return _HOME + "".join(f"{line}{_REST_OF_LINE}\n" for line in text.split("\n")) + _REST_OF_SCREEN
+
+
+def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
+    """The status for programs; times in seconds, rates in images per second."""
+    problems = status.problems(max_age_s=max_age_s)
+    return {
+        "model": status.model,
+        "healthy": not problems,
+        "problems": problems,
+        "backlog": status.backlog,
+        "pending": status.pending,
+        "lag": status.lag,
+        "oldest_s": status.oldest_s,
+        "images_per_s": status.images_per_s,
+        "drain_s": status.drain_s,
+        "dead_letters": status.dead_letters,
+        "counters": dict(status.counters),
+        "consumers": [_consumer_document(consumer) for consumer in status.members],
+    }
+
+
+def _consumer_document(consumer: ConsumerStatus) -> dict[str, Any]:
+    reported = asdict(consumer.report) if consumer.report else {}
+    return {**reported, **_observed(consumer)}
+
+
+def _observed(consumer: ConsumerStatus) -> dict[str, Any]:
+    state = {} if consumer.alive else {"state": "dead"}  # instead of the state in its last report
+    return {
+        **state,
+        "name": consumer.name,
+        "alive": consumer.alive,
+        "silent_s": consumer.silent_s,
+        "held": consumer.held,
+        "oldest_s": consumer.oldest_s,
+        "idle_s": consumer.idle_s,
+    }
+
+
+def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, width: int | None) -> list[str]:
+    """The status for people: what is wrong, the figures, a line for each consumer."""
+    rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
+    counted = "  ".join(f"{event} {count}" for event, count in status.counters.items())
+    return [
+        f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
+        *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
+        _backlog(status),
+        f"dead letters {status.dead_letters}{_LIST_THEM if status.dead_letters else ''}  {counted}".rstrip(),
+        *(
+            ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
+            if status.members
+            else []
+        ),
+    ]
+
+
+def _backlog(status: Status) -> str:
+    if status.backlog == 0:
+        return "backlog 0"
+    oldest = duration(status.oldest_s or 0.0)
+    waiting = "unknown" if status.lag is None else str(status.lag)
+    speed = (
+        f"{duration(status.drain_s)} to drain at {status.images_per_s:.1f} images/s"
+        if status.drain_s
+        else "no consumer works"
+    )
+    return f"backlog {status.backlog} ({status.pending} held, {waiting} undelivered), oldest {oldest}, {speed}"
+
+
+def _row(consumer: ConsumerStatus) -> tuple[str, ...]:
+    report = consumer.report
+    reported = ("-", "-", "-", "-", "-") if report is None else (
+        report.version, report.provider, f"{report.images_per_s:.1f}", str(report.images), str(report.last_batch),
+    )  # fmt: skip
+    holding = (duration(consumer.oldest_s), duration(consumer.idle_s)) if consumer.held else ("-", "-")
+    return (
+        consumer.name,
+        _state(consumer),
+        *reported,
+        str(consumer.held),
+        *holding,
+        str(report.reclaimed) if report else "-",
+    )
+
+
+def _state(consumer: ConsumerStatus) -> str:
+    if consumer.alive and consumer.report:
+        return consumer.report.state
+    return "DEAD" if consumer.silent_s is None else f"DEAD {duration(consumer.silent_s)}"
 
 
 if __name__ == "__main__":

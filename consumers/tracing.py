@@ -1,8 +1,8 @@
-"""Spans of what a consumer does: one for each batch, and two stages of each image in it. Knows no Redis and no model.
+"""Spans of a consumer: one for each batch, and two stages for each image in it.
 
-Imported only where traces are wanted. A batch has many parents, so it is a trace of its own, with a link to each
-request; the stages belong to the requests' traces. They are placed from the moment at which ingest sent the entry, by
-ingest's clock: each begins where the last one ended, and no two hosts need agree on the time.
+Imported only if traces are exported. A batch has many parents, so it is a trace of its own, with a link to each
+request; the stages belong to the requests' traces. Their times count from the moment at which ingest sent the entry, by
+ingest's clock. Each stage begins where the last one ended, so no two hosts need agree on the time.
 """
 
 import time
@@ -23,8 +23,8 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 @dataclass(frozen=True, slots=True)
-class _Traced:
-    """An image whose request is traced and sampled; `request` is the context of its server span."""
+class _TracedImage:
+    """An image whose request is traced and sampled. `request` is the context of its server span."""
 
     entry: Entry
     queue_ns: int
@@ -35,38 +35,38 @@ class _Traced:
         return get_current_span(self.request).get_span_context()
 
 
-class Traces:
-    """Records batches that have run."""
+class OpenTelemetryTracer:
+    """Records batches that have run, as spans."""
 
-    def __init__(self, provider: TracerProvider, model: ModelDescription, *, execution: str, consumer: str) -> None:
-        self._tracer = provider.get_tracer("sluice.consumers")
+    def __init__(self, traces: TracerProvider, model: ModelDescription, *, provider: str, consumer: str) -> None:
+        self._tracer = traces.get_tracer("sluice.consumers")
         self._about = {
             "sluice.model": model.name,
             "sluice.version": model.version,
-            "sluice.provider": execution,
+            "sluice.provider": provider,
             "sluice.consumer": consumer,
         }
 
-    def ran(
+    def record(
         self, deliveries: Sequence[Delivery], *, began_ms: float, run_ms: float, error: Exception | None = None
     ) -> None:
-        """A batch ran for so long, from a moment by Redis's clock on, and failed where there is an `error`."""
-        traced = [one for delivery in deliveries if (one := _traced(delivery, began_ms))]
+        """Record a batch that began at `began_ms` by Redis's clock; it failed if there is an `error`."""
+        traced = [image for delivery in deliveries if (image := _traced(delivery, began_ms))]
         if not traced:
             return
         run_ns = round(run_ms * 1_000_000)
         batch = self._batch(traced, len(deliveries), run_ns, _status(error))
-        for one in traced:
-            inference_ns = one.entry.sent_ns + one.queue_ns
-            queue = self._tracer.start_span("queue", one.request, start_time=one.entry.sent_ns)
+        for image in traced:
+            inference_ns = image.entry.sent_ns + image.queue_ns
+            queue = self._tracer.start_span("queue", image.request, start_time=image.entry.sent_ns)
             queue.end(inference_ns)
-            inference = self._tracer.start_span("inference", one.request, links=[batch], start_time=inference_ns)
+            inference = self._tracer.start_span("inference", image.request, links=[batch], start_time=inference_ns)
             inference.set_status(_status(error))
             inference.end(inference_ns + run_ns)
 
-    def _batch(self, traced: Sequence[_Traced], size: int, run_ns: int, status: Status) -> Link:
+    def _batch(self, traced: Sequence[_TracedImage], size: int, run_ns: int, status: Status) -> Link:
         ended_ns = time.time_ns()
-        links = [Link(one.link, {"sluice.request.id": one.entry.id}) for one in traced]
+        links = [Link(image.link, {"sluice.request.id": image.entry.id}) for image in traced]
         span = self._tracer.start_span(
             "batch",
             Context(),
@@ -80,15 +80,15 @@ class Traces:
         return Link(span.get_span_context())
 
 
-def _traced(delivery: Delivery, began_ms: float) -> _Traced | None:
+def _traced(delivery: Delivery, began_ms: float) -> _TracedImage | None:
     entry = entry_of(delivery)
     if not entry.traceparent:
         return None
-    # What is no traceparent gives a context without a span, hence one that is not sampled.
+    # An invalid traceparent gives a context without a span, which counts as not sampled.
     request = _PROPAGATOR.extract({"traceparent": entry.traceparent}, Context())
     if not get_current_span(request).get_span_context().trace_flags.sampled:
         return None
-    return _Traced(entry, max(0, round((began_ms - delivery.accepted_ms) * 1_000_000)), request)
+    return _TracedImage(entry, max(0, round((began_ms - delivery.accepted_ms) * 1_000_000)), request)
 
 
 def _status(error: Exception | None) -> Status:

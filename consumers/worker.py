@@ -1,159 +1,175 @@
-"""The worker: one consumer of all partitions of a model. A lane for each, and their batches run in turns."""
+"""The worker: one consumer of all partitions of a model. Partitions fetch side by side; their batches run in order."""
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from consumers.batch_size import Pace
-from consumers.buffer_pool import Belt
+from consumers.batch import Batch
+from consumers.batch_size import BatchSizer
+from consumers.buffer_pool import BufferPool
+from consumers.context import BatchTracer, WorkerContext
 from consumers.health import Health
-from consumers.in_flight import Activity
-from consumers.inference import Ran, Runner
+from consumers.in_flight import WorkerState
 from consumers.leases import SizeConflict
-from consumers.metrics import REDIS, Figures
+from consumers.metrics import REDIS, ConsumerCollector
 from consumers.onnx.model import Model
-from consumers.partition import Lane
-from consumers.turns import Turns
+from consumers.partition import PartitionWorker
 from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.presence import partition_counts
-from stream.settings import Settings
+from stream.settings import ConsumerSettings
 
 logger = logging.getLogger(__name__)
 
 #: One batch runs while the next is being filled.
-_SLOTS = 2
+BUFFERS = 2
 
 
 class Worker:
-    """A consumer. `run` serves until `stop`, and returns when nothing is held any more."""
+    """A consumer. `run` serves until `stop`, and returns when nothing is in flight any more."""
 
     def __init__(
         self,
         model: Model,
-        settings: Settings,
+        settings: ConsumerSettings,
         health: Health,
         *,
         name: str,
-        traces: Ran | None = None,
+        tracer: BatchTracer | None = None,
     ) -> None:
-        self._model = model
-        self._settings = settings
-        self._health = health
-        self._traces = traces
-        self._connections = Connections(settings, REDIS)
-        self._activity = Activity()
-        self._pace = Pace(max_batch=settings.max_batch, max_batch_s=settings.max_batch_s)
-        self._pace.note(1, model.image_s)
-        self._belt: Belt[Runner] = Belt(model.slot() for _ in range(_SLOTS))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._turns = Turns(self._belt, model, self._thread, unload_after_s=settings.unload_after_s)
-        self._lanes: list[Lane] = []
+        sizer = BatchSizer(max_batch=settings.max_batch, max_batch_s=settings.max_batch_s)
+        sizer.add_run(1, model.image_s)
+        self._context = WorkerContext(
+            name=name,
+            settings=settings,
+            connections=Connections(settings, REDIS),
+            model=model,
+            executor=ThreadPoolExecutor(1, thread_name_prefix="inference"),
+            buffers=BufferPool(model.new_buffer() for _ in range(BUFFERS)),
+            sizer=sizer,
+            state=WorkerState(),
+            health=health,
+            tracer=tracer,
+        )
+        self._partitions: list[PartitionWorker] = []
         self._conflict: SizeConflict | None = None
-        self._filling: list[asyncio.Task[None]] = []
-        self._keeping: list[asyncio.Task[None]] = []
-        self._delivering: list[asyncio.Task[None]] = []
-        self.name = name
-        self._widen(settings.partitions)
-        self.figures = Figures(self._activity, self._held, self._pace, model.description, provider=model.provider)
+        self._fetching: list[asyncio.Task[None]] = []
+        self._renewing: list[asyncio.Task[None]] = []
+        self._completing: list[asyncio.Task[None]] = []
+        self._add_partitions(settings.partitions)
+        self.collector = ConsumerCollector(
+            self._context.state, self._held, sizer, model.description, provider=model.provider.ort_name
+        )
 
     def stop(self) -> None:
-        """Take nothing more; finish what is held."""
-        self._belt.stopping.set()
+        """Fetch nothing more; finish what is in flight."""
+        self._context.state.stopping.set()
 
     async def run(self) -> None:
         """Serve until `stop`.
 
-        Raises TimeoutError where what is held is not finished within the grace, and SizeConflict where a partition
-        cannot be joined; if others could before, what they gave is finished first.
+        Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`. Raises SizeConflict if
+        a partition cannot be joined; entries of other partitions are finished first.
         """
         await self._join()
-        pipeline = asyncio.create_task(self._pipeline())
-        stopping = asyncio.create_task(self._belt.stopping.wait())
+        stopping = asyncio.create_task(self._context.state.stopping.wait())
+        pipeline = asyncio.create_task(self._run_pipeline())
         await asyncio.wait({pipeline, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        async with asyncio.timeout(self._settings.shutdown_grace_s):
+        async with asyncio.timeout(self._context.settings.shutdown_grace_s):
             await pipeline
-            await asyncio.gather(*(lane.leave() for lane in self._lanes))
-            await self._connections.aclose()
+            await asyncio.gather(*(partition.leave() for partition in self._partitions))
+            await self._context.connections.aclose()
         if self._conflict:
             raise self._conflict
 
     async def _join(self) -> None:
-        """Ready is who has joined anywhere: where a partition is away, the others have work."""
-        joining = [asyncio.create_task(lane.join()) for lane in self._lanes]
+        """A consumer is ready once it has joined any partition: while one is unavailable, others have work."""
+        joining = [asyncio.create_task(partition.join()) for partition in self._partitions]
         done, waiting = await asyncio.wait(joining, return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
-        for one in done:
-            one.result()
-        if not self._belt.stopping.is_set():
-            logger.info("ready consumer=%s", self.name)
+        for task in waiting:
+            task.cancel()
+        for task in done:
+            task.result()
+        if not self._context.state.stopping.is_set():
+            logger.info("ready consumer=%s", self._context.name)
 
-    async def _pipeline(self) -> None:
+    async def _run_pipeline(self) -> None:
+        """Fetch, run and complete. At the end each stage finishes what the stage before it has left."""
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(self._follow(tasks))
-            turns = tasks.create_task(self._turns.run())
-            for lane in self._lanes:
-                self._start(lane, tasks)
-            await self._belt.stopping.wait()
-            following.cancel()
-            await asyncio.wait(self._filling)
-            self._belt.end()
-            await turns
-            for lane in self._lanes:
-                lane.close()
-            await asyncio.wait(self._delivering)
-            for keeping in self._keeping:
-                keeping.cancel()
+            watching = tasks.create_task(self._watch_partition_count(tasks))
+            running = tasks.create_task(self._run_batches())
+            for partition in self._partitions:
+                self._start(partition, tasks)
+            await self._context.state.stopping.wait()
+            watching.cancel()
+            await asyncio.wait(self._fetching)
+            self._context.buffers.end()
+            await running
+            for partition in self._partitions:
+                partition.close()
+            await asyncio.wait(self._completing)
+            for renewing in self._renewing:
+                renewing.cancel()
 
-    def _start(self, lane: Lane, tasks: asyncio.TaskGroup) -> None:
-        self._filling.append(tasks.create_task(self._fill(lane)))
-        self._keeping.append(tasks.create_task(lane.keep()))
-        self._delivering.append(tasks.create_task(lane.deliver()))
+    def _start(self, partition: PartitionWorker, tasks: asyncio.TaskGroup) -> None:
+        self._fetching.append(tasks.create_task(self._fetch(partition)))
+        self._renewing.append(tasks.create_task(partition.renew()))
+        self._completing.append(tasks.create_task(partition.complete()))
 
-    async def _fill(self, lane: Lane) -> None:
+    async def _fetch(self, partition: PartitionWorker) -> None:
         try:
-            await lane.fill()
+            await partition.fetch()
         except SizeConflict as conflict:
             self._conflict = conflict
             self.stop()
 
-    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
-        """Serve partitions that are added while this runs, by whoever: an ingest that sends to more."""
-        while True:
-            await asyncio.sleep(self._settings.lease_s / 4)
+    async def _run_batches(self) -> None:
+        """Run the batches of all partitions, one at a time, in the order in which they were filled."""
+        async for batch in self._filled_batches():
+            await self._partitions[batch.partition].infer(batch)
+            self._context.buffers.release(batch)
+        self._context.executor.shutdown()
+
+    async def _filled_batches(self) -> AsyncIterator[Batch]:
+        while (batch := await self._next_batch()) is not None:
+            yield batch
+
+    async def _next_batch(self) -> Batch | None:
+        """The next batch. A model that is idle for longer than `unload_after_s` is unloaded meanwhile."""
+        unload_after_s, batches = self._context.settings.unload_after_s, self._context.buffers.batches
+        if unload_after_s and self._context.model.loaded:
             try:
-                counts = await partition_counts(self._connections.shared)
+                async with asyncio.timeout(unload_after_s):
+                    return await batches.get()
+            except TimeoutError:
+                await asyncio.get_running_loop().run_in_executor(self._context.executor, self._context.model.unload)
+        return await batches.get()
+
+    async def _watch_partition_count(self, tasks: asyncio.TaskGroup) -> None:
+        """Serve partitions that are added while this runs, by an ingest that sends to more of them."""
+        while True:
+            await asyncio.sleep(self._context.settings.lease_s / 4)
+            try:
+                counts = await partition_counts(self._context.connections.shared)
             except RedisError as error:
-                logger.debug("cannot look for partitions: %s", error)
+                logger.debug("cannot read the partition counts: %s", error)
                 continue
-            for lane in self._widen(counts.get(self._model.description.name, 1)):
-                self._start(lane, tasks)
+            for partition in self._add_partitions(counts.get(self._context.model.description.name, 1)):
+                self._start(partition, tasks)
 
-    def _held(self) -> int:
-        return sum(len(lane.holdings.held) for lane in self._lanes)
-
-    def _widen(self, count: int) -> list[Lane]:
-        """Have a lane for each of so many partitions; returns the new ones."""
-        new = [self._lane(number) for number in range(len(self._lanes), count)]
-        self._lanes += new
-        self._belt.lanes = len(self._lanes)
+    def _add_partitions(self, count: int) -> list[PartitionWorker]:
+        """Have a worker for each of `count` partitions; returns the new ones."""
+        name = self._context.model.description.name
+        new = [
+            PartitionWorker(self._context, Partition(name, number)) for number in range(len(self._partitions), count)
+        ]
+        self._partitions += new
+        self._context.state.partitions = len(self._partitions)
         return new
 
-    def _lane(self, number: int) -> Lane:
-        return Lane(
-            Partition(self._model.description.name, number),
-            self._connections,
-            self._model,
-            self._settings,
-            self._belt,
-            self._activity,
-            self._pace,
-            self._health,
-            self._thread,
-            name=self.name,
-            traces=self._traces,
-        )
+    def _held(self) -> int:
+        return sum(len(partition.in_flight.held) for partition in self._partitions)

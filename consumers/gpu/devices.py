@@ -1,7 +1,7 @@
-"""The NVIDIA GPUs that this process may use, as the driver (libcuda) shows them. Knows no ONNX Runtime and no Redis.
+"""Lists the NVIDIA GPUs that this process may use, by asking the driver (libcuda).
 
-CUDA_VISIBLE_DEVICES and a container's devices are the driver's business: what they hide is not here, and the rest is
-numbered from 0, as CUDA and ONNX Runtime number it. Asking makes no context, so it takes none of a GPU's memory.
+The driver applies CUDA_VISIBLE_DEVICES and a container's device list: hidden GPUs are absent here, and the others are
+numbered from 0, as CUDA and ONNX Runtime number them. Asking makes no CUDA context, so it takes no GPU memory.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 def visible() -> list[str]:
-    """Each GPU's UUID by its number; empty where the driver is absent or shows none.
+    """Each GPU's UUID by its number; empty if the driver is absent or shows none.
 
     The UUID is the same for every process, container and pod that sees the GPU; host names and numbers are not.
     """
@@ -21,7 +21,7 @@ def visible() -> list[str]:
 
 
 def name(index: int) -> str:
-    """What the maker calls it."""
+    """The product name of a GPU, such as "NVIDIA H200"; "unknown" if the driver does not say."""
     driver = _driver()
     text = ctypes.create_string_buffer(256)
     if driver is None or driver.cuDeviceGetName(text, len(text), _device(driver, index)):
@@ -44,7 +44,7 @@ def _device(driver: ctypes.CDLL, index: int) -> ctypes.c_int:
 
 
 def _uuid(driver: ctypes.CDLL, index: int) -> str:
-    # Version 2 tells the instances of a partitioned GPU (MIG) apart.
+    # Version 2 gives each instance of a partitioned GPU (MIG) a UUID of its own.
     found = (ctypes.c_ubyte * 16)()
     driver.cuDeviceGetUuid_v2(ctypes.byref(found), _device(driver, index))
     return str(UUID(bytes=bytes(found)))

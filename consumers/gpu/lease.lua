@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Take a consumer's seat at a GPU, keep it, or leave it; only who holds it or finds it free can.
+-- Acquire, renew or release the right to use a GPU. Only its holder, or a consumer that finds it free, can.
 --
--- KEYS  1 seat
--- ARGV  1 consumer   2 lease_ms, 0 to leave
--- reply 1 where that was done, 0 where the seat is another's
+-- KEYS  1 GPU lease
+-- ARGV  1 consumer   2 lease_ms, 0 to release
+-- reply 1 if that was done, 0 if another consumer holds the lease
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
     return 0

@@ -1,8 +1,8 @@
-"""Seats: the GPUs of a machine are shared out among its consumers by leases in Redis. Knows no CUDA and no model.
+"""Shares the GPUs of a machine among its consumers, by leases in Redis.
 
-Each GPU has as many seats as consumers may compute on it. A consumer takes one before it loads its model, keeps it
-until its end, and leaves it; the seat of one that was killed is free a lease later. In a Cluster the seats may be away
-while partitions are there, and the reverse: they are kept by themselves.
+Each GPU has as many leases as consumers may compute on it (`consumers_per_gpu`). A consumer acquires one before it
+loads its model, renews it until its end, and releases it. The lease of a killed consumer expires. In a Cluster the
+leases may be unavailable while partitions are available, and the reverse, so they are renewed independently.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connection.clients import Backoff, passes_by_itself
-from stream.keys import seat as key_of
+from stream.connection.clients import Backoff, is_temporary
+from stream.keys import gpu_lease as key_of
 from stream.scripts import load
 
 logger = logging.getLogger(__name__)
 
 
-class Seat:
-    """One place at one GPU; `gpu` is its number as CUDA counts."""
+class GpuLease:
+    """The right to compute on one GPU; `gpu` is its number as CUDA counts."""
 
     def __init__(self, redis: Redis, key: str, *, gpu: int, consumer: str, lease_s: float) -> None:
         self.gpu = gpu
@@ -31,41 +31,41 @@ class Seat:
         self._lease_s = lease_s
         self._script = load(redis, "consumers.gpu", "lease")
 
-    async def keep(self) -> bool:
-        """Take it, or keep it for another lease; False where it is another's. Raises redis-py's errors."""
+    async def acquire(self) -> bool:
+        """Acquire it, or renew it; False if another consumer holds it. Raises redis-py's errors."""
         return bool(await self._script([self._key], [self._consumer, int(self._lease_s * 1000)]))
 
-    async def hold(self, give_up: Callable[[int], object] = os._exit) -> None:
-        """Keep it four times a lease, until cancelled."""
+    async def keep(self, exit_process: Callable[[int], object] = os._exit) -> None:
+        """Renew it four times a lease, until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / 4)
-            if not await self._kept():
-                # This process was held up for a lease, and another has loaded its model beside it. Started anew, it
-                # looks for a free one; others have claimed what it held, or will.
+            if not await self._renewed():
+                # This process was held up for a lease, and another has loaded its model beside it. Restarted, it looks
+                # for a free lease; other consumers have claimed its entries, or will.
                 status = os.EX_TEMPFAIL
-                logger.critical("the place at GPU %d is another's: this consumer exits with %d", self.gpu, status)
-                give_up(status)
+                logger.critical("lost the lease of GPU %d: this consumer exits with status %d", self.gpu, status)
+                exit_process(status)
 
-    async def _kept(self) -> bool:
-        """`keep`, tried until Redis answers: while it is away nobody else can take the seat either."""
+    async def _renewed(self) -> bool:
+        """Renew until Redis answers: while it is unavailable no other consumer can acquire the lease either."""
         backoff = Backoff(longest_s=min(1.0, self._lease_s / 8))
         while True:
             try:
-                return await self.keep()
+                return await self.acquire()
             except RedisError as error:
-                logger.log(backoff.log_level, "cannot keep the place at GPU %d: %s", self.gpu, error)
+                logger.log(backoff.log_level, "cannot renew the lease of GPU %d: %s", self.gpu, error)
                 await backoff.pause()
 
-    async def leave(self) -> None:
-        """Free it for the next."""
+    async def release(self) -> None:
+        """Free it for another consumer."""
         try:
             await self._script([self._key], [self._consumer, 0])
         except RedisError as error:
-            logger.warning("the seat at GPU %d is free when its lease ends: %s", self.gpu, error)
+            logger.warning("cannot release the lease of GPU %d, it will expire: %s", self.gpu, error)
 
 
-class Seats:
-    """All places at these GPUs, given by their UUIDs: `chosen` is one's number, or None for any."""
+class GpuLeases:
+    """All leases of these GPUs, given by their UUIDs; `chosen` is the number of one GPU, or None for any."""
 
     def __init__(
         self,
@@ -85,54 +85,59 @@ class Seats:
         self._numbers = range(len(gpus)) if chosen is None else (chosen,)
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[Seat]:
-        """A seat, kept until the end of the block; waits while all are taken, and while Redis is away."""
-        seat = await self._wait()
-        logger.info("took a seat gpu=%d uuid=%s", seat.gpu, self._gpus[seat.gpu])
-        holding = asyncio.create_task(seat.hold())
+    async def acquired(self) -> AsyncIterator[GpuLease]:
+        """A lease, renewed until the end of the block; waits while all are held, and while Redis is unavailable."""
+        lease = await self._wait()
+        logger.info("acquired a GPU lease gpu=%d uuid=%s", lease.gpu, self._gpus[lease.gpu])
+        keeping = asyncio.create_task(lease.keep())
         try:
-            yield seat
+            yield lease
         finally:
-            holding.cancel()
-            await asyncio.wait({holding})
-            await seat.leave()
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            await lease.release()
 
-    async def _wait(self) -> Seat:
+    async def _wait(self) -> GpuLease:
         backoff = Backoff()
-        told = after_outage = False
+        reported = after_outage = False
         while True:
             try:
                 if after_outage:
-                    # Leases may have ended meanwhile: those who compute there take their places again first.
+                    # Leases may have expired meanwhile: consumers that compute there renew theirs first.
                     await self._redis.ping()
                     after_outage = False
                     await asyncio.sleep(self._lease_s / 2)
-                if seat := await self.take():
-                    return seat
+                if lease := await self.acquire():
+                    return lease
             except RedisError as error:
-                if not passes_by_itself(error):
+                if not is_temporary(error):
                     raise
                 logger.log(backoff.log_level, "waiting for Redis: %s", error)
                 await backoff.pause()
                 after_outage = True
                 continue
             backoff.reset()
-            # Whoever was killed holds its seat for a lease; whoever replaces a consumer may come before it has left.
-            level = logging.DEBUG if told else logging.WARNING
-            logger.log(level, "waiting: all places at %d GPUs are taken, %d at each", len(self._numbers), self._per_gpu)
-            told = True
+            # A killed consumer's lease has to expire first; a replacement may start before the old one has ended.
+            level = logging.DEBUG if reported else logging.WARNING
+            logger.log(
+                level,
+                "waiting for a GPU lease: %d GPUs with %d consumers each are all in use",
+                len(self._numbers),
+                self._per_gpu,
+            )
+            reported = True
             await asyncio.sleep(self._lease_s / 4)
 
-    async def take(self) -> Seat | None:
-        """The first free seat, or None. Raises redis-py's errors."""
-        for seat in self._all():
-            if await seat.keep():
-                return seat
+    async def acquire(self) -> GpuLease | None:
+        """The first free lease, or None. Raises redis-py's errors."""
+        for lease in self._all():
+            if await lease.acquire():
+                return lease
         return None
 
-    def _all(self) -> Iterator[Seat]:
-        """One at each GPU before a second at any."""
-        for place in range(self._per_gpu):
+    def _all(self) -> Iterator[GpuLease]:
+        """One lease of each GPU before the second of any."""
+        for number in range(self._per_gpu):
             for gpu in self._numbers:
-                key = key_of(self._gpus[gpu], place)
-                yield Seat(self._redis, key, gpu=gpu, consumer=self._consumer, lease_s=self._lease_s)
+                key = key_of(self._gpus[gpu], number)
+                yield GpuLease(self._redis, key, gpu=gpu, consumer=self._consumer, lease_s=self._lease_s)

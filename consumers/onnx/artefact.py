@@ -1,6 +1,6 @@
-"""Finding a model in the repository and reading what its file says of itself. Knows no Redis and no provider.
+"""Finds a model's file in the repository and reads the metadata inside it.
 
-The repository is laid out as Triton's: `<models_dir>/<name>/<version>/model.onnx`, versions being positive integers.
+The repository has Triton's layout: `<models_dir>/<name>/<version>/model.onnx`, with positive integers as versions.
 """
 
 import base64
@@ -21,12 +21,12 @@ FORMAT = "1"
 
 
 class ArtefactError(Exception):
-    """There is no such model, or its file is not what `python -m export` writes; the message says what to do."""
+    """There is no such model, or `python -m export` did not write its file; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """An input with the output that the framework gave for it when the model was exported.
+    """The golden pair: an input, and the output that the framework gave for it when the model was exported.
 
     `image` is uint8 [H, W, 3], `probabilities` float32 [classes].
     """
@@ -36,7 +36,7 @@ class Golden:
 
 
 def locate(models_dir: Path, model: str, version: str) -> Path:
-    """The file of a model; an empty name means the only model, an empty version the highest.
+    """The file of a model; an empty name selects the only model, an empty version the highest.
 
     Raises ArtefactError.
     """
@@ -67,8 +67,8 @@ def _only_model(models_dir: Path) -> str:
 def describe(path: Path, session: Session) -> ModelDescription:
     """The description that consumers publish; raises ArtefactError.
 
-    A file that `python -m export` did not write is served as well if it takes and gives what Sluice's do: its name
-    and version are its folders', its labels the class indices, its pictures squashed.
+    A file that `python -m export` did not write is served as well if its input and output are those of an artefact. Its
+    folders give its name and version, its labels are the class indices, and images are resized by "squash".
     """
     classes = _classes(path, session)
     try:
@@ -76,11 +76,11 @@ def describe(path: Path, session: Session) -> ModelDescription:
             _described(path, session.metadata) if "sluice.format" in session.metadata else _bare(path, session, classes)
         )
     except KeyError as error:
-        raise ArtefactError(f"{path}: metadata {error} is missing; export it anew") from error
+        raise ArtefactError(f"{path}: metadata {error} is missing; export it again") from error
 
 
 def _classes(path: Path, session: Session) -> int:
-    """The number of classes, of a network with one uint8 [N, H, W, 3] input and probabilities [N, classes]."""
+    """The number of classes; the network must take one uint8 [N, H, W, 3] and give probabilities [N, classes]."""
     (_, kind, shape), (_, _, output) = session.inputs[0], session.outputs[0]
     sizes = shape[1:3]
     if (
@@ -94,15 +94,15 @@ def _classes(path: Path, session: Session) -> int:
         or not isinstance(output[1], int)
     ):
         raise ArtefactError(
-            f"{path}: it takes {kind} {list(shape)} and gives {list(output)}; what can be served takes uint8 "
-            "[N, H, W, 3] and gives [N, classes]. Wrap it with: python -m export --onnx FILE"
+            f"{path}: it takes {kind} {list(shape)} and gives {list(output)}; a model must take uint8 "
+            "[N, H, W, 3] and give [N, classes]. Wrap it with: python -m export --onnx FILE"
         )
     return int(output[1])
 
 
 def _described(path: Path, metadata: Mapping[str, str]) -> ModelDescription:
     if metadata["sluice.format"] != FORMAT:
-        raise ArtefactError(f"{path}: format {metadata['sluice.format']}, this version reads {FORMAT}; export it anew")
+        raise ArtefactError(f"{path}: format {metadata['sluice.format']}, this version reads {FORMAT}; export it again")
     size = json.loads(metadata["sluice.input"])
     return ModelDescription(
         name=metadata["sluice.name"],
@@ -135,7 +135,7 @@ def _digest(path: Path) -> str:
 
 
 def golden(metadata: Mapping[str, str], model: ModelDescription) -> Golden | None:
-    """The golden input and output stored in the file; None where there are none."""
+    """The golden pair stored in the file; None if there is none."""
     if "sluice.golden.input" not in metadata:
         return None
     pixels = zlib.decompress(base64.b64decode(metadata["sluice.golden.input"]))

@@ -1,8 +1,9 @@
-"""Portions of a batch on the threads of a session, each portion on one of them. Knows no image.
+"""Runs the chunks of a batch in parallel on the threads of one ONNX Runtime session, each chunk on one thread.
 
-The threads of one `session.run` wait for each other after every layer, also for one whose core another process has
-taken. Portions wait for nobody and share no memory between layers: with 2 threads of an AMD EPYC, portions of 2 make
-1.03 (ResNet50, int8) to 1.13 times (EfficientNet-Lite0, int8) what `session.run` on both threads makes at its best.
+The threads of one `session.run` wait for each other after every layer, also for a thread whose core another process has
+taken. Chunks do not wait for each other and share no memory between layers. With 2 threads of an AMD EPYC, chunks of 2
+images give 1.03 (ResNet50, int8) to 1.13 times (EfficientNet-Lite0, int8) the best throughput of `session.run` on both
+threads.
 """
 
 from collections import deque
@@ -13,45 +14,45 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 
-class PortionFailed(Exception):
-    """ONNX Runtime could not run a portion; the message is its own."""
+class ChunkFailed(Exception):
+    """ONNX Runtime could not run a chunk; the message is its own."""
 
 
-class Portions:
-    """Arrays that a session of one input and one output has yet to run; used once.
+class ParallelRun:
+    """One run of some chunks through a session of one input and one output; used once.
 
-    `run_async` runs on a thread of the session's pool. With as many runs as threads nobody is left to take a share of
-    another's layers, so each stays where it began; towards the end, a thread with nothing left to do helps the others.
+    `run_async` runs on a thread of the session's pool. With as many runs as threads no thread is free to take a share
+    of another's layers, so each chunk stays on its thread. Towards the end, threads without a chunk help the others.
     """
 
-    def __init__(self, session: ort.InferenceSession, portions: list[NDArray[np.uint8]]) -> None:
+    def __init__(self, session: ort.InferenceSession, chunks: list[NDArray[np.uint8]]) -> None:
         self._session = session
         self._input: str = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
-        self._portions = portions
-        self._waiting = deque(range(len(portions)))
-        self._answers: dict[int, NDArray[np.float32]] = {}
+        self._chunks = chunks
+        self._waiting = deque(range(len(chunks)))
+        self._results: dict[int, NDArray[np.float32]] = {}
         self._errors: list[str] = []
         self._ended = Semaphore(0)
 
     def run(self, threads: int) -> NDArray[np.float32]:
-        """What the session gives for all of them, joined, with so many of its threads; raises PortionFailed.
+        """The session's output for all chunks, joined, computed on `threads` threads; raises ChunkFailed.
 
-        Then, too, nothing reads the arrays any more when this is over.
+        Once it has returned or raised, nothing reads the chunks any more.
         """
-        helpers = min(threads, len(self._portions)) - 1
+        helpers = min(threads, len(self._chunks)) - 1
         for _ in range(helpers):
-            self._help()
+            self._start_next()
         while (index := self._next()) is not None:
             try:
-                (self._answers[index],) = self._session.run(self._outputs, self._feed(index))
+                (self._results[index],) = self._session.run(self._outputs, self._feed(index))
             except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base)
                 self._fail(str(error))
         for _ in range(helpers):
             self._ended.acquire()
         if self._errors:
-            raise PortionFailed(self._errors[0])
-        return np.concatenate([self._answers[index] for index in range(len(self._portions))])
+            raise ChunkFailed(self._errors[0])
+        return np.concatenate([self._results[index] for index in range(len(self._chunks))])
 
     def _next(self) -> int | None:
         try:
@@ -60,22 +61,22 @@ class Portions:
             return None
 
     def _feed(self, index: int) -> dict[str, NDArray[np.uint8]]:
-        return {self._input: self._portions[index]}
+        return {self._input: self._chunks[index]}
 
     def _fail(self, error: str) -> None:
         self._errors.append(error)
         self._waiting.clear()
 
-    def _help(self) -> None:
-        """Have a thread of the pool run the next one, and go on from there; say so when there is none."""
+    def _start_next(self) -> None:
+        """Start the next chunk on a thread of the pool, or note that this thread has ended because there is none."""
         if (index := self._next()) is None:
             self._ended.release()
         else:
-            self._session.run_async(self._outputs, self._feed(index), self._helped, index)
+            self._session.run_async(self._outputs, self._feed(index), self._on_done, index)
 
-    def _helped(self, answers: list[NDArray[np.float32]], index: int, error: str) -> None:
+    def _on_done(self, outputs: list[NDArray[np.float32]], index: int, error: str) -> None:
         if error:
             self._fail(error)
         else:
-            (self._answers[index],) = answers
-        self._help()
+            (self._results[index],) = outputs
+        self._start_next()

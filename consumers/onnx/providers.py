@@ -1,7 +1,4 @@
-"""Execution providers: opening a session on the one that was asked for, never silently on another.
-
-Knows no Redis and nothing of what the model means.
-"""
+"""The execution providers, and how a session is opened on the wanted one: never silently on another."""
 
 import hashlib
 import logging
@@ -13,29 +10,44 @@ import onnxruntime as ort
 
 from consumers.gpu import devices as gpus
 from stream.host.cpu import usable_cores
-from stream.settings import Provider
+from stream.settings import Provider as ProviderSetting
 
 logger = logging.getLogger(__name__)
 
-_NAMES = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 
-#: Best first.
-_AUTO = ("tensorrt", "cuda", "cpu")
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One execution provider.
+
+    `name` is the value of the setting, `ort_name` ONNX Runtime's. `tunes_by_shape`: each new batch size costs time, so
+    batches are padded to a few sizes. `graphs`: batches can be replayed as CUDA graphs. `computes_fp16`: it computes
+    fp32 files in fp16.
+    """
+
+    name: str
+    ort_name: str
+    tunes_by_shape: bool = False
+    graphs: bool = False
+    computes_fp16: bool = False
+
+
+TENSORRT = Provider("tensorrt", "TensorrtExecutionProvider", tunes_by_shape=True, computes_fp16=True)
+CUDA = Provider("cuda", "CUDAExecutionProvider", tunes_by_shape=True, graphs=True)
+CPU = Provider("cpu", "CPUExecutionProvider")
+
+#: All providers, best first.
+PROVIDERS = (TENSORRT, CUDA, CPU)
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a model shall run. `threads` counts for the CPU (0: the usable cores), the rest for GPUs; `device` is the
-    number of one, as CUDA counts.
+    """How a model is to run.
 
+    `threads` are those of the CPU provider (0: the usable cores). `device` is the number of a GPU, as CUDA counts.
     TensorRT keeps its engines in `cache_dir`; building them takes minutes.
     """
 
-    provider: Provider = "auto"
+    provider: ProviderSetting = "auto"
     threads: int = 0
     max_batch: int = 32
     cuda_graphs: bool = False
@@ -44,7 +56,7 @@ class Execution:
 
 
 class ProviderError(Exception):
-    """The provider that was asked for does not work here; the message says which and why."""
+    """The wanted provider does not work here; the message says which and why."""
 
 
 def open_session(path: Path, execution: Execution) -> ort.InferenceSession:
@@ -53,36 +65,45 @@ def open_session(path: Path, execution: Execution) -> ort.InferenceSession:
     Raises ProviderError where ONNX Runtime reports another provider than the one asked for: it falls back to
     the CPU without an error of its own.
     """
-    wanted = execution.provider
-    candidates = [wanted] if wanted != "auto" else [name for name in _AUTO if name == "cpu" or gpu_present()]
     failures = []
-    for name in candidates:
+    for provider in _candidates(execution.provider):
         try:
-            return _open(path, name, execution)
+            return _open(path, provider, execution)
         except ProviderError as error:
-            logger.info("provider %s does not work here: %s", name, error)
-            failures.append(f"{name}: {error}")
+            logger.info("provider %s does not work here: %s", provider.name, error)
+            failures.append(f"{provider.name}: {error}")
     raise ProviderError("; ".join(failures))
 
 
-def _open(path: Path, name: str, execution: Execution) -> ort.InferenceSession:
-    if name != "cpu":
+def _candidates(wanted: ProviderSetting) -> list[Provider]:
+    if wanted == "auto":
+        return [provider for provider in PROVIDERS if provider is CPU or gpu_present()]
+    return [provider for provider in PROVIDERS if provider.name == wanted]
+
+
+def provider_of(session: ort.InferenceSession) -> Provider:
+    """The provider that a session reports."""
+    reported = session.get_providers()[0]
+    return next(provider for provider in PROVIDERS if provider.ort_name == reported)
+
+
+def _open(path: Path, provider: Provider, execution: Execution) -> ort.InferenceSession:
+    if provider is not CPU:
         _require_gpu()
     options = session_options(execution.threads)
-    # On the CPU a block for each size of a batch, planned ahead, saves no time, and ResNet50 takes 50 MB more.
-    options.enable_mem_pattern = name != "cpu"
+    # On the CPU, memory planned ahead for each batch size saves no time, and ResNet50 takes 50 MB more.
+    options.enable_mem_pattern = provider is not CPU
     try:
-        session = ort.InferenceSession(str(path), options, providers=_with_options(path, name, execution))
+        session = ort.InferenceSession(str(path), options, providers=_with_options(path, provider, execution))
     except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
         raise ProviderError(f"cannot load {path}: {error}") from error
-    reported = session.get_providers()[0]
-    if reported != _NAMES[name]:
-        raise ProviderError(f"asked for {_NAMES[name]}, ONNX Runtime took {reported}")
+    if (reported := provider_of(session)) is not provider:
+        raise ProviderError(f"asked for {provider.ort_name}, ONNX Runtime took {reported.ort_name}")
     return session
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """Threads from the settings or the usable cores; none of them spins, since other processes share the cores."""
+    """Threads from the settings or the usable cores; they do not spin, since other processes share the cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
@@ -91,20 +112,18 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _with_options(path: Path, name: str, execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    cuda = (_NAMES["cuda"], cuda_options(graphs=execution.cuda_graphs and name == "cuda", device=execution.device))
-    cpu: tuple[str, dict[str, Any]] = (_NAMES["cpu"], {})
-    match name:
-        case "tensorrt":
-            return [(_NAMES["tensorrt"], tensorrt_options(path, execution)), cuda, cpu]
-        case "cuda":
-            return [cuda, cpu]
-        case _:
-            return [cpu]
+def _with_options(path: Path, provider: Provider, execution: Execution) -> list[tuple[str, dict[str, Any]]]:
+    """The provider with its options, and those that run what it cannot run."""
+    graphs = execution.cuda_graphs and provider.graphs
+    cuda = (CUDA.ort_name, cuda_options(graphs=graphs, device=execution.device))
+    cpu: tuple[str, dict[str, Any]] = (CPU.ort_name, {})
+    if provider is TENSORRT:
+        return [(TENSORRT.ort_name, tensorrt_options(path, execution)), cuda, cpu]
+    return [cuda, cpu] if provider is CUDA else [cpu]
 
 
 def cuda_options(*, graphs: bool, device: int = 0) -> dict[str, Any]:
-    """HEURISTIC: the default re-tunes at each new shape. The arena grows by what is asked, not by doubling."""
+    """HEURISTIC: the default tunes again for each new shape. The arena grows by what is needed instead of doubling."""
     return {
         "device_id": str(device),
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -115,11 +134,11 @@ def cuda_options(*, graphs: bool, device: int = 0) -> dict[str, Any]:
 
 
 def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
-    """fp16, with the range of batch sizes stated at every start (else engines are rebuilt), engines cached.
+    """fp16, with cached engines and the range of batch sizes, without which TensorRT rebuilds engines at each start.
 
-    The cache's folder is named by everything an engine depends on and TensorRT does not check.
+    The name of the cache's folder is a hash of all that an engine depends on and TensorRT does not check.
     """
-    meta = ort.InferenceSession(str(path), session_options(1), providers=[_NAMES["cpu"]])
+    meta = ort.InferenceSession(str(path), session_options(1), providers=[CPU.ort_name])
     (model_input,) = meta.get_inputs()
     height, width = model_input.shape[1:3]
 
@@ -150,7 +169,7 @@ def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
 
 
 def gpu_present() -> bool:
-    """Whether the NVIDIA driver is there and sees a device."""
+    """Whether the NVIDIA driver is installed and sees a device."""
     return bool(gpus.visible())
 
 

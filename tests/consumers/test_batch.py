@@ -1,4 +1,4 @@
-"""Batches, top-k and pace: pure functions of arrays and numbers."""
+"""Batches, top-k and batch sizes: pure functions of arrays and numbers."""
 
 import numpy as np
 from hypothesis import given
@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from consumers.batch import Batch, top
-from consumers.batch_size import Pace
-from consumers.onnx.session import buckets
+from consumers.batch_size import BatchSizer, padded_sizes
 from stream.entry import Entry
 from stream.group import Delivery
 
@@ -17,10 +16,10 @@ def delivery(number: int) -> Delivery:
 
 
 def test_each_image_lies_in_its_row() -> None:
-    """And what lay in the slot before is gone."""
-    slot = np.full((4, 1, 2, 3), 255, np.uint8)
-    batch = Batch.fill(slot, [delivery(3), delivery(5)])
-    assert slot[:, 0, 0, 0].tolist() == [3, 5, 255, 255]
+    """And the previous content of the row is gone."""
+    buffer = np.full((4, 1, 2, 3), 255, np.uint8)
+    batch = Batch.fill(buffer, [delivery(3), delivery(5)])
+    assert buffer[:, 0, 0, 0].tolist() == [3, 5, 255, 255]
     assert len(batch) == 2
 
 
@@ -28,20 +27,20 @@ def test_dropped_rows_close_up() -> None:
     """The remaining rows keep their order and their deliveries."""
     batch = Batch.fill(np.zeros((4, 1, 2, 3), np.uint8), [delivery(number) for number in (1, 2, 3, 4)])
     batch.keep([1, 3])
-    assert batch.slot[:2, 0, 0, 0].tolist() == [2, 4]
-    assert [one.entry_id for one in batch.deliveries] == ["2-0", "4-0"]
+    assert batch.buffer[:2, 0, 0, 0].tolist() == [2, 4]
+    assert [delivery.entry_id for delivery in batch.deliveries] == ["2-0", "4-0"]
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> np.ndarray:
+def outputs(draw: st.DrawFn) -> np.ndarray:
     """Probabilities of a few images, many of them equal."""
     shape = (draw(st.integers(1, 5)), draw(st.integers(1, 50)))
     return draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.1, 0.2, 0.5])))
 
 
-@given(answers(), st.data())
+@given(outputs(), st.data())
 def test_top_is_a_stable_sort(probabilities: np.ndarray, data: st.DataObject) -> None:
-    """Also where many classes are equally probable, and each image wants another number of them."""
+    """Also if many classes are equally probable, and each image wants another number of them."""
     images = len(probabilities)
     counts = data.draw(st.lists(st.integers(1, 60), min_size=images, max_size=images))
     for row, count, found in zip(probabilities, counts, top(probabilities, counts), strict=True):
@@ -50,34 +49,34 @@ def test_top_is_a_stable_sort(probabilities: np.ndarray, data: st.DataObject) ->
 
 
 def test_top_zero_is_everything_in_class_order() -> None:
-    """What clients that want the whole vector get, whatever their neighbours want."""
+    """For clients that want the whole vector, whatever the other images of the batch want."""
     values = np.array([[0.25, 0.5, 0.25]] * 2, np.float32)
     assert top(values, [0, 1]) == [((0, 1, 2), (0.25, 0.5, 0.25)), ((1,), (0.5,))]
 
 
 def test_an_image_without_probabilities_takes_none_of_its_neighbours() -> None:
-    """A model may answer NaN for one image."""
+    """A model may return NaN for one image."""
     values = np.array([[np.nan, np.nan], [0.25, 0.75]], np.float32)
     assert top(values, [2, 2]) == [((), ()), ((1, 0), (0.75, 0.25))]
 
 
 def test_a_slow_model_gets_small_batches() -> None:
     """A batch stays within max_batch_s at the measured speed, and holds at least one image."""
-    pace = Pace(max_batch=32, max_batch_s=1.0)
-    assert pace.batch_size == 32
-    pace.note(1, 0.1)
-    assert pace.batch_size == 10
-    assert pace.images_per_s == 10
+    sizer = BatchSizer(max_batch=32, max_batch_s=1.0)
+    assert sizer.batch_size == 32
+    sizer.add_run(1, 0.1)
+    assert sizer.batch_size == 10
+    assert sizer.images_per_s == 10
     for _ in range(50):
-        pace.note(10, 50.0)
-    assert pace.batch_size == 1
+        sizer.add_run(10, 50.0)
+    assert sizer.batch_size == 1
     for _ in range(100):
-        pace.note(10, 0.01)
-    assert pace.batch_size == 32
+        sizer.add_run(10, 0.01)
+    assert sizer.batch_size == 32
 
 
-def test_buckets_end_with_the_largest_batch() -> None:
-    """Padding never exceeds what was asked for."""
-    assert buckets(32) == (1, 2, 4, 8, 16, 32)
-    assert buckets(20) == (1, 2, 4, 8, 16, 20)
-    assert buckets(1) == (1,)
+def test_padded_sizes_end_with_the_largest_batch() -> None:
+    """Padding never exceeds `max_batch`."""
+    assert padded_sizes(32) == (1, 2, 4, 8, 16, 32)
+    assert padded_sizes(20) == (1, 2, 4, 8, 16, 20)
+    assert padded_sizes(1) == (1,)

@@ -1,4 +1,4 @@
-"""A consumer's health: what it says of itself, and where an orchestrator asks."""
+"""A consumer's health: its own view, and the endpoints that an orchestrator asks."""
 
 import signal
 from pathlib import Path
@@ -20,19 +20,19 @@ class Clock:
 
 
 def test_a_consumer_that_waits_for_redis_lives_and_is_not_ready() -> None:
-    """Before it joins nothing turns: to start it anew would change nothing."""
+    """Before it joins nothing ticks: a restart would change nothing."""
     clock = Clock()
     health = Health(10, clock)
     clock.now_s += 3600
     assert (health.alive, health.ready) == (True, False)
 
 
-def test_a_keeper_that_does_not_come_round_is_dead() -> None:
-    """After several leases, not at once: a slow Redis holds it up."""
+def test_a_lease_keeper_that_does_not_tick_is_dead() -> None:
+    """After several leases, not at once: a slow Redis delays it."""
     clock = Clock()
     health = Health(10, clock)
-    health.turned()
-    health.beaten()
+    health.ticked()
+    health.heartbeat_sent()
     clock.now_s += 7
     assert (health.alive, health.ready) == (True, True)
     clock.now_s += 1
@@ -42,7 +42,7 @@ def test_a_keeper_that_does_not_come_round_is_dead() -> None:
 
 
 def test_without_redis_a_consumer_is_alive_and_not_ready(own_server: Server, models_dir: Path, tmp_path: Path) -> None:
-    """It answers on its metrics port and is ready again when Redis is back."""
+    """It answers on its metrics port and is ready again when Redis is available again."""
     port = free_port()
 
     def status(path: str) -> int:
@@ -53,7 +53,7 @@ def test_without_redis_a_consumer_is_alive_and_not_ready(own_server: Server, mod
         wait_until(lambda: status("/readyz") == 200, "it is ready")
         assert (status("/healthz"), status("/metrics")) == (200, 200)
         own_server.signal(signal.SIGSTOP)
-        wait_until(lambda: status("/readyz") == 503, "the heartbeat ends")
+        wait_until(lambda: status("/readyz") == 503, "the heartbeat expires")
         assert status("/healthz") == 200
         own_server.signal(signal.SIGCONT)
         wait_until(lambda: status("/readyz") == 200, "it is ready again")

@@ -1,20 +1,16 @@
-"""The keeper beside the outlet, on a real server: what it says is lost, and what is not."""
+"""The lease keeper beside the completer, on a real server: what it reports as lost, and what it does not."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from consumers.batch_size import Pace
-from consumers.buffer_pool import Belt
-from consumers.completer import Outlet
-from consumers.health import Health
-from consumers.in_flight import Holdings
-from consumers.leases import Keeper
+from consumers.completer import Completer
+from consumers.in_flight import InFlight
+from consumers.leases import LeaseKeeper
 from consumers.onnx.model import Model
 from consumers.onnx.providers import Execution
 from results.completion import Completed, Completion
@@ -26,6 +22,7 @@ from stream.presence import Presence
 from tests.stream.test_group_reader import add
 from tests.support.redis.requests_direct import TINY
 from tests.support.waiting import eventually
+from tests.support.worker_context import worker_context
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +30,7 @@ _LEASE_S = 0.4
 
 
 class LateReply(Completion):
-    """A completion whose reply is on its way until it may arrive."""
+    """A completion whose reply is delayed until `arrives` is set."""
 
     arrives: asyncio.Event
 
@@ -43,57 +40,48 @@ class LateReply(Completion):
         return mine
 
 
-async def test_what_is_being_completed_is_not_lost(
+async def test_an_entry_that_is_being_completed_is_not_lost(
     client: Redis, reader: Reader, models_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A renewal overtakes the reply of a completion; what another has claimed is said to be lost all the same."""
+    """A renewal overtakes the reply of a completion; an entry that another consumer has claimed is reported as lost."""
     await add(client, TINY, b"one")
     await add(client, TINY, b"two")
-    group = Group(client, reader, TINY, consumer="anna", lease_s=60)
+    group = Group(client, reader, TINY, consumer="first", lease_s=60)
     await group.create()
-    holdings = Holdings()
-    done, taken = holdings.take(await group.read(2))
-    completion = LateReply(client, TINY, consumer="anna", result_ttl_s=60, max_dead_letters=1)
+    in_flight = InFlight()
+    done, taken = in_flight.add(await group.read(2))
+    completion = LateReply(client, TINY, consumer="first", result_ttl_s=60, max_dead_letters=1)
     completion.arrives = asyncio.Event()
-    outlet = Outlet(completion, holdings)
-    keeping = asyncio.create_task(_keeper(client, group, models_dir, holdings).run())
-    delivering = asyncio.create_task(outlet.run())
+    completer = Completer(completion, in_flight)
+    renewing = asyncio.create_task(_lease_keeper(client, group, models_dir, in_flight).run())
+    completing = asyncio.create_task(completer.run())
     with caplog.at_level(logging.WARNING):
-        outlet.put(Completed(done.entry_id, Failed("x", "cancelled", ""), ""))
+        completer.add(Completed(done.entry_id, Failed("x", "cancelled", ""), ""))
 
         async def completed() -> bool:
             return not await client.xrange(TINY.entries, done.entry_id, done.entry_id)
 
         await eventually(completed, "Redis has taken it as completed")
-        await _turn(client)
+        await _next_renewal(client)
         assert "lost the lease" not in caplog.text
-        await client.xclaim(TINY.entries, GROUP, "bert", 0, [taken.entry_id])
-        await _turn(client)
+        await client.xclaim(TINY.entries, GROUP, "second", 0, [taken.entry_id])
+        await _next_renewal(client)
         assert "lost the lease of 1 entries" in caplog.text
         completion.arrives.set()
-        outlet.close()
-        await delivering
-    assert holdings.held == {taken.entry_id}
-    keeping.cancel()
+        completer.close()
+        await completing
+    assert in_flight.held == {taken.entry_id}
+    renewing.cancel()
 
 
-async def _turn(client: Redis) -> None:
+async def _next_renewal(client: Redis) -> None:
     """Wait for a renewal that began after this: the heartbeat that follows on one may be that of an earlier one."""
     for _ in range(2):
         await client.delete(TINY.alive)
-        await eventually(lambda: client.exists(TINY.alive), "the keeper comes round")
+        await eventually(lambda: client.exists(TINY.alive), "the lease keeper ticks")
 
 
-def _keeper(client: Redis, group: Group, models_dir: Path, holdings: Holdings) -> Keeper:
+def _lease_keeper(client: Redis, group: Group, models_dir: Path, in_flight: InFlight) -> LeaseKeeper:
     model = Model(models_dir / "tiny/1/model.onnx", Execution("cpu", 1, 32))
-    return Keeper(
-        group,
-        Presence(client, TINY),
-        model,
-        holdings,
-        Pace(max_batch=32, max_batch_s=1),
-        Belt[Any]([]),
-        Health(_LEASE_S),
-        lease_s=_LEASE_S,
-        inference_timeout_s=60,
-    )
+    context = worker_context(model=model, lease_s=_LEASE_S, redis_timeout_s=_LEASE_S / 2)
+    return LeaseKeeper(context, group, Presence(client, TINY), in_flight)

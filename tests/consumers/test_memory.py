@@ -1,4 +1,4 @@
-"""What a consumer weighs beside its model, and an image while it waits."""
+"""The memory of a consumer beside its model, and of an image while it waits."""
 
 import uuid
 from pathlib import Path
@@ -20,20 +20,20 @@ from tests.support.redis.requests_direct import assert_right, outcomes, pictures
 
 pytestmark = pytest.mark.anyio
 
-#: Bound for a consumer; the model of the tests weighs next to nothing.
+#: Bound for a consumer; the model of the tests takes almost no memory.
 _MOST_BYTES = 200 * 10**6
 
 _SIZE = 224
 _PIXELS = _SIZE * _SIZE * 3
 
 
-#: A picture's values between two layers of a wide network, and so what 32 of them at once would take.
+#: An image's values between two layers of a wide network, and so what 32 of them at once would take.
 _WIDE_BYTES = 12 * 2**20
 
 
 @needs_proc
 async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> None:
-    """After many full batches, too."""
+    """Also after many full batches."""
     process = processes.consumer().ready()
     images = pictures(200)
     await outcomes(client, await send(client, images))
@@ -42,7 +42,7 @@ async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> No
 
 @needs_proc
 async def test_a_wide_network_stays_small_too(processes: Processes, client: Redis, tmp_path: Path) -> None:
-    """A batch runs in portions: what lies between two layers is in memory for a few pictures only."""
+    """A batch runs in chunks: the values between two layers are in memory for a few images only."""
     models_dir = _widened(tiny_model.build(tmp_path)).parents[2]
     process = processes.consumer(models_dir=models_dir, inference_threads=2, provider="cpu").ready()
     images = pictures(100)
@@ -52,7 +52,7 @@ async def test_a_wide_network_stays_small_too(processes: Processes, client: Redi
 
 
 def _widened(path: Path) -> Path:
-    """The same answers, with _WIDE_BYTES for each picture on the way to them."""
+    """The same answers, with _WIDE_BYTES for each image on the way to them."""
     model = onnx.load(path)
     graph = model.graph
     index, flatten = next((index, node) for index, node in enumerate(graph.node) if node.input[0] == "scaled")
@@ -66,8 +66,8 @@ def _widened(path: Path) -> Path:
 
 
 async def test_a_queued_image_costs_little_more_than_its_pixels(client: Redis, partition: Partition) -> None:
-    """Whatever comes with it: the entry's fields, the mark of its request, and what the allocator rounds up."""
-    await Presence(client, partition).beat(report("somebody"), lease_s=60)
+    """Including the entry's fields, the mark of its request, and the allocator's rounding."""
+    await Presence(client, partition).heartbeat(report("somebody"), lease_s=60)
     admission = Admission(client, partition, result_ttl_s=60)
 
     async def used_with(count: int) -> int:
@@ -76,6 +76,6 @@ async def test_a_queued_image_costs_little_more_than_its_pixels(client: Redis, p
             await admission.admit(entry, timeout_s=60, max_backlog=1000)
         return int((await client.info("memory"))["used_memory"])
 
-    # The first few pay for what the connection and the keys need once.
+    # The first few include what the connection and the keys need once.
     before = await used_with(10)
     assert (await used_with(200)) - before < 1.1 * 200 * _PIXELS

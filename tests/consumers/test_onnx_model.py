@@ -1,4 +1,4 @@
-"""Models, providers and artefacts: what is loaded, on what, and what is refused."""
+"""Models, providers and artefacts: what is loaded, on which provider, and what is refused."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from consumers.batch_size import ChunkSizer
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import GoldenMismatch, Model
 from consumers.onnx.providers import Execution, ProviderError, cuda_options, gpu_present, open_session, tensorrt_options
@@ -21,27 +22,33 @@ needs_gpu = pytest.mark.skipif(not gpu_present(), reason="no NVIDIA GPU: the dri
 
 
 def test_a_model_answers_for_each_row(tmp_path: Path) -> None:
-    """A slot holds old pictures behind the new ones; only the first rows count."""
+    """A buffer holds old images behind the new ones; only the first rows count."""
     model = Model(tiny_model.build(tmp_path), CPU)
-    slot = model.slot()
-    slot[:] = pictures(8)
-    np.testing.assert_allclose(model.run(slot, 5), tiny_model.expected(slot[:5], tiny_model.weights()), atol=1e-5)
+    buffer = model.new_buffer()
+    buffer[:] = pictures(8)
+    np.testing.assert_allclose(model.run(buffer, 5), tiny_model.expected(buffer[:5], tiny_model.weights()), atol=1e-5)
 
 
-class Counting(Session):
-    """Notes into how many portions a batch is split."""
+class Counting(ChunkSizer):
+    """Notes into how many chunks each batch was split."""
 
-    def __init__(self, path: Path, execution: Execution) -> None:
-        super().__init__(path, execution)
-        self.portions: list[int] = []
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.splits: list[int] = []
 
-    def _portions(self, count: int) -> int:
-        self.portions.append(super()._portions(count))
-        return self.portions[-1]
+    def chunks(self, images: int) -> int:
+        self.splits.append(super().chunks(images))
+        return self.splits[-1]
+
+
+def counting_session(path: Path, *, threads: int) -> tuple[Session, Counting]:
+    session, sizer = Session(path, Execution("cpu", threads=threads, max_batch=8)), Counting(threads)
+    session._chunk_sizer = sizer
+    return session, sizer
 
 
 @pytest.mark.parametrize(
-    ("count", "threads", "portions"),
+    ("count", "threads", "chunks"),
     [
         (8, 1, 4),
         (8, 2, 4),
@@ -56,24 +63,24 @@ class Counting(Session):
         (6, 4, 1),
     ],
 )
-def test_a_batch_runs_in_portions_of_two_or_less(count: int, threads: int, portions: int, tmp_path: Path) -> None:
-    """As many for each thread; fewer pictures than threads, or than would keep most of them busy, are run together."""
-    session = Counting(tiny_model.build(tmp_path), Execution("cpu", threads=threads, max_batch=8))
-    slot, truth = pictures(8), tiny_model.expected(pictures(8), tiny_model.weights())
-    np.testing.assert_allclose(session.run(slot, count), truth[:count], atol=1e-5)
-    assert session.portions == [portions]
+def test_a_batch_runs_in_chunks_of_two_or_less(count: int, threads: int, chunks: int, tmp_path: Path) -> None:
+    """The same number for each thread; images too few to keep most threads busy run at once."""
+    session, sizer = counting_session(tiny_model.build(tmp_path), threads=threads)
+    buffer, truth = pictures(8), tiny_model.expected(pictures(8), tiny_model.weights())
+    np.testing.assert_allclose(session.run(buffer, count), truth[:count], atol=1e-5)
+    assert sizer.splits == [chunks]
 
 
 def test_a_network_that_takes_next_to_no_time_runs_a_batch_at_once(tmp_path: Path) -> None:
     """As soon as that is known."""
-    session = Counting(tiny_model.build(tmp_path), CPU)
-    slot = pictures(8)
-    wait_until(lambda: session.run(slot, 8) is not None and session.portions[-1] == 1, "the batch runs at once")
-    np.testing.assert_allclose(session.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
+    session, sizer = counting_session(tiny_model.build(tmp_path), threads=1)
+    buffer = pictures(8)
+    wait_until(lambda: session.run(buffer, 8) is not None and sizer.splits[-1] == 1, "the batch runs at once")
+    np.testing.assert_allclose(session.run(buffer, 8), tiny_model.expected(buffer, tiny_model.weights()), atol=1e-5)
 
 
 def test_the_description_is_what_the_file_says(tmp_path: Path) -> None:
-    """Ingest prepares pictures by it."""
+    """Ingest prepares images by it."""
     about = Model(tiny_model.build(tmp_path, name="mine", version="4"), CPU).description
     assert (about.name, about.version, about.height, about.width) == ("mine", "4", 16, 16)
     assert about.labels[3] == "class_3"
@@ -85,7 +92,7 @@ def test_a_model_that_computes_something_else_is_refused(tmp_path: Path) -> None
     """The golden input is run on the very provider that will serve."""
     path = tiny_model.build(tmp_path)
     damaged = onnx.load(path)
-    (weights,) = (one for one in damaged.graph.initializer if one.name == "weights")
+    (weights,) = (tensor for tensor in damaged.graph.initializer if tensor.name == "weights")
     weights.CopyFrom(onnx.numpy_helper.from_array(tiny_model.weights(seed=1), "weights"))
     onnx.save(damaged, path)
     with pytest.raises(GoldenMismatch, match="golden output"):
@@ -101,17 +108,17 @@ def bare(path: Path) -> Path:
 
 
 def test_a_file_put_there_by_hand_is_served_with_class_indices(tmp_path: Path) -> None:
-    """If it takes uint8 [N, H, W, 3] and gives probabilities, its folders say the rest."""
+    """If it takes uint8 [N, H, W, 3] and gives probabilities, its folders give the rest."""
     model = Model(bare(tiny_model.build(tmp_path, name="foreign", version="3")), CPU)
     about = model.description
     assert (about.name, about.version, about.height, about.width) == ("foreign", "3", 16, 16)
     assert about.labels == tuple(str(index) for index in range(tiny_model.CLASSES))
-    slot = model.slot()
-    slot[:] = pictures(8)
-    np.testing.assert_allclose(model.run(slot, 8), tiny_model.expected(slot, tiny_model.weights()), atol=1e-5)
+    buffer = model.new_buffer()
+    buffer[:] = pictures(8)
+    np.testing.assert_allclose(model.run(buffer, 8), tiny_model.expected(buffer, tiny_model.weights()), atol=1e-5)
 
 
-def test_a_foreign_file_of_another_shape_says_how_to_wrap_it(tmp_path: Path) -> None:
+def test_an_external_file_of_another_shape_says_how_to_wrap_it(tmp_path: Path) -> None:
     """Float input, channels first: what most frameworks export."""
     path = bare(tiny_model.build(tmp_path))
     model = onnx.load(path)
@@ -124,37 +131,37 @@ def test_a_foreign_file_of_another_shape_says_how_to_wrap_it(tmp_path: Path) -> 
 def test_an_unloaded_model_loads_itself_again(tmp_path: Path) -> None:
     """With the next batch, and answers the same."""
     model = Model(tiny_model.build(tmp_path), CPU)
-    slot = model.slot()
-    slot[:] = pictures(8)
-    before = model.run(slot, 8)
+    buffer = model.new_buffer()
+    buffer[:] = pictures(8)
+    before = model.run(buffer, 8)
     model.unload()
     assert not model.loaded
-    np.testing.assert_array_equal(model.run(slot, 8), before)
+    np.testing.assert_array_equal(model.run(buffer, 8), before)
     assert model.loaded
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "tensorrt"])
 @pytest.mark.skipif(gpu_present(), reason="a GPU is there")
-def test_a_provider_that_does_not_work_is_never_replaced_in_silence(wanted: str, tmp_path: Path) -> None:
-    """ONNX Runtime would fall back to the CPU without a word."""
+def test_a_provider_that_does_not_work_is_never_replaced_silently(wanted: str, tmp_path: Path) -> None:
+    """ONNX Runtime would fall back to the CPU without an error."""
     with pytest.raises(ProviderError, match="no NVIDIA GPU"):
         Model(tiny_model.build(tmp_path), Execution(wanted))  # type: ignore[arg-type]
 
 
 def test_auto_takes_what_works_and_says_which(tmp_path: Path) -> None:
-    """The name goes into the log and the answers' headers."""
-    assert Model(tiny_model.build(tmp_path), Execution("auto")).provider in ort.get_available_providers()
+    """The name goes into the log and the outcomes."""
+    assert Model(tiny_model.build(tmp_path), Execution("auto")).provider.ort_name in ort.get_available_providers()
 
 
-def test_a_broken_file_is_told_with_its_path(tmp_path: Path) -> None:
-    """Whatever ONNX Runtime says of it is passed on."""
+def test_a_broken_file_is_reported_with_its_path(tmp_path: Path) -> None:
+    """ONNX Runtime's message is passed on."""
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a model")
     with pytest.raises(ProviderError, match=r"model\.onnx"):
         open_session(path, CPU)
 
 
-def test_the_highest_version_is_served_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_highest_version_is_served_by_default(tmp_path: Path) -> None:
     """Versions are numbers: 10 comes after 9."""
     for version in ("9", "10"):
         tiny_model.build(tmp_path, version=version)
@@ -175,7 +182,7 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
 
 
 def test_tensorrt_engines_are_cached_by_all_they_depend_on(tmp_path: Path) -> None:
-    """Profiles are stated at each start, and another batch size is another folder."""
+    """Profiles are given at each start, and another batch size uses another folder."""
     path = tiny_model.build(tmp_path)
     options = tensorrt_options(path, Execution(cache_dir=tmp_path / "cache"))
     assert options["trt_profile_min_shapes"] == "images:1x16x16x3"
@@ -188,7 +195,7 @@ def test_tensorrt_engines_are_cached_by_all_they_depend_on(tmp_path: Path) -> No
 
 
 def test_cuda_never_tunes_by_exhaustion() -> None:
-    """It would do so again at each new batch size."""
+    """It would tune again for each new batch size."""
     assert cuda_options(graphs=False)["cudnn_conv_algo_search"] == "HEURISTIC"
     assert cuda_options(graphs=True)["enable_cuda_graph"] == "1"
 
@@ -201,11 +208,11 @@ def test_cuda_never_tunes_by_exhaustion() -> None:
     ids=["cuda", "cuda graphs", "tensorrt"],
 )
 def test_a_gpu_answers_as_the_cpu_does(execution: Execution, tmp_path: Path) -> None:
-    """For every batch size, so in every bucket, and twice, so that captured graphs are replayed."""
+    """For every batch size, so for every padded size, and twice, so that captured graphs are replayed."""
     path = tiny_model.build(tmp_path)
     model = Model(path, execution)
-    slot = model.slot()
+    buffer = model.new_buffer()
     for count in (*range(1, 33), *range(1, 33)):
-        slot[:] = pictures(32, seed=count)
-        truth = tiny_model.expected(slot[:count], tiny_model.weights())
-        np.testing.assert_allclose(model.run(slot, count), truth, atol=2e-2)
+        buffer[:] = pictures(32, seed=count)
+        truth = tiny_model.expected(buffer[:count], tiny_model.weights())
+        np.testing.assert_allclose(model.run(buffer, count), truth, atol=2e-2)

@@ -1,4 +1,4 @@
-"""Portions: a batch split over the threads of a session, with real sessions of ONNX Runtime."""
+"""Chunks of a batch on the threads of a session, with real sessions of ONNX Runtime."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from consumers.onnx.parallel_run import PortionFailed, Portions
+from consumers.onnx.parallel_run import ChunkFailed, ParallelRun
 from consumers.onnx.providers import session_options
 from tests.support.models import tiny_model
 from tests.support.redis.requests_direct import pictures
@@ -20,39 +20,39 @@ def session_of(tmp_path: Path, *, threads: int) -> ort.InferenceSession:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_each_row_gets_its_own_answer(threads: int, tmp_path: Path) -> None:
-    """Whichever thread ran it, with more threads than portions, fewer and as many, again and again."""
+    """Whichever thread ran it, with more threads than chunks, fewer and as many, again and again."""
     session = session_of(tmp_path, threads=threads)
     images = pictures(23)
     truth = tiny_model.expected(images, tiny_model.weights())
-    for portions in (1, 2, 3, 5, 23) * 20:
-        answers = Portions(session, np.array_split(images, portions)).run(threads)
+    for chunks in (1, 2, 3, 5, 23) * 20:
+        answers = ParallelRun(session, np.array_split(images, chunks)).run(threads)
         np.testing.assert_allclose(answers, truth, atol=1e-5)
 
 
-class Counting(Portions):
-    """Notes how many portions were run by others than the caller."""
+class Counting(ParallelRun):
+    """Notes how many chunks were run by other threads than the caller's."""
 
     helped = 0
 
-    def _helped(self, answers: list[NDArray[np.float32]], index: int, error: str) -> None:
+    def _on_done(self, outputs: list[NDArray[np.float32]], index: int, error: str) -> None:
         self.helped += 1
-        super()._helped(answers, index, error)
+        super()._on_done(outputs, index, error)
 
 
 def test_the_threads_of_the_session_help(tmp_path: Path) -> None:
-    """Each of them runs one portion at least."""
-    portions = Counting(session_of(tmp_path, threads=3), np.array_split(pictures(6), 3))
-    portions.run(3)
-    assert portions.helped >= 2
+    """Each of them runs one chunk at least."""
+    run = Counting(session_of(tmp_path, threads=3), np.array_split(pictures(6), 3))
+    run.run(3)
+    assert run.helped >= 2
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("bad", [0, 4, 9])
-def test_a_portion_that_fails_says_why(threads: int, bad: int, tmp_path: Path) -> None:
-    """Whoever ran it; what is waiting then is not run any more, and the session goes on."""
+def test_a_chunk_that_fails_says_why(threads: int, bad: int, tmp_path: Path) -> None:
+    """Whichever thread ran it. Chunks that wait then are not run any more, and the session goes on."""
     session = session_of(tmp_path, threads=threads)
     images = np.array_split(pictures(20), 10)
     broken = [*images[:bad], images[bad][:, :15], *images[bad + 1 :]]
-    with pytest.raises(PortionFailed, match="15"):
-        Portions(session, broken).run(threads)
-    assert len(Portions(session, images).run(threads)) == 20
+    with pytest.raises(ChunkFailed, match="15"):
+        ParallelRun(session, broken).run(threads)
+    assert len(ParallelRun(session, images).run(threads)) == 20

@@ -13,7 +13,7 @@ from results.outcome import Done, Failed
 from stream.connection.clients import connect
 from stream.keys import GROUP
 from stream.presence import Presence
-from stream.settings import Settings
+from stream.settings import RedisSettings
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
 from tests.support.redis.servers import Server
@@ -61,7 +61,7 @@ async def test_a_killed_consumer_is_seen_as_dead_and_then_forgotten_by_the_group
 
 
 async def test_one_poisonous_image_takes_no_other_down(processes: Processes, client: Redis) -> None:
-    """A picture that kills its consumer, among 64 good ones: 64 right answers, one error, one dead letter."""
+    """An image that kills its consumer, among 64 good ones: 64 right answers, one error, one dead letter."""
     processes.consumer(version=1, **SHORT).ready().kill()
     images = [*pictures(40), marked(), *pictures(24, seed=1)]
     ids = await send(client, images)
@@ -79,19 +79,19 @@ async def test_one_poisonous_image_takes_no_other_down(processes: Processes, cli
     answers = await outcomes(client, ids)
     poison = answers.pop(40)
     assert isinstance(poison, Failed)
-    assert poison.reason == "dead"
+    assert poison.reason == "dead_letter"
     for outcome, image in zip(answers, [*images[:40], *images[41:]], strict=True):
         assert_right(outcome, image)
-    letters: Any = await client.xrange(TINY.dead)
-    ((_, letter),) = letters
-    assert letter[b"id"].decode() == ids[40]
-    assert int(letter[b"deliveries"]) == 3
-    assert len(letter[b"holders"].split()) == 3
+    dead_letters: Any = await client.xrange(TINY.dead_letters)
+    ((_, dead_letter),) = dead_letters
+    assert dead_letter[b"id"].decode() == ids[40]
+    assert int(dead_letter[b"deliveries"]) == 3
+    assert len(dead_letter[b"holders"].split()) == 3
     assert crashes == 3
 
 
 async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, client: Redis) -> None:
-    """After inference_timeout_s it exits, to be started anew, and another answers what it held."""
+    """After inference_timeout_s it exits, and another consumer completes its entries."""
     processes.consumer(version=1, **SHORT).ready().kill()
     image = marked()
     ids = await send(client, [image])
@@ -108,7 +108,7 @@ async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -
     slow = processes.consumer(rogue="slow", version=1, max_batch_s=30, **SHORT).ready()
     processes.consumer(version=1, **SHORT).ready().stop()
     images = pictures(1)
-    await outcomes(client, await send(client, images))  # the model's pace is known
+    await outcomes(client, await send(client, images))  # the model's speed is known
     images = pictures(64)  # 3.2 s in two batches
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
@@ -158,7 +158,7 @@ async def test_versions_change_under_load(processes: Processes, client: Redis) -
 async def test_a_consumer_outlives_an_outage_of_redis(outage: str, processes: Processes, own_server: Server) -> None:
     """Redis dies and comes back, hangs, or loses its data: the consumer keeps what it finished, and goes on."""
     consumer = processes.consumer(rogue="slow", version=1, redis_url=own_server.url, **SHORT).ready()
-    async with connect(Settings(redis_url=own_server.url)) as client:
+    async with connect(RedisSettings(redis_url=own_server.url)) as client:
         images = pictures(12)
         ids = await send(client, images)
         await eventually(lambda: held(client), "the consumer holds entries")

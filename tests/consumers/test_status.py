@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from consumers.overview import document, lines
-from consumers.status import completed_per_s, main
+from consumers.status import completed_per_s, document, lines, main
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.keys import MODELS, Partition
 from stream.presence import Presence
-from stream.settings import Settings
-from stream.status import Member, Status, read_status
+from stream.settings import RedisSettings
+from stream.status import ConsumerStatus, Status, read_status
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry, report
 from tests.support.processes import ROOT, Process, Processes
@@ -32,12 +31,14 @@ pytestmark = pytest.mark.anyio
 SHORT = {"lease_s": 1.5, "redis_timeout_s": 1.0}
 
 
-def member(name: str = "anna", **changes: object) -> Member:
-    plain = Member(name, replace(report(name), images_per_s=50.0), silent_s=0.0, held=0, oldest_s=0.0, idle_s=0.0)
+def member(name: str = "first", **changes: object) -> ConsumerStatus:
+    plain = ConsumerStatus(
+        name, replace(report(name), images_per_s=50.0), silent_s=0.0, held=0, oldest_s=0.0, idle_s=0.0
+    )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def status(*members: Member, **changes: object) -> Status:
+def status(*members: ConsumerStatus, **changes: object) -> Status:
     plain = Status("tiny", 1000, members, 0, 0, 0, None, 0, {"completed": 10})
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -54,7 +55,8 @@ async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader:
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
     await graveyard.bury(entry())
-    await Presence(client, partition).beat(replace(report("anna"), images_per_s=50.0, images=7), lease_s=60)
+    reported = replace(report(graveyard.group.consumer), images_per_s=50.0, images=7)
+    await Presence(client, partition).heartbeat(reported, lease_s=60)
     await graveyard.admit(entry())
     (delivery,) = await graveyard.group.read(1)
     await client.xadd(partition.entries, {"v": "1"})
@@ -65,15 +67,15 @@ async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader:
     await eventually(has_aged, "the entry is held for a while")
     assert await graveyard.group.renew([delivery.entry_id]) == []
     found = await read_status(client, partition)
-    anna, somebody = found.members
-    assert (anna.name, anna.alive, anna.held) == ("anna", True, 1)
-    assert anna.oldest_s > anna.idle_s, "renewing does not make an entry younger"
-    assert found.oldest_s == anna.oldest_s
-    assert anna.report is not None
-    assert anna.report.images == 7
-    assert (somebody.name, somebody.held, somebody.oldest_s) == ("somebody", 0, 0)
+    working, idle = found.members
+    assert (working.name, working.alive, working.held) == (graveyard.group.consumer, True, 1)
+    assert working.oldest_s > working.idle_s, "renewing does not make an entry younger"
+    assert found.oldest_s == working.oldest_s
+    assert working.report is not None
+    assert working.report.images == 7
+    assert (idle.name, idle.held, idle.oldest_s) == ("somebody", 0, 0)
     assert (found.backlog, found.pending, found.lag, found.dead_letters) == (2, 1, 1, 1)
-    assert found.counters == {"completed": 1, "dead": 1}
+    assert found.counters == {"completed": 1, "dead_letter": 1}
     assert (found.living, found.images_per_s, found.drain_s) == (2, 50.0, 2 / 50)
     assert found.problems(max_age_s=60) == []
 
@@ -86,9 +88,9 @@ async def test_a_dead_consumer_that_holds_entries_is_trouble(
     await graveyard.open()
     await graveyard.admit(entry())
     await graveyard.group.read(1)
-    (anna, _) = (await read_status(client, partition)).members
-    assert (anna.alive, anna.silent_s, anna.report, anna.held) == (False, None, None, 1)
-    await Presence(client, partition).beat(report("anna"), lease_s=0.001)
+    (silent, _) = (await read_status(client, partition)).members
+    assert (silent.alive, silent.silent_s, silent.report, silent.held) == (False, None, None, 1)
+    await Presence(client, partition).heartbeat(report(graveyard.group.consumer), lease_s=0.001)
 
     async def is_dead() -> bool:
         return not (await read_status(client, partition)).members[0].alive
@@ -96,7 +98,7 @@ async def test_a_dead_consumer_that_holds_entries_is_trouble(
     await eventually(is_dead, "the heartbeat has ended")
     found = await read_status(client, partition)
     (problem,) = found.problems(max_age_s=60)
-    assert problem.startswith("anna is dead and holds 1 entries")
+    assert problem.startswith(f"{graveyard.group.consumer} is dead and holds 1 entries")
     assert found.members[0].silent_s
     assert found.living == 1
 
@@ -143,13 +145,15 @@ def test_people_see_trouble_first() -> None:
         "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
         "dead letters 0  completed 10",
     ]
-    assert shown[7].split()[:5] == ["anna", "idle", "1", "cpu", "50.0"]
+    assert shown[7].split()[:5] == ["first", "idle", "1", "cpu", "50.0"]
     assert " DEAD 75 s " in shown[8]
     assert shown[9].split()[:2] == ["carl", "DEAD"]
     assert max(map(len, shown[6:])) <= 110
     assert _lines(status())[1:3] == ["! No consumer is alive.", "backlog 0"]
-    assert _lines(status(backlog=1))[2].endswith(", nobody works")
-    assert "dead letters 2 (python -m results dead list)  completed 10" in _lines(status(member(), dead_letters=2))
+    assert _lines(status(backlog=1))[2].endswith(", no consumer works")
+    assert "dead letters 2 (python -m results dead-letters list)  completed 10" in _lines(
+        status(member(), dead_letters=2)
+    )
 
 
 def test_programs_read_of_a_dead_consumer_that_it_is_dead() -> None:
@@ -220,8 +224,8 @@ def test_redis_away_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_a_watch_outlives_an_outage(own_server: Server, tmp_path: Path) -> None:
-    """A line of JSON a second, also while Redis is away; Ctrl-C ends it with status 0."""
-    async with connect(Settings(redis_url=own_server.url)) as client:
+    """A line of JSON a second, also while Redis is unavailable; Ctrl-C ends it with status 0."""
+    async with connect(RedisSettings(redis_url=own_server.url)) as client:
         await client.zadd(MODELS, {"tiny": 1})
     command = [sys.executable, "-m", "consumers.status", "--watch", "--json"]
     watch = Process(command, {**os.environ, "SLUICE_REDIS_URL": own_server.url}, tmp_path / "watch.log")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_every_answer_is_the_model_s(processes: Processes, client: Redis) -> None:
-    """Each picture gets its own probabilities, however pictures were batched."""
+    """Each image gets its own probabilities, however images were batched."""
     processes.consumer(version=1).ready()
     images = pictures(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
@@ -54,7 +54,7 @@ async def test_the_most_probable_classes_come_first(processes: Processes, client
     assert list(zip(few.probabilities, few.indices, strict=True)) == ranked
 
 
-async def test_a_consumer_that_is_told_to_stop_finishes_what_it_holds(processes: Processes, client: Redis) -> None:
+async def test_a_consumer_finishes_its_entries_on_sigterm(processes: Processes, client: Redis) -> None:
     """SIGTERM under load: exit status 0, nothing pending, no trace in the group; the rest waits for the next."""
     slow = processes.consumer(rogue="slow", version=1, max_batch=4).ready()
     images = pictures(200)
@@ -91,7 +91,7 @@ async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) ->
 
 
 async def test_an_image_of_another_size_is_refused_alone(processes: Processes, client: Redis) -> None:
-    """Prepared for a version that has gone: its client is told, the others in the batch are answered."""
+    """Prepared for a version that has gone: its client gets an error, the others in the batch get predictions."""
     processes.consumer(version=1).ready().kill()
     images = [*pictures(2), pictures(1)[0][:8, :8], pictures(1)[0].reshape(8, 32, 3)]
     ids = await send(client, images)
@@ -110,10 +110,10 @@ async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, c
     guilty = answers.pop(8)
     assert isinstance(guilty, Failed)
     assert guilty.reason == "inference_failed"
-    assert "does not like this picture" in guilty.detail
+    assert "fails on this image" in guilty.detail
     for outcome, image in zip(answers, [*images[:8], *images[9:]], strict=True):
         assert_right(outcome, image)
-    assert await client.xlen(TINY.dead) == 1
+    assert await client.xlen(TINY.dead_letters) == 1
 
 
 async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Processes) -> None:
@@ -142,7 +142,7 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1).ready()
     (served,) = (await Presence(client, TINY).versions()).values()
     other = Presence(client, Partition(TINY.model, 1))
-    await other.beat(replace(report("another"), version="3"), lease_s=600)
+    await other.heartbeat(replace(report("another"), version="3"), lease_s=600)
     await send(client, pictures(200))
     await eventually(lambda: held(client), "the consumer holds entries")
     await other.announce(replace(served, version="3", height=32, width=32))

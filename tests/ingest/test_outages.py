@@ -112,5 +112,5 @@ def test_an_outage_of_writing_alone_is_one_warning_too(
         end()
         wait_until(lambda: service.post("/predict", content=png(IMAGE)).status_code == 200, "it answers again")
     assert ingest.text.count("images are refused") == 1
-    assert consumer.text.count("cannot renew or beat") == (outage is become_read_only)
+    assert consumer.text.count("cannot renew leases or send the heartbeat") == (outage is become_read_only)
     assert " ERROR " not in ingest.text + consumer.text

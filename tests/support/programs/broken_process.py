@@ -1,4 +1,4 @@
-"""`python -m tests.support.programs.broken_process`: a process that ends by its own mistake after it configured logs."""
+"""`python -m tests.support.programs.broken_process`: a process that fails after it has configured its logs."""
 
 from stream.host.logs import configure
 

@@ -2,8 +2,8 @@
 
 It sees as many GPUs as GPUS says, and computes on the CPU instead.
 
-What it can't pretend is CUDA: provider `auto` takes what it is told, and says CUDAExecutionProvider. Where ROGUE is
-`load for ever` that takes for ever.
+What it can't pretend is CUDA: provider `auto` uses the CPU and reports CUDAExecutionProvider. If ROGUE is `load for
+ever`, loading does not end.
 """
 
 import os

@@ -25,20 +25,20 @@ MARK = (1, 2, 3)
 _run = Model.run
 
 
-def _rogue(self: Model, slot: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+def _rogue(self: Model, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
     how = os.environ["ROGUE"]
     if how == "slow":
         began_s = time.monotonic()
         threading.Event().wait(0.05 * count)
         with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
             log.write(f"{count} {began_s} {time.monotonic()}\n")
-    elif (slot[:count, 0, 0] == MARK).all(axis=1).any():
+    elif (buffer[:count, 0, 0] == MARK).all(axis=1).any():
         if how == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "hang":
             threading.Event().wait()
-        raise RuntimeError("the model does not like this picture")
-    return _run(self, slot, count)
+        raise RuntimeError("the model fails on this image")
+    return _run(self, buffer, count)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""The context of a worker whose parts are tested one by one."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from consumers.batch_size import BatchSizer
+from consumers.buffer_pool import BufferPool
+from consumers.context import WorkerContext
+from consumers.health import Health
+from consumers.in_flight import WorkerState
+from consumers.onnx.model import Model
+from stream.settings import ConsumerSettings
+
+
+def worker_context(
+    *, model: Model | None = None, buffers: BufferPool | None = None, name: str = "first", **settings: Any
+) -> WorkerContext:
+    """A context with these settings. A part that runs a model needs a `model`."""
+    given = ConsumerSettings(**settings)
+    connections: Any = None  # Each part gets its client as an argument.
+    return WorkerContext(
+        name=name,
+        settings=given,
+        connections=connections,
+        model=model or _no_model(),
+        executor=ThreadPoolExecutor(1),
+        buffers=buffers or BufferPool([]),
+        sizer=BatchSizer(max_batch=given.max_batch, max_batch_s=given.max_batch_s),
+        state=WorkerState(),
+        health=Health(given.lease_s),
+    )
+
+
+def _no_model() -> Any:
+    return None
