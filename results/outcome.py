@@ -5,7 +5,9 @@ One line of JSON for what people read, then the numbers as they are:
     {"kind": "done", "id": ..., "version": ..., "provider": ..., "classes": n, "batch": ...,
      "queue_ms": ..., "run_ms": ..., "digest": ...}\\n
     n x uint32 little-endian     class indices
-    n x float32 little-endian    their probabilities
+    n x float32 little-endian    their probabilities, or the values of a model that gives values
+
+    `"output": ...` follows the digest if the output kind is not "classes".
 
     {"kind": "failed", "id": ..., "reason": ..., "detail": ...}\\n
 """
@@ -13,7 +15,9 @@ One line of JSON for what people read, then the numbers as they are:
 import json
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from stream.model import OutputKind
 
 Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter"]
 
@@ -27,6 +31,9 @@ class Done:
     answer is that of an earlier request; `queue_ms` runs from acceptance to the start of that run (milliseconds by
     Redis's clock), `run_ms` is the run itself. `digest` is the SHA-256 of the model's file in hexadecimal, empty from
     a consumer that is too old to say so.
+
+    `output_kind` says what the numbers mean. For `classes` and `binary` they add up to 1 over all classes. For `labels`
+    each is a probability of its own. For `values` they are all outputs of the model, in its order.
     """
 
     id: str
@@ -38,6 +45,7 @@ class Done:
     queue_ms: float
     run_ms: float
     digest: str = ""
+    output_kind: OutputKind = "classes"
 
     @property
     def cached(self) -> bool:
@@ -63,12 +71,13 @@ def encode(outcome: Outcome) -> bytes:
     match outcome:
         case Done():
             count = len(outcome.indices)
+            output = "" if outcome.output_kind == "classes" else f', "output": "{outcome.output_kind}"'
             # Written out: json.dumps takes three times as long, for each image.
             line = (
                 f'{{"kind": "done", "id": {_text(outcome.id)}, "version": {_text(outcome.version)}, '
                 f'"provider": {_text(outcome.provider)}, "classes": {count}, "batch": {outcome.batch}, '
                 f'"queue_ms": {round(outcome.queue_ms, 3)}, "run_ms": {round(outcome.run_ms, 3)}, '
-                f'"digest": {_text(outcome.digest)}}}\n'
+                f'"digest": {_text(outcome.digest)}{output}}}\n'
             )
             return line.encode() + struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities)
         case Failed():
@@ -95,6 +104,7 @@ def decode(raw: bytes) -> Outcome:
                     queue_ms=header["queue_ms"],
                     run_ms=header["run_ms"],
                     digest=header.get("digest", ""),
+                    output_kind=_output_kind(header.get("output", "classes")),
                 )
             case "failed":
                 return Failed(id=header["id"], reason=header["reason"], detail=header["detail"])
@@ -102,3 +112,11 @@ def decode(raw: bytes) -> Outcome:
                 raise ValueError(f"unknown kind {kind!r}")
     except (KeyError, TypeError, struct.error) as error:
         raise ValueError(f"not an outcome: {error}") from error
+
+
+def _output_kind(value: str) -> OutputKind:
+    kinds: tuple[OutputKind, ...] = get_args(OutputKind)
+    for kind in kinds:
+        if kind == value:
+            return kind
+    raise ValueError(f"unknown output kind {value!r}")

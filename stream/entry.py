@@ -8,7 +8,8 @@
     reply      name of the ingest process that waits; empty: nobody does
     top        how many classes are wanted, decimal; 0: all probabilities
     h, w       height and width in pixels, decimal
-    px         raw uint8 [h, w, 3] RGB, C order: h * w * 3 bytes
+    c          channels, decimal, only if they are not 3: 1 is greyscale, 4 RGBA
+    px         raw uint8 [h, w, c], C order: h * w * c bytes
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
                Appended by admit.lua, the only one who knows that clock.
     more       only where more pictures were on their way: milliseconds until
@@ -37,7 +38,7 @@ class MalformedEntry(ValueError):
 class Entry:
     """One image with what a consumer needs to answer for it.
 
-    `pixels` are raw uint8 [height, width, 3] RGB; `due_ms` is a Unix time by Redis's clock, 0 for none; its ingest
+    `pixels` are raw uint8 [height, width, channels]; `due_ms` is a Unix time by Redis's clock, 0 for none; its ingest
     still decodes, for `more_ms`, pictures that it has already.
     `traceparent` is empty and `sent_ns` 0 where the request is not traced.
     """
@@ -52,17 +53,20 @@ class Entry:
     more_ms: int = 0
     traceparent: str = ""
     sent_ns: int = 0
+    channels: int = 3
 
     def __post_init__(self) -> None:
-        if len(self.pixels) != self.height * self.width * 3:
-            raise MalformedEntry(f"{len(self.pixels)} bytes are not {self.height} x {self.width} x 3 pixels")
+        if len(self.pixels) != self.height * self.width * self.channels:
+            shape = f"{self.height} x {self.width} x {self.channels}"
+            raise MalformedEntry(f"{len(self.pixels)} bytes are not {shape} pixels")
 
     def fields(self) -> list[bytes | memoryview | str | int]:
         """The entry as XADD wants it, without `due`."""
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
+        channels: list[str | int] = ["c", self.channels] if self.channels != 3 else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, "px", self.pixels, *more, *traced]  # fmt: skip
+                "h", self.height, "w", self.width, *channels, "px", self.pixels, *more, *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
@@ -84,6 +88,7 @@ class Entry:
                 more_ms=int(fields.get(b"more", 0)),
                 traceparent=fields.get(b"traceparent", b"").decode("ascii"),
                 sent_ns=int(fields.get(b"sent", 0)),
+                channels=int(fields.get(b"c", 3)),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error

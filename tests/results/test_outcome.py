@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.outcome import Done, Failed, Outcome, decode, encode
+from stream.model import OutputKind
 
 DONE = Done(
     id="ab", version="3", provider="CPUExecutionProvider", indices=(281, 7), probabilities=(0.5, 0.25),
@@ -34,6 +35,20 @@ def test_an_outcome_of_an_older_consumer_is_read() -> None:
     """It does not say which file it comes from."""
     old = GOLDEN_DONE.replace(b', "digest": "f00d"', b"")
     assert decode(old) == replace(DONE, digest="")
+
+
+@pytest.mark.parametrize("kind", ["binary", "labels", "values"])
+def test_the_output_kind_comes_back(kind: OutputKind) -> None:
+    """It follows the digest; an outcome without it is one of classes."""
+    outcome = replace(DONE, output_kind=kind, probabilities=(-7.5, 1e6))
+    assert f'"digest": "f00d", "output": "{kind}"}}\n'.encode() in encode(outcome)
+    assert decode(encode(outcome)) == outcome
+
+
+def test_an_unknown_output_kind_is_refused() -> None:
+    """Its numbers would be shown as probabilities otherwise."""
+    with pytest.raises(ValueError, match="unknown output kind 'boxes'"):
+        decode(encode(replace(DONE, output_kind="labels")).replace(b'"labels"', b'"boxes"'))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32)), max_size=50))

@@ -63,6 +63,17 @@ def test_an_entry_says_that_more_are_on_their_way() -> None:
     assert Entry.decode({**GOLDEN, b"more": b"7"}) == followed
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_entry_names_its_channels_unless_they_are_three(channels: int) -> None:
+    """Greyscale and RGBA images; an entry without the field is RGB."""
+    entry = replace(ENTRY, pixels=bytes(2 * channels), channels=channels)
+    stored = {**GOLDEN, b"px": bytes(2 * channels), b"c": str(channels).encode()}
+    assert as_redis_stores(["due", entry.due_ms, *entry.fields()]) == stored
+    assert Entry.decode(stored) == entry
+    with pytest.raises(MalformedEntry, match=f"1 x 2 x {channels} pixels"):
+        replace(entry, pixels=bytes(6))
+
+
 @settings(deadline=None)  # a loaded machine takes any time
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.uuids(), st.integers(0, 2**50), st.data())
 def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, due: int, data: st.DataObject) -> None:
