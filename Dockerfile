@@ -13,8 +13,9 @@ import pathlib
 import tomllib
 
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
-for extra, packages in project["optional-dependencies"].items():
-    pathlib.Path(extra + ".txt").write_text("\n".join([*project["dependencies"], *packages, ""]))
+extras = project["optional-dependencies"]
+for extra, packages in extras.items():
+    pathlib.Path(extra + ".txt").write_text("\n".join([*extras["base"], *packages, ""]))
 END
 
 FROM python:${PYTHON}-slim AS wheel
@@ -24,6 +25,7 @@ COPY consumers consumers
 COPY export export
 COPY ingest ingest
 COPY results results
+COPY sluice sluice
 COPY stream stream
 RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /wheel .
 

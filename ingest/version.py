@@ -5,6 +5,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 def own_version() -> str:
     try:
-        return version("sluice")
+        return version("sluice-serving")
     except PackageNotFoundError:  # run from the sources
         return "unknown"

@@ -11,7 +11,7 @@ try:
     from ingest.client.run import MissingError, run
     from ingest.client.sender import GaveUpError
 except ModuleNotFoundError as error:
-    print(f"python -m ingest.client: needs {error.name}: pip install 'sluice[client]'", file=sys.stderr)
+    print(f"python -m ingest.client: needs {error.name}: pip install -e '.[client]'", file=sys.stderr)
     sys.exit(2)
 
 

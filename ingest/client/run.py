@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     found = find(options.paths, videos=options.videos, without=str(options.annotate or ""))
     videos = [each for each in found if each.is_video]
     if videos and not importlib.util.find_spec("av"):
-        raise MissingError("videos need PyAV: pip install 'sluice[video]'")
+        raise MissingError("videos need PyAV: pip install -e '.[video]'")
     output = _output(options, videos=options.videos or bool(videos))
     tally = Tally()
     pictures = list(_new([each for each in found if not each.is_video], output, tally))

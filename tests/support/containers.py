@@ -95,6 +95,6 @@ def variables(target: str) -> dict[str, str]:
 
 
 def extras() -> dict[str, list[str]]:
-    """The packages of each extra of pyproject.toml, the common ones first."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {name: project["dependencies"] + packages for name, packages in project["optional-dependencies"].items()}
+    """The packages of each extra of pyproject.toml, those of every process first."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {name: extras["base"] + packages for name, packages in extras.items()}
