@@ -2,18 +2,18 @@
 
 | key | type | holds | lives |
 | --- | --- | --- | --- |
-| `sluice:{all}:models` | sorted set | models announced -> how many partitions each has or had | permanent |
-| `sluice:{all}:rate:<who>` | string | when the bucket of somebody's requests is empty again (Unix µs) | expires |
-| `sluice:{all}:gpu:<gpu>:<place>` | string | the consumer that computes on this GPU, at one of its places | expires |
-| `sluice:{m/n}:entries` | stream | accepted images nobody has completed yet; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and who watches, or its outcome | expires |
+| `sluice:{all}:models` | sorted set | announced model -> the most partitions that it ever had | permanent |
+| `sluice:{all}:rate:<client>` | string | when the bucket of a client's requests is empty again (Unix µs) | expires |
+| `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of the GPU | expires |
+| `sluice:{m/n}:entries` | stream | accepted images that are not completed; its group is `consumers` | permanent |
+| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and its subscribers, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
-| `sluice:{m/n}:cache:<digest>` | string | the answer to pixels, under the digest of model and pixels | expires |
+| `sluice:{m/n}:cache:<digest>` | string | the prediction for these pixels, under the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one waiting ingest process, a batch's in one entry | expires |
-| `sluice:{m/n}:dead_letters` | stream | dead letters: entries given up, with the reason | permanent, bounded |
-| `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
-| `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat holds (Unix ms) | permanent, bounded |
-| `sluice:{m/n}:consumers` | hash | consumer -> what it last said of itself (JSON) | permanent, bounded |
+| `sluice:{m/n}:dead_letters` | stream | dead letters: entries that failed for good, with the reason | permanent, bounded |
+| `sluice:{m/n}:holders` | hash | claimed entry -> consumers that lost it | permanent, bounded |
+| `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat is valid (Unix ms) | permanent, bounded |
+| `sluice:{m/n}:consumers` | hash | consumer -> its last report (JSON) | permanent, bounded |
 | `sluice:{m/n}:versions` | hash | version -> model description (JSON) | permanent, bounded |
 | `sluice:{m/n}:counters` | hash | event -> how often it happened, over all processes | permanent, bounded |
 
