@@ -1,6 +1,6 @@
-"""The command line as tasks: what to export, how to reduce it, and how to go about it.
+"""Turns the command line into jobs: what to export, how to convert it to another precision, and how to go about it.
 
-Argparse ends with exit status 2 by itself, as the package's own errors do.
+Argparse ends the process with exit status 2 for what it checks, as the package's own errors do.
 """
 
 import argparse
@@ -11,9 +11,11 @@ from pathlib import Path
 from export.artefact import labels, repository
 from export.cli import DEFAULT_ARCHITECTURE, parser
 from export.errors import BadArgument
-from export.job import Job, PrecisionJob
+from export.images import folder
+from export.images.resize import LOADERS
+from export.job import Job, PrecisionJob, ResizeChoice
 from export.precision import calibration_images
-from export.sources import architectures
+from export.sources import architectures, model_file
 from export.sources.architectures import Architecture
 
 MODELS = Path("models")
@@ -21,13 +23,14 @@ MODELS = Path("models")
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Either `job` or `source`, a finished artefact's file, is given; `reduction` if another precision is wanted."""
+    """Either `job` or `source`, a finished artefact's file, is given; `precision` if another one is wanted."""
 
     job: Job | None
     source: Path | None
-    reduction: PrecisionJob | None
+    precision: PrecisionJob | None
     fallback: Architecture | None
     if_missing: bool
+    if_changed: bool
     force: bool
 
 
@@ -41,26 +44,29 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
     return Arguments(
         job=None if source is not None else _job(given, output),
         source=source,
-        reduction=_reduction(given, output),
+        precision=_precision(given, output),
         fallback=None if given.fallback is None else architectures.find(given.fallback),
         if_missing=given.if_missing,
+        if_changed=given.if_changed,
         force=given.force,
     )
 
 
 def _check_one_model(given: argparse.Namespace) -> None:
-    for option, file in (("--keras FILE", given.keras), ("--onnx FILE", given.onnx), ("--from PATH", given.source)):
+    for option, file in (("--keras PATH", given.keras), ("--onnx FILE", given.onnx), ("--from PATH", given.source)):
         if file is None:
             continue
         others = [other for other in (given.keras, given.onnx, given.source) if other not in (None, file)]
-        if given.architecture is not None or given.fallback is not None or others:
+        if given.model is not None or given.fallback is not None or others:
             raise BadArgument(f"{option} is a model of its own: leave out the architecture, --fallback and other files")
-    if given.onnx is None and (given.layout is not None or given.softmax != "auto"):
-        raise BadArgument("--layout and --softmax are for --onnx FILE: leave them out")
-    described = (given.labels, given.classes, given.preprocess, given.size, given.resize, given.shorter_side)
+    described = (
+        given.labels, given.classes, given.preprocess, given.size, given.resize, given.shorter_side, given.like,
+        given.images, given.output_kind, given.layout,
+    )  # fmt: skip
     if given.source is not None and set(described) != {None}:
         raise BadArgument(
-            "--from PATH says itself which labels, size, --preprocess and --resize it has: leave these options out"
+            "--from PATH names an artefact, which has its labels, size, normalisation, output kind and resize: leave"
+            " these options out"
         )
 
 
@@ -73,35 +79,61 @@ def _check_precision(given: argparse.Namespace) -> None:
             f"--precision int8 needs --calibrate FOLDER with {calibration_images.MIN_IMAGES} images or more, like those"
             " that will be classified"
         )
+    if given.precision != "fp32" and given.if_changed:
+        raise BadArgument("--if-changed is for fp32: leave it out, or leave out --precision")
     if given.precision != "fp32" and given.if_missing and given.version is None:
         raise BadArgument(f"--if-missing with --precision {given.precision} needs --version: the next is always free")
 
 
+def _file(given: argparse.Namespace) -> Path | None:
+    """The model's file or folder, if it is not an architecture that is named."""
+    if given.keras is not None or given.onnx is not None:
+        path: Path = given.keras or given.onnx
+        return path
+    if given.model is None or architectures.known(given.model):
+        return None
+    path = Path(given.model)
+    return path if path.suffix.lower() in model_file.SUFFIXES or path.exists() or len(path.parts) > 1 else None
+
+
 def _job(given: argparse.Namespace, output: Path) -> Job:
-    own = given.keras is not None or given.onnx is not None
+    file = _file(given)
+    if file is not None and given.fallback is not None:
+        raise BadArgument("--fallback is for an architecture whose weights are downloaded: leave it out")
     return Job(
-        architecture=None if own else architectures.find(given.architecture or DEFAULT_ARCHITECTURE),
-        keras_file=given.keras,
-        onnx_file=given.onnx,
-        layout=given.layout,
-        softmax=given.softmax,
+        architecture=None if file is not None else architectures.find(given.model or DEFAULT_ARCHITECTURE),
+        file=file,
         weights=given.weights if given.weights in ("imagenet", "none") else Path(given.weights),
         classes=given.classes,
-        labels=None if given.labels is None else labels.read(given.labels),
-        preprocess=given.preprocess,
+        labels=_labels(given.labels),
+        layout=given.layout,
         size=given.size,
-        resize=given.resize,
-        shorter_side=given.shorter_side,
-        interpolation=given.interpolation,
+        preprocess=given.preprocess,
+        output_kind=given.output_kind,
+        images=None if given.images is None else folder.labelled(given.images),
+        resize=ResizeChoice(
+            loader=given.like,
+            like=None if given.like is None else LOADERS[given.like],
+            mode=given.resize,
+            shorter_side=given.shorter_side,
+            interpolation=given.interpolation,
+        ),
         name=given.name,
         version=given.version or 1,
         output=output,
         opset=given.opset,
         tolerance=given.tolerance,
+        replaces=given.force,
     )
 
 
-def _reduction(given: argparse.Namespace, output: Path) -> PrecisionJob | None:
+def _labels(given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    return labels.imagenet() if given == labels.IMAGENET else labels.read(Path(given))
+
+
+def _precision(given: argparse.Namespace, output: Path) -> PrecisionJob | None:
     if given.precision == "fp32":
         return None
     if given.calibrate is not None:

@@ -1,11 +1,14 @@
-"""The options of the command line, their help and the form of their values."""
+"""The options of `python -m export`, their help and the form of their values."""
 
 import argparse
 import re
 from pathlib import Path
+from typing import get_args
 
+from export.artefact.description import Interpolation, OutputKind, ResizeMode
 from export.convert.normalisation import CHOICES
 from export.convert.parity import TOLERANCE
+from export.images.resize import LOADERS
 from export.precision.agreement import MIN_AGREEMENT
 from export.sources import architectures
 
@@ -17,8 +20,10 @@ architectures: {names}
 examples:
   python -m export                            ResNet50 with its ImageNet weights
   python -m export efficientnet-lite0         weights that need no download
-  python -m export --keras my.keras --labels names.txt --preprocess unit
-  python -m export --onnx my.onnx --labels names.txt --preprocess torch
+  python -m export flowers.keras --labels flowers.txt --preprocess unit
+  python -m export flowers.keras --images photos/       measure the normalisation on labelled images
+  python -m export flowers_savedmodel --labels flowers.txt --like image_dataset_from_directory
+  python -m export my.onnx --labels names.txt --preprocess torch --output-kind classes
   python -m export --from models/resnet50/1 --precision int8 --calibrate photos/
 """
 
@@ -33,9 +38,13 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("architecture", nargs="?", help=f"a network by name (default: {DEFAULT_ARCHITECTURE}; list below)")
-    add("--keras", type=Path, metavar="FILE", help="your own model instead, .keras or .h5")
-    add("--onnx", type=Path, metavar="FILE", help="any framework's ONNX classifier instead, such as PyTorch's")
+    add(
+        "model",
+        nargs="?",
+        help=f"a model's file or folder, or an architecture by name (default: {DEFAULT_ARCHITECTURE}; list below)",
+    )
+    add("--keras", type=Path, metavar="PATH", help=".keras, .h5, a SavedModel folder or a Teachable Machine download")
+    add("--onnx", type=Path, metavar="FILE", help="any framework's ONNX model, such as PyTorch's")
     add("--from", type=Path, metavar="PATH", dest="source", help="an fp32 artefact instead, for --precision")
     _add_model_options(made)
     _add_resize_options(made)
@@ -50,50 +59,37 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--fallback",
         metavar="ARCHITECTURE",
-        help="exported instead, where the ImageNet weights can't be downloaded, such as efficientnet-lite0",
+        help="exported instead if the ImageNet weights can't be downloaded, such as efficientnet-lite0",
     )
-    add("--labels", type=Path, metavar="FILE", help="names of the classes: one per line, or JSON")
+    add("--labels", metavar="FILE|imagenet", help="names of the classes: one per line, or JSON, in any usual form")
+    add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
+    add("--preprocess", choices=CHOICES, help="how pixels were scaled before training (default: what the file proves)")
     add(
-        "--classes",
-        type=_positive,
-        metavar="N",
-        help="outputs of a named network (default: as many as labels)",
-    )
-    add("--preprocess", choices=CHOICES, help="how the network wants its pixels (default: known by name)")
-    add("--size", type=_size, metavar="HxW", help="input size in pixels, where the model leaves it open")
-    add(
-        "--layout",
-        choices=("nchw", "nhwc"),
-        help="with --onnx: where the channels are (default: seen in the file)",
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="labelled images, one subfolder per class: measures the normalisation, the resize and the accuracy",
     )
     add(
-        "--softmax",
-        choices=("auto", "yes", "no"),
-        default="auto",
-        help="with --onnx: whether one is added (default: auto, by the file's answers)",
+        "--output-kind",
+        choices=get_args(OutputKind),
+        help="classes: one of N; binary: one of two; labels: independent; values: numbers (default: what the file proves)",
     )
+    add("--size", type=_size, metavar="HxW", help="input size in pixels, if the model leaves it open")
+    add("--layout", choices=("nchw", "nhwc"), help="where the channels are (default: seen in the input's shape)")
 
 
 def _add_resize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how images are brought to the input size").add_argument
+    add("--like", choices=tuple(LOADERS), help="as this loader does, which loaded the images of the training")
     add(
         "--resize",
-        choices=("squash", "crop"),
-        help="both sides at once, or the shorter side and then the centre (default: squash;"
-        " crop for efficientnet-lite0)",
+        choices=get_args(ResizeMode),
+        help="squash: both sides at once; crop: the shorter side and then the centre; the others as in Keras's loaders"
+        " (default: squash; crop for efficientnet-lite0)",
     )
-    add(
-        "--shorter-side",
-        type=_positive,
-        metavar="N",
-        help="pixels before the crop (default: size x 256 / 224)",
-    )
-    add(
-        "--interpolation",
-        choices=("nearest", "bilinear", "bicubic", "lanczos"),
-        default="bicubic",
-        help="default: bicubic",
-    )
+    add("--shorter-side", type=_positive, metavar="N", help="pixels before the crop (default: size x 256 / 224)")
+    add("--interpolation", choices=get_args(Interpolation), help="default: bicubic, or that of --like")
 
 
 def _add_precision_options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +104,7 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         "--calibrate",
         type=Path,
         metavar="FOLDER",
-        help="images of the kind that will be classified; half calibrate int8, half tell its agreement with fp32",
+        help="images of the kind that will be classified; half calibrate int8, half measure its agreement with fp32",
     )
     add(
         "--min-agreement",
@@ -127,7 +123,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="model repository (default: models; with --from, the one that the artefact is in)",
     )
-    add("--name", help="default: the architecture's, or the file's without its ending")
+    add("--name", help="default: the architecture's, or the file's without its suffix")
     add("--version", type=_positive, metavar="N", help="default: 1; for fp16 and int8 the next free number")
     add("--opset", type=_opset, default=17, metavar="N", help="ONNX operator set, 13 to 18 (default: 17)")
     add(
@@ -135,15 +131,18 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         type=_tolerance,
         default=TOLERANCE,
         metavar="P",
-        help=f"largest difference of a probability to Keras's or the file's (default: {TOLERANCE:g})",
+        help=f"largest difference of a probability to the original's (default: {TOLERANCE:g})",
     )
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument(
-        "--if-missing",
-        action="store_true",
-        help="do nothing where the file (or the fallback's) is there already",
+        "--if-missing", action="store_true", help="do nothing if the file (or the fallback's) is there already"
     )
-    exclusive.add_argument("--force", action="store_true", help="replace the file where it is there already")
+    exclusive.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing if the newest version was made from this file with these options; else write the next version",
+    )
+    exclusive.add_argument("--force", action="store_true", help="replace the file if it is there already")
 
 
 def _positive(text: str) -> int:
@@ -159,23 +158,24 @@ def _opset(text: str) -> int:
 
 
 def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
     return value
 
 
 def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,15 +1,18 @@
 """What can go wrong in an export, as one tree.
 
 ExportError                     exit status 2, the message says what to do
-├── BadArgument                 options that don't fit together
+├── BadArgument                 options that don't fit together, or don't fit the model
+├── NormalisationUnclear        nothing tells how the pixels were normalised
+├── OutputUnclear               nothing tells what the outputs mean
 ├── WeightsUnavailable          ImageNet weights neither cached nor to be downloaded
 ├── UnreadableFile              a model, weights, checkpoint or labels file
-├── NotAClassifier              one image in, one row of scores out is what is needed
+├── UnsafeFile                  a file that would run code, or read or write other files
+├── NotAClassifier              one image in, one row of numbers out is what is needed
 ├── LabelsMismatch              labels that don't fit the model's output
 ├── ConversionFailed            the network has something that ONNX or tf2onnx lacks
-├── ImagesUnusable            the folder for the calibration
+├── ImagesUnusable              a folder of images
 ├── TooFarFromFp32              an int8 or fp16 network that answers too differently
-├── BeyondTolerance             ONNX Runtime doesn't answer what the framework answers
+├── BeyondTolerance             the artefact doesn't answer what the owner's model answers
 └── OutputRefused               the artefact can't be written, or is there already
 """
 
@@ -24,8 +27,16 @@ class BadArgument(ExportError):
     pass
 
 
+class NormalisationUnclear(ExportError):
+    pass
+
+
+class OutputUnclear(ExportError):
+    pass
+
+
 class WeightsUnavailable(ExportError):
-    """`summary` says what is missing, for where a fallback stands ready; the message has both."""
+    """`summary` says what is missing, for use with a fallback; the message has both."""
 
     def __init__(self, summary: str, ways_out: str) -> None:
         super().__init__(f"{summary}. Ways out: {ways_out}")
@@ -33,6 +44,10 @@ class WeightsUnavailable(ExportError):
 
 
 class UnreadableFile(ExportError):
+    pass
+
+
+class UnsafeFile(ExportError):
     pass
 
 

@@ -15,11 +15,12 @@ from export.artefact.description import Description, metadata, parse
 from export.errors import ConversionFailed, OutputRefused, UnreadableFile
 
 
-def write(proto: onnx.ModelProto, description: Description, target: Path) -> int:
+def write(proto: onnx.ModelProto, description: Description, target: Path, *, replaces: bool = True) -> int:
     """Writes the ONNX ModelProto with its metadata to `target`; returns the file's size in bytes.
 
     Whoever looks sees the old file or the new one, never a part: it is written beside its place, and
-    takes it when it is complete and on disk. Raises OutputRefused, ConversionFailed.
+    takes it when it is complete and on disk. Without `replaces` a file that is there by then stays as it is.
+    Raises OutputRefused, ConversionFailed.
     """
     # A graph that was made from another artefact's has the other's entries still.
     del proto.metadata_props[:]
@@ -28,7 +29,7 @@ def write(proto: onnx.ModelProto, description: Description, target: Path) -> int
     data = _serialised(proto)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, data)
+        _put(target, data, replaces=replaces)
     except OSError as error:
         raise OutputRefused(f"can't write {target}: {error.strerror or error}; choose another --output") from error
     return len(data)
@@ -49,6 +50,14 @@ def read(path: Path) -> tuple[onnx.ModelProto, Description]:
         ) from error
 
 
+def options_digest(path: Path) -> str | None:
+    """What the artefact says it was made from (Job.digest); None if it can't be read or does not say."""
+    try:
+        return read(path)[1].source.get("options_sha256")
+    except UnreadableFile:
+        return None
+
+
 def _serialised(proto: onnx.ModelProto) -> bytes:
     try:
         data: bytes = proto.SerializeToString(deterministic=True)
@@ -58,7 +67,7 @@ def _serialised(proto: onnx.ModelProto) -> bytes:
     return data
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _put(target: Path, data: bytes, *, replaces: bool) -> None:
     descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -67,11 +76,16 @@ def _replace(target: Path, data: bytes) -> None:
             # mkstemp gives 0600; who serves the model may be another user than who exported it.
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        Path(partial).replace(target)
-    except BaseException:
+        if replaces:
+            Path(partial).replace(target)
+        else:
+            # A link, other than a rename, fails if another export has written the file in the meantime.
+            target.hardlink_to(partial)
+    except FileExistsError as error:
+        raise OutputRefused(f"{target} was written by another export in the meantime; --force replaces it") from error
+    finally:
         with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise
+            Path(partial).unlink(missing_ok=True)
     _sync_folder(target.parent)
 
 

@@ -21,6 +21,13 @@ def next_version(output: Path, *, name: str) -> int:
     return max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=0) + 1
 
 
+def newest(output: Path, *, name: str) -> Path | None:
+    """The artefact of the highest version, if there is one."""
+    version = next_version(output, name=name) - 1
+    file = path(output, name=name, version=version)
+    return file if file.is_file() else None
+
+
 def find(given: Path) -> Path:
     """The file of an artefact that was named by itself or by its folder; raises UnreadableFile."""
     if given.is_file():

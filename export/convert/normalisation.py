@@ -6,11 +6,11 @@ from RGB to BGR:
 | mode  | channels | mean                    | scale                 | used by                         |
 | ----- | -------- | ----------------------- | --------------------- | ------------------------------- |
 | caffe | BGR      | 103.939 116.779 123.68  | 1                     | ResNet, VGG                     |
-| tf    | RGB      | 127.5                   | 127.5                 | ResNetV2, MobileNet, Inception  |
-| torch | RGB      | 255 (.485 .456 .406)    | 255 (.229 .224 .225)  | DenseNet                        |
-| unit  | RGB      | 0                       | 255                   | many a network of one's own     |
+| tf    | any      | 127.5                   | 127.5                 | ResNetV2, MobileNet, Inception  |
+| torch | RGB      | 255 (.485 .456 .406)    | 255 (.229 .224 .225)  | DenseNet, torchvision           |
+| unit  | any      | 0                       | 255                   | ImageDataGenerator(rescale=1/255) |
 | lite  | RGB      | 127                     | 128                   | EfficientNet-Lite               |
-| none  | RGB      | 0                       | 1                     | networks that normalise inside  |
+| none  | any      | 0                       | 1                     | networks that normalise inside  |
 
 Source of caffe, tf and torch: keras.applications.imagenet_utils.preprocess_input.
 """
@@ -26,14 +26,26 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
+    """`any_channels`: the formula is the same for each channel, so that it holds for grey and RGBA images as well."""
+
     mean: Triple
     scale: Triple
     bgr: bool = False
 
-    def applied(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The formula for pixels [...,3], computed in NumPy."""
+    @property
+    def any_channels(self) -> bool:
+        return not self.bgr and len({*self.mean}) == 1 and len({*self.scale}) == 1
+
+    def for_channels(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Mean and scale, float32 [count]."""
+        assert count == len(self.mean) or self.any_channels
+        return tuple(np.resize(np.array(values, np.float32), count) for values in (self.mean, self.scale))  # type: ignore[return-value]
+
+    def applied(self, images: npt.NDArray[np.number]) -> npt.NDArray[np.float32]:
+        """The formula for pixels [...,channels], computed in NumPy."""
+        mean, scale = self.for_channels(images.shape[-1])
         x = (images[..., ::-1] if self.bgr else images).astype(np.float32)
-        return np.asarray((x - np.array(self.mean, np.float32)) / np.array(self.scale, np.float32), np.float32)
+        return np.asarray((x - mean) / scale, np.float32)
 
 
 NORMALISATIONS: Mapping[str, Normalisation] = {
@@ -46,4 +58,9 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 }
 
 #: What --preprocess takes. `lite` belongs to one network, which brings it along.
-CHOICES = ("caffe", "tf", "torch", "unit", "none")
+CHOICES = ("unit", "tf", "none", "caffe", "torch")
+
+
+def choices_for(channels: int) -> tuple[str, ...]:
+    """The normalisations that are defined for images of so many channels."""
+    return tuple(name for name in CHOICES if channels == 3 or NORMALISATIONS[name].any_channels)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, as the witness of what a graph answers."""
+"""Runs a graph with ONNX Runtime on the CPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from export.artefact.description import INPUT_NAME, OUTPUT_NAME
+from export.artefact.description import INPUT_NAME
 from export.errors import ConversionFailed
 
-#: Images in one run, where nothing else is asked: memory stays small and the cores are busy.
+#: Images in one run if nothing else is asked: memory stays small and the cores are busy.
 BATCH = 8
 
 VERSION: str = onnxruntime.__version__
@@ -20,26 +20,35 @@ Floats = npt.NDArray[np.float32]
 
 
 def answering(model: bytes | Path) -> Callable[[Pixels], Floats]:
-    """The probabilities of a graph in the artefact's form; raises ConversionFailed where it can't be loaded."""
-    run_session: Callable[..., list[Floats]] = session(model).run
+    """What a graph in the artefact's form answers; raises ConversionFailed if it can't be loaded or run."""
+    running = session(model)
+    (output,) = running.get_outputs()
 
     def answer(images: Pixels) -> Floats:
-        return run_session([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        return run(running, output.name, {INPUT_NAME: images})
 
     return answer
 
 
+def run(running: onnxruntime.InferenceSession, output: str, feeds: dict[str, npt.NDArray[np.generic]]) -> Floats:
+    """One output as float32; raises ConversionFailed with ONNX Runtime's reason."""
+    try:
+        return np.asarray(running.run([output], feeds)[0], np.float32)
+    # One exception for each of ONNX Runtime's status codes, none with a common base of its own.
+    except Exception as error:
+        raise ConversionFailed(f"ONNX Runtime cannot run the network: {error}") from error
+
+
 def session(model: bytes | Path, *, optimised: bool = True) -> onnxruntime.InferenceSession:
-    """Raises ConversionFailed where ONNX Runtime can't load the model."""
+    """Raises ConversionFailed if ONNX Runtime can't load the model."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; TensorFlow's names make for many warnings
+    options.log_severity_level = 4  # an error is in the exception; TensorFlow's names make for many warnings
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    # One exception for each of ONNX Runtime's status codes, none with a common base of its own.
     except Exception as error:
-        raise ConversionFailed(f"ONNX Runtime can't load the network: {error}") from error
+        raise ConversionFailed(f"ONNX Runtime cannot load the network: {error}") from error
 
 
 def in_batches(answer: Callable[[Pixels], Floats], images: Pixels, *, size: int = BATCH) -> Floats:

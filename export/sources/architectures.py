@@ -112,6 +112,6 @@ def find(name: str) -> Architecture:
         raise BadArgument(f"there is no architecture {name!r}; try one of: {', '.join(near)}") from None
 
 
-def recognise(model_name: str) -> Architecture | None:
-    """The architecture that a Keras model's own name tells of, such as `mobilenetv2_1.00_224`."""
-    return ARCHITECTURES.get(_key(re.sub(r"_[\d.]+_\d+$", "", model_name)))
+def known(name: str) -> bool:
+    """Whether it is the name of an architecture."""
+    return _key(name) in ARCHITECTURES

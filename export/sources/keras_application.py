@@ -9,10 +9,11 @@ from typing import Literal
 import keras
 import numpy as np
 
+from export.artefact.description import Assumption
 from export.errors import BadArgument, UnreadableFile, WeightsUnavailable
-from export.sources import lite0, tensorflow_setup, torch_checkpoint
+from export.sources import keras_model, lite0, tensorflow_setup, torch_checkpoint
 from export.sources.architectures import LITE0, Architecture
-from export.sources.network import Network
+from export.sources.original import Original
 
 Weights = Literal["imagenet", "none"] | Path
 Builder = Callable[..., keras.Model]
@@ -31,14 +32,14 @@ def load(
     weights: Weights,
     classes: int,
     size: tuple[int, int] | None,
-    preprocess: str | None,
-) -> Network:
+) -> Original:
     """Raises WeightsUnavailable, UnreadableFile, BadArgument."""
     height, width = size or (architecture.size, architecture.size)
     build = _lite0 if architecture is LITE0 else _application
     model = build(architecture, weights, classes, (height, width))
     source = {"architecture": architecture.name, "weights": _origin(weights)}
-    return Network(model, height, width, preprocess or architecture.preprocess, source)
+    known = Assumption(architecture.preprocess, "known", f"{architecture.name}'s weights were trained with it")
+    return keras_model.original(model, source=source, preprocess=known)
 
 
 def _origin(weights: Weights) -> str:

@@ -1,135 +1,82 @@
-"""Another framework's ONNX classifier, as it is: its ends, its layout, its answers.
+"""Another framework's ONNX classifier, as its owner runs it in ONNX Runtime."""
 
-Its batch is made dynamic where the file fixed it to one image.
-"""
-
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.inliner
 from onnx import TensorProto
 
-from export.artefact.description import Precision
+from export.artefact.description import Assumption, Precision
 from export.convert import runtime
-from export.errors import BadArgument, ConversionFailed, NotAClassifier, UnreadableFile
+from export.errors import NotAClassifier, UnreadableFile, UnsafeFile
+from export.sources.model_file import digest
+from export.sources.original import BareGraph, Floats, ImageInput, Layout, Original, image_input
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Layout = Literal["nchw", "nhwc"]
-
-_TYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.UINT8: np.uint8}
+_ELEMENTS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
 _QUANTISED = frozenset(("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul"))
 
-#: What the operator that a graph ends in says of its outputs; see head.py.
-_ACTIVATIONS = {
-    "Softmax": "softmax",
-    "LogSoftmax": "log_softmax",
-    "Sigmoid": "sigmoid",
-    "Relu": "relu",
-    **dict.fromkeys(("Gemm", "MatMul", "Add", "Conv", "GlobalAveragePool", "ReduceMean"), "linear"),
-}
+#: Stored tensors need not be inputs as well since then; the artefact's own constants are none.
+_IR_VERSION = 8
 
-#: They give the numbers that they take.
-_TRANSPARENT = frozenset(
-    ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze")
+_EXPORT_AGAIN = (
+    "export it again with a dynamic batch (PyTorch: torch.onnx.export(..., dynamo=False,"
+    ' dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}}))'
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """`proto` is ready to be put into a larger graph; `single` says that the file itself takes one image only."""
-
-    path: Path
-    proto: onnx.ModelProto = field(repr=False)
-    input_name: str
-    output_name: str
-    element: int
-    layout: Layout
-    height: int
-    width: int
-    single: bool
-
-    @property
-    def precision(self) -> Precision:
-        if any(node.op_type in _QUANTISED for node in self.proto.graph.node):
-            return "int8"
-        return "fp16" if self.element == TensorProto.FLOAT16 else "fp32"
-
-    @property
-    def activation(self) -> str | None:
-        """What the graph ends in, in head.py's words; None where that tells nothing."""
-        makers = {name: node for node in self.proto.graph.node for name in node.output}
-        name = self.output_name
-        while name in makers and makers[name].op_type in _TRANSPARENT:
-            name = makers[name].input[0]
-        return _ACTIVATIONS.get(makers[name].op_type) if name in makers else None
-
-    @property
-    def source(self) -> dict[str, str]:
-        """For the artefact's source entry."""
-        producer = f"{self.proto.producer_name} {self.proto.producer_version}".strip() or "unknown"
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        versions = {"onnx": str(onnx.__version__), "onnxruntime": runtime.VERSION}
-        return {"file": self.path.name, "sha256": digest, "producer": producer, **versions}
-
-    def answering(self) -> Callable[[Floats], Floats]:
-        """The file's own answers, [N,outputs] for normalised images [N,height,width,3]; raises ConversionFailed."""
-        session = runtime.session(self.path)
-
-        def run(images: Floats) -> Floats:
-            ordered = images.transpose(0, 3, 1, 2) if self.layout == "nchw" else images
-            given = np.ascontiguousarray(ordered, _TYPES[self.element])
-            return np.asarray(session.run([self.output_name], {self.input_name: given})[0], np.float32)
-
-        def answer(images: Floats) -> Floats:
-            try:
-                parts = np.split(images, len(images)) if self.single else [images]
-                return _rows(np.concatenate([run(part) for part in parts]))
-            # ONNX Runtime has an exception for each status code.
-            except Exception as error:
-                raise ConversionFailed(
-                    f"{self.path} fails on images of {self.height}x{self.width}: {error};"
-                    " are --layout and --size right?"
-                ) from error
-
-        return answer
-
-
-def _rows(scores: Floats) -> Floats:
-    """[N,C,1,1] as [N,C]; anything else as it is."""
-    return scores.reshape(scores.shape[:2]) if scores.ndim > 2 and set(scores.shape[2:]) == {1} else scores
-
-
-def read(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> Foreign:
-    """Raises UnreadableFile, NotAClassifier, BadArgument."""
-    try:
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
-    # What a damaged file raises is up to protobuf and to the checker.
-    except Exception as error:
-        raise UnreadableFile(
-            f"{path} can't be read as an ONNX model: {str(error).strip().partition(chr(10))[0]}"
-        ) from error
+def load(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> Original:
+    """Raises UnreadableFile, UnsafeFile, NotAClassifier, BadArgument."""
+    proto = _read(path)
     image, scores = _ends(proto)
+    element = _ELEMENTS.get(image.type.tensor_type.elem_type, "another type")
     shape = _shape(image)
-    if len(shape) != 4 or image.type.tensor_type.elem_type not in _TYPES:
-        raise NotAClassifier(
-            f"the model is no classifier of RGB images: its input is {onnx.helper.printable_value_info(image)}, where"
-            " float32, float16 or uint8 [N,3,height,width] or [N,height,width,3] is needed"
-        )
-    chosen = _layout(shape, layout)
-    height, width = _size(shape[2:4] if chosen == "nchw" else shape[1:3], size)
+    given = image_input(shape, element, layout=layout, size=size)
     single = _single(shape[0], path)
     if single:
         _free_batch(proto)
-    return Foreign(
-        path, proto, image.name, scores.name, image.type.tensor_type.elem_type, chosen, height, width, single
+    proto.ir_version = max(proto.ir_version, _IR_VERSION)
+    pixels = Assumption("none", "known", "the model takes uint8 pixels and normalises them itself")
+    return Original(
+        input=given,
+        predict=_predict(path, image.name, scores.name, single=single),
+        to_onnx=lambda _: BareGraph(proto, image.name, scores.name),
+        reference=f"{path.name} in ONNX Runtime",
+        source=_source(proto, path),
+        precision=_precision(proto, given),
+        preprocess=pixels if element == "uint8" else None,
+        single=single,
     )
+
+
+def cannot_be_batched(path: str) -> NotAClassifier:
+    """For a file that takes one image at a time, and fails with several once its batch is made dynamic."""
+    return NotAClassifier(f"{path} takes one image at a time and can't be made to take several: {_EXPORT_AGAIN}")
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        _check_external_data(onnx.load(path, load_external_data=False), path)
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+        return onnx.inliner.inline_local_functions(proto)
+    except UnsafeFile:
+        raise
+    # What a damaged file raises is up to protobuf and to the checker.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UnreadableFile(f"{path} can't be read as an ONNX model: {reason}") from error
+
+
+def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    """Raises UnsafeFile if weights lie outside of the model's own folder."""
+    folder = path.absolute().parent
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and (folder / entry.value).resolve().parent != folder.resolve():
+                raise UnsafeFile(f"{path} is refused: its weights are in {entry.value}, outside of its own folder")
 
 
 def _ends(proto: onnx.ModelProto) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
@@ -139,59 +86,38 @@ def _ends(proto: onnx.ModelProto) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoPr
     if len(inputs) != 1 or len(outputs) != 1:
         names = ", ".join(value.name for value in (*inputs, *outputs))
         raise NotAClassifier(
-            f"the model is no image classifier: it has {len(inputs)} inputs and {len(outputs)} outputs ({names}), where"
-            " one of each is needed; onnx.utils.extract_model cuts out the part between two of them"
+            f"the model has {len(inputs)} inputs and {len(outputs)} outputs ({names}), and one of each is needed:"
+            " onnx.utils.extract_model cuts out the part between two of them"
+        )
+    if outputs[0].type.HasField("sequence_type"):
+        raise NotAClassifier(
+            "the model's output is a sequence, and a tensor with one row of numbers per image is needed (scikit-learn:"
+            " convert with options={'zipmap': False})"
         )
     return inputs[0], outputs[0]
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """None for a dimension that is a name or unknown."""
+    """None for a dimension that is a name, unknown, or written as -1 or 0."""
     dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-
-
-def _layout(shape: tuple[int | None, ...], given: Layout | None) -> Layout:
-    places: tuple[tuple[Layout, int], ...] = (("nchw", 1), ("nhwc", 3))
-    fitting = [name for name, axis in places if shape[axis] in (3, None)]
-    exact = [name for name, axis in places if shape[axis] == 3]
-    candidates = [given] if given in fitting else [] if given is not None else exact or fitting
-    if len(candidates) != 1:
-        text = "[" + ",".join("any" if n is None else str(n) for n in shape) + "]"
-        raise BadArgument(
-            f"the model's input is {text}, which doesn't fit --layout {given}"
-            if given is not None
-            else f"the model's input is {text}: say with --layout nchw|nhwc where its three channels are"
-        )
-    return candidates[0]
-
-
-def _size(fixed: tuple[int | None, ...], given: tuple[int, int] | None) -> tuple[int, int]:
-    height, width = given or fixed
-    if height is None or width is None:
-        raise BadArgument("the model takes images of any size: choose one with --size HxW, such as --size 224")
-    if any(own not in (None, chosen) for own, chosen in zip(fixed, (height, width), strict=True)):
-        raise BadArgument(f"--size {height}x{width} doesn't fit the model's input, which is {fixed[0]}x{fixed[1]}")
-    return height, width
+    return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims)
 
 
 def _single(batch: int | None, path: Path) -> bool:
     if batch not in (None, 1):
-        raise NotAClassifier(
-            f"{path} takes {batch} images at a time, no more and no fewer: export it again with a dynamic batch"
-            ' (PyTorch: torch.onnx.export(..., dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}}))'
-        )
+        raise NotAClassifier(f"{path} takes {batch} images at a time, no more and no fewer: {_EXPORT_AGAIN}")
     return batch == 1
 
 
 def _free_batch(proto: onnx.ModelProto) -> None:
     """Lets go of the one image at a time: in what is said of shapes, and in the targets of reshapes.
 
-    Whether that was all is seen by running the result with several.
+    Running the result with several images shows whether that was all.
     """
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
     targets = {node.input[1] for node in proto.graph.node if node.op_type == "Reshape"}
     constants = [tensor for tensor in proto.graph.initializer if tensor.name in targets]
     for node in proto.graph.node:
@@ -202,3 +128,33 @@ def _free_batch(proto: onnx.ModelProto) -> None:
         if shape.ndim == 1 and shape.size > 1 and shape[0] == 1:
             shape[0] = 0  # as many as came in
             tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
+    for node in proto.graph.node:
+        # With allowzero, a 0 would be a dimension of nothing.
+        kept = [attribute for attribute in node.attribute if node.op_type != "Reshape" or attribute.name != "allowzero"]
+        if len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
+def _predict(
+    path: Path, input_name: str, output_name: str, *, single: bool
+) -> Callable[[npt.NDArray[np.generic]], Floats]:
+    session = runtime.session(path)
+
+    def predict(images: npt.NDArray[np.generic]) -> Floats:
+        parts = np.split(images, len(images)) if single else [images]
+        return np.concatenate([runtime.run(session, output_name, {input_name: part}) for part in parts])
+
+    return predict
+
+
+def _precision(proto: onnx.ModelProto, given: ImageInput) -> Precision:
+    if any(node.op_type in _QUANTISED for node in proto.graph.node):
+        return "int8"
+    return "fp16" if given.element == "float16" else "fp32"
+
+
+def _source(proto: onnx.ModelProto, path: Path) -> dict[str, str]:
+    producer = f"{proto.producer_name} {proto.producer_version}".strip() or "unknown"
+    versions = {"onnx": str(onnx.__version__), "onnxruntime": runtime.VERSION}
+    return {"file": path.name, "sha256": digest(path), "producer": producer, **versions}

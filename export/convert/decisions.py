@@ -1,0 +1,51 @@
+"""Decides how a model is to be used: its labels and its resize. Each decision comes with its reason."""
+
+from export.artefact import labels
+from export.artefact.description import Assumption, OutputKind
+from export.errors import LabelsMismatch
+from export.job import IMAGENET_CLASSES, Job
+from export.sources.original import Original
+
+Names = tuple[str, ...]
+
+
+def labels_for(job: Job, original: Original, kind: OutputKind, outputs: int) -> tuple[Names, Assumption]:
+    """One name per output of the artefact; raises LabelsMismatch."""
+    names, assumption = _chosen(job, original, kind, outputs)
+    if kind == "binary" and len(names) == 1:
+        names = (f"not {names[0]}", names[0])
+    labels.check(names, classes=outputs, origin=f"the list of names ({assumption.why})")
+    return names, assumption
+
+
+def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tuple[Names, Assumption]:
+    if job.labels is not None:
+        return job.labels, _named("stated", "--labels")
+    if original.labels is not None:
+        return original.labels, _named("known", "the model's file brings them along")
+    if job.architecture is not None and outputs == IMAGENET_CLASSES and job.weights != "none":
+        return labels.imagenet(), _named("known", "ImageNet's, for which the weights were made")
+    if job.architecture is not None and job.weights == "none":
+        return _of_random_weights(job, outputs)
+    if kind == "values":
+        return tuple(map(str, range(outputs))), _named("assumed", "numbers, since no --labels were given")
+    if job.images is not None and len(job.images.classes) == outputs:
+        return job.images.classes, _named("stated", "the subfolders of --images, in alphabetical order as Keras has them")
+    imagenet = " (--labels imagenet: ImageNet's names, in Keras's order)" if outputs == IMAGENET_CLASSES else ""
+    raise LabelsMismatch(
+        f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names in the order of the"
+        f" outputs{imagenet}"
+    )
+
+
+def _of_random_weights(job: Job, outputs: int) -> tuple[Names, Assumption]:
+    if outputs == IMAGENET_CLASSES:
+        return labels.imagenet(), _named("assumed", "ImageNet's, for a network with random weights")
+    raise LabelsMismatch(
+        f"the ImageNet list has {IMAGENET_CLASSES} labels, but the model has {outputs} outputs: pass --labels FILE with"
+        f" {outputs} names"
+    )
+
+
+def _named(basis: str, why: str) -> Assumption:
+    return Assumption("names", basis, why)  # type: ignore[arg-type]  # one of the literals above

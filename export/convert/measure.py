@@ -1,0 +1,217 @@
+"""Finds the normalisation and the resize of a training by trying them all on the user's labelled images.
+
+Every combination runs through the owner's model. A normalisation is *clearly best* when, with each normalisation at its
+best resize and on the same images,
+
+1. no other is right more often, and
+2. against each other one it is better by more than chance: of the images that only one of the two gets right, a sign
+   test gives its lead less than 5 %, or the mean logarithm of the right class's probability is higher by three standard
+   errors of the difference, and
+3. it is right more often than guessing, by three standard deviations.
+
+The resize is the one that is right most often with that normalisation; among equals, the one that gives the right class
+the highest mean log probability.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from export.artefact.description import Assumption, Resize
+from export.convert.normalisation import NORMALISATIONS
+from export.errors import ExportError, ImagesUnusable, NormalisationUnclear
+from export.images import folder
+from export.images.folder import LabelledImages
+from export.images.resize import resized
+from export.sources.original import ImageInput
+
+#: More images make the verdict no clearer in most cases, and each runs once per combination.
+MAX_IMAGES = 120
+
+#: Fewer say nothing.
+MIN_IMAGES = 8
+
+#: Of the sign test.
+_CHANCE = 0.05
+
+_STANDARD_ERRORS = 3.0
+
+#: Resizes that are tried when the user states none.
+RESIZES = (
+    Resize("squash", None, "bilinear", antialias=False),
+    Resize("squash", None, "nearest"),
+    Resize("squash", None, "bicubic"),
+    Resize("crop_to_aspect_ratio", None, "bilinear", antialias=False),
+    Resize("pad_to_aspect_ratio", None, "bilinear", antialias=False),
+)
+
+BATCH = 16
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+#: Probabilities [N,classes] of normalised images [N,H,W,C].
+Classify = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One combination on all images: which were right, and the log probability that each gave to its class."""
+
+    preprocess: str
+    resize: Resize
+    right: npt.NDArray[np.bool_] = field(repr=False)
+    log_probability: npt.NDArray[np.float64] = field(repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        return (self.accuracy, float(self.log_probability.mean()))
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Images that could be decoded, with the output that is right for each."""
+
+    files: tuple[Path, ...]
+    classes: npt.NDArray[np.intp]
+    skipped: int
+
+
+def truth(images: LabelledImages, labels: Sequence[str], *, limit: int = MAX_IMAGES) -> Truth:
+    """Subfolders matched to outputs by name, else by their order. Raises ImagesUnusable."""
+    names = list(labels)
+    if set(images.classes) <= set(names) and len(set(names)) == len(names):
+        output_of = [names.index(name) for name in images.classes]
+    elif len(images.classes) == len(names):
+        output_of = list(range(len(names)))
+    else:
+        unknown = next(name for name in images.classes if name not in names)
+        raise ImagesUnusable(
+            f"{images.folder} has {len(images.classes)} subfolders and the model {len(names)} classes, and there is no"
+            f" class {unknown!r}: name each subfolder as its class is named in --labels"
+        )
+    chosen = [(file, output_of[index]) for file, index in folder.spread(images.files, limit) if _decodes(file)]
+    skipped = min(limit, len(images.files)) - len(chosen)
+    if len(chosen) < MIN_IMAGES:
+        raise ImagesUnusable(f"{images.folder} has {len(chosen)} images that can be read, and {MIN_IMAGES} are needed")
+    return Truth(tuple(file for file, _ in chosen), np.array([index for _, index in chosen]), skipped)
+
+
+def _decodes(file: Path) -> bool:
+    try:
+        folder.read(file).load()
+    # Damaged files raise what the decoder of their format likes.
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+def pixels(found: Truth, given: ImageInput, resize: Resize) -> Pixels:
+    """uint8 [N,H,W,C] as the service will hand them to the artefact."""
+    return np.stack(
+        [resized(folder.read(file, given.channels), given.height, given.width, resize) for file in found.files]
+    )
+
+
+def tried(
+    classify: Classify,
+    found: Truth,
+    given: ImageInput,
+    *,
+    modes: Sequence[str],
+    resizes: Sequence[Resize],
+    on_progress: Callable[[int, int], None],
+) -> list[Trial]:
+    """Every combination, on the owner's model."""
+    trials: list[Trial] = []
+    for resize in resizes:
+        images = pixels(found, given, resize)
+        for mode in modes:
+            trials.append(_trial(classify, found, images, mode, resize))
+            on_progress(len(trials), len(modes) * len(resizes))
+    return trials
+
+
+def _trial(classify: Classify, found: Truth, images: Pixels, mode: str, resize: Resize) -> Trial:
+    normalised = NORMALISATIONS[mode].applied(images)
+    try:
+        answers = np.concatenate([classify(normalised[at : at + BATCH]) for at in range(0, len(images), BATCH)])
+    except ExportError:
+        answers = np.full((len(images), int(found.classes.max()) + 1), np.nan, np.float32)
+    return judged(answers, found, mode, resize)
+
+
+def judged(answers: Floats, found: Truth, mode: str, resize: Resize) -> Trial:
+    """Probabilities [N,classes] held against the truth; an answer that is no number is wrong."""
+    clean = np.nan_to_num(answers.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    own = clean[np.arange(len(clean)), found.classes]
+    right = (clean.argmax(axis=1) == found.classes) & np.isfinite(answers).all(axis=1)
+    return Trial(mode, resize, right, np.log(np.clip(own, 1e-12, 1)))
+
+
+def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
+    """The combination to use, with the reason for its normalisation; raises NormalisationUnclear."""
+    best_of = {mode: max((t for t in trials if t.preprocess == mode), key=lambda t: t.rank) for mode in _modes(trials)}
+    first, *others = sorted(best_of.values(), key=lambda trial: trial.rank, reverse=True)
+    count = len(first.right)
+    if not _beats_guessing(first, classes):
+        raise NormalisationUnclear(
+            f"no normalisation is better than guessing on {count} images (the best, {first.preprocess}, is right on"
+            f" {first.accuracy:.0%}): are the subfolders named as the classes, and --labels in the order of the outputs?"
+        )
+    rivals = [other for other in others if not _clearly_better(first, other)]
+    if rivals:
+        names = ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in (first, *rivals))
+        raise NormalisationUnclear(
+            f"on {count} images no normalisation is clearly best ({names}): pass more images, or say which it was with"
+            " --preprocess"
+        )
+    runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
+    why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}"
+    return first, Assumption(first.preprocess, "measured", why)
+
+
+def _modes(trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial.preprocess for trial in trials))
+
+
+def _beats_guessing(trial: Trial, classes: int) -> bool:
+    guess = 1 / classes
+    deviation = math.sqrt(guess * (1 - guess) / len(trial.right))
+    return trial.accuracy > min(guess + _STANDARD_ERRORS * deviation, 0.999)
+
+
+def _clearly_better(first: Trial, other: Trial) -> bool:
+    """Both were tried on the same images, so only those count on which they differ."""
+    wins, losses = int((first.right & ~other.right).sum()), int((~first.right & other.right).sum())
+    if _sign_test(wins, losses) < _CHANCE:
+        return True
+    gain = first.log_probability - other.log_probability
+    error = gain.std(ddof=1) / math.sqrt(len(gain))
+    return wins >= losses and gain.mean() > _STANDARD_ERRORS * error > 0
+
+
+def _sign_test(wins: int, losses: int) -> float:
+    """The probability of so many wins or more if each difference went either way by chance."""
+    total = wins + losses
+    return sum(math.comb(total, k) for k in range(wins, total + 1)) / 2**total
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """Accuracies, one row per resize, one column per normalisation."""
+    modes = _modes(trials)
+    resizes = list(dict.fromkeys(trial.resize for trial in trials))
+    accuracy = {(trial.resize, trial.preprocess): trial.accuracy for trial in trials}
+    width = max(len(str(resize)) for resize in resizes)
+    lines = [" " * width + "".join(f"{mode:>8}" for mode in modes)]
+    for resize in resizes:
+        lines.append(f"{resize!s:<{width}}" + "".join(f"{accuracy[resize, mode]:>8.0%}" for mode in modes))
+    return "\n".join(lines)

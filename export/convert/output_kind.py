@@ -1,0 +1,313 @@
+"""What a network's outputs are: one of N classes, one of two, independent labels, or plain values.
+
+Three witnesses are heard, in this order:
+
+1. the path to the output, walked backwards through operators that keep the order and the range of the numbers;
+2. the loss that the file says the model was trained with;
+3. the user (--output-kind).
+
+A softmax or sigmoid is added only to numbers that are logits along the path, and only if the loss or the user says so.
+The numbers for the sample images have the last word: probabilities that do not sum to 1 are no classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.artefact.description import Assumption, OutputKind
+from export.convert.graph_view import GraphView, attribute
+from export.errors import BadArgument, NotAClassifier, OutputUnclear
+
+#: distribution: sums to 1; log_distribution: its logarithm; independent: each in 0..1; logits: any number, before a
+#: softmax or sigmoid.
+Range = Literal["distribution", "log_distribution", "independent", "logits"]
+
+#: What turns the model's numbers into the artefact's. pair: [1-p, p] of one probability; sigmoid_pair: the same of one
+#: logit.
+Function = Literal["as-is", "softmax", "exp", "sigmoid", "pair", "sigmoid_pair"]
+
+#: What the loss of a training says: the kind, and whether it took logits.
+Loss = tuple[OutputKind, bool]
+
+#: How far a row's sum may be from 1. A float16 softmax over 1000 classes is off by up to 5e-4.
+SUM_TOLERANCE = 1e-3
+
+#: They give the numbers that they take, in their order.
+_TRANSPARENT = frozenset(
+    ("Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
+     "Transpose", "Unsqueeze")
+)  # fmt: skip
+_LINEAR = frozenset(("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "BatchNormalization"))
+_ACTIVATIONS: dict[str, Range] = {
+    "Softmax": "distribution",
+    "LogSoftmax": "log_distribution",
+    "Sigmoid": "independent",
+    "HardSigmoid": "independent",
+}
+_POOLS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the path says: the range, or None; `operator` is the one that decided."""
+
+    range: Range | None
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    kind: OutputKind
+    function: Function
+    assumption: Assumption
+
+    @property
+    def gives_two_of_one(self) -> bool:
+        return self.function in ("pair", "sigmoid_pair")
+
+    def applied(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The artefact's output for the model's scores [images,outputs], computed in NumPy."""
+        x = scores.astype(np.float64)
+        match self.function:
+            case "as-is":
+                result = x
+            case "softmax":
+                powers = np.exp(x - x.max(axis=1, keepdims=True))
+                result = powers / powers.sum(axis=1, keepdims=True)
+            case "exp":
+                result = np.exp(x)
+            case "sigmoid":
+                result = _sigmoid(x)
+            case "pair":
+                result = np.hstack([1 - x, x])
+            case "sigmoid_pair":
+                result = np.hstack([_sigmoid(-x), _sigmoid(x)])
+        return result.astype(np.float32)
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -700, 700))), np.float64)
+
+
+def ending(proto: onnx.ModelProto, output_name: str) -> Ending:
+    """What the path to the output says of its numbers."""
+    return _Backwards(GraphView(proto)).ending(output_name)
+
+
+class _Backwards:
+    """Walks from the output to what gives its numbers their range. A weight other than 1 is a sum not yet divided."""
+
+    def __init__(self, view: GraphView) -> None:
+        self._view = view
+        self._operator = "its input"
+
+    def ending(self, output_name: str) -> Ending:
+        found, weight = self._range(output_name)
+        bounded = found not in ("logits", None)
+        return Ending(None if bounded and not np.isclose(weight, 1) else found, self._operator)
+
+    def _range(self, name: str) -> tuple[Range | None, float]:
+        node = self._view.maker(name)
+        if node is None:
+            return None, 1.0
+        kind = node.op_type
+        if kind in _TRANSPARENT:
+            return self._range(node.input[0])
+        if kind == "Clip":
+            found, weight = self._range(node.input[0])
+            self._operator = kind if found == "logits" else self._operator  # ReLU6 is a Clip, too
+            return (None if found == "logits" else found), weight
+        if kind in ("Add", "Sub", "Mul", "Div"):
+            return self._arithmetic(node)
+        if kind in ("Concat", "Mean", "Sum", *_POOLS):
+            return self._several(node)
+        self._operator = kind
+        if kind == "Exp":
+            return ("distribution" if self._range(node.input[0])[0] == "log_distribution" else None), 1.0
+        if kind == "Log":
+            return ("log_distribution" if self._range(node.input[0])[0] == "distribution" else None), 1.0
+        return ("logits" if kind in _LINEAR else _ACTIVATIONS.get(kind)), 1.0
+
+    def _arithmetic(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
+        constants = [self._view.constant(name) for name in node.input]
+        if node.op_type == "Add" and constants == [None, None]:
+            return self._sum([self._range(name) for name in node.input])
+        number = next((constant for constant in constants if constant is not None), None)
+        if number is None or (constants[0] is not None and node.op_type in ("Sub", "Div")):
+            self._operator = node.op_type
+            return None, 1.0
+        found, weight = self._range(node.input[1 if constants[0] is not None else 0])
+        if node.op_type in ("Add", "Sub"):
+            changed = found != "logits" and bool(np.any(number))
+            self._operator = node.op_type if changed else self._operator
+            return (None if changed else found), weight
+        if np.size(number) > 1:
+            # A scale per output, as a folded batch normalisation has it, keeps logits logits.
+            return (found if found == "logits" else None), 1.0
+        factor = float(np.asarray(number).reshape(-1)[0])
+        if factor <= 0:
+            self._operator = node.op_type
+            return None, 1.0
+        return found, weight * factor if node.op_type == "Mul" else weight / factor
+
+    def _sum(self, parts: list[tuple[Range | None, float]]) -> tuple[Range | None, float]:
+        ranges = {found for found, _ in parts}
+        found = ranges.pop() if len(ranges) == 1 else None
+        if found is None:
+            # Logits may be the sum of anything that a dense layer gave.
+            self._operator = "Add"
+        return found, sum(weight for _, weight in parts)
+
+    def _several(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
+        """A value made of several, all of which must be of one range."""
+        pools = node.op_type in _POOLS
+        inputs = node.input[:1] if pools else node.input
+        found, weight = self._sum([self._range(name) for name in inputs])
+        if pools or node.op_type == "Sum" or len(inputs) == 1:
+            return found, weight
+        if node.op_type == "Mean":
+            return found, weight / len(inputs)
+        # Side by side: several softmaxes are not one choice.
+        if found in ("independent", "logits") and attribute(node, "axis") != 0:
+            return found, weight / len(inputs)
+        self._operator = node.op_type
+        return None, 1.0
+
+
+def decide(
+    found: Ending, scores: npt.NDArray[np.float32], *, stated: OutputKind | None, loss: Loss | None
+) -> Head:
+    """`scores` [images,outputs] are the model's own. Raises OutputUnclear, BadArgument, NotAClassifier."""
+    if stated is not None:
+        return _stated(found, scores, stated)
+    single = scores.shape[1] == 1
+    if found.range == "distribution" and not single and sums_to_one(scores):
+        return Head("classes", "as-is", _known("classes", f"the model ends in {found.operator}"))
+    if found.range == "log_distribution" and not single and sums_to_one(np.exp(scores)):
+        return Head("classes", "exp", _known("classes", f"the model ends in {found.operator}, whose exponential is taken"))
+    if found.range == "independent" and _within_one(scores):
+        if single:
+            return Head("binary", "pair", _known("binary", f"the model ends in one {found.operator}"))
+        return Head("labels", "as-is", _known("labels", f"the model ends in {scores.shape[1]} x {found.operator}"))
+    if found.range is None and not single and sums_to_one(scores):
+        return Head("classes", "as-is", _known("classes", "every row of its outputs sums to 1"))
+    if loss is not None and (head := _by_loss(found, scores, loss)) is not None:
+        return head
+    raise OutputUnclear(_question(found, scores))
+
+
+def _known(kind: OutputKind, why: str) -> Assumption:
+    return Assumption(kind, "known", why)
+
+
+def sums_to_one(scores: npt.NDArray[np.float32]) -> bool:
+    """Whether every row is a distribution over the classes."""
+    return bool(scores.min() >= -SUM_TOLERANCE and np.abs(scores.sum(axis=1) - 1).max() <= SUM_TOLERANCE)
+
+
+def _within_one(scores: npt.NDArray[np.float32]) -> bool:
+    return bool(scores.min() >= -1e-6 and scores.max() <= 1 + 1e-6)
+
+
+def _by_loss(found: Ending, scores: npt.NDArray[np.float32], loss: Loss) -> Head | None:
+    kind, from_logits = loss
+    why = f"it was trained with a loss for {kind}"
+    if kind == "values":
+        return Head("values", "as-is", _known("values", why))
+    if not from_logits or found.range != "logits":
+        return None
+    assumption = _known(kind, f"{why}, on logits")
+    if kind == "classes" and scores.shape[1] > 1:
+        return Head("classes", "softmax", assumption)
+    if kind == "binary":
+        single = scores.shape[1] == 1
+        return Head("binary" if single else "labels", "sigmoid_pair" if single else "sigmoid", assumption)
+    return None
+
+
+def _stated(found: Ending, scores: npt.NDArray[np.float32], kind: OutputKind) -> Head:
+    """The user's word, as far as the numbers allow it; raises BadArgument."""
+    count = scores.shape[1]
+    function = {
+        "classes": _classes_function,
+        "binary": _binary_function,
+        "labels": _labels_function,
+        "values": lambda *_: "as-is",
+    }[kind](found, scores)
+    if function is None:
+        raise BadArgument(
+            f"--output-kind {kind} does not fit: the model has {count} output{'s' if count > 1 else ''}, it ends in"
+            f" {found.operator}, and the numbers are between {scores.min():.4g} and {scores.max():.4g}"
+            f"{_other_kinds(kind)}"
+        )
+    added = "" if function == "as-is" else f"; {function.replace('_', ' of a ')} is added"
+    return Head(kind, function, Assumption(kind, "stated", f"--output-kind{added}"))
+
+
+def _other_kinds(kind: OutputKind) -> str:
+    others = [other for other in ("classes", "binary", "labels", "values") if other != kind]
+    return f"; try {', '.join(others[:-1])} or {others[-1]}"
+
+
+def _classes_function(found: Ending, scores: npt.NDArray[np.float32]) -> Function | None:
+    if scores.shape[1] == 1:
+        return None
+    if sums_to_one(scores):
+        return "as-is"
+    if found.range == "log_distribution":
+        return "exp"
+    return "softmax" if found.range == "logits" else None
+
+
+def _binary_function(found: Ending, scores: npt.NDArray[np.float32]) -> Function | None:
+    if scores.shape[1] != 1:
+        return None
+    if found.range == "logits":
+        return "sigmoid_pair"
+    return "pair" if _within_one(scores) else None
+
+
+def _labels_function(found: Ending, scores: npt.NDArray[np.float32]) -> Function | None:
+    if found.range == "logits":
+        return "sigmoid"
+    return "as-is" if _within_one(scores) else None
+
+
+def _question(found: Ending, scores: npt.NDArray[np.float32]) -> str:
+    count = scores.shape[1]
+    numbers = "one number" if count == 1 else f"{count} numbers"
+    choices = (
+        "--output-kind binary (it is the score of the second of two classes) or --output-kind values (a measurement)"
+        if count == 1
+        else "--output-kind classes (one of them is right; softmax is added to logits), --output-kind labels (each is"
+        " right or wrong by itself; sigmoid is added to logits) or --output-kind values (measurements, an embedding)"
+    )
+    return (
+        f"the model ends in {found.operator} and gives {numbers} between {scores.min():.4g} and {scores.max():.4g},"
+        f" which can mean several things: say which with {choices}"
+    )
+
+
+def check(scores: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
+    """The scores as [images,outputs]; raises NotAClassifier unless they are one row of finite numbers per image."""
+    if scores.ndim == 0 or len(scores) != images:
+        rows = 1 if scores.ndim == 0 else len(scores)
+        raise NotAClassifier(
+            f"the model answers {images} images with {rows} row{'s' if rows != 1 else ''}: it must give one row per image"
+        )
+    flat = scores.reshape(images, -1)
+    if sum(size > 1 for size in scores.shape[1:]) > 1:
+        shape = ",".join(map(str, scores.shape[1:]))
+        raise NotAClassifier(
+            f"the model answers one image with an array of shape [{shape}], not with one row of numbers: is its top"
+            " missing (a pooling and a dense layer)?"
+        )
+    if not np.isfinite(flat).all():
+        raise NotAClassifier(
+            "the model answers with numbers that are not finite: the file is damaged, or --preprocess is not the one"
+            " that the model was trained with"
+        )
+    return flat

@@ -1,0 +1,297 @@
+"""The export of one model, step by step: the model, its graph, what it wants and gives, the artefact, the comparison."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.artefact import file as artefact
+from export.artefact.description import Assumption, Description, Resize
+from export.convert import decisions, input_range, measure, output_kind, parity, runtime, wrap
+from export.convert.measure import Trial, Truth
+from export.convert.normalisation import NORMALISATIONS, choices_for
+from export.convert.output_kind import Head
+from export.convert.parity import Floats, Parity, Pixels
+from export.errors import BadArgument, ConversionFailed, ExportError, NormalisationUnclear, OutputUnclear
+from export.job import ExportReport, Job
+from export.progress import Progress
+from export.sources.onnx_file import cannot_be_batched
+from export.sources.original import BareGraph, Original
+
+STEPS = 4
+
+#: Largest difference of a probability if a file computes in fp16 or int8: within the larger graph ONNX Runtime
+#: may round at other places. What goes by mistake is off by a tenth and more.
+LOWER_PRECISION_TOLERANCE = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the model is used. `expected`: the artefact's outputs for `images`, by the owner's model."""
+
+    preprocess: str
+    resize: Resize
+    head: Head
+    labels: tuple[str, ...]
+    assumptions: dict[str, Assumption]
+    images: Pixels = field(repr=False)
+    expected: Floats = field(repr=False)
+    truth: Truth | None = field(repr=False, default=None)
+    trials: tuple[Trial, ...] = field(repr=False, default=())
+
+
+def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportReport:
+    """Exports what the job names; raises ExportError, and then nothing was written."""
+    with progress.step(f"{job.model_name}: the model", silent=job.architecture is not None):
+        original = load()
+    with progress.step("conversion to ONNX"):
+        bare = original.to_onnx(job.opset)
+    with progress.counted("what the model takes and gives") as on_progress:
+        plan = _plan(job, original, bare, on_progress)
+    with progress.step("comparison, and the file"):
+        proto = _graph(bare, original, plan)
+        found = _parity(job, proto, original, plan)
+        accuracy = _accuracy(proto, original, plan)
+        description = _description(job, original, plan, found, accuracy)
+        size_bytes = artefact.write(proto, description, job.target, replaces=job.replaces)
+    return ExportReport(job.target, size_bytes, found, original.reference, plan.assumptions, _lines(plan, accuracy))
+
+
+def _plan(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[int, int], None]) -> Plan:
+    given = original.input
+    images = parity.sample_images(given.height, given.width, given.channels)
+    normalisation = _normalisation(job, original, bare)
+    mode = normalisation.value if normalisation else choices_for(given.channels)[0]
+    scores = _scores(original, mode, images, tolerance=_tolerance(job, original))
+    head = _head(job, original, bare, scores, normalisation)
+    outputs = 2 if head.gives_two_of_one else scores.shape[1]
+    labels, named = decisions.labels_for(job, original, head.kind, outputs)
+    resize, resized = _resize(job, original)
+    truth, trials = None, ()
+    if job.images is not None and head.kind in ("classes", "binary"):
+        truth, trials = _trials(job, original, head, labels, normalisation, resize, on_progress)
+        best, measured = measure.choose(trials, len(labels))
+        normalisation = normalisation or measured
+        if not job.resize.stated:
+            resize, resized = best.resize, Assumption(str(best.resize), "measured", measured.why.partition(",")[0])
+    if normalisation is None:
+        raise NormalisationUnclear(_question(job, original))
+    if normalisation.value != mode:
+        scores = _scores(original, normalisation.value, images, tolerance=_tolerance(job, original))
+    return Plan(
+        preprocess=normalisation.value,
+        resize=resize,
+        head=head,
+        labels=labels,
+        assumptions={"normalisation": normalisation, "output": head.assumption, "resize": resized, "labels": named},
+        images=images,
+        expected=head.applied(scores),
+        truth=truth,
+        trials=tuple(trials),
+    )
+
+
+def _normalisation(job: Job, original: Original, bare: BareGraph) -> Assumption | None:
+    """Known or stated; None if it has to be measured. Raises BadArgument."""
+    given = original.input
+    if job.preprocess is not None and job.preprocess not in choices_for(given.channels):
+        raise BadArgument(
+            f"--preprocess {job.preprocess} is for RGB images, and the model takes {given.channels} channel(s): choose"
+            f" one of {', '.join(choices_for(given.channels))}"
+        )
+    if given.element == "uint8" and job.preprocess not in (None, "none"):
+        raise BadArgument(
+            f"the model takes uint8 pixels and normalises them itself: leave out --preprocess {job.preprocess}"
+        )
+    found = original.preprocess
+    if found is None:
+        arithmetic = input_range.find(
+            bare.proto, bare.input_name, channel_axis=given.channel_axis, channels=given.channels
+        )
+        found = input_range.verdict(arithmetic)
+        if given.element == "uint8":
+            found = Assumption("none", "known", "the model takes uint8 pixels and normalises them itself")
+    if job.preprocess is None or (found is not None and found.value == job.preprocess):
+        return found
+    although = f", although {found.why}" if found is not None else ""
+    return Assumption(job.preprocess, "stated", f"--preprocess{although}")
+
+
+def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) -> Floats:
+    """The owner's own answers, [images,outputs]; raises NotAClassifier if they depend on the rest of the batch."""
+
+    def answer(batch: Pixels) -> Floats:
+        return original.predict(_prepared(original, mode, batch))
+
+    scores = output_kind.check(parity.answers(answer, images), len(images))
+    if not original.single:
+        alone = parity.answers_alone(answer, images)
+        parity.check_independent(scores, alone.reshape(len(alone), -1), tolerance=tolerance)
+    return scores
+
+
+def _prepared(original: Original, mode: str, images: Pixels) -> npt.NDArray[np.generic]:
+    """The images as the owner prepares them, in the model's own layout."""
+    pixels = original.input.element == "uint8"
+    return original.input.arranged(images if pixels else NORMALISATIONS[mode].applied(images))
+
+
+def _tolerance(job: Job, original: Original) -> float:
+    return job.tolerance if original.precision == "fp32" else max(job.tolerance, LOWER_PRECISION_TOLERANCE)
+
+
+def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normalisation: Assumption | None) -> Head:
+    ending = output_kind.ending(bare.proto, bare.output_name)
+    try:
+        return output_kind.decide(ending, scores, stated=job.output_kind, loss=original.loss)
+    except OutputUnclear as error:
+        if normalisation is None and job.images is None:
+            # Both questions at once, so that the next attempt succeeds.
+            raise OutputUnclear(f"{error}.\nAnd {_question(job, original)}") from error
+        raise
+
+
+def _question(job: Job, original: Original) -> str:
+    """What a beginner can answer, and the two commands that help."""
+    choices = choices_for(original.input.channels)
+    meanings = {
+        "unit": "unit: pixels / 255, as ImageDataGenerator(rescale=1/255) and ToTensor() do",
+        "tf": "tf: pixels / 127.5 - 1, as mobilenet_v2.preprocess_input does",
+        "none": "none: pixels as they are, 0..255",
+        "caffe": "caffe: as resnet50.preprocess_input and vgg16.preprocess_input do",
+        "torch": "torch: as torchvision's Normalize with ImageNet's numbers, and densenet.preprocess_input, do",
+    }
+    name = job.file.name if job.file is not None else job.model_name
+    return (
+        "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
+        f"If you know it:  python -m export {name} --preprocess {'|'.join(choices)}\n"
+        f"If you don't:    python -m export {name} --images FOLDER   (one subfolder of images per class; it is measured)\n"
+        f"({'; '.join(meanings[choice] for choice in choices)})"
+    )
+
+
+def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
+    given = original.input
+    resize = job.resize.resolved(given.height, given.width, job.default_resize())
+    if job.resize.stated:
+        return resize, job.resize.assumption(resize)
+    if job.architecture is not None:
+        return resize, Assumption(str(resize), "assumed", "the default for this network")
+    return resize, Assumption(str(resize), "assumed", "--like LOADER names the loader of the training")
+
+
+def _trials(
+    job: Job,
+    original: Original,
+    head: Head,
+    labels: tuple[str, ...],
+    normalisation: Assumption | None,
+    resize: Resize,
+    on_progress: Callable[[int, int], None],
+) -> tuple[Truth, list[Trial]]:
+    assert job.images is not None
+    truth = measure.truth(job.images, labels)
+    modes = choices_for(original.input.channels) if normalisation is None else (normalisation.value,)
+    resizes = (resize,) if job.resize.stated else measure.RESIZES
+    given = original.input
+
+    def classify(images: Floats) -> Floats:
+        raw = images.astype(np.uint8) if given.element == "uint8" else images
+        return head.applied(output_kind.check(original.predict(given.arranged(raw)), len(images)))
+
+    return truth, measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)
+
+
+def _graph(bare: BareGraph, original: Original, plan: Plan) -> onnx.ModelProto:
+    proto = wrap.wrapped(
+        bare, original.input, preprocess=plan.preprocess, head=plan.head, outputs=plan.expected.shape[1]
+    )
+    try:
+        onnx.checker.check_model(proto)
+    # The checker has one exception for all that can be wrong, protobuf its own for a graph too large.
+    except Exception as error:
+        raise ConversionFailed(f"the network can't be put into a larger graph: {error}") from error
+    return proto
+
+
+def _parity(job: Job, proto: onnx.ModelProto, original: Original, plan: Plan) -> Parity:
+    tolerance = _tolerance(job, original)
+    ranked = plan.head.kind != "values"
+    try:
+        answer = runtime.answering(proto.SerializeToString())
+        actual = parity.answers(answer, plan.images)
+        alone = parity.answers_alone(answer, plan.images)
+        parity.compare(plan.expected[parity.ALONE], alone, tolerance=tolerance, ranked=ranked)
+        return parity.compare(plan.expected, actual, tolerance=tolerance, ranked=ranked)
+    except ExportError as error:
+        if not original.single:
+            raise
+        assert job.file is not None
+        raise cannot_be_batched(job.file.name) from error
+
+
+def _accuracy(proto: onnx.ModelProto, original: Original, plan: Plan) -> dict[str, float | int] | None:
+    """On the user's labelled images: the artefact by Sluice's way, and the owner's model by its own loader."""
+    if plan.truth is None:
+        return None
+    images = measure.pixels(plan.truth, original.input, plan.resize)
+    served = runtime.in_batches(runtime.answering(proto.SerializeToString()), images)
+    found: dict[str, float | int] = {
+        "images": len(images),
+        "skipped": plan.truth.skipped,
+        "artefact": measure.judged(served, plan.truth, plan.preprocess, plan.resize).accuracy,
+    }
+    if original.load_image is not None:
+        own = _owners(original, plan, plan.truth)
+        found["original"] = measure.judged(own, plan.truth, plan.preprocess, plan.resize).accuracy
+        found["max_abs_difference"] = float(np.abs(own - served).max())
+    return found
+
+
+def _owners(original: Original, plan: Plan, truth: Truth) -> Floats:
+    """The owner's model on images that its framework's own loader has read and resized."""
+    assert original.load_image is not None
+    answers = []
+    for file in truth.files:
+        loaded = original.load_image(file, plan.resize)[np.newaxis]
+        pixels = original.input.element == "uint8"
+        given = np.rint(loaded) if pixels else NORMALISATIONS[plan.preprocess].applied(loaded)
+        answers.append(plan.head.applied(output_kind.check(original.predict(original.input.arranged(given)), 1)))
+    return np.concatenate(answers)
+
+
+def _description(
+    job: Job, original: Original, plan: Plan, found: Parity, accuracy: dict[str, float | int] | None
+) -> Description:
+    return Description(
+        name=job.model_name,
+        version=job.version,
+        labels=plan.labels,
+        height=original.input.height,
+        width=original.input.width,
+        channels=original.input.channels,
+        output_kind=plan.head.kind,
+        resize=plan.resize,
+        precision=original.precision,
+        preprocess=plan.preprocess,
+        source={**original.source, "options_sha256": job.digest()},
+        parity=found.as_json(),
+        golden_input=plan.images[0],
+        golden_output=plan.expected[0],
+        assumptions=plan.assumptions,
+        accuracy=accuracy,
+    )
+
+
+def _lines(plan: Plan, accuracy: dict[str, float | int] | None) -> tuple[str, ...]:
+    """What there is to say about the user's images."""
+    if accuracy is None:
+        return ()
+    lines = [measure.table(plan.trials)]
+    own = f", Keras's own loader and predict {accuracy['original']:.1%}" if "original" in accuracy else ""
+    lines.append(f"accuracy on {accuracy['images']} images: the artefact {accuracy['artefact']:.1%}{own}")
+    if accuracy["skipped"]:
+        lines.append(f"{accuracy['skipped']} images could not be read and were left out")
+    return tuple(lines)

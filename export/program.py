@@ -1,0 +1,151 @@
+"""Runs what the command line asks for, and prints what was written."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from export import arguments, job, stderr
+from export.arguments import Arguments
+from export.artefact import repository
+from export.errors import ExportError, WeightsUnavailable
+from export.job import ExportReport, Job, PrecisionJob
+from export.progress import Progress
+from export.sources import model_file
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 with a message on stderr."""
+    try:
+        return _run(arguments.parse(argv))
+    except ExportError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _run(given: Arguments) -> int:
+    jobs = _jobs(given)
+    if given.if_missing:
+        for present in (target for target in _targets(given, jobs) if target.is_file()):
+            print(f"{present} is there already")
+            return 0
+    for task in jobs:
+        job.check(task)
+    if given.if_changed:
+        unchanged, jobs = _changed(jobs)
+        if unchanged is not None:
+            print(f"{unchanged} is up to date")
+            return 0
+    for target in _targets(given, jobs):
+        repository.check_free(target, force=given.force)
+    start = time.monotonic()
+    if given.precision is None:
+        _print_report(_export(jobs), time.monotonic() - start)
+    elif given.source is not None:
+        _convert_precision(given.precision, given.source, force=given.force)
+    else:
+        # The fp32 form is needed on the way only; --from converts one that is kept.
+        with TemporaryDirectory(prefix="sluice-fp32-") as folder:
+            written = _export([replace(task, output=Path(folder), version=1) for task in jobs])
+            _print_assumptions(written)
+            _convert_precision(given.precision, written.path, force=given.force)
+    return 0
+
+
+def _jobs(given: Arguments) -> list[Job]:
+    if given.job is None:
+        return []
+    return [given.job] if given.fallback is None else [given.job, job.with_fallback(given.job, given.fallback)]
+
+
+def _targets(given: Arguments, jobs: list[Job]) -> list[Path]:
+    """Where the result will be, as far as that is known before the work."""
+    if given.precision is None:
+        return [task.target for task in jobs]
+    if given.source is not None:
+        name = given.precision.name or repository.name_around(given.source)
+        return [] if name is None else [given.precision.target(name)]
+    return [given.precision.target(task.model_name) for task in jobs]
+
+
+def _changed(jobs: list[Job]) -> tuple[Path | None, list[Job]]:
+    """The newest artefact if it was made from the same file with the same options, else the jobs with new versions."""
+    from export.artefact import file as artefact
+
+    first = jobs[0]
+    newest = repository.newest(first.output, name=first.model_name)
+    if newest is not None and artefact.options_digest(newest) == first.digest():
+        return newest, jobs
+    return None, [
+        replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs
+    ]
+
+
+def _export(jobs: list[Job]) -> ExportReport:
+    try:
+        return _export_one(jobs[0])
+    except WeightsUnavailable as error:
+        if len(jobs) == 1:
+            raise
+        print(f"export: {error.summary}; exporting {jobs[1].model_name} instead", file=sys.stderr)
+        return _export_one(jobs[1])
+
+
+def _export_one(task: Job) -> ExportReport:
+    # These packages take up to seconds to import; help, errors in the arguments and --if-missing must not
+    # wait for them, and an ONNX file needs no TensorFlow.
+    if task.file is None or model_file.kind_of(task.file) != "onnx":
+        _import_tensorflow()
+    from export.convert import pipeline
+    from export.sources.load import load
+
+    # stdout gets the report alone; Keras prints the progress of its downloads there.
+    with contextlib.redirect_stdout(sys.stderr):
+        return pipeline.run(task, lambda: load(task), Progress(sys.stderr, steps=pipeline.STEPS))
+
+
+def _import_tensorflow() -> None:
+    # TensorFlow and Keras read their environment while they are imported.
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"})
+    with stderr.native_stderr():
+        from export.sources import tensorflow_setup
+    tensorflow_setup.prepare()
+
+
+def _convert_precision(task: PrecisionJob, source: Path, *, force: bool) -> None:
+    from export.precision import convert
+
+    start = time.monotonic()
+    progress = Progress(sys.stderr, steps=convert.STEPS)
+    with contextlib.redirect_stdout(sys.stderr):
+        converted = convert.run(task, source, progress, force=force)
+    if converted.skipped:
+        print(f"export: {converted.skipped} images could not be read and were left out", file=sys.stderr)
+    print(
+        f"wrote {converted.path}: {task.precision}, {converted.size_bytes / 1e6:.1f} MB in"
+        f" {time.monotonic() - start:.1f} s, {converted.agreement}"
+    )
+
+
+def _print_report(written: ExportReport, seconds: float) -> None:
+    for line in written.lines:
+        print(line)
+    print(
+        f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB in {seconds:.1f} s, compared with"
+        f" {written.reference}: {written.parity}"
+    )
+    _print_assumptions(written)
+    if written.parity.constant:
+        print(
+            "export: the model gives the same answer to every image, so the comparison proves little: is it trained,"
+            " and is the normalisation right?",
+            file=sys.stderr,
+        )
+
+
+def _print_assumptions(written: ExportReport) -> None:
+    print("; ".join(f"{subject} {assumption}" for subject, assumption in written.assumptions.items()))

@@ -1,0 +1,125 @@
+"""The model as its owner has it: what every source hands to the conversion."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.artefact.description import Assumption, Precision, Resize
+from export.convert.output_kind import Loss
+from export.errors import BadArgument, NotAClassifier
+
+Layout = Literal["nhwc", "nchw"]
+
+#: The element types of an image input, and the types of NumPy that they are.
+Element = Literal["float32", "float16", "uint8"]
+
+CHANNELS = (1, 3, 4)
+
+Floats = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """The model's own input: [N,height,width,channels] or [N,channels,height,width]."""
+
+    height: int
+    width: int
+    channels: int
+    layout: Layout
+    element: Element
+
+    @property
+    def channel_axis(self) -> int:
+        return 1 if self.layout == "nchw" else 3
+
+    def arranged(self, images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """[N,H,W,C] in the model's own layout and type."""
+        ordered = images.transpose(0, 3, 1, 2) if self.layout == "nchw" else images
+        return np.ascontiguousarray(ordered, self.element)
+
+
+@dataclass(frozen=True, slots=True)
+class BareGraph:
+    """The model alone in ONNX: its own input and output, without normalisation and head."""
+
+    proto: onnx.ModelProto = field(repr=False)
+    input_name: str
+    output_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A model as its owner calls it.
+
+    predict: images as `input.arranged` gives them -> float32 [N, ...]. to_onnx: the bare graph, in the given opset.
+    reference: whose answers `predict` gives, for people. preprocess: known before the graph is looked at. loss: what it
+    was trained with, if the file says so. single: the file takes one image at a time. labels: those in the file.
+    load_image: a file as the framework's own loader reads and resizes it, float32 [H,W,C] of 0..255.
+    """
+
+    input: ImageInput
+    predict: Callable[[npt.NDArray[np.generic]], Floats]
+    to_onnx: Callable[[int], BareGraph]
+    reference: str
+    source: Mapping[str, str]
+    precision: Precision = "fp32"
+    preprocess: Assumption | None = None
+    loss: Loss | None = None
+    single: bool = False
+    labels: tuple[str, ...] | None = None
+    load_image: Callable[[Path, Resize], Floats] | None = None
+
+
+def image_input(
+    shape: tuple[int | None, ...], element: str, *, layout: Layout | None, size: tuple[int, int] | None
+) -> ImageInput:
+    """The input of a model from its shape, None for an open dimension. Raises NotAClassifier, BadArgument."""
+    if len(shape) != 4 or element not in ("float32", "float16", "uint8"):
+        raise NotAClassifier(
+            f"the model does not take images: its input is {element} {text(shape)}, and [N,height,width,channels] or"
+            " [N,channels,height,width] of float32, float16 or uint8 is needed"
+        )
+    chosen = _layout(shape, layout)
+    channels = shape[1 if chosen == "nchw" else 3]
+    height, width = _size(shape[2:4] if chosen == "nchw" else shape[1:3], size)
+    return ImageInput(height, width, channels or 3, chosen, element)  # type: ignore[arg-type]  # checked above
+
+
+def _layout(shape: tuple[int | None, ...], given: Layout | None) -> Layout:
+    places: tuple[tuple[Layout, int], ...] = (("nhwc", 3), ("nchw", 1))
+    exact = [name for name, axis in places if shape[axis] in CHANNELS]
+    open_ones = [name for name, axis in places if shape[axis] is None]
+    if given is not None:
+        if given in exact or given in open_ones:
+            return given
+        raise BadArgument(f"the model's input is {text(shape)}, which does not fit --layout {given}")
+    if not exact and not open_ones:
+        raise NotAClassifier(
+            f"the model does not take images: its input is {text(shape)}, and 1 (grey), 3 (RGB) or 4 (RGBA) channels are"
+            " needed"
+        )
+    candidates = exact or open_ones
+    if len(candidates) == 1:
+        return candidates[0]
+    raise BadArgument(f"the model's input is {text(shape)}: say with --layout nhwc|nchw where its channels are")
+
+
+def _size(fixed: tuple[int | None, ...], given: tuple[int, int] | None) -> tuple[int, int]:
+    height, width = given or fixed
+    if height is None or width is None:
+        raise BadArgument(
+            "the model takes images of any size: choose the size of its training with --size HxW, such as --size 224"
+        )
+    if any(own not in (None, chosen) for own, chosen in zip(fixed, (height, width), strict=True)):
+        raise BadArgument(f"--size {height}x{width} does not fit the model's input, which is {fixed[0]}x{fixed[1]}")
+    return height, width
+
+
+def text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ",".join("any" if size is None else str(size) for size in shape) + "]"
