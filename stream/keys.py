@@ -8,9 +8,9 @@
 | `sluice:{m/n}:entries` | stream | accepted images that are not completed; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and its subscribers, or its outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
-| `sluice:{m/n}:cache:<digest>` | string | the prediction for these pixels, under the digest of model and pixels | expires |
+| `sluice:{m/n}:cache:<digest>` | string | the prediction for pixels, by the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one waiting ingest process, a batch's in one entry | expires |
-| `sluice:{m/n}:dead_letters` | stream | dead letters: entries that failed for good, with the reason | permanent, bounded |
+| `sluice:{m/n}:dead_letters` | stream | dead letters: entries that failed, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | claimed entry -> consumers that lost it | permanent, bounded |
 | `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat is valid (Unix ms) | permanent, bounded |
 | `sluice:{m/n}:consumers` | hash | consumer -> its last report (JSON) | permanent, bounded |

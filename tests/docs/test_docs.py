@@ -127,7 +127,9 @@ def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     assert documented == {*entry.fields()[::2], "due"}
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {
-        str(path.relative_to(ROOT)) for house in ("stream", "results") for path in ROOT.glob(f"{house}/**/*.lua")
+        str(path.relative_to(ROOT))
+        for house in ("stream", "results", "consumers")
+        for path in ROOT.glob(f"{house}/**/*.lua")
     }
 
 
@@ -175,8 +177,8 @@ def test_what_a_document_runs_exists(name: str) -> None:
 
 
 def _commands(line: str) -> list[str]:
-    """`dead list` of ` dead list --json`."""
-    leading = re.match(r"(?: [a-z]+\b)*", line)
+    """`dead-letters list` of ` dead-letters list --json`."""
+    leading = re.match(r"(?: [a-z][a-z-]*\b)*", line)
     assert leading
     return leading[0].split()
 
