@@ -1,7 +1,7 @@
-"""One traced request on its way: when its steps began and ended, and when its images left and came back.
+"""The moments of one traced request: when its stages began and ended, when its images were sent and came back.
 
-Collects moments, and knows no OpenTelemetry: where nothing is traced there is no journey, and whoever passes here
-looks at a variable that is None. Times are Unix nanoseconds by this host's clock.
+Without tracing there is no trace, and each function here only reads a variable that is None. Times are Unix
+nanoseconds of this host's clock.
 """
 
 import time
@@ -13,58 +13,58 @@ from stream.entry import Entry
 
 
 @dataclass(slots=True)
-class Journey:
-    """`traceparent` names the request's span to others (W3C Trace Context).
+class RequestTrace:
+    """`traceparent` names the request's span to other processes (W3C Trace Context).
 
-    `steps` are name, begin and end; `sent_ns` and `reply_ns` say by an image's id when it was sent, and when its
-    inference had ended.
+    `stages` are name, begin and end. `sent_ns` and `reply_ns` say by the image's id when it was sent, and when its
+    inference ended.
     """
 
     traceparent: str
-    steps: list[tuple[str, int, int]] = field(default_factory=list)
+    stages: list[tuple[str, int, int]] = field(default_factory=list)
     sent_ns: dict[str, int] = field(default_factory=dict)
     reply_ns: dict[str, int] = field(default_factory=dict)
 
 
-_present: ContextVar[Journey | None] = ContextVar("journey", default=None)
+_current: ContextVar[RequestTrace | None] = ContextVar("request_trace", default=None)
 
 
-def begin(traceparent: str) -> Journey:
-    """What this task and its children do from here on is part of this journey."""
-    journey = Journey(traceparent)
-    _present.set(journey)
-    return journey
+def start(traceparent: str) -> RequestTrace:
+    """Record what this task and its child tasks do from now on."""
+    trace = RequestTrace(traceparent)
+    _current.set(trace)
+    return trace
 
 
-class Step:
-    """`with Step("decode"):` notes how long this took, where there is a journey."""
+class Stage:
+    """`with Stage("decode"):` records how long the block took, if the request is traced."""
 
-    __slots__ = ("_began_ns", "_journey", "_name")
+    __slots__ = ("_began_ns", "_name", "_trace")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._journey = _present.get()
+        self._trace = _current.get()
 
     def __enter__(self) -> None:
-        if self._journey is not None:
+        if self._trace is not None:
             self._began_ns = time.time_ns()
 
     def __exit__(self, *_: object) -> None:
-        if self._journey is not None:
-            self._journey.steps.append((self._name, self._began_ns, time.time_ns()))
+        if self._trace is not None:
+            self._trace.stages.append((self._name, self._began_ns, time.time_ns()))
 
 
-def sent(entry: Entry) -> Entry:
-    """The entry as it is sent now: with the trace that it belongs to, where there is one."""
-    journey = _present.get()
-    if journey is None:
+def mark_sent(entry: Entry) -> Entry:
+    """The entry to send now, with the trace that it belongs to, if there is one."""
+    trace = _current.get()
+    if trace is None:
         return entry
-    now_ns = journey.sent_ns[entry.id] = time.time_ns()
-    return replace(entry, traceparent=journey.traceparent, sent_ns=now_ns)
+    now_ns = trace.sent_ns[entry.id] = time.time_ns()
+    return replace(entry, traceparent=trace.traceparent, sent_ns=now_ns)
 
 
-def answered(done: Done) -> None:
-    """The answer to an image has come; what the consumer says of its stages tells when the way back began."""
-    journey = _present.get()
-    if journey is not None and (sent_ns := journey.sent_ns.get(done.id)):
-        journey.reply_ns[done.id] = sent_ns + round((done.queue_ms + done.run_ms) * 1_000_000)
+def mark_answered(done: Done) -> None:
+    """Record that the result of an image came. Its stages at the consumer say when the reply left."""
+    trace = _current.get()
+    if trace is not None and (sent_ns := trace.sent_ns.get(done.id)):
+        trace.reply_ns[done.id] = sent_ns + round((done.queue_ms + done.run_ms) * 1_000_000)

@@ -1,4 +1,4 @@
-"""The HTTP server around the application: uvicorn, in one process or several that share the port."""
+"""Runs the application in uvicorn: one process, or several that share the port."""
 
 import functools
 import gc
@@ -10,63 +10,68 @@ import tempfile
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any, Final
 
 import uvicorn
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from ingest.serving import accept_balancing as balance
-from ingest.serving.write_coalescing import Http
+from ingest.serving import accept_balancing
+from ingest.serving.write_coalescing import HttpProtocol
 from stream.host import tracing
 from stream.host.logs import configure
 from stream.host.malloc import keep_freed_memory
-from stream.settings import Settings
+from stream.settings import IngestSettings
 
-#: A request makes some hundred objects and leaves none of them in a cycle; only what failed may, with its picture.
-_OBJECTS_BETWEEN_COLLECTIONS = 2_000
+#: A request makes some hundred objects and leaves none of them in a reference cycle. Only a failed one may.
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 2_000
+
+#: Options of uvicorn for one worker, and for each of several.
+_ALONE: Final[dict[str, Any]] = {"loop": "uvloop", "http": HttpProtocol}
+_SHARED: Final[dict[str, Any]] = {
+    "loop": "ingest.serving.accept_balancing:BalancingLoop",
+    "http": accept_balancing.CountedProtocol,
+}
+
+#: Uvicorn's own, without what `serving/` adds.
+_PLAIN: Final[dict[str, Any]] = {"loop": "uvloop", "http": "httptools"}
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The socket that all workers accept on; raises OSError."""
+def listen(settings: IngestSettings) -> socket.socket:
+    """The socket on which all workers accept connections. Raises OSError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
 
 
-def serve(settings: Settings, listening: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted, within the grace."""
+def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then answer all accepted requests within the grace period.
+
+    `plain` leaves out accept balancing and write coalescing, which only make the service faster.
+    """
     if settings.worker_count == 1:
-        _serve_alone(settings, listening)
+        _serve_alone(settings, listening, _PLAIN if plain else _ALONE)
         return
     with tempfile.TemporaryDirectory(prefix="sluice-metrics-") as folder:
-        # The workers inherit it; prometheus_client looks nowhere else when it is imported.
+        # The workers inherit the variables. prometheus_client reads its own when it is first imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        tally = Path(folder) / "connections"
-        balance.Tally.create(tally, settings.worker_count)
-        os.environ[balance.FILE] = str(tally)
-        shared = _config(settings, Path(folder), loop="ingest.serving.accept_balancing:Loop", http=balance.Counted)
-        Multiprocess(shared, sockets=[listening]).run()
+        counts = Path(folder) / "connections"
+        accept_balancing.ConnectionCounts.create(counts, settings.worker_count)
+        os.environ[accept_balancing.PATH_VARIABLE] = str(counts)
+        config = _config(settings, Path(folder), _PLAIN if plain else _SHARED)
+        Multiprocess(config, sockets=[listening]).run()
 
 
-def _serve_alone(settings: Settings, listening: socket.socket) -> None:
-    # Uvicorn raises the signal that ended it once more when all is done; being told to stop is no failure.
+def _serve_alone(settings: IngestSettings, listening: socket.socket, options: dict[str, Any]) -> None:
+    # Uvicorn raises the signal that ended it again when all is done. A requested stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(_config(settings)).run(sockets=[listening])
+    uvicorn.Server(_config(settings, None, options)).run(sockets=[listening])
 
 
-def _config(
-    settings: Settings,
-    metrics_folder: Path | None = None,
-    *,
-    loop: str = "uvloop",
-    http: type[Http] = Http,
-) -> uvicorn.Config:
+def _config(settings: IngestSettings, metrics_folder: Path | None, options: dict[str, Any]) -> uvicorn.Config:
     return uvicorn.Config(
         functools.partial(_application, settings, metrics_folder),
         factory=True,
-        loop=loop,
-        http=http,
         ws="none",
         workers=settings.worker_count,
         log_config=None,
@@ -76,41 +81,32 @@ def _config(
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s),
+        **options,
     )
 
 
-def _application(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
-    # Called in each worker process, which starts without the logging of its parent. The application is imported only
-    # here: the parent of several workers needs none of it, and they begin once it has imported what it needs.
+def _application(settings: IngestSettings, metrics_folder: Path | None) -> ASGIApp:
+    # Runs in each worker process, which starts without its parent's logging configuration. The import is here because
+    # the parent of several workers needs none of the application, and the workers start when it has imported its own.
     from ingest.app import create_app
 
     _end_with_parent()
     configure(settings.log_level, settings.log_format)
     keep_freed_memory()
-    app = create_app(settings, metrics_folder, outermost=_traced())
-    _spare_the_collector()
+    app = create_app(settings, metrics_folder, traces=tracing.provider(os.environ, "sluice-ingest"))
+    _relieve_garbage_collector()
     return app
 
 
-def _spare_the_collector() -> None:
-    """Look for garbage less often, and not among what stays: with Python's defaults it is 3 % of a worker's time."""
+def _relieve_garbage_collector() -> None:
+    """Collect garbage less often, and not among permanent objects. Python's defaults cost 3 % of a worker's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
-def _traced() -> list[Middleware]:
-    """What traces each request, where traces are wanted."""
-    traces = tracing.provider(os.environ, "sluice-ingest")
-    if traces is None:
-        return []
-    from ingest.middleware.tracing import Traced  # Not before: it imports OpenTelemetry.
-
-    return [Middleware(Traced, provider=traces)]
-
-
 def _end_with_parent() -> None:
-    """Let a worker drain and end when its parent was killed: else it would keep the port from the next one."""
+    """Make a worker shut down when its parent was killed. Otherwise it would keep the port from the next parent."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_wait_for_end, args=(parent,), daemon=True).start()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from ingest.errors import NoImage, PayloadTooLarge, RequestTimeout
 from ingest.multipart import Form, boundary_of
-from ingest.request_trace import Step
+from ingest.request_trace import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     """
     _refuse_declared_size(request, limits)
     try:
-        with Step("upload"):
+        with Stage("upload"):
             async with asyncio.timeout(limits.body_timeout_s):
                 if request.headers.get("content-type", "")[:10].lower() == "multipart/":
                     return await _read_form(request, limits)

@@ -13,6 +13,7 @@ from ingest.dispatch.model_client import Dispatch, Picture
 from ingest.dispatch.registry import Catalog
 from ingest.errors import Problem
 from ingest.images.decoder import Decoder
+from ingest.metrics import BATCH_SIZE
 from ingest.responses import cache_status, prediction, stages
 from ingest.shapes import Failure, Named, Results, named
 from ingest.uploads import Limits, Upload, read_uploads
@@ -42,6 +43,7 @@ class Predict:
         work = [self._classify(dispatch, model, upload, top) for upload in uploads]
         if len(work) == 1:
             done, decode_ms = await unless_gone(request, work[0])
+            request.scope[BATCH_SIZE] = done.batch
             body = prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
             total_ms = (time.perf_counter() - started) * 1000
             headers = stages(done, decode_ms=decode_ms, total_ms=total_ms)

@@ -1,4 +1,4 @@
-"""Refuses to serve on an address that others can reach, unless API keys protect it or the settings say it is intended."""
+"""Refuses to serve on an address that others can reach, unless API keys protect it or the settings allow it."""
 
 import ipaddress
 

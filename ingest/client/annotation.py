@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ingest.client.decision import Labelled
 from ingest.client.item import STDIN, Item, UnreadableError
+from ingest.images.formats import FORMATS
 
 #: Formats that are written as they came; copies of others become PNG.
-_KEPT = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"))
+_KEPT = frozenset(image_format.name for image_format in FORMATS)
 _WITHOUT_ALPHA = frozenset(("JPEG", "BMP"))
 _SETTINGS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 92},

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from ingest.client.item import STDIN, Key, key
+from ingest.images.formats import SUFFIXES
 
-#: The endings of the formats that the service takes (JPEG, PNG, WebP, GIF, BMP, TIFF).
-PICTURES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"))
 #: Not `.ts`: a folder of TypeScript has thousands of those.
 VIDEOS = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mts", ".m2ts")
@@ -38,7 +37,7 @@ def find(named: list[str], *, videos: bool, without: str = "") -> list[Found]:
     What is named itself is taken whatever its ending; in folders and globs only pictures, videos where asked for, and
     nothing hidden. The folder `without` is passed over. Raises NothingFoundError.
     """
-    endings = PICTURES | VIDEOS if videos else PICTURES
+    endings = SUFFIXES | VIDEOS if videos else SUFFIXES
     seen: dict[Key, Found] = {}
     for name in named:
         for found in _expand(name, endings, os.path.abspath(without) if without else ""):  # noqa: PTH100

@@ -1,7 +1,7 @@
-"""The answers of the last minute: how many, how fast, in which batches. Pure arithmetic, knows no HTTP.
+"""The responses of the last minute, for the page: how many, how fast, and in which batches.
 
-Latencies are counted in buckets that grow by 5 %, so that a percentile is right within 2.5 % and a minute of
-thousands of answers a second costs as little memory as a quiet one.
+Latencies are counted in buckets that grow by 5 %. So a percentile is right within 2.5 %, and a minute with thousands of
+responses a second takes as little memory as a quiet one.
 """
 
 import math
@@ -10,20 +10,20 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: What counts, in whole seconds.
+#: Length of the window in whole seconds.
 WINDOW_S = 60
 
 _GROWTH = math.log(1.05)
 
-#: Told to come back later: overloaded or without consumers (503), or beyond one's limit (429).
+#: The client should send the request again later: overload or no consumer (503), or beyond the rate limit (429).
 _REFUSED = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The last minute. Percentiles are those of the 2xx answers in milliseconds, None where there was none.
+    """The last minute. Percentiles are those of the 2xx responses in milliseconds, None if there was none.
 
-    `batches` says of how many answers the image ran in a batch of that size.
+    `batches` counts the responses by the size of the batch in which their image ran.
     """
 
     statuses: dict[int, int]
@@ -42,7 +42,7 @@ class _Second:
 
 
 class RequestWindow:
-    """Counts answers. `answered` and `refused` count from the start, for rates."""
+    """Counts responses. `answered` and `refused` count from the start of the process, for rates."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -51,7 +51,7 @@ class RequestWindow:
         self.refused = 0
 
     def note(self, status: int, seconds: float, *, batch: int = 0) -> None:
-        """One request was answered; `batch` is 0 where nothing is known of it."""
+        """Count one response. `batch` is 0 if no batch is known."""
         second = self._now()
         second.statuses[status] += 1
         if status in _REFUSED:
@@ -59,7 +59,7 @@ class RequestWindow:
         else:
             self.answered += 1
         if 200 <= status < 300:
-            # A refusal takes a millisecond: counted, it would make an overloaded service look fast.
+            # A refusal takes a millisecond. If it counted, an overloaded service would look fast.
             second.latencies[_bucket(seconds * 1000)] += 1
         if batch:
             second.batches[batch] += 1
@@ -99,7 +99,7 @@ def _bucket(ms: float) -> int:
 
 
 def _percentile(ranked: list[tuple[int, int]], part: float) -> float | None:
-    """The nearest rank: the smallest value that at least this part of all values does not exceed."""
+    """The nearest rank: the smallest value that is at least as large as this part of all values."""
     rank = math.ceil(part * sum(count for _, count in ranked))
     for bucket, count in ranked:
         rank -= count

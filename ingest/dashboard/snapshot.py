@@ -1,12 +1,12 @@
-"""Snapshots: the service at one moment, as the page shows it. Reads Redis, knows neither HTTP nor who looks."""
+"""Reads a snapshot of the service from Redis and this process, for the page."""
 
 import asyncio
-from typing import Any
+from collections import deque
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from ingest.backpressure import Gate
-from ingest.dashboard.snapshot import RateEstimator
 from ingest.dashboard.request_window import WINDOW_S, RequestWindow
 from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
@@ -15,33 +15,51 @@ from stream.presence import CachedPartitionCounts
 from stream.settings import IngestSettings
 from stream.status import ConsumerStatus, Status, read_model
 
-#: Consumers count their images with each heartbeat, every quarter of a lease: a shorter window would show steps.
-_WINDOW_S = 10.0
+#: Consumers report their images with each heartbeat, every quarter of a lease. A shorter window would show steps.
+_CONSUMER_WINDOW_S: Final = 10.0
 
-#: Most dead letters in a snapshot, the newest. `python -m results dead-letters` has all.
-_MOST_LETTERS = 20
+#: Most dead letters in a snapshot, the newest ones. `python -m results dead-letters` lists all.
+_MAX_DEAD_LETTERS: Final = 20
 
-#: These say nothing of dead letters, and change with every image.
-_OF_EVERY_DAY = frozenset({"completed", "superseded", "expired", "cancelled"})
+#: These counters change with every image and never with a dead letter.
+_COMMON_EVENTS: Final = frozenset({"completed", "superseded", "expired", "cancelled"})
+
+
+class RateEstimator:
+    """Growth per second of a count that only grows, over the last `window_s` seconds."""
+
+    def __init__(self, *, window_s: float) -> None:
+        self._window_s = window_s
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, at_s: float, count: int) -> float | None:
+        """The rate, given that the count is `count` now. None for the first sample, and if the count started again."""
+        if self._samples and (count < self._samples[-1][1] or at_s < self._samples[-1][0]):
+            self._samples.clear()
+        self._samples.append((at_s, count))
+        while len(self._samples) > 2 and self._samples[1][0] <= at_s - self._window_s:
+            self._samples.popleft()
+        since_s, before = self._samples[0]
+        return (count - before) / (at_s - since_s) if at_s > since_s else None
 
 
 class SnapshotReader:
-    """Looks once a second, and remembers from look to look what rates are made of."""
+    """Reads one snapshot a second, and keeps from one to the next what the rates need."""
 
-    def __init__(self, connections: Connections, settings: IngestSettings, recent: RequestWindow) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, window: RequestWindow) -> None:
         self._connections = connections
         self._settings = settings
-        self._recent = recent
+        self._window = window
         self._counts = CachedPartitionCounts(connections.shared, timeout_s=settings.redis_timeout_s)
         self._models: dict[str, _Model] = {}
         self._answered = RateEstimator(window_s=1.0)
         self._refused = RateEstimator(window_s=1.0)
 
-    async def look(self) -> dict[str, Any]:
-        """The snapshot, ready for JSON; times in seconds but where a name says `ms`, rates per second."""
+    async def read(self) -> dict[str, Any]:
+        """The snapshot, ready for JSON. Times are in seconds unless a name ends in `ms`; rates are per second."""
         try:
             counts = await self._counts.counts()
-            models = [await self._model(name).look(count) for name, count in counts.items()]
+            models = [await self._model(name).read(count) for name, count in counts.items()]
         except (RedisError, TimeoutError) as error:
             return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
         return {"outage": None, "here": self._here(), "models": models}
@@ -50,19 +68,19 @@ class SnapshotReader:
         return self._models.setdefault(name, _Model(self._connections, self._settings, name))
 
     def _here(self) -> dict[str, Any]:
-        """What this process alone knows; `of` says how many share its port."""
-        now_s, last = asyncio.get_running_loop().time(), self._recent.summary()
+        """What this process alone knows. `workers` is the number of processes that share its port."""
+        now_s, last_minute = asyncio.get_running_loop().time(), self._window.summary()
         return {
-            "of": self._settings.worker_count,
+            "workers": self._settings.worker_count,
             "keys": self._settings.asks_for_keys,
             "window_s": WINDOW_S,
-            "answered_per_s": self._answered.note(now_s, self._recent.answered),
-            "refused_per_s": self._refused.note(now_s, self._recent.refused),
-            "statuses": last.statuses,
-            "p50_ms": last.p50_ms,
-            "p95_ms": last.p95_ms,
-            "p99_ms": last.p99_ms,
-            "batches": last.batches,
+            "answered_per_s": self._answered.note(now_s, self._window.answered),
+            "refused_per_s": self._refused.note(now_s, self._window.refused),
+            "statuses": last_minute.statuses,
+            "p50_ms": last_minute.p50_ms,
+            "p95_ms": last_minute.p95_ms,
+            "p99_ms": last_minute.p99_ms,
+            "batches": last_minute.batches,
         }
 
 
@@ -73,14 +91,14 @@ class _Model:
         self._connections = connections
         self._name = name
         self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
-        # As `python -m consumers status` has it: late enough to be no accident, before clients give up.
+        # The same as in `python -m consumers status`: late enough to be no accident, and before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
         self._timeout_s = settings.redis_timeout_s
         self._completed = RateEstimator(window_s=1.0)
         self._images: dict[str, RateEstimator] = {}
-        self._buried: tuple[object, list[DeadLetter]] = (None, [])
+        self._dead_letters: tuple[object, list[DeadLetter]] = (None, [])
 
-    async def look(self, partitions: int) -> dict[str, Any]:
+    async def read(self, partitions: int) -> dict[str, Any]:
         status = await read_model(self._connections, self._name, partitions, timeout_s=self._timeout_s)
         now_s = status.now_ms / 1000
         self._gate.set_rate(status.images_per_s)
@@ -89,16 +107,16 @@ class _Model:
             "model": status.model,
             "now_ms": status.now_ms,
             "images_per_s": self._completed.note(now_s, status.counters.get("completed", 0)),
-            "could_per_s": status.images_per_s,
+            "capacity_per_s": status.images_per_s,
             "backlog": status.backlog,
-            "most": self._gate.most,
+            "backlog_limit": self._gate.most,
             "pending": status.pending,
             "oldest_s": status.oldest_s,
             "drain_s": status.drain_s,
             "problems": status.problems(max_age_s=self._max_age_s),
             "consumers": [self._consumer(member, now_s) for member in status.members],
             "dead_letters": status.dead_letters,
-            "letters": [_letter(letter) for letter in await self._newest(status)],
+            "newest_dead_letters": [_describe(dead) for dead in await self._newest(status)],
         }
 
     def _consumer(self, member: ConsumerStatus, now_s: float) -> dict[str, Any]:
@@ -112,7 +130,7 @@ class _Model:
             "version": report.version if report else None,
             "state": report.state if report and member.alive else "dead",
             "images_per_s": images_per_s if member.alive else 0.0,
-            "could_per_s": report.images_per_s if report else None,
+            "capacity_per_s": report.images_per_s if report else None,
             "images": report.images if report else None,
             "last_batch": report.last_batch if report else None,
             "reclaimed": report.reclaimed if report else None,
@@ -121,28 +139,28 @@ class _Model:
         }
 
     async def _newest(self, status: Status) -> list[DeadLetter]:
-        # Redis has to touch the pixels of each letter to list them, so they are listed when something has changed.
-        counted = {event: count for event, count in status.counters.items() if event not in _OF_EVERY_DAY}
-        now = (status.dead_letters, counted, status.away)
-        if now != self._buried[0]:
-            there = (number for number, backlog in enumerate(status.backlogs) if backlog is not None)
-            of = [Partition(self._name, number) for number in there]
-            letters = await AllDeadLetters(self._connections, of).all() if status.dead_letters else []
-            self._buried = (now, letters[-_MOST_LETTERS:])
-        return self._buried[1]
+        # To list dead letters, Redis has to read the pixels of each. So they are read only when something has changed.
+        counted = {event: count for event, count in status.counters.items() if event not in _COMMON_EVENTS}
+        state = (status.dead_letters, counted, status.away)
+        if state != self._dead_letters[0]:
+            available = (number for number, backlog in enumerate(status.backlogs) if backlog is not None)
+            partitions = [Partition(self._name, number) for number in available]
+            newest = await AllDeadLetters(self._connections, partitions).all() if status.dead_letters else []
+            self._dead_letters = (state, newest[-_MAX_DEAD_LETTERS:])
+        return self._dead_letters[1]
 
 
 def _per_consumer() -> RateEstimator:
-    return RateEstimator(window_s=_WINDOW_S)
+    return RateEstimator(window_s=_CONSUMER_WINDOW_S)
 
 
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    # Not the request's id: whoever knows that may fetch the result.
+def _describe(dead: DeadLetter) -> dict[str, Any]:
+    # Without the request's id, because that is all it takes to fetch the result.
     return {
-        "id": letter.id,
-        "buried_ms": int(letter.id.partition("-")[0]),
-        "reason": letter.reason,
-        "deliveries": letter.deliveries,
-        "holders": letter.holders,
-        "replayable": bool(letter.request_id),
+        "id": dead.id,
+        "failed_ms": int(dead.id.partition("-")[0]),
+        "reason": dead.reason,
+        "deliveries": dead.deliveries,
+        "holders": dead.holders,
+        "replayable": bool(dead.request_id),
     }

@@ -1,47 +1,51 @@
-"""Which of the picture formats that are taken a file has, by its first bytes. Decodes nothing, trusts no name."""
+"""The accepted image formats. Decoding, the client and the API's description all use this one list."""
 
-from ingest.errors import DamagedImage, UnsupportedMediaType
-
-#: Pillow's name of each format and the signatures that its files open with. A dot stands for any byte: in WebP
-#: the length of the file, in BMP its length and two reserved fields, up to the length of the header.
-_SIGNATURES = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "WEBP": (b"RIFF....WEBP",),
-    "GIF": (b"GIF87a", b"GIF89a"),
-    "BMP": tuple(b"BM............" + bytes([size, 0, 0, 0]) for size in (12, 16, 40, 52, 56, 64, 108, 124)),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-}
-
-#: What each is called in a Content-Type. Nobody is held to it: the first bytes say what a file is.
-MEDIA_TYPES = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-}
-
-TAKEN = "JPEG, PNG, WebP, GIF, BMP and TIFF"
+from dataclasses import dataclass
+from typing import Final
 
 
-def format_of(data: bytes) -> str:
-    """Pillow's name of the format; DamagedImage where only a part of a signature has arrived."""
-    if not data:
-        raise DamagedImage("The file is empty. Send the whole file.")
-    for name, signatures in _SIGNATURES.items():
-        for signature in signatures:
-            if _agrees(data, signature):
-                if len(data) < len(signature):
-                    raise DamagedImage(
-                        f"The {name} file ends after {len(data)} bytes, within its header. Send the whole file."
-                    )
-                return name
-    raise UnsupportedMediaType(
-        f"The data is not in a picture format that is taken ({TAKEN}). Convert the picture to one of them."
-    )
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """`name` is Pillow's. A file opens with one of `signatures`, in which a dot stands for any byte.
+
+    `title` is how people spell the name. The service ignores the media type and the suffix of a file: its first bytes
+    say what it is.
+    """
+
+    name: str
+    title: str
+    media_type: str
+    suffixes: tuple[str, ...]
+    signatures: tuple[bytes, ...]
+
+    def matches(self, data: bytes) -> int:
+        """The length of the signature that `data` opens with, or of which it is the beginning; 0 if there is none."""
+        return next((len(signature) for signature in self.signatures if _agrees(data, signature)), 0)
 
 
 def _agrees(data: bytes, signature: bytes) -> bool:
-    return all(want in (have, ord(".")) for have, want in zip(data, signature, strict=False))
+    return all(wanted in (byte, ord(".")) for byte, wanted in zip(data, signature, strict=False))
+
+
+#: The sizes of BMP's header. Before it come the file's length and two reserved fields.
+_BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
+
+FORMATS: Final = (
+    ImageFormat("JPEG", "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), (b"\xff\xd8\xff",)),
+    ImageFormat("PNG", "PNG", "image/png", (".png",), (b"\x89PNG\r\n\x1a\n",)),
+    ImageFormat("WEBP", "WebP", "image/webp", (".webp",), (b"RIFF....WEBP",)),  # the dots are the file's length
+    ImageFormat("GIF", "GIF", "image/gif", (".gif",), (b"GIF87a", b"GIF89a")),
+    ImageFormat(
+        "BMP", "BMP", "image/bmp", (".bmp", ".dib"), tuple(b"BM............%c\0\0\0" % size for size in _BMP_HEADERS)
+    ),
+    ImageFormat("TIFF", "TIFF", "image/tiff", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+)
+
+#: The media type of each format, by Pillow's name.
+MEDIA_TYPES: Final = {image_format.name: image_format.media_type for image_format in FORMATS}
+
+#: All suffixes, in lower case.
+SUFFIXES: Final = frozenset(suffix for image_format in FORMATS for suffix in image_format.suffixes)
+
+#: The formats as a message names them.
+SUPPORTED: Final = ", ".join(image_format.title for image_format in FORMATS[:-1]) + f" and {FORMATS[-1].title}"

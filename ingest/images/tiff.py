@@ -1,7 +1,7 @@
-"""What Pillow leaves open about TIFF: how many pieces a file says it has, and that libtiff is silent. Decodes nothing.
+"""Checks that Pillow lacks for TIFF: the number of strips and tiles, and a silent libtiff.
 
-Pillow makes an object of 300 bytes for every tile that the file names, when it opens the file: 20 MB of offsets
-would take more than a gigabyte.
+When Pillow opens a file, it makes an object of 300 bytes for every tile that the file names. 20 MB of offsets would
+take more than a gigabyte.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from ingest.errors import DamagedImage
 
 _STRIP_OFFSETS: Final = 273
 _TILE_OFFSETS: Final = 324
-#: A picture of one-row strips has as many as it has rows, four times that where its channels are stored apart.
-_MOST_PIECES: Final = 100_000
+#: An image with strips of one row has as many strips as rows, or four times that if its channels are stored apart.
+_MAX_PIECES: Final = 100_000
 
 
 def check_offsets(data: bytes) -> None:
-    """Raises DamagedImage for a file of too many strips or tiles; silent where the directory can't be read."""
+    """Raise DamagedImage if the file has too many strips or tiles. Do nothing if its directory cannot be read."""
     order = "<" if data[:1] == b"I" else ">"
     big = 43 in data[2:4]
     # classic: 4-byte offset at 4, 2-byte count, 12-byte entries; BigTIFF: 8-byte offset at 8, 8-byte count, 20 bytes
@@ -31,19 +31,19 @@ def check_offsets(data: bytes) -> None:
         start = directory + struct.calcsize(order + counter)
         for position in range(start, min(start + entries * size, len(data)), size):
             tag, _kind, count = struct.unpack_from(order + entry, data, position)
-            if tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and count > _MOST_PIECES:
+            if tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and count > _MAX_PIECES:
                 raise DamagedImage(
-                    f"The TIFF file has {count} strips or tiles; at most {_MOST_PIECES} are taken. Save it anew."
+                    f"The TIFF file has {count} strips or tiles; the limit is {_MAX_PIECES}. Save it again."
                 )
     except struct.error:
-        return  # Pillow says what is wrong with it
+        return  # Pillow will say what is wrong with it.
 
 
 def silence_libtiff() -> None:
-    """Keep libtiff from writing to the error output: one line for each bad row, thousands for one small file.
+    """Keep libtiff from writing to stderr: one line per bad row, thousands for one small file.
 
-    Pillow raises all the same. It offers no setting for this, so the library that its extension has loaded
-    is told directly; where that is built otherwise, libtiff goes on talking.
+    Pillow raises an error all the same. It has no setting for this, so this function calls the library that Pillow's
+    extension has loaded. In a Pillow that is built differently, libtiff continues to write.
     """
     with contextlib.suppress(OSError, AttributeError):
         set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler

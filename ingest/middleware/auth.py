@@ -1,4 +1,4 @@
-"""Access: who may ask. ASGI, knows no endpoint and no Redis."""
+"""Refuses requests without a valid API key."""
 
 import base64
 import binascii
@@ -6,41 +6,33 @@ import binascii
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.auth.keyfile import KeyFile
-from ingest.auth.owner import enter
+from ingest.auth.api_keys import ReloadingKeyring
+from ingest.auth.owner import set_owner
 from ingest.errors import Unauthorized
+from ingest.paths import is_open
 from ingest.refusal import refuse
 
-#: Open to all: orchestrators and load balancers have no key, and learn here only whether there is anybody.
-_OPEN = frozenset({"/healthz", "/readyz"})
-_OPEN_BELOW = "/v2/health/"
 
+class AuthMiddleware:
+    """Passes on requests with a valid key, in the name of its owner. All others get 401 before their body is read."""
 
-def is_open(path: str) -> bool:
-    """Whether this path needs no key and counts for no limit."""
-    return path in _OPEN or path.startswith(_OPEN_BELOW)
-
-
-class Access:
-    """Lets requests with a key pass, in their owner's name, and answers all others 401 before their body is read."""
-
-    def __init__(self, app: ASGIApp, keys: KeyFile) -> None:
+    def __init__(self, app: ASGIApp, keys: ReloadingKeyring) -> None:
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"]):
-            key = _presented(Headers(scope=scope))
+            key = _presented_key(Headers(scope=scope))
             name = self._keys.owner(key) if key else None
             if name is None:
                 await refuse(_unauthorized(key), scope, receive, send)
                 return
-            enter(name)
+            set_owner(name)
         await self._app(scope, receive, send)
 
 
-def _presented(headers: Headers) -> str:
-    """The key of a request, empty where it has none."""
+def _presented_key(headers: Headers) -> str:
+    """The API key of a request, or an empty text."""
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     match scheme.lower():
         case "bearer":
@@ -48,12 +40,12 @@ def _presented(headers: Headers) -> str:
         case "basic" if "x-api-key" not in headers:
             return _password(credentials)
         case _:
-            # Beside a key of ours, a name and a password are for a proxy on the way.
+            # If the request has an API key as well, the name and password are for a proxy on the way.
             return headers.get("x-api-key", "")
 
 
 def _password(credentials: str) -> str:
-    """What a browser was told when it asked for a name and a password (RFC 7617); any name will do."""
+    """The password that a user gave to a browser's dialogue (RFC 7617). The user name does not matter."""
     try:
         return base64.b64decode(credentials).decode().partition(":")[2]
     except (binascii.Error, ValueError):

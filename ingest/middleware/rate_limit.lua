@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Count one request against a limit, or refuse it, by the generic cell rate algorithm (ITU-T I.371, annex A): one
--- number says when the bucket will be empty again. Atomic and by Redis's clock, so that the limit holds over any
--- number of ingests. Refusing changes nothing. Allowed when Redis is out of memory: results can still be fetched.
+-- number says when the bucket will be empty again. The script is atomic and uses Redis's clock, so that the limit holds
+-- over any number of ingests. A refusal changes nothing. It runs when Redis is out of memory, so that clients can
+-- still fetch results.
 --
 -- KEYS  1 rate
 -- ARGV  1 microseconds for each request   2 burst
--- reply {requests left, microseconds until all of the burst is there again, microseconds to wait or 0 where it counts}
+-- reply {requests left, microseconds until the whole burst is there again, microseconds to wait or 0 if it counts}
 local each, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -1,4 +1,7 @@
-"""The limiter: how many requests each key may send. ASGI; the count is kept in Redis and holds over all ingests."""
+"""Limits how many requests each API key, or each address, may send.
+
+Redis keeps the counts, so that a limit holds over all ingest processes.
+"""
 
 import asyncio
 import ipaddress
@@ -6,29 +9,30 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from redis.asyncio import Redis
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest import outage
-from ingest.api.static import is_page
 from ingest.auth.owner import owner
 from ingest.errors import Problem, StreamUnavailable, TooManyRequests
-from ingest.middleware.auth import is_open
+from ingest.paths import is_open, is_page
 from ingest.refusal import refuse
 from stream.keys import rate
 from stream.scripts import load
 
-#: Of those who have to wait, so many are remembered here; of the others each request asks Redis.
-_MOST_REMEMBERED = 10_000
+#: Most refused clients that a process remembers. Beyond that number, each of their requests asks Redis.
+_MAX_REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where somebody stands after a request: `left` more at once, all of the burst again in `reset_s`.
+class RateLimitState:
+    """The state of one client after a request.
 
-    `wait_s` is 0 where the request counts; where it is refused, one more is allowed after so many seconds.
+    `left` more requests are allowed at once, and the whole burst again after `reset_s`. `wait_s` is 0 if the request
+    counts. If it is refused, the next one is allowed after `wait_s`.
     """
 
     left: int
@@ -36,7 +40,7 @@ class Standing:
     wait_s: float
 
 
-class Limit:
+class RateLimit:
     """`per_s` requests a second in the long run, and up to `burst` at once."""
 
     def __init__(
@@ -55,47 +59,47 @@ class Limit:
         self._clock = clock
         self._waiting: dict[str, tuple[float, float]] = {}
 
-    async def count(self, who: str) -> Standing:
-        """Count one request of somebody's; raises redis-py's errors and TimeoutError."""
-        if (known := self._refused_before(who)) is not None:
+    async def count(self, client: str) -> RateLimitState:
+        """Count one request of this client. Raises the errors of redis-py, and TimeoutError."""
+        if (known := self._refused_before(client)) is not None:
             return known
         async with asyncio.timeout(self._timeout_s):
-            left, reset_us, wait_us = await self._script([rate(who)], [math.ceil(1e6 / self._per_s), self._burst])
-        standing = Standing(left, reset_us / 1e6, wait_us / 1e6)
-        if standing.wait_s:
-            self._remember(who, standing)
-        return standing
+            left, reset_us, wait_us = await self._script([rate(client)], [math.ceil(1e6 / self._per_s), self._burst])
+        state = RateLimitState(left, reset_us / 1e6, wait_us / 1e6)
+        if state.wait_s:
+            self._remember(client, state)
+        return state
 
-    def _refused_before(self, who: str) -> Standing | None:
-        # Nothing can shorten a wait that Redis has named, so a flood of refused requests need not reach it.
-        if who not in self._waiting:
+    def _refused_before(self, client: str) -> RateLimitState | None:
+        # Nothing shortens a wait that Redis has named. So a flood of refused requests does not reach Redis.
+        if client not in self._waiting:
             return None
-        until_s, reset_at_s = self._waiting[who]
+        until_s, reset_at_s = self._waiting[client]
         now_s = self._clock()
         if now_s >= until_s:
-            del self._waiting[who]
+            del self._waiting[client]
             return None
-        return Standing(0, reset_at_s - now_s, until_s - now_s)
+        return RateLimitState(0, reset_at_s - now_s, until_s - now_s)
 
-    def _remember(self, who: str, standing: Standing) -> None:
-        if len(self._waiting) >= _MOST_REMEMBERED:
+    def _remember(self, client: str, state: RateLimitState) -> None:
+        if len(self._waiting) >= _MAX_REMEMBERED:
             self._waiting.clear()
         now_s = self._clock()
-        self._waiting[who] = (now_s + standing.wait_s, now_s + standing.reset_s)
+        self._waiting[client] = (now_s + state.wait_s, now_s + state.reset_s)
 
-    def headers(self, standing: Standing) -> dict[str, str]:
-        """What a client may do, by draft-ietf-httpapi-ratelimit-headers-11; times in whole seconds."""
+    def headers(self, state: RateLimitState) -> dict[str, str]:
+        """What the client may still send (draft-ietf-httpapi-ratelimit-headers-11). Times are in whole seconds."""
         window_s = max(1, math.ceil(self._burst / self._per_s))
         return {
             "RateLimit-Policy": f'"requests";q={self._burst};w={window_s}',
-            "RateLimit": f'"requests";r={standing.left};t={math.ceil(standing.reset_s)}',
+            "RateLimit": f'"requests";r={state.left};t={math.ceil(state.reset_s)}',
         }
 
 
-class Limiter:
-    """Counts each request but those for health and the page; answers 429 beyond the limit, before a body is read."""
+class RateLimitMiddleware:
+    """Counts all requests except those for health and the page. Beyond the limit it responds 429 and reads no body."""
 
-    def __init__(self, app: ASGIApp, limit: Limit) -> None:
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
         self._app = app
         self._limit = limit
 
@@ -105,41 +109,44 @@ class Limiter:
             return
         try:
             with outage.told():
-                standing = await self._limit.count(_who(scope))
+                state = await self._limit.count(_client(scope))
         except StreamUnavailable as problem:
             await refuse(problem, scope, receive, send)
             return
-        sending = _with(self._limit.headers(standing), send)
-        if standing.wait_s:
-            await refuse(_refused(standing), scope, receive, sending)
+        send_with_state = _with_headers(self._limit.headers(state), send)
+        if state.wait_s:
+            await refuse(_refusal(state), scope, receive, send_with_state)
         else:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_state)
 
 
-def _refused(standing: Standing) -> Problem:
+def _refusal(state: RateLimitState) -> Problem:
     return TooManyRequests(
-        f"The limit is reached; the next request is taken in {standing.wait_s:.1f} s.", retry_after_s=standing.wait_s
+        f"The rate limit is reached. Send the next request in {state.wait_s:.1f} s.", retry_after_s=state.wait_s
     )
 
 
-def _with(headers: dict[str, str], send: Send) -> Send:
-    async def sending(message: Message) -> None:
+def _with_headers(headers: dict[str, str], send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             MutableHeaders(scope=message).update(headers)
         await send(message)
 
-    return sending
+    return send_with_headers
 
 
-def _who(scope: Scope) -> str:
-    """The key's owner; without keys the client's address, of IPv6 the network that one customer usually has."""
+def _client(scope: Scope) -> str:
+    """Whose limit counts: the owner of the API key, or without keys the client's address.
+
+    IPv6 addresses count by their /64 network, which one customer usually has for itself.
+    """
     if name := owner():
         return f"key:{name}"
     host = (scope.get("client") or ("",))[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return "address:"  # a Unix socket: all who come through it are one
+        return "address:"  # A Unix socket: all its clients count as one.
     if address.version == 6:
         return f"address:{ipaddress.ip_network((int(address) >> 64 << 64, 64))}"
     return f"address:{address}"

@@ -1,4 +1,4 @@
-"""Every request, counted, timed and logged on its way out. ASGI, knows no endpoint and no Redis."""
+"""Counts, times and logs every request."""
 
 import logging
 import time
@@ -6,34 +6,50 @@ import time
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest.metrics import REQUEST_SECONDS, REQUESTS
+from ingest.dashboard.request_window import RequestWindow
+from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
+from ingest.paths import is_classification
 from stream.host import logs
 
 logger = logging.getLogger(__name__)
 
-#: Where a request's scope has the time at which it began, in seconds of the performance counter.
+#: Key in a request's scope: when the request began, in seconds of the performance counter.
 _BEGAN = "sluice.began"
 
+#: The status of a response that no client reads, because the client has disconnected (ingest/app.py).
+_CLIENT_GONE = 499
 
-class Measured:
-    """The outermost of what a request passes, so that those who are refused are counted as well."""
 
-    def __init__(self, app: ASGIApp) -> None:
+class RequestMetricsMiddleware:
+    """Measures each request from its headers to the end of its response, refused requests included.
+
+    Prometheus gets all of them. `window`, which the page shows, gets those that post images.
+    """
+
+    def __init__(self, app: ASGIApp, window: RequestWindow) -> None:
         self._app = app
-        # There are few routes and statuses; finding their series by labels() takes longer than counting.
+        self._window = window
+        # There are few routes and statuses. To find their series with labels() takes longer than to count.
         self._series: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        logs.begin()
+        logs.start_scope()
         began = scope[_BEGAN] = time.perf_counter()
-        answer = _Answer(send, began)
+        response = _TimedSend(send, began)
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, response)
         finally:
-            self._count(scope, answer.status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._count(scope, response.status, seconds)
+            if (
+                response.started
+                and response.status != _CLIENT_GONE
+                and is_classification(scope["method"], scope["path"])
+            ):
+                self._window.note(response.status, seconds, batch=scope.get(BATCH_SIZE, 0))
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # The pattern, not the path: a client can invent any number of paths.
@@ -51,7 +67,7 @@ class Measured:
 
 
 def server_timing(scope: Scope) -> str:
-    """The header Server-Timing of an answer that does not pass here: the milliseconds since the request began."""
+    """The value of Server-Timing for a response that is made outside this middleware."""
     return _total(scope[_BEGAN])
 
 
@@ -59,21 +75,23 @@ def _total(began: float) -> str:
     return f"total;dur={(time.perf_counter() - began) * 1000:.2f}"
 
 
-class _Answer:
-    """Passes an answer on, with the time that it took where it does not say so itself; remembers its status.
+class _TimedSend:
+    """Sends the response, adds Server-Timing if the endpoint did not, and remembers the status.
 
-    The status is 500 where there was no answer.
+    The status is 500 until a response has `started`.
     """
 
-    __slots__ = ("_began", "_send", "status")
+    __slots__ = ("_began", "_send", "started", "status")
 
     def __init__(self, send: Send, began: float) -> None:
         self._send = send
         self._began = began
+        self.started = False
         self.status = 500
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.started = True
             self.status = message["status"]
             headers = message.setdefault("headers", [])
             if not any(name == b"server-timing" for name, _ in headers):

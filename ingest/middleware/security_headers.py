@@ -1,10 +1,12 @@
-"""Headers that tell browsers to do nothing with an answer but read it. ASGI, knows no endpoint."""
+"""Adds headers that limit what a browser does with a response."""
+
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: What every answer says, unless its endpoint says otherwise. An answer is data: it is no page, runs nothing, is
-#: shown in no frame, and is nobody else's to keep.
-PROTECTIVE = {
+#: The headers of each response whose endpoint sets no others. A response is data: it is no page, runs no script,
+#: appears in no frame, and no cache may keep it.
+SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -12,11 +14,11 @@ PROTECTIVE = {
     "Cache-Control": "no-store",
 }
 
-_RAW = [(name.lower().encode(), value.encode()) for name, value in PROTECTIVE.items()]
+_RAW: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
-class Protective:
-    """Adds the protective headers that an answer has not set itself."""
+class SecurityHeadersMiddleware:
+    """Adds the security headers that the response does not have yet."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -26,11 +28,11 @@ class Protective:
             await self._app(scope, receive, send)
             return
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = message.setdefault("headers", [])
                 set_already = {name for name, _ in own}
                 message["headers"] = [*own, *(pair for pair in _RAW if pair[0] not in set_already)]
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_with_headers)

@@ -16,8 +16,8 @@ from ingest.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from ingest.middleware.auth import is_open
-from ingest.middleware.same_origin import CHANGES_NOTHING
+from ingest.paths import is_open
+from ingest.paths import SAFE_METHODS
 from ingest.oip.errors import Error, is_protocol
 from ingest.openapi.operation import JSON, Answer, Described, Operation, Parameter
 from ingest.openapi.schemas import Schemas
@@ -115,7 +115,7 @@ class Document:
 
     def _at_the_entrance(self, path: str, method: str) -> Sequence[type[Problem]]:
         """What the guards answer before any endpoint does."""
-        found: list[type[Problem]] = [] if method in CHANGES_NOTHING else [ForeignOrigin]
+        found: list[type[Problem]] = [] if method in SAFE_METHODS else [ForeignOrigin]
         if self._service.keys and not is_open(path):
             found.append(Unauthorized)
         if self._service.limited and not is_open(path):

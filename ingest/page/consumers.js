@@ -38,7 +38,7 @@ function fill(row, one, model) {
     [one.host ?? "unknown", one.pid ? `process ${one.pid}` : one.name],
     [model, one.version ? `version ${one.version}` : ""],
     [(one.provider ?? "–").replace("ExecutionProvider", ""), ""],
-    [rate(one.images_per_s), one.could_per_s && one.state !== "dead" ? `of ${rate(one.could_per_s)}` : ""],
+    [rate(one.images_per_s), one.capacity_per_s && one.state !== "dead" ? `of ${rate(one.capacity_per_s)}` : ""],
     [one.last_batch ?? "–", ""],
     [one.held, ""],
     [one.reclaimed ?? "–", ""],

@@ -5,7 +5,7 @@ import { duration, plural } from "./quantity.js";
 
 let shown = "";
 
-export function letters({ model, now_ms, dead_letters, letters: newest }) {
+export function letters({ model, now_ms, dead_letters, newest_dead_letters: newest }) {
   byId("no-letters").hidden = dead_letters > 0;
   const more = dead_letters > newest.length ? `the newest ${newest.length} of ` : "";
   write(byId("letters-note"), dead_letters ? `${more}${plural(dead_letters, "image")} given up` : "");
@@ -16,12 +16,12 @@ export function letters({ model, now_ms, dead_letters, letters: newest }) {
   for (const row of list.children) write(row.querySelector("time"), `${duration(Math.max(0, now_ms - row.dataset.at) / 1000)} ago`);
 }
 
-function item(model, { id, buried_ms, reason, deliveries, holders, replayable }) {
+function item(model, { id, failed_ms, reason, deliveries, holders, replayable }) {
   const button = element("button", { type: "button", "aria-label": `Replay dead letter ${id}` }, "Replay");
   button.addEventListener("click", () => replay(model, id, button));
   const about = element("small", {}, element("time"), ` · ${plural(deliveries, "delivery").replace("ys", "ies")}`);
   const text = element("div", {}, element("p", { title: holders.length ? `Held by ${holders.join(", ")}` : "" }, reason), about);
-  return element("li", { "data-at": buried_ms }, text, ...(replayable ? [button] : []));
+  return element("li", { "data-at": failed_ms }, text, ...(replayable ? [button] : []));
 }
 
 async function replay(model, id, button) {

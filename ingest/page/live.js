@@ -51,13 +51,13 @@ function showTrouble(found) {
   document.title = found.some(({ level }) => level === "bad") ? "● Trouble – Sluice" : "Sluice";
 }
 
-function showRate({ images_per_s, could_per_s }, at_s) {
+function showRate({ images_per_s, capacity_per_s }, at_s) {
   write(tiles.rate.figure, rate(images_per_s));
-  write(tiles.rate.note, could_per_s ? `consumers can do ${rate(could_per_s)}/s` : "nobody works");
-  tiles.rate.chart.push(at_s, [images_per_s], { limit: could_per_s || null, text: rate });
+  write(tiles.rate.note, capacity_per_s ? `consumers can do ${rate(capacity_per_s)}/s` : "nobody works");
+  tiles.rate.chart.push(at_s, [images_per_s], { limit: capacity_per_s || null, text: rate });
 }
 
-function showQueue({ backlog, most, oldest_s, drain_s }, at_s, grows) {
+function showQueue({ backlog, backlog_limit: most, oldest_s, drain_s }, at_s, grows) {
   write(tiles.queue.figure, backlog.toLocaleString("en"));
   write(tiles.queue.unit, backlog === 1 ? "image" : "images");
   const drained = drain_s === null ? "nobody works" : `done in ${duration(drain_s)}`;
@@ -68,7 +68,7 @@ function showQueue({ backlog, most, oldest_s, drain_s }, at_s, grows) {
 }
 
 function showHere(here, at_s) {
-  write(byId("scope"), here.of > 1 ? `latency and answers as one of ${here.of} processes measures them` : "");
+  write(byId("scope"), here.workers > 1 ? `latency and answers as one of ${here.workers} processes measures them` : "");
   write(tiles.latency.figure, milliseconds(here.p50_ms));
   const tail = `p95 ${milliseconds(here.p95_ms)} · p99 ${milliseconds(here.p99_ms)}`;
   write(tiles.latency.note, here.p50_ms === null ? "no answer in the last minute" : tail);

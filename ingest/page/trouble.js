@@ -45,8 +45,8 @@ export class Trouble {
     const seconds = (last.now_ms - first.now_ms) / 1000;
     const grown = last.backlog - first.backlog;
     // What the consumers do in half a second is no backlog, only the next batch.
-    if (seconds < 3 || grown < Math.max(8, model.could_per_s / 2) || last.backlog < this.#past.at(-2).backlog) return [];
-    return [warn("growth", `The queue grows by ${rate(grown / seconds)} images/s: more arrives than the consumers can do (${rate(model.could_per_s)}/s).`)];
+    if (seconds < 3 || grown < Math.max(8, model.capacity_per_s / 2) || last.backlog < this.#past.at(-2).backlog) return [];
+    return [warn("growth", `The queue grows by ${rate(grown / seconds)} images/s: more arrives than the consumers can do (${rate(model.capacity_per_s)}/s).`)];
   }
 }
 

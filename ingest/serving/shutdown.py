@@ -1,7 +1,8 @@
-"""Ending: hear of it before the server waits for its open answers, or bring it about. Knows no endpoint.
+"""Runs code at the begin of a shutdown, or starts a shutdown when a task fails.
 
-Uvicorn waits for every answer that is being sent, and an application hears of the end only after that: an answer
-without an end would hold it up for the whole grace. It has no hook for this, so its signal handlers are wrapped.
+Uvicorn waits for every response that is being sent, and the application hears of the shutdown only after that. A
+response without an end would delay the shutdown for the whole grace period. Uvicorn has no hook for this, so this
+module wraps its signal handlers.
 """
 
 import asyncio
@@ -15,9 +16,9 @@ from types import FrameType
 logger = logging.getLogger(__name__)
 
 
-def on_end(callback: Callable[[], None]) -> None:
-    """Call back, on this event loop, at the first SIGTERM or SIGINT; whoever handled them still does."""
-    # Only the main thread may; elsewhere, as in a test, nobody sends signals.
+def on_shutdown(callback: Callable[[], None]) -> None:
+    """Call `callback` on this event loop at the first SIGTERM or SIGINT, before the handler that was set before."""
+    # Only the main thread may set handlers. Elsewhere, as in a test, there are no signals.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             _wrap(number, callback, asyncio.get_running_loop())
@@ -35,12 +36,12 @@ def _wrap(number: signal.Signals, callback: Callable[[], None], loop: asyncio.Ab
     signal.signal(number, handle)
 
 
-def end_with(part: "asyncio.Task[None]", name: str) -> None:
-    """End the process where this task fails: without it, it would look alive and answer nobody."""
-    part.add_done_callback(functools.partial(_end, name))
+def exit_on_failure(task: "asyncio.Task[None]", name: str) -> None:
+    """Stop the process if this task fails. Without the task it would look alive and serve no request."""
+    task.add_done_callback(functools.partial(_exit_if_failed, name))
 
 
-def _end(name: str, part: "asyncio.Task[None]") -> None:
-    if not part.cancelled() and (error := part.exception()):
+def _exit_if_failed(name: str, task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
         logger.critical("the %s has ended, and this process with it", name, exc_info=error)
         signal.raise_signal(signal.SIGTERM)

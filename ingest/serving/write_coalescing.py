@@ -1,7 +1,7 @@
-"""HTTP/1.1 whose short answers leave in one piece. Knows nothing of what is said in them.
+"""Sends the head and the body of a short HTTP response in one packet.
 
-Uvicorn writes an answer's head and its body one after the other, and uvloop gives each to the system at once: two
-packets, with the system's work for each here and at the client, for what fits into one.
+Uvicorn writes the head and the body one after the other, and uvloop passes each to the kernel at once. That makes two
+packets, and the work for both here and at the client, for what fits into one.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _HEAD: Final = b"HTTP/1.1 "
 
 
-class Joining:
-    """A connection's transport; the head of an answer waits for what is written in the same turn of the event loop."""
+class CoalescingTransport:
+    """Wraps a transport. The head of a response waits for the rest of the same iteration of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._head = b""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever a transport has)
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (any attribute of a transport)
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
@@ -34,7 +34,7 @@ class Joining:
         self._transport.write(data)
 
     def close(self) -> None:
-        """As the transport's: what was written is sent before."""
+        """As the transport's: sends what was written first."""
         self._send_head()
         self._transport.close()
 
@@ -43,8 +43,8 @@ class Joining:
             self.write(b"")
 
 
-class Http(HttpToolsProtocol):
-    """One connection of a client."""
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP/1.1 connection whose short responses leave in one packet."""
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (asyncio's)
-        super().connection_made(Joining(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.app import create_app
-from stream.settings import Settings
+from stream.settings import IngestSettings
 from tests.support.images import encoded, scene
 from tests.support.processes import Processes
 
@@ -52,7 +52,7 @@ async def test_our_own_mistakes_say_so_too() -> None:
     async def broken(_request: Request) -> Response:
         raise RuntimeError("a mistake")
 
-    app = create_app(Settings())
+    app = create_app(IngestSettings())
     app.router.routes.insert(0, Route("/broken", broken))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -7,7 +7,7 @@ import uuid
 import httpx
 import pytest
 
-from ingest.auth.owner import set_owner, belongs_to_caller, new_id, owner
+from ingest.auth.owner import belongs_to_caller, new_id, owner, set_owner
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.processes import Processes
@@ -37,7 +37,12 @@ async def test_ids_say_whose_they_are() -> None:
     assert belongs_to_caller(new_id())
     assert not any(map(belongs_to_caller, (alices, bobs, "alice.", ".")[:2]))
     set_owner("alice")
-    assert (belongs_to_caller(alices), belongs_to_caller(bobs), belongs_to_caller("0" * 32), belongs_to_caller(f"bob.{alices}")) == (True, False, False, False)
+    assert (
+        belongs_to_caller(alices),
+        belongs_to_caller(bobs),
+        belongs_to_caller("0" * 32),
+        belongs_to_caller(f"bob.{alices}"),
+    ) == (True, False, False, False)
 
 
 def test_a_result_is_its_owner_s_alone(processes: Processes) -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from ingest.api.live import Live
-from ingest.dashboard.rate import Rate
-from ingest.dashboard.request_window import Recent
+from ingest.dashboard.request_window import RequestWindow
+from ingest.dashboard.snapshot import RateEstimator
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import marked, pictures
@@ -33,7 +33,7 @@ class Clock:
 
 def test_percentiles_are_right_within_their_buckets() -> None:
     """Of 1 to 1000 ms; refusals count as refusals and make nothing look fast."""
-    recent = Recent(clock=Clock())
+    recent = RequestWindow(clock=Clock())
     for milliseconds in range(1, 1001):
         recent.note(200, milliseconds / 1000, batch=4)
         recent.note(503, 0.0001)
@@ -47,7 +47,7 @@ def test_percentiles_are_right_within_their_buckets() -> None:
 def test_only_the_last_minute_counts() -> None:
     """To the second; before anything was answered there is no percentile."""
     clock = Clock()
-    recent = Recent(clock=clock)
+    recent = RequestWindow(clock=clock)
     assert recent.summary().p50_ms is None
     recent.note(200, 5.0)
     clock.now_s += 30
@@ -61,7 +61,7 @@ def test_only_the_last_minute_counts() -> None:
 
 def test_a_rate_is_that_of_its_window() -> None:
     """Unknown at first, and again where the count begins anew."""
-    rate = Rate(window_s=10)
+    rate = RateEstimator(window_s=10)
     assert [rate.note(at_s, 5 * at_s) for at_s in (0, 1, 2)] == [None, 5, 5]
     assert rate.note(12, 110) == 10, "100 more in the 10 s before"
     assert rate.note(13, 3) is None
@@ -157,17 +157,18 @@ def test_a_dead_letter_is_told_without_its_request_and_replayed(processes: Proce
     processes.consumer(rogue="raise", version=1)
     _, url = processes.ingest()
     with snapshots(url) as coming:
-        assert next(coming)["models"][0]["letters"] == []
+        assert next(coming)["models"][0]["newest_dead_letters"] == []
         answer = httpx.post(f"{url}/predict", content=png(marked()))
         assert answer.status_code == 500
-        (letter,) = next(one["models"][0]["letters"] for one in coming if one["models"][0]["letters"])
-        assert set(letter) == {"id", "buried_ms", "reason", "deliveries", "holders", "replayable"}
+        lists = (one["models"][0]["newest_dead_letters"] for one in coming)
+        (letter,) = next(letters for letters in lists if letters)
+        assert set(letter) == {"id", "failed_ms", "reason", "deliveries", "holders", "replayable"}
         assert letter["replayable"]
-        replay = f"{url}/dead/tiny/{letter['id']}/replay"
+        replay = f"{url}/dead-letters/tiny/{letter['id']}/replay"
         assert httpx.post(replay).json() == {"success": True, "id": letter["id"]}
         again = httpx.post(replay)
         assert (again.status_code, again.json()["code"]) == (404, "unknown_letter")
-        assert httpx.post(f"{url}/dead/no%20model/1-1/replay").status_code == 404
+        assert httpx.post(f"{url}/dead-letters/no%20model/1-1/replay").status_code == 404
         assert httpx.get(replay).status_code == 405
 
 
@@ -191,7 +192,7 @@ def test_with_keys_neither_the_page_nor_its_data_are_open(processes: Processes) 
     processes.consumer(version=1)
     _, url = processes.ingest(api_keys=f"alice:{key}")
     assert [httpx.get(url + path).status_code for path in ("/", "/page/page.js", "/live")] == [401] * 3
-    assert httpx.post(f"{url}/dead/tiny/1-1/replay").status_code == 401
+    assert httpx.post(f"{url}/dead-letters/tiny/1-1/replay").status_code == 401
     with snapshots(url, **{"X-API-Key": key}) as coming:
         snapshot = next(coming)
     assert snapshot["models"][0]["model"] == "tiny"
@@ -203,7 +204,7 @@ def test_who_watches_holds_up_no_ending(processes: Processes) -> None:
     processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
     with snapshots(url) as coming:
-        assert next(coming)["here"]["of"] == 2
+        assert next(coming)["here"]["workers"] == 2
         began = time.monotonic()
         ingest.stop()
         list(coming)

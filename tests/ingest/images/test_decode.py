@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ingest.images import jpeg, resampling
-from ingest.images.decode import Undecoded, to_pixels
+from ingest.images.decode import EncodedImage, to_pixels
 from stream.model import Interpolation, ModelDescription
 from tests.support.images import (
     encoded,
@@ -286,4 +286,4 @@ def test_many_threads_decode_at_once() -> None:
 )
 def test_quick_is_what_takes_a_few_milliseconds_whoever_made_it(data: bytes, quick: bool) -> None:
     """A scan for its bytes and its pixels; many scans, or another decoder, may take any time."""
-    assert Undecoded(data).is_quick == quick
+    assert EncodedImage(data).is_quick == quick

@@ -24,8 +24,8 @@ class Decoders:
     def __init__(self) -> None:
         self._made: list[Decoder] = []
 
-    def __call__(self, gate: Gate, *, most_bytes: int = PLENTY) -> Decoder:
-        self._made.append(Decoder(threads=1, max_pixels=10**6, gate=gate, most_bytes=most_bytes))
+    def __call__(self, gate: Gate, *, max_bytes: int = PLENTY) -> Decoder:
+        self._made.append(Decoder(threads=1, max_pixels=10**6, gate=gate, max_bytes=max_bytes))
         return self._made[-1]
 
     def close(self) -> None:
@@ -99,13 +99,13 @@ async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders
 
 async def test_bytes_that_wait_are_bounded(decoders: Decoders, upload: Upload) -> None:
     """By the size of what was sent, however fast it could be decoded."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), most_bytes=5 * len(upload.data) // 2)
+    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), max_bytes=5 * len(upload.data) // 2)
     assert len(await all_at_once(decoder, upload, 6)) == 4
 
 
 async def test_a_picture_above_the_bound_is_taken_where_none_waits(decoders: Decoders, upload: Upload) -> None:
     """Else it would be refused for ever."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), most_bytes=1)
+    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), max_bytes=1)
     assert len(await all_at_once(decoder, upload, 2)) == 1
     assert not await all_at_once(decoder, upload, 1)
 
@@ -113,7 +113,7 @@ async def test_a_picture_above_the_bound_is_taken_where_none_waits(decoders: Dec
 async def test_a_damaged_picture_leaves_its_place(decoders: Decoders, upload: Upload) -> None:
     """And says nothing of the speed."""
     gate = Gate(max_backlog=1, max_wait_s=10)
-    decoder = decoders(gate, most_bytes=1)
+    decoder = decoders(gate, max_bytes=1)
     with pytest.raises(DamagedImage):
         await decoder.decode(Upload(None, upload.data[:100]), model())
     assert gate.most == 1

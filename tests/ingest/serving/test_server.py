@@ -19,7 +19,7 @@ from stream.keys import GROUP
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Process, Processes, needs_proc
 from tests.support.redis.requests_direct import TINY, pictures
-from tests.support.redis.servers import Server
+from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
 #: States of a connection in /proc/net/tcp: established, and closed by the other end only.
@@ -74,6 +74,20 @@ def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Proc
         for answer, image in zip(answers, images, strict=True):
             assert answer.result().json()["predictions"] == ranked(image)
         assert client.xpending(TINY.entries, GROUP)["pending"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_service_works_without_what_serving_adds(processes: Processes, workers: int) -> None:
+    """Accept balancing and write coalescing save time. Without them every image still gets its prediction."""
+    processes.consumer(version=1).ready()
+    port = free_port()
+    ingest = processes.start("tests.support.programs.plain_ingest", port=port, workers=workers)
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz").status_code == 200, "it is ready")
+    images = pictures(20)
+    for image in images:
+        assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
+    assert ingest.stop() == 0
 
 
 def test_several_workers_share_the_port(processes: Processes) -> None:

@@ -1,0 +1,36 @@
+"""Which paths and methods need less protection than the others.
+
+Middleware and the OpenAPI document both ask here, so that the document says what the middleware does.
+"""
+
+from typing import Final
+
+#: Orchestrators and load balancers have no key. They learn here only whether the service is up.
+_OPEN: Final = frozenset({"/healthz", "/readyz"})
+_OPEN_BELOW: Final = "/v2/health/"
+
+#: Methods that change nothing (RFC 9110, 9.2.1).
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+#: Machines read these again and again, or without an end: their traces would only hide the others.
+_UNTRACED: Final = frozenset({"/metrics", "/live"})
+
+
+def is_open(path: str) -> bool:
+    """Whether this path needs no API key and counts for no rate limit."""
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def is_page(path: str) -> bool:
+    """Whether this path is the page or one of its files, which cost nothing to send."""
+    return path in {"/", "/docs"} or path.startswith("/page/")
+
+
+def is_traced(path: str) -> bool:
+    """Whether a trace of a request to this path is worth keeping."""
+    return not (is_open(path) or is_page(path) or path in _UNTRACED)
+
+
+def is_classification(method: str, path: str) -> bool:
+    """Whether this request posts images to be classified."""
+    return method == "POST" and (path.startswith("/predict") or path.endswith("/infer"))
