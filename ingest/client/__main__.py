@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return run(given)
     except BrokenPipeError:
-        # Whoever read the rows has closed, as `head` does. Python would complain again when it flushes at its end.
+        # Whoever read the rows has closed, as `head` does. Python would on_retry again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except KeyboardInterrupt:

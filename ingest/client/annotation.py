@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from ingest.client.decision import Labelled
+from ingest.client.decision import Classified
 from ingest.client.item import STDIN, Item, UnreadableError
 from ingest.images.formats import FORMATS
 
@@ -35,7 +35,7 @@ class Annotator:
         self._folder = folder
         self._turns = threading.Semaphore(os.cpu_count() or 1)
 
-    def annotate(self, item: Item, data: bytes, by: Labelled) -> None:
+    def annotate(self, item: Item, data: bytes, by: Classified) -> None:
         """Whole or not at all. Raises UnreadableError."""
         try:
             with self._turns, Image.open(io.BytesIO(data)) as image:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.client.connection import Target, target
-from ingest.client.frame_step import Every, every
+from ingest.client.frame_step import FrameStep, every
 
 #: As many as the largest batch of a consumer: with fewer, a fast accelerator waits for pictures.
 _JOBS = 32
 #: How many labels the service gives where nothing else is asked for; columns are made for so many.
 _TOP = 5
-_PATIENCE_S = 60.0
-_EVERY = Every(seconds=1.0)
+_GIVE_UP_AFTER_S = 60.0
+_EVERY = FrameStep(seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Options:
     top: int
     output: Path | None
     annotate: Path | None
-    every: Every
+    every: FrameStep
     videos: bool
-    patience_s: float
+    give_up_after_s: float
     retry_errors: bool
 
 
@@ -49,7 +49,7 @@ def options(arguments: Sequence[str], *, api_key: str) -> Options:
         annotate=given.annotate,
         every=given.every or _EVERY,
         videos=given.every is not None,
-        patience_s=given.patience,
+        give_up_after_s=given.give_up_after,
         retry_errors=given.retry_errors,
     )
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="write copies there with the labels drawn in")
     parser.add_argument("--every", type=_every, metavar="N|Xs", help="of videos: every Nth frame, or one in X seconds; "
                         "takes videos in folders as well (default, for videos named directly: 1s)")  # fmt: skip
-    parser.add_argument("--patience", type=_seconds, default=_PATIENCE_S, metavar="SECONDS",
+    parser.add_argument("--give-up-after", type=_seconds, default=_GIVE_UP_AFTER_S, metavar="SECONDS",
                         help="give up when the service is away or busy for so long (default: %(default)g)")  # fmt: skip
     return parser
 
@@ -98,7 +98,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _every(text: str) -> Every:
+def _every(text: str) -> FrameStep:
     try:
         return every(text)
     except ValueError as error:

@@ -28,7 +28,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back. `retry_after` and `location` are those headers, empty where there were none."""
 
     status: int
@@ -52,7 +52,7 @@ def target(url: str, *, model: str, top: int | None, api_key: str) -> Target:
     return Target(url, parts.scheme == "https", parts.hostname, parts.port, path + query, headers)
 
 
-class Line:
+class HttpConnection:
     """Connects at the first picture, and again after every failure."""
 
     def __init__(self, to: Target, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -60,7 +60,7 @@ class Line:
         self._connection = kind(to.host, to.port, timeout=timeout_s)
         self._target = to
 
-    def post(self, body: bytes) -> Answer:
+    def post(self, body: bytes) -> Response:
         """Raises OSError and http.client.HTTPException; both leave the line ready for the next try."""
         used_before = self._connection.sock is not None
         try:
@@ -71,7 +71,7 @@ class Line:
                 raise
         return self._exchange(body)
 
-    def _exchange(self, body: bytes) -> Answer:
+    def _exchange(self, body: bytes) -> Response:
         try:
             # By itself, since a connection that breaks while it is made has no answer to be read.
             if self._connection.sock is None:
@@ -80,7 +80,7 @@ class Line:
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._connection.request("POST", self._target.path, body, self._target.headers)
             response = self._connection.getresponse()
-            answer = Answer(
+            answer = Response(
                 response.status,
                 response.read(),
                 response.getheader("Retry-After", ""),

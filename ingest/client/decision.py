@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ingest.client.connection import Answer
+from ingest.client.connection import Response
 
 #: The service is busy or away, whatever the picture: RFC 9110 and 6585, and what proxies say of a service behind them.
-_AWAY = frozenset((429, 502, 503))
+_UNAVAILABLE = frozenset((429, 502, 503))
 #: It failed with this picture, perhaps by chance: tried again a few times.
-_UNLUCKY = frozenset((408, 500, 504))
+_RETRY_FEW = frozenset((408, 500, 504))
 #: No picture of this run would be taken: the key, the model's name or an option is wrong.
-_OURS = frozenset((401, 403, 404, 405))
-_OUR_CODES = frozenset(("bad_parameter", "unknown_model"))
+_FATAL = frozenset((401, 403, 404, 405))
+_FATAL_CODES = frozenset(("bad_parameter", "unknown_model"))
 
 Label = tuple[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Classified:
     """Labels with their probabilities, most probable first, and who gave them."""
 
     labels: tuple[Label, ...]
@@ -30,53 +30,53 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ItemFailed:
     """This picture has no labels, and will not have any: the reason goes into its row."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """Worth another try, not before `after_s`. `by_picture`: it may be this picture's doing."""
+class Retry:
+    """Worth another try, not before `after_s`. `may_be_image`: it may be this picture's doing."""
 
     reason: str
     after_s: float = 0.0
-    by_picture: bool = False
+    may_be_image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Hopeless:
+class Abort:
     """The run ends here: all other pictures would fare the same."""
 
     reason: str
 
 
-Verdict = Labelled | Refused | Later | Hopeless
+Decision = Classified | ItemFailed | Retry | Abort
 
 
-def verdict_of(answer: Answer) -> Verdict:
+def decide(answer: Response) -> Decision:
     document = _document(answer.body)
     if answer.status == 200:
-        return _labelled(document)
+        return _classified(document)
     reason = _reason(answer.status, document)
-    if answer.status in _AWAY:
-        return Later(reason, _seconds(answer.retry_after))
-    if answer.status in _UNLUCKY:
-        return Later(reason, _seconds(answer.retry_after), by_picture=True)
+    if answer.status in _UNAVAILABLE:
+        return Retry(reason, _seconds(answer.retry_after))
+    if answer.status in _RETRY_FEW:
+        return Retry(reason, _seconds(answer.retry_after), may_be_image=True)
     if answer.status < 400:
-        return Hopeless(f"{reason}; the service may be at {answer.location or 'another URL'}")
-    if answer.status in _OURS or document.get("code") in _OUR_CODES:
-        return Hopeless(reason)
-    return Refused(reason)
+        return Abort(f"{reason}; the service may be at {answer.location or 'another URL'}")
+    if answer.status in _FATAL or document.get("code") in _FATAL_CODES:
+        return Abort(reason)
+    return ItemFailed(reason)
 
 
-def _labelled(document: dict[str, Any]) -> Labelled | Hopeless:
+def _classified(document: dict[str, Any]) -> Classified | Abort:
     try:
         labels = tuple((str(one["label"]), float(one["probability"])) for one in document["predictions"])
-        return Labelled(labels, str(document["model"]), str(document["version"]), str(document["id"]))
+        return Classified(labels, str(document["model"]), str(document["version"]), str(document["id"]))
     except (KeyError, TypeError, ValueError):
-        return Hopeless("what answers there is not Sluice")
+        return Abort("what answers there is not Sluice")
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Self
 
 
 class Interrupts:
-    """While the block runs, the first signal is kept for `obey`; the second ends the process at once."""
+    """While the block runs, the first signal is kept for `check`; the second ends the process at once."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
         self._number = 0
-        self._obeyed = False
+        self._checked = False
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> Self:
@@ -27,10 +27,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def obey(self) -> None:
+    def check(self) -> None:
         """Stops what is to be stopped, once."""
-        if self._number and not self._obeyed:
-            self._obeyed = True
+        if self._number and not self._checked:
+            self._checked = True
             self._stop()
 
     @property

@@ -52,7 +52,7 @@ def picture(path: str) -> Item:
 
 
 def unreadable(path: str, why: str, *, frame: int | None = None) -> Item:
-    """An item that is known to be lost; it still gets its row."""
+    """An item that is known to be failed_before; it still gets its row."""
 
     def fails() -> bytes:
         raise UnreadableError(why)

@@ -20,10 +20,10 @@ _TICK_S = 0.2
 _END_S = 2.0
 
 
-class Carrier(Protocol):
+class ItemSender(Protocol):
     """What one thread works with."""
 
-    def deliver(self, item: Item) -> Row: ...
+    def send(self, item: Item) -> Row: ...
     def abort(self) -> None: ...
     def close(self) -> None: ...
 
@@ -31,22 +31,22 @@ class Carrier(Protocol):
 class Pool:
     """Rows come in the order of completion: a slow picture holds up none, and a kill loses only what is under way."""
 
-    def __init__(self, items: Iterator[Item], carriers: Sequence[Carrier], stop: threading.Event) -> None:
+    def __init__(self, items: Iterator[Item], senders: Sequence[ItemSender], stop: threading.Event) -> None:
         self._items = items
         self._feed = threading.Lock()
-        self._carriers = carriers
+        self._senders = senders
         self._stop = stop
         # Bounded: where the output is slow, so are the jobs.
-        self._rows: queue.Queue[Row | Exception | None] = queue.Queue(2 * len(carriers))
+        self._rows: queue.Queue[Row | Exception | None] = queue.Queue(2 * len(senders))
         self._end_s = math.inf
-        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in carriers]
+        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in senders]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def rows(self) -> Iterator[Row | None]:
-        """Every row, None now and then while there is none; raises what a thread has raised, once all have ended."""
+        """FrameStep row, None now and then while there is none; raises what a thread has raised, once all have ended."""
         running = len(self._threads)
         raised: Exception | None = None
         while running and not self._overdue():
@@ -69,22 +69,22 @@ class Pool:
         """Nothing new is begun, and what is under way is broken off; rows that are finished still come."""
         self._stop.set()
         self._end_s = min(self._end_s, time.monotonic() + _END_S)
-        for carrier in self._carriers:
-            carrier.abort()
+        for sender in self._senders:
+            sender.abort()
 
     def _overdue(self) -> bool:
         """A thread that is connecting to a host that does not answer hears of nothing for a minute."""
         return time.monotonic() > self._end_s
 
-    def _work(self, carrier: Carrier) -> None:
+    def _work(self, sender: ItemSender) -> None:
         try:
             while (item := self._next()) is not None:
-                self._rows.put(carrier.deliver(item))
+                self._rows.put(sender.send(item))
         except StoppedError:
             pass
         except Exception as error:  # noqa: BLE001 (raised again by `rows`, in the thread that reads them)
             self._rows.put(error)
-        carrier.close()
+        sender.close()
         self._rows.put(None)
 
     def _next(self) -> Item | None:

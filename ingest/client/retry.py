@@ -21,19 +21,19 @@ def pause_s(tries: int, after_s: float) -> float:
 
 
 @dataclass(slots=True)
-class Patience:
+class RetryPolicy:
     """The service may be away for `limit_s`, counted from the last sign of life that any job had from it."""
 
     limit_s: float
-    heard_s: float = field(default_factory=time.monotonic)
+    last_response_s: float = field(default_factory=time.monotonic)
 
-    def heard(self) -> None:
-        self.heard_s = time.monotonic()
+    def note_response(self) -> None:
+        self.last_response_s = time.monotonic()
 
     def ends(self, since_s: float, after_s: float = 0.0) -> bool:
         """Whether to stop waiting. `since_s`: this picture's first try; `after_s`: the pause that is asked for."""
-        return time.monotonic() + after_s - max(since_s, self.heard_s) > self.limit_s
+        return time.monotonic() + after_s - max(since_s, self.last_response_s) > self.limit_s
 
-    def blames(self, tries: int, since_s: float) -> bool:
+    def gives_up_on_item(self, tries: int, since_s: float) -> bool:
         """Whether the picture is at fault: the service has answered since its first try, just not to it."""
-        return tries >= TRIES and self.heard_s >= since_s
+        return tries >= TRIES and self.last_response_s >= since_s

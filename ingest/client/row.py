@@ -1,4 +1,4 @@
-"""One line of the output, and its form as CSV and as JSON. Reads and writes no file."""
+"""One line of the output, and its row_format as CSV and as JSON. Reads and writes no file."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from ingest.client.decision import Label, Labelled
+from ingest.client.decision import Classified, Label
 from ingest.client.item import STDIN, Item, Key, key, shown
 
 
@@ -24,7 +24,7 @@ class Row:
     id: str = ""
 
     @classmethod
-    def labelled(cls, item: Item, by: Labelled) -> Self:
+    def classified_row(cls, item: Item, by: Classified) -> Self:
         return cls(shown(item.path), item.frame, item.time_s, by.labels, "", by.model, by.version, by.id)
 
     @classmethod
@@ -33,15 +33,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ExistingRow:
     """What a later run must know of a row that an earlier one wrote. `key` is None for standard input."""
 
     key: Key | None
     failed: bool
 
 
-class Form(Protocol):
-    """How rows are written. `header` opens the file, `opening` each row; `past` raises ValueError for other lines."""
+class RowFormat(Protocol):
+    """How rows are written. `header` opens the file, `opening` each row; `existing` raises ValueError for other lines."""
 
     @property
     def header(self) -> bytes: ...
@@ -50,7 +50,7 @@ class Form(Protocol):
     @property
     def quotes_line_feeds(self) -> bool: ...
     def line(self, row: Row) -> bytes: ...
-    def past(self, line: bytes) -> Past: ...
+    def existing(self, line: bytes) -> ExistingRow: ...
 
 
 class Csv:
@@ -77,11 +77,11 @@ class Csv:
         blanks = [""] * (2 * self._top - len(pairs))
         return _csv_line([*place, *pairs, *blanks, row.error, row.model, row.version, row.id])
 
-    def past(self, line: bytes) -> Past:
+    def existing(self, line: bytes) -> ExistingRow:
         (fields,) = csv.reader([line.decode()], strict=True)
         found = dict(zip(self._columns, fields, strict=True))
         frame = found.get("frame")
-        return Past(_past_key(found["path"], int(frame) if frame else None), bool(found["error"]))
+        return ExistingRow(_existing_key(found["path"], int(frame) if frame else None), bool(found["error"]))
 
 
 class JsonLines:
@@ -102,15 +102,15 @@ class JsonLines:
         document |= {"error": row.error or None, "model": row.model, "version": row.version, "id": row.id}
         return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
-    def past(self, line: bytes) -> Past:
+    def existing(self, line: bytes) -> ExistingRow:
         document = json.loads(line)
         try:
-            return Past(_past_key(document["path"], document.get("frame")), bool(document["error"]))
+            return ExistingRow(_existing_key(document["path"], document.get("frame")), bool(document["error"]))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("a row without a path or an error") from error
 
 
-def _past_key(path: str, frame: int | None) -> Key | None:
+def _existing_key(path: str, frame: int | None) -> Key | None:
     return None if path == STDIN else key(path, frame)
 
 

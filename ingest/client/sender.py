@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from ingest.client.connection import Line
-from ingest.client.decision import Hopeless, Labelled, Later, Refused, Verdict, verdict_of
+from ingest.client.connection import HttpConnection
+from ingest.client.decision import Abort, Classified, Decision, ItemFailed, Retry, decide
 from ingest.client.item import Item, UnreadableError
-from ingest.client.retry import Patience, pause_s
+from ingest.client.retry import RetryPolicy, pause_s
 from ingest.client.row import Row
 
 #: Draws the labels onto a copy of the picture; raises UnreadableError where that fails.
-Annotate = Callable[[Item, bytes, Labelled], None]
+Annotate = Callable[[Item, bytes, Classified], None]
 
 
 class GaveUpError(Exception):
@@ -24,34 +24,38 @@ class StoppedError(Exception):
     """The run was told to stop while this picture was under way."""
 
 
-class Courier:
-    """One job: a line of its own, and what it shares with the others. `complain` hears of each retry."""
+class Sender:
+    """One job: a line of its own, and what it shares with the others. `on_retry` hears of each retry."""
 
     def __init__(
         self,
-        line: Line,
+        line: HttpConnection,
         *,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         stop: threading.Event,
-        complain: Callable[[str], None],
+        on_retry: Callable[[str], None],
         annotate: Annotate | None = None,
     ) -> None:
         self._line = line
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._stop = stop
-        self._complain = complain
+        self._on_retry = on_retry
         self._annotate = annotate
 
-    def deliver(self, item: Item) -> Row:
-        """The item's row, labelled or with its error. Raises GaveUpError and StoppedError."""
+    def send(self, item: Item) -> Row:
+        """The item's row, classified_row or with its error. Raises GaveUpError and StoppedError."""
         try:
             data = item.read()
-            verdict = self._settle(data)
-            if isinstance(verdict, Labelled) and self._annotate:
-                self._annotate(item, data, verdict)
+            decision = self._retry_until_settled(data)
+            if isinstance(decision, Classified) and self._annotate:
+                self._annotate(item, data, decision)
         except UnreadableError as error:
             return Row.failed(item, str(error))
-        return Row.failed(item, verdict.reason) if isinstance(verdict, Refused) else Row.labelled(item, verdict)
+        return (
+            Row.failed(item, decision.reason)
+            if isinstance(decision, ItemFailed)
+            else Row.classified_row(item, decision)
+        )
 
     def abort(self) -> None:
         self._line.abort()
@@ -59,42 +63,42 @@ class Courier:
     def close(self) -> None:
         self._line.close()
 
-    def _settle(self, data: bytes) -> Labelled | Refused:
+    def _retry_until_settled(self, data: bytes) -> Classified | ItemFailed:
         since_s = time.monotonic()
         tries = 0
         while True:
             tries += 1
             match self._try(data):
-                case Labelled() | Refused() as settled:
-                    self._patience.heard()
+                case Classified() | ItemFailed() as settled:
+                    self._retry_policy.note_response()
                     return settled
-                case Hopeless(reason):
+                case Abort(reason):
                     raise GaveUpError(reason)
-                case Later(reason, after_s, by_picture):
-                    if by_picture and self._patience.blames(tries, since_s):
-                        return Refused(f"{reason} (tried {tries} times)")
-                    if self._patience.ends(since_s, after_s):
+                case Retry(reason, after_s, may_be_image):
+                    if may_be_image and self._retry_policy.gives_up_on_item(tries, since_s):
+                        return ItemFailed(f"{reason} (tried {tries} times)")
+                    if self._retry_policy.ends(since_s, after_s):
                         raise GaveUpError(reason)
-                    self._complain(reason)
+                    self._on_retry(reason)
                     if self._stop.wait(pause_s(tries, after_s)):
                         raise StoppedError
 
-    def _try(self, data: bytes) -> Verdict:
+    def _try(self, data: bytes) -> Decision:
         if self._stop.is_set():
             raise StoppedError
         try:
             answer = self._line.post(data)
         except ssl.SSLCertVerificationError as error:
-            return Hopeless(f"its certificate is not trusted: {error.verify_message}")
+            return Abort(f"its certificate is not trusted: {error.verify_message}")
         except (OSError, http.client.HTTPException) as error:
             if self._stop.is_set():
                 raise StoppedError from error
             # A refused connection says nothing about the picture; one that breaks off may.
-            return Later(_why(error), by_picture=not isinstance(error, ConnectionRefusedError))
-        verdict = verdict_of(answer)
-        if isinstance(verdict, Later) and verdict.by_picture:
-            self._patience.heard()
-        return verdict
+            return Retry(_why(error), may_be_image=not isinstance(error, ConnectionRefusedError))
+        decision = decide(answer)
+        if isinstance(decision, Retry) and decision.may_be_image:
+            self._retry_policy.note_response()
+        return decision
 
 
 def _why(error: Exception) -> str:

@@ -8,15 +8,15 @@ from ingest.client.row import Row
 
 
 @dataclass(slots=True)
-class Tally:
-    """`skipped` were in the output already, `lost` of them with an error; `retried` counts requests sent again."""
+class RunSummary:
+    """`skipped` were in the output already, `failed_before` of them with an error; `retried` counts requests sent again."""
 
     classified: int = 0
     failed: int = 0
     skipped: int = 0
-    lost: int = 0
+    failed_before: int = 0
     retried: int = 0
-    complaint: str = ""
+    last_reason: str = ""
     began_s: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -28,13 +28,13 @@ class Tally:
 
     def skip(self, *, failed: bool) -> None:
         self.skipped += 1
-        self.lost += failed
+        self.failed_before += failed
 
     def retry(self, reason: str) -> None:
         """From any thread."""
         with self._lock:
             self.retried += 1
-            self.complaint = reason
+            self.last_reason = reason
 
     @property
     def answered(self) -> int:
@@ -43,11 +43,13 @@ class Tally:
     @property
     def status(self) -> int:
         """0: every picture has its labels; 1: some have an error instead."""
-        return 1 if self.failed or self.lost else 0
+        return 1 if self.failed or self.failed_before else 0
 
     def summary(self) -> str:
         seconds = max(1e-3, time.monotonic() - self.began_s)
-        earlier = f" ({self.lost:,} with an error; --retry-errors tries these again)" if self.lost else ""
+        earlier = (
+            f" ({self.failed_before:,} with an error; --retry-errors tries these again)" if self.failed_before else ""
+        )
         return (
             f"classified {self.classified:,}, failed {self.failed:,}, skipped {self.skipped:,}{earlier}, "
             f"retried {self.retried:,} in {seconds:.1f} s ({self.answered / seconds:.1f} images/s)"

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import av
 from PIL import Image
 
-from ingest.client.frame_step import Every
+from ingest.client.frame_step import FrameStep
 from ingest.client.item import Item, unreadable
 
 #: Of the frames as they are sent: the service makes them much smaller, which leaves no trace of this compression.
 _JPEG_QUALITY = 95
 
 
-def items(path: str, step: Every, *, skip: Callable[[int | None], bool]) -> Iterator[Item]:
+def items(path: str, step: FrameStep, *, skip: Callable[[int | None], bool]) -> Iterator[Item]:
     """The chosen frames of a video, numbered from 0, each decoded when it is asked for.
 
     `skip` is asked for each by its number. A video that cannot be read (to its end) has one more item, without a
@@ -43,7 +43,7 @@ def items(path: str, step: Every, *, skip: Callable[[int | None], bool]) -> Iter
             yield unreadable(path, f"cannot be read beyond frame {number}: {error}" if number >= 0 else f"{error}")
 
 
-def estimate(path: str, step: Every) -> int:
+def estimate(path: str, step: FrameStep) -> int:
     """About how many frames will be chosen, by what the file says of itself; 0 where it says nothing."""
     try:
         with av.open(path) as video:

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from ingest.client.annotation import Annotator, copy_path, drawn_on
-from ingest.client.decision import Labelled
+from ingest.client.decision import Classified
 from ingest.client.item import Item, UnreadableError, picture
 from tests.support.images import one_of_each, photograph, scene, stored_turned
 
-CAT = Labelled((("tabby", 0.92), ("Egyptian cat", 0.05), ("tiger cat", 0.01)), "m", "1", "a")
+CAT = Classified((("tabby", 0.92), ("Egyptian cat", 0.05), ("tiger cat", 0.01)), "m", "1", "a")
 LINES = ["tabby  92.0%", "Egyptian cat  5.0%", "tiger cat  1.0%"]
 
 

@@ -195,8 +195,8 @@ def test_a_run_that_cannot_go_on_says_why(service: str, tmp_path: Path, capsys: 
     for wrong, why in {
         ("--model", "nope"): "404 Unknown model",
         ("--top", "11"): "400 Bad parameter",
-        ("--url", f"{service}/elsewhere"): "404 Not Found",
-        ("--url", "http://127.0.0.1:9", "--patience", "0"): "Connection refused",
+        ("--url", f"{service}/elsewhere"): "404 Not InputFile",
+        ("--url", "http://127.0.0.1:9", "--give-up-after", "0"): "Connection refused",
     }.items():
         assert main([str(folder), "--url", service, "--output", str(output), *wrong]) == 2
         assert why in capsys.readouterr().err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.client.input_files import Found, NothingFoundError, find
+from ingest.client.input_files import InputFile, NothingFoundError, find
 
 FILES = ["b.JPG", "a.png", "notes.txt", ".hidden.jpg", ".git/x.jpg", "deep/er/c.webp", "deep/film.mp4", "copies/a.png"]
 
@@ -85,4 +85,4 @@ def test_a_name_of_nothing_is_an_error(folder: Path) -> None:
 def test_what_is_no_file_gets_a_row(folder: Path) -> None:
     """A named pipe would be waited for without an end."""
     os.mkfifo(folder / "pipe.jpg")
-    assert find(["pipe.jpg"], videos=False) == [Found("pipe.jpg", "is neither a file nor a folder")]
+    assert find(["pipe.jpg"], videos=False) == [InputFile("pipe.jpg", "is neither a file nor a folder")]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ingest.client.decision import Labelled
+from ingest.client.decision import Classified
 from ingest.client.item import Item, key
 from ingest.client.output import OutputError, to_file
-from ingest.client.row import Csv, Form, JsonLines, Row
+from ingest.client.row import Csv, JsonLines, Row, RowFormat
 
 NAMES = ["plain.jpg", 'with, comma and "quotes".jpg', "of\ntwo lines.jpg", "with\rreturn.jpg", "naïve 写真.jpg"]
-FORMS: dict[str, Form] = {"csv": Csv(top=2, videos=False), "jsonl": JsonLines(videos=False)}
+FORMS: dict[str, RowFormat] = {"csv": Csv(top=2, videos=False), "jsonl": JsonLines(videos=False)}
 
 
 def row(path: str, error: str = "") -> Row:
@@ -21,50 +21,50 @@ def row(path: str, error: str = "") -> Row:
     return Row(path, labels=labels, error=error, model="m", version="1", id="a1")
 
 
-def written(path: Path, form: Form, *rows: Row) -> Path:
-    output = to_file(path, form, retry_errors=False)
+def written(path: Path, row_format: RowFormat, *rows: Row) -> Path:
+    output = to_file(path, row_format, retry_errors=False)
     for each in rows:
         output.write(each)
     output.close()
     return path
 
 
-def done(path: Path, form: Form, *, retry_errors: bool = False) -> dict[tuple[str, int | None], bool]:
-    output = to_file(path, form, retry_errors=retry_errors)
+def done(path: Path, row_format: RowFormat, *, retry_errors: bool = False) -> dict[tuple[str, int | None], bool]:
+    output = to_file(path, row_format, retry_errors=retry_errors)
     output.close()
     return output.done
 
 
 @pytest.fixture(params=["csv", "jsonl"])
-def form(request: pytest.FixtureRequest) -> Form:
+def row_format(request: pytest.FixtureRequest) -> RowFormat:
     return FORMS[request.param]
 
 
-def test_what_is_written_is_known_to_the_next_run(form: Form, tmp_path: Path) -> None:
+def test_what_is_written_is_known_to_the_next_run(row_format: RowFormat, tmp_path: Path) -> None:
     """Whatever the files are called."""
-    path = written(tmp_path / "out", form, *map(row, NAMES), row("bad.jpg", "422 Damaged"))
-    assert done(path, form) == {key(name): False for name in NAMES} | {key("bad.jpg"): True}
+    path = written(tmp_path / "out", row_format, *map(row, NAMES), row("bad.jpg", "422 Damaged"))
+    assert done(path, row_format) == {key(name): False for name in NAMES} | {key("bad.jpg"): True}
 
 
-def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(form: Form, tmp_path: Path) -> None:
+def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(row_format: RowFormat, tmp_path: Path) -> None:
     """After every third byte of the rows and after each row, one with a line feed within quotes."""
-    path = written(tmp_path / "out", form, row(NAMES[0]))
+    path = written(tmp_path / "out", row_format, row(NAMES[0]))
     whole_after_one = path.stat().st_size
-    written(path, form, row(NAMES[1]), row(NAMES[2]))
+    written(path, row_format, row(NAMES[1]), row(NAMES[2]))
     data = path.read_bytes()
-    ends = [len(form.header), whole_after_one, whole_after_one + len(form.line(row(NAMES[1]))), len(data)]
+    ends = [len(row_format.header), whole_after_one, whole_after_one + len(row_format.line(row(NAMES[1]))), len(data)]
     for cut in sorted({*range(0, len(data), 3), *ends}):
         path.write_bytes(data[:cut])
         rows = sum(end <= cut for end in ends[1:])
-        assert done(path, form) == {key(name): False for name in NAMES[:rows]}
+        assert done(path, row_format) == {key(name): False for name in NAMES[:rows]}
         assert path.read_bytes() == data[: ends[rows]]
 
 
-def test_rows_with_an_error_are_dropped_when_asked_for(form: Form, tmp_path: Path) -> None:
+def test_rows_with_an_error_are_dropped_when_asked_for(row_format: RowFormat, tmp_path: Path) -> None:
     """The others stay as they are."""
-    path = written(tmp_path / "out", form, row(NAMES[2]), row("bad.jpg", "422 Damaged"), row(NAMES[1]))
-    expected = form.header + form.line(row(NAMES[2])) + form.line(row(NAMES[1]))
-    assert done(path, form, retry_errors=True) == {key(NAMES[2]): False, key(NAMES[1]): False}
+    path = written(tmp_path / "out", row_format, row(NAMES[2]), row("bad.jpg", "422 Damaged"), row(NAMES[1]))
+    expected = row_format.header + row_format.line(row(NAMES[2])) + row_format.line(row(NAMES[1]))
+    assert done(path, row_format, retry_errors=True) == {key(NAMES[2]): False, key(NAMES[1]): False}
     assert path.read_bytes() == expected
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
@@ -72,12 +72,12 @@ def test_rows_with_an_error_are_dropped_when_asked_for(form: Form, tmp_path: Pat
 @pytest.mark.parametrize(
     "foreign", [b"name,score\ncat,1\n", b"no end", b"\x00" * 100, b'{"name": 1}\n', b"[1]\n", b"x" * 100_000]
 )
-def test_a_file_of_someone_else_is_left_alone(form: Form, foreign: bytes, tmp_path: Path) -> None:
+def test_a_file_of_someone_else_is_left_alone(row_format: RowFormat, foreign: bytes, tmp_path: Path) -> None:
     """Not one byte of it changes."""
     path = tmp_path / "out"
     path.write_bytes(foreign)
     with pytest.raises(OutputError):
-        to_file(path, form, retry_errors=False)
+        to_file(path, row_format, retry_errors=False)
     assert path.read_bytes() == foreign
 
 
@@ -89,30 +89,34 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
             to_file(path, other, retry_errors=False)
 
 
-def test_two_runs_do_not_write_to_one_file(form: Form, tmp_path: Path) -> None:
+def test_two_runs_do_not_write_to_one_file(row_format: RowFormat, tmp_path: Path) -> None:
     """The second is refused while the first is open, also after the first has rewritten the file."""
-    path = written(tmp_path / "out", form, row("bad.jpg", "422 Damaged"))
+    path = written(tmp_path / "out", row_format, row("bad.jpg", "422 Damaged"))
     for retry_errors in (False, True):
-        output = to_file(path, form, retry_errors=retry_errors)
+        output = to_file(path, row_format, retry_errors=retry_errors)
         with pytest.raises(OutputError, match="another run"):
-            to_file(path, form, retry_errors=False)
+            to_file(path, row_format, retry_errors=False)
         output.close()
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_row_is_on_the_disk_as_soon_as_it_is_written(form: Form, tmp_path: Path) -> None:
+def test_a_row_is_on_the_disk_as_soon_as_it_is_written(row_format: RowFormat, tmp_path: Path) -> None:
     """A kill at this moment loses nothing: there is no buffer in the process."""
-    output = to_file(tmp_path / "out", form, retry_errors=False)
+    output = to_file(tmp_path / "out", row_format, retry_errors=False)
     output.write(row("a.jpg"))
-    assert (tmp_path / "out").read_bytes() == form.header + form.line(row("a.jpg"))
+    assert (tmp_path / "out").read_bytes() == row_format.header + row_format.line(row("a.jpg"))
     output.close()
 
 
 def test_the_columns_are_as_documented() -> None:
     """Fewer labels than columns leave blanks; a video has its frame and time."""
-    form = Csv(top=3, videos=True)
-    lines = (form.header + form.line(Row("v.mp4", 20, 0.8, (("cat", 0.5),), "", "m", "2", "a1"))).decode().splitlines()
+    row_format = Csv(top=3, videos=True)
+    lines = (
+        (row_format.header + row_format.line(Row("v.mp4", 20, 0.8, (("cat", 0.5),), "", "m", "2", "a1")))
+        .decode()
+        .splitlines()
+    )
     header, values = csv.reader(lines)
     names = "path frame time_s label_1 probability_1 label_2 probability_2 label_3 probability_3 error model version id"
     assert header == names.split()
@@ -124,10 +128,10 @@ def test_the_columns_are_as_documented() -> None:
     }  # fmt: skip
 
 
-def test_a_name_that_is_no_unicode_is_written_as_unicode(form: Form, tmp_path: Path) -> None:
+def test_a_name_that_is_no_unicode_is_written_as_unicode(row_format: RowFormat, tmp_path: Path) -> None:
     """And found again by the next run."""
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    labelled = Row.labelled(Item(name, bytes), Labelled((("cat", 1.0),), "m", "1", "a1"))
-    path = written(tmp_path / "out", form, labelled)
+    classified_row = Row.classified_row(Item(name, bytes), Classified((("cat", 1.0),), "m", "1", "a1"))
+    path = written(tmp_path / "out", row_format, classified_row)
     assert rb"caf\xe9.jpg" in path.read_bytes().replace(rb"\\", b"\\")
-    assert done(path, form) == {key(name): False}
+    assert done(path, row_format) == {key(name): False}

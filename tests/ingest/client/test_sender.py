@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import pytest
 
-from ingest.client import retry as patience
-from ingest.client.connection import Answer, Line, target
-from ingest.client.decision import Hopeless, Labelled, Later, Refused, verdict_of
+from ingest.client import retry as retry_policy
+from ingest.client.connection import HttpConnection, Response, target
+from ingest.client.decision import Abort, Classified, ItemFailed, Retry, decide
 from ingest.client.item import Item
-from ingest.client.retry import Patience, pause_s
+from ingest.client.retry import RetryPolicy, pause_s
 from ingest.client.row import Row
-from ingest.client.sender import Courier, GaveUpError, StoppedError
+from ingest.client.sender import GaveUpError, Sender, StoppedError
 from tests.support.scripted_service import Reply, Script, serve
 
 GOOD = Reply(
@@ -40,36 +40,36 @@ def problem(code: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("answer", "decision"),
     [
-        (Answer(200, GOOD.body), Labelled((("cat", 0.5),), "m", "1", "a")),
-        (Answer(200, b"<html>"), Hopeless("what answers there is not Sluice")),
-        (Answer(200, b'{"predictions": 3}'), Hopeless("what answers there is not Sluice")),
-        (Answer(422, problem("damaged_image")), Refused("422 Title: Detail.")),
-        (Answer(413, b""), Refused("413 without an explanation")),
-        (Answer(415, problem("unsupported_media_type")), Refused("415 Title: Detail.")),
-        (Answer(400, problem("bad_parameter")), Hopeless("400 Title: Detail.")),
-        (Answer(401, problem("unauthorized")), Hopeless("401 Title: Detail.")),
-        (Answer(404, problem("unknown_model")), Hopeless("404 Title: Detail.")),
-        (Answer(308, b"", location="https://x/"), Hopeless("308 without an explanation; the service may be at https://x/")),
-        (Answer(503, problem("overloaded"), retry_after="7"), Later("503 Title: Detail.", 7.0)),
-        (Answer(429, problem("too_many"), retry_after="3"), Later("429 Title: Detail.", 3.0)),
-        (Answer(502, b"<html>", retry_after="soon"), Later("502 without an explanation", 0.0)),
-        (Answer(500, problem("inference_failed")), Later("500 Title: Detail.", 0.0, by_picture=True)),
-        (Answer(504, problem("deadline_passed")), Later("504 Title: Detail.", 0.0, by_picture=True)),
+        (Response(200, GOOD.body), Classified((("cat", 0.5),), "m", "1", "a")),
+        (Response(200, b"<html>"), Abort("what answers there is not Sluice")),
+        (Response(200, b'{"predictions": 3}'), Abort("what answers there is not Sluice")),
+        (Response(422, problem("damaged_image")), ItemFailed("422 Title: Detail.")),
+        (Response(413, b""), ItemFailed("413 without an explanation")),
+        (Response(415, problem("unsupported_media_type")), ItemFailed("415 Title: Detail.")),
+        (Response(400, problem("bad_parameter")), Abort("400 Title: Detail.")),
+        (Response(401, problem("unauthorized")), Abort("401 Title: Detail.")),
+        (Response(404, problem("unknown_model")), Abort("404 Title: Detail.")),
+        (Response(308, b"", location="https://x/"), Abort("308 without an explanation; the service may be at https://x/")),
+        (Response(503, problem("overloaded"), retry_after="7"), Retry("503 Title: Detail.", 7.0)),
+        (Response(429, problem("too_many"), retry_after="3"), Retry("429 Title: Detail.", 3.0)),
+        (Response(502, b"<html>", retry_after="soon"), Retry("502 without an explanation", 0.0)),
+        (Response(500, problem("inference_failed")), Retry("500 Title: Detail.", 0.0, may_be_image=True)),
+        (Response(504, problem("deadline_passed")), Retry("504 Title: Detail.", 0.0, may_be_image=True)),
     ],
 )  # fmt: skip
-def test_each_answer_has_its_meaning(answer: Answer, verdict: object) -> None:
+def test_each_answer_has_its_meaning(answer: Response, decision: object) -> None:
     """For this picture, for the next try, or for the run."""
-    assert verdict_of(answer) == verdict
+    assert decide(answer) == decision
 
 
 def test_a_time_to_come_back_may_be_a_date() -> None:
     """RFC 9110, 10.2.3; a date that has passed means now."""
     for seconds in (100, -100):
         date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-        found = verdict_of(Answer(503, b"", retry_after=date))
-        assert isinstance(found, Later)
+        found = decide(Response(503, b"", retry_after=date))
+        assert isinstance(found, Retry)
         assert found.after_s == pytest.approx(max(0, seconds), abs=2)
 
 
@@ -84,28 +84,30 @@ def test_pauses_grow_and_differ() -> None:
 
 
 class Job:
-    """A courier with what belongs to it."""
+    """A sender with what belongs to it."""
 
     def __init__(self, script: Script, *, limit_s: float = 30, **options: str) -> None:
         self.stop = threading.Event()
-        self.complaints: list[str] = []
+        self.reasons: list[str] = []
         to = target(script.url, model=options.get("model", ""), top=3, api_key=options.get("api_key", ""))
-        self.courier = Courier(Line(to), patience=Patience(limit_s), stop=self.stop, complain=self.complaints.append)
+        self.sender = Sender(
+            HttpConnection(to), retry_policy=RetryPolicy(limit_s), stop=self.stop, on_retry=self.reasons.append
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.courier.close()
+        self.sender.close()
 
-    def deliver(self, data: bytes = b"picture") -> Row:
-        return self.courier.deliver(Item("cat.jpg", lambda: data))
+    def send(self, data: bytes = b"picture") -> Row:
+        return self.sender.send(Item("cat.jpg", lambda: data))
 
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in no time: its length is tested for itself."""
-    monkeypatch.setattr(patience, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry_policy, "FIRST_S", 0.0)
 
 
 def after(*replies: Reply) -> Iterator[Reply]:
@@ -116,13 +118,13 @@ def after(*replies: Reply) -> Iterator[Reply]:
 
 @pytest.mark.usefixtures("no_pauses")
 def test_a_picture_is_sent_until_it_is_answered() -> None:
-    """Busy, away, broken off: each is one more try, and heard of."""
+    """Busy, away, broken off: each is one more try, and note_response of."""
     script = after(Reply(503, problem("overloaded")), Reply(429), Reply(0), Reply(500), Reply(502, b"<html>"))
     with serve(lambda _: next(script)) as service, Job(service) as job:
-        assert job.deliver() == CAT
+        assert job.send() == CAT
         assert [body for _, _, body in service.got] == [b"picture"] * 6
-        assert job.complaints[0] == "503 Title: Detail."
-        assert len(job.complaints) == 5 - 1  # a kept-open line that breaks is opened again without a word
+        assert job.reasons[0] == "503 Title: Detail."
+        assert len(job.reasons) == 5 - 1  # a kept-open line that breaks is opened again without a word
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -130,16 +132,16 @@ def test_a_picture_that_always_fails_gets_its_error() -> None:
     """After five tries, where the service answers at all; the next picture is sent as if nothing had been."""
     bad = Reply(500, problem("inference_failed"))
     with serve(lambda body: bad if body == b"poison" else GOOD) as service, Job(service) as job:
-        assert job.deliver(b"poison").error == "500 Title: Detail. (tried 5 times)"
+        assert job.send(b"poison").error == "500 Title: Detail. (tried 5 times)"
         assert len(service.got) == 5
-        assert job.deliver() == CAT
+        assert job.send() == CAT
 
 
 def test_the_run_ends_where_the_service_stays_away() -> None:
-    """After the patience that was asked for: the picture gets no row, so that the next run sends it."""
+    """After the retry_policy that was asked for: the picture gets no row, so that the next run sends it."""
     with serve(lambda _: Reply(503, problem("no_consumer"))) as service, Job(service, limit_s=0.2) as job:
         with pytest.raises(GaveUpError, match="503 Title: Detail"):
-            job.deliver()
+            job.send()
         assert 1 <= len(service.got) <= 3
 
 
@@ -148,7 +150,7 @@ def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
     with serve(lambda _: Reply(429, headers={"Retry-After": "3600"})) as service, Job(service) as job:
         began = time.monotonic()
         with pytest.raises(GaveUpError):
-            job.deliver()
+            job.send()
         assert time.monotonic() - began < 5
         assert len(service.got) == 1
 
@@ -159,17 +161,17 @@ def test_a_pause_ends_when_the_run_is_stopped() -> None:
         threading.Timer(0.1, job.stop.set).start()
         began = time.monotonic()
         with pytest.raises(StoppedError):
-            job.deliver()
+            job.send()
         assert time.monotonic() - began < 5
 
 
 def test_a_line_that_the_service_closed_is_opened_again() -> None:
-    """Between two pictures: no retry, no pause, no complaint."""
+    """Between two pictures: no retry, no pause, no last_reason."""
     closing = Reply(200, GOOD.body, hangs_up=True)
     with serve(lambda _: closing) as service, Job(service) as job:
-        assert [job.deliver() for _ in range(3)] == [CAT] * 3
+        assert [job.send() for _ in range(3)] == [CAT] * 3
         assert len(service.got) == 3
-        assert job.complaints == []
+        assert job.reasons == []
 
 
 def test_a_connection_that_breaks_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,14 +185,14 @@ def test_a_connection_that_breaks_while_it_is_made_is_made_again(monkeypatch: py
 
     monkeypatch.setattr(socket, "create_connection", breaking_once)
     with serve(lambda _: GOOD) as service, Job(service) as job:
-        assert job.deliver() == CAT
-        assert job.complaints == ["the connection broke off"]
+        assert job.send() == CAT
+        assert job.reasons == ["the connection broke off"]
 
 
 def test_the_request_says_what_the_command_said() -> None:
     """Model, number of labels and key."""
     with serve(lambda _: GOOD) as service, Job(service, model="a/b", api_key="secret") as job:
-        job.deliver()
+        job.send()
         ((path, headers, body),) = service.got
         assert (path, body) == ("/predict/a%2Fb?top=3", b"picture")
         assert headers["Authorization"] == "Bearer secret"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ingest.client import video
 from ingest.client.__main__ import main
-from ingest.client.frame_step import Every, every
+from ingest.client.frame_step import FrameStep, every
 from tests.support.scripted_service import Reply, Script, serve
 
 FRAMES = 30
@@ -74,7 +74,7 @@ def test_a_step_that_is_none_is_refused(text: str) -> None:
 
 def test_frames_that_are_known_already_are_passed_over(clip: Path) -> None:
     """Each is asked for by its number."""
-    items = video.items(str(clip), Every(frames=10), skip=lambda number: number == 10)
+    items = video.items(str(clip), FrameStep(frames=10), skip=lambda number: number == 10)
     assert [item.frame for item in items] == [0, 20]
 
 
@@ -84,7 +84,7 @@ def test_a_video_that_was_filmed_lying_is_turned(clip: Path) -> None:
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
     clip.write_bytes(data)
-    item = next(video.items(str(clip), Every(frames=1), skip=lambda _: False))
+    item = next(video.items(str(clip), FrameStep(frames=1), skip=lambda _: False))
     with Image.open(io.BytesIO(item.read())) as image:
         assert image.size == (48, 64)
         top, bottom = np.asarray(image, int)[8, 24], np.asarray(image, int)[56, 24]
