@@ -12,8 +12,8 @@ import onnx
 
 from bench import images as photographs
 from bench import models
-from bench.interleaved import say
-from bench.processes import ROOT
+from bench.measure.interleaved import say
+from bench.measure.processes import ROOT
 
 #: The version number of each precision.
 FP32, INT8, FP16 = "1", "2", "3"

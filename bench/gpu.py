@@ -15,12 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
-from bench import artefacts, full_stream, load
+from bench import artefacts
 from bench import images as photographs
-from bench import interleaved as arena
 from bench.artefacts import FP16, FP32, Repository
-from bench.limits import BATCHES
-from bench.measuring import measure
+from bench.measure import full_stream, load
+from bench.measure import interleaved as arena
+from bench.measure.limits import BATCHES
+from bench.measure.measuring import measure
 from bench.systems import Task
 from consumers.onnx.providers import Execution, cuda_options, gpu_present, session_options, tensorrt_options
 

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from bench import artefacts, load, plots, report, summary, systems
+from bench import artefacts, systems
 from bench import images as photographs
-from bench import interleaved as arena
 from bench import scenarios as parts
+from bench.measure import interleaved as arena
+from bench.measure import load
 from bench.peers.work import CORES
-from bench.results import Results
+from bench.reporting import plots, report, summary
+from bench.reporting.results import Results
 from bench.scenarios import Plan
 
 _REPORT = Path(__file__).with_name("report")
@@ -113,7 +115,7 @@ def _about(given: argparse.Namespace, plan: Plan) -> dict[str, str]:
         "Python": platform.python_version(),
         "packages": ", ".join(filter(None, map(_version, _PACKAGES))),
         "closed loop by": load.closed_loop_tool(),
-        "open loop, fixed work and Server-Timing by": "bench/generator.py (asyncio, uvloop)",
+        "open loop, fixed work and Server-Timing by": "bench/measure/generator.py (asyncio, uvloop)",
         "Sluice": "deploy/run.py, " + (" ".join(given.sluice) or "default settings"),
         "ONNX Runtime": f"{ort.__version__}, CPU; peers: {CORES} threads that do not spin",
         "rounds": f"{plan.rounds} of {plan.seconds} s, systems interleaved, medians",

@@ -5,15 +5,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import fidelity, full_stream, limits, load
+from bench import fidelity
 from bench import images as photographs
-from bench import interleaved as arena
 from bench.artefacts import FP32, INT8, Repository
-from bench.interleaved import Load, say
-from bench.limits import Raw
-from bench.load import Sample
-from bench.measuring import Measurement, measure, median
-from bench.results import Results, Row
+from bench.measure import full_stream, limits, load
+from bench.measure import interleaved as arena
+from bench.measure.interleaved import Load, say
+from bench.measure.limits import Raw
+from bench.measure.load import Sample
+from bench.measure.measuring import Measurement, measure, median
+from bench.reporting.results import Results, Row
 from bench.systems import Running, System, Task
 
 #: Seconds of decoding and of session.run; of one raw run between those of the servers.

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import interleaved as arena
+from bench.measure import interleaved as arena
 from bench.simulation import nodes, plan
 from bench.simulation import plots as pictures
 from bench.simulation.fleet import Drain, Fleet, drain

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import uploads
-from bench.processes import Processes
-from bench.uploads import Upload
+from bench.measure import uploads
+from bench.measure.processes import Processes
+from bench.measure.uploads import Upload
 from stream.embedded.server import server_binary
 
 _START_S = 120.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from redis.asyncio import Redis
 
-from bench.processes import Processes
+from bench.measure.processes import Processes
 from bench.simulation.queue import Counters, Entrance, counters
 from bench.simulation.servers import Servers, partitions, started
 from stream.connection.clients import Connections

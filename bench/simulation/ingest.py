@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from bench import images as photographs
-from bench import load, uploads
-from bench.processes import Processes
+from bench.measure import load, uploads
+from bench.measure.processes import Processes
 from bench.simulation.servers import started
 from bench.systems import free_port, post
 

@@ -19,12 +19,14 @@ from onnx import numpy_helper
 from PIL import Image
 
 from bench import images as photographs
-from bench import load, models, report, summary, systems, uploads
-from bench import targets as bars
-from bench.full_stream import fill
-from bench.measuring import Measurement, median
-from bench.processes import Processes
-from bench.results import Results, Row
+from bench import models, systems
+from bench.measure import load, uploads
+from bench.measure.full_stream import fill
+from bench.measure.measuring import Measurement, median
+from bench.measure.processes import Processes
+from bench.reporting import report, summary
+from bench.reporting import targets as bars
+from bench.reporting.results import Results, Row
 from consumers.batch import entry_of
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader

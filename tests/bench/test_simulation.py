@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from bench.processes import ROOT
+from bench.measure.processes import ROOT
 from bench.simulation import plan
 from bench.simulation import plots as pictures
 from bench.simulation.fleet import Drain, Fleet, work_off

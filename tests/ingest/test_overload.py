@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bench import load, uploads
+from bench.measure import load, uploads
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import pictures

@@ -1,4 +1,4 @@
-"""Load: a closed or an open loop against one port, by wrk where it is installed, else by bench.generator.
+"""Load: a closed or an open loop against one port, by wrk where it is installed, else by bench.measure.generator.
 
 Both run in a process of their own, on the same cores as what they measure: their share is in the throughput of all
 systems alike, and not in any system's CPU time.
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import ROOT
-from bench.uploads import Upload
+from bench.measure.processes import ROOT
+from bench.measure.uploads import Upload
 
 _LUA = Path(__file__).with_name("post.lua")
 
@@ -43,7 +43,7 @@ class Sample:
 
 def closed_loop_tool() -> str:
     """What makes the closed loops here, in words for the report."""
-    return "wrk" if shutil.which("wrk") else "bench/generator.py (asyncio, uvloop; wrk is not installed)"
+    return "wrk" if shutil.which("wrk") else "bench/measure/generator.py (asyncio, uvloop; wrk is not installed)"
 
 
 def closed(port: int, upload: Upload, *, clients: int, seconds: int) -> Sample:
@@ -90,7 +90,7 @@ def _file(content: bytes) -> Iterator[Path]:
 def _generate(port: int, upload: Upload, body: Path, *, seconds: float, **options: float) -> Sample:
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return _sample(
-        [sys.executable, "-m", "bench.generator", "--port", str(port), "--path", upload.path, "--content-type",
+        [sys.executable, "-m", "bench.measure.generator", "--port", str(port), "--path", upload.path, "--content-type",
          upload.content_type, "--body", str(body), "--seconds", str(seconds), *words], seconds
     )  # fmt: skip
 

@@ -8,8 +8,8 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from bench.measuring import Measurement
-from bench.results import Results, Row
+from bench.measure.measuring import Measurement
+from bench.reporting.results import Results, Row
 
 _COLOURS = {
     "sluice": "#0b6fb8",

@@ -2,9 +2,9 @@
 
 import math
 
-from bench.report import table
-from bench.results import Results, find
-from bench.targets import bars
+from bench.reporting.report import table
+from bench.reporting.results import Results, find
+from bench.reporting.targets import bars
 
 #: CPU per request is told where the systems are busy.
 _BUSY = 32

@@ -1,4 +1,4 @@
-"""`python -m bench.generator`: sends requests from a process of its own and prints what came back, as one JSON.
+"""`python -m bench.measure.generator`: sends requests from a process of its own and prints what came back, as one JSON.
 
 Closed loop: `clients` connections, each sends when its answer has come, until `seconds` are over or `requests`
 are sent. Open loop: requests are due at a fixed rate, whether or not answers come, and a latency counts from the moment
@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import uvloop
 
-from bench.uploads import Upload
+from bench.measure.uploads import Upload
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
@@ -242,7 +242,7 @@ class Open:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m bench.generator", description=__doc__)
+    parser = argparse.ArgumentParser("python -m bench.measure.generator", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
     parser.add_argument("--content-type", required=True)

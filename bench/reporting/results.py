@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.fidelity import Difference
-from bench.limits import Decoding, Run
-from bench.measuring import Measurement
+from bench.measure.limits import Decoding, Run
+from bench.measure.measuring import Measurement
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.load import Sample
-from bench.processes import TICKS_PER_S
+from bench.measure.load import Sample
+from bench.measure.processes import TICKS_PER_S
 from bench.systems import Running
 
 

@@ -4,9 +4,9 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from bench.results import Results, Row, find, times
+from bench.reporting.results import Results, Row, find, times
+from bench.reporting.targets import Bar, bars
 from bench.scenarios import SHARES
-from bench.targets import Bar, bars
 
 _CAVEATS = """
 - Everything runs on one machine, the load generator included; it takes its share of the same cores from every

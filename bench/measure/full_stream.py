@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from bench.processes import Processes
+from bench.measure.processes import Processes
 from stream.embedded.server import socket_path
 from stream.entry import Entry
 from stream.keys import GROUP, Partition
@@ -56,7 +56,7 @@ def rate_of_consumer(redis: Redis, folder: Path, models_dir: Path, *, model: str
 
 def rate_of_bare_loop(redis: Redis, folder: Path) -> float:
     """Entries per second that a synchronous redis-py loop reads, joins and acknowledges."""
-    command = [sys.executable, "-m", "bench.full_stream", str(socket_path(folder / "data"))]
+    command = [sys.executable, "-m", "bench.measure.full_stream", str(socket_path(folder / "data"))]
     return _rate(redis, Partition("bare"), command, folder)
 
 
@@ -139,6 +139,6 @@ def bare_loop(redis: Redis, partition: Partition) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m bench.full_stream")
+    parser = argparse.ArgumentParser("python -m bench.measure.full_stream")
     parser.add_argument("socket")
     bare_loop(Redis(unix_socket_path=parser.parse_args().socket, protocol=2), Partition("bare"))

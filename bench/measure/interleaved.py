@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import systems
-from bench.load import Sample
-from bench.measuring import Measurement, measure
+from bench.measure.load import Sample
+from bench.measure.measuring import Measurement, measure
 from bench.systems import Running, System, Task
 
 ROUNDS = 3

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bench.artefacts import FP32, INT8
 from bench.fidelity import Difference
-from bench.processes import WORKER
-from bench.results import Results, Row, find, times
+from bench.measure.processes import WORKER
+from bench.reporting.results import Results, Row, find, times
 
 #: Systems that Sluice is compared with as its peers, whatever the photograph.
 _PEERS = ("starlette", "starlette-2", "mosec", "litserve")

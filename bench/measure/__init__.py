@@ -1,0 +1,1 @@
+"""One measurement: load, CPU time, limits of the machine, systems measured in turn."""
