@@ -10,8 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from bench import images as photographs
-from bench import models
+from bench import images, models
 from bench.measure.interleaved import say
 from bench.measure.processes import ROOT
 
@@ -44,7 +43,7 @@ def prepare(folder: Path, wanted: Collection[tuple[str, str]]) -> Repository:
     for name, version in wanted:
         versions.setdefault(name, []).append(version)
     if any(version == INT8 and not _path(folder, name, version).exists() for name, version in wanted):
-        photographs.write_calibration(folder / _CALIBRATION)
+        images.write_calibration(folder / _CALIBRATION)
     missing: dict[tuple[str, str], str] = {}
     # An export keeps one core busy most of the time. A network's versions come from each other, one after the other.
     with ThreadPoolExecutor(max(1, len(versions))) as pool:

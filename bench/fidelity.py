@@ -1,4 +1,4 @@
-"""Fidelity: what a faster decode or a smaller model changes in the probabilities, on real photographs. No server."""
+"""Fidelity: what a faster decode or a smaller model changes in the probabilities, on real images. No server."""
 
 import io
 import json
@@ -57,19 +57,19 @@ class Classifier:
         (found,) = self._session.run(None, {"images": pixels[None]})
         return np.asarray(found[0])
 
-    def by_ingest(self, photograph: bytes) -> NDArray[np.float32]:
+    def by_ingest(self, data: bytes) -> NDArray[np.float32]:
         """Decoded as ingest does it."""
-        pixels = to_pixels(photograph, self.model, _PIXELS)
+        pixels = to_pixels(data, self.model, _PIXELS)
         return self.probabilities(np.frombuffer(pixels, np.uint8).reshape(self.model.height, self.model.width, 3))
 
-    def by_full_decode(self, photograph: bytes) -> NDArray[np.float32]:
+    def by_full_decode(self, data: bytes) -> NDArray[np.float32]:
         """Decoded in full and resized by Pillow."""
-        return self.probabilities(full(photograph, self.model))
+        return self.probabilities(full(data, self.model))
 
 
-def full(photograph: bytes, model: ModelDescription) -> NDArray[np.uint8]:
+def full(data: bytes, model: ModelDescription) -> NDArray[np.uint8]:
     """uint8 [height, width, 3]: every pixel decoded, then resized as the artefact says, by Pillow alone."""
-    image = Image.open(io.BytesIO(photograph)).convert("RGB")
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     method = _FILTERS[model.resize.interpolation]
     if model.resize.mode == "squash":
         return np.asarray(image.resize((model.width, model.height), method))
@@ -83,15 +83,15 @@ def full(photograph: bytes, model: ModelDescription) -> NDArray[np.uint8]:
 Way = Callable[[bytes], NDArray[np.float32]]
 
 
-#: Probabilities of one photograph, by the reference and by the other way.
+#: Probabilities of one image, by the reference and by the other way.
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def answers(photographs: Mapping[str, bytes], reference: Way, other: Way) -> dict[str, Pair]:
-    """Two ways over the same photographs, by the photographs' names."""
+def answers(images: Mapping[str, bytes], reference: Way, other: Way) -> dict[str, Pair]:
+    """Two ways over the same images, by the images' names."""
     with ThreadPoolExecutor(CORES) as pool:
-        pairs = pool.map(lambda photograph: (reference(photograph), other(photograph)), photographs.values())
-        return dict(zip(photographs, pairs, strict=True))
+        pairs = pool.map(lambda data: (reference(data), other(data)), images.values())
+        return dict(zip(images, pairs, strict=True))
 
 
 def difference(answered: Iterable[Pair]) -> Difference:

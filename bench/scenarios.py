@@ -5,8 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import fidelity
-from bench import images as photographs
+from bench import fidelity, images
 from bench.artefacts import FP32, INT8, Repository
 from bench.measure import full_stream, limits, load
 from bench.measure import interleaved as arena
@@ -42,7 +41,7 @@ class Plan:
     settings: dict[str, str]
     model: str = "nearzero"
     version: str = "1"
-    photograph: str = "small"
+    image: str = "small"
     clients: tuple[int, ...] = (1, 8, 32, 64)
     seconds: int = 2
     rounds: int = arena.ROUNDS
@@ -58,11 +57,11 @@ class Plan:
 def measure_limits(plan: Plan, found: Results) -> None:
     """Decoding, session.run and a full stream, with no server around them."""
     for how in limits.WAYS:
-        for name, photograph in photographs.BY_NAME.items():
-            found.decoding.append(limits.decoding(how, name, photograph(), seconds=2 * _LIMIT_S))
+        for name, image in images.BY_NAME.items():
+            found.decoding.append(limits.decoding(how, name, image(), seconds=2 * _LIMIT_S))
         nearzero = plan.repository.path("nearzero", "1")
         assert nearzero
-        found.ceilings[how] = limits.pipeline_per_s(how, photographs.small(), nearzero)
+        found.ceilings[how] = limits.pipeline_per_s(how, images.small(), nearzero)
     for name, version in _artefacts(plan):
         raw = Raw(plan.repository.folder / name / version / "model.onnx")
         found.runs += [raw.run(batch, seconds=_LIMIT_S) for batch in limits.BATCHES]
@@ -93,26 +92,26 @@ def measure_full_stream(plan: Plan, found: Results) -> None:
 
 def measure_closed(plan: Plan, found: Results) -> None:
     """The closed loop, then what Server-Timing says, then the open loop, with the same running systems."""
-    photograph = photographs.BY_NAME[plan.photograph]()
-    loads = {clients: _closed(photograph, clients, plan.seconds) for clients in plan.clients}
-    # A scaled decode can't be told from a full one where the photograph is small.
-    chosen = [one for one in plan.chosen if plan.photograph == "large" or one.name != "mosec-draft"]
-    with arena.started(chosen, plan.task(), photograph, left_out=found.notes) as running:
-        found.closed += _rows(arena.compare(running, loads, rounds=plan.rounds), plan.model, plan.photograph)
+    image = images.BY_NAME[plan.image]()
+    loads = {clients: _closed(image, clients, plan.seconds) for clients in plan.clients}
+    # A scaled decode can't be told from a full one where the image is small.
+    chosen = [one for one in plan.chosen if plan.image == "large" or one.name != "mosec-draft"]
+    with arena.started(chosen, plan.task(), image, left_out=found.notes) as running:
+        found.closed += _rows(arena.compare(running, loads, rounds=plan.rounds), plan.model, plan.image)
         for one in running:
             if one.system.name == "sluice":
                 _footprint(one, found)
-                _measure_stages(one, photograph, plan, found)
-        _measure_open(running, photograph, plan, found)
+                _measure_stages(one, image, plan, found)
+        _measure_open(running, image, plan, found)
 
 
-def _closed(photograph: bytes, clients: int, seconds: int) -> Load:
-    return lambda one: load.closed(one.port, one.system.upload(photograph), clients=clients, seconds=seconds)
+def _closed(image: bytes, clients: int, seconds: int) -> Load:
+    return lambda one: load.closed(one.port, one.system.upload(image), clients=clients, seconds=seconds)
 
 
-def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, photograph: str) -> list[Row]:
+def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, image: str) -> list[Row]:
     return [
-        Row(system, model, photograph, number, median(rounds), _rates(rounds))
+        Row(system, model, image, number, median(rounds), _rates(rounds))
         for (system, number), rounds in measured.items()
     ]
 
@@ -121,11 +120,11 @@ def _rates(rounds: list[Measurement]) -> tuple[float, ...]:
     return tuple(one.per_s for one in rounds)
 
 
-def _measure_stages(one: Running, photograph: bytes, plan: Plan, found: Results) -> None:
+def _measure_stages(one: Running, image: bytes, plan: Plan, found: Results) -> None:
     for clients in plan.clients:
         one.processes.settle()
         before = one.processes.cpu_s_by_kind()
-        sample = load.observed(one.port, one.system.upload(photograph), clients=clients, seconds=plan.seconds)
+        sample = load.observed(one.port, one.system.upload(image), clients=clients, seconds=plan.seconds)
         found.stages[clients] = {**sample.stages_ms, "at the client": sample.p50_ms}
         found.cpu_by_kind[clients] = {
             kind: (spent_s - before.get(kind, 0.0)) * 1000 / max(1, sample.requests)
@@ -138,7 +137,7 @@ def _footprint(one: Running, found: Results) -> None:
         found.footprint[kind] = resident / 1e6
 
 
-def _measure_open(running: list[Running], photograph: bytes, plan: Plan, found: Results) -> None:
+def _measure_open(running: list[Running], image: bytes, plan: Plan, found: Results) -> None:
     """Each at shares of its own capacity: its best median in the closed loop."""
     compared = [one for one in running if one.system.name in ("sluice", "starlette-2", "mosec")]
     for one in compared:
@@ -148,40 +147,40 @@ def _measure_open(running: list[Running], photograph: bytes, plan: Plan, found: 
     def at(share: int) -> Load:
         def run(one: Running) -> Sample:
             rate = found.capacity[one.system.name] * share / 100
-            return load.open_loop(one.port, one.system.upload(photograph), rate=rate, seconds=plan.seconds)
+            return load.open_loop(one.port, one.system.upload(image), rate=rate, seconds=plan.seconds)
 
         return run
 
     found.open_loop += _rows(
-        arena.compare(compared, {share: at(share) for share in SHARES}, rounds=plan.rounds), plan.model, plan.photograph
+        arena.compare(compared, {share: at(share) for share in SHARES}, rounds=plan.rounds), plan.model, plan.image
     )
 
 
 def measure_large(plan: Plan, found: Results) -> None:
-    """The closed loop with a 12-megapixel photograph."""
-    photograph = photographs.large()
-    loads = {clients: _closed(photograph, clients, plan.seconds) for clients in (1, 8)}
+    """The closed loop with a 12-megapixel image."""
+    image = images.large()
+    loads = {clients: _closed(image, clients, plan.seconds) for clients in (1, 8)}
     chosen = plan.among("sluice", "starlette-2", "mosec", "mosec-draft")
-    with arena.started(chosen, plan.task("nearzero", "1"), photograph, left_out=found.notes) as running:
+    with arena.started(chosen, plan.task("nearzero", "1"), image, left_out=found.notes) as running:
         found.large += _rows(arena.compare(running, loads, rounds=plan.rounds), "nearzero", "large")
 
 
 def measure_networks(plan: Plan, found: Results) -> None:
     """Real networks through Sluice, a fixed amount of work from 32 clients, and session.run by itself in turn."""
-    photograph = photographs.small()
+    image = images.small()
     for name in ("resnet50", "efficientnet-lite0"):
         with ExitStack() as stack:
             served: dict[str, Running] = {}
             for version in (FP32, INT8):
                 if plan.repository.path(name, version):
                     starting = arena.started(
-                        plan.among("sluice"), plan.task(name, version), photograph, left_out=found.notes
+                        plan.among("sluice"), plan.task(name, version), image, left_out=found.notes
                     )
                     served |= {f"{name}/{version}": one for one in stack.enter_context(starting)}
-            _measure_network(served, photograph, plan, found)
+            _measure_network(served, image, plan, found)
 
 
-def _measure_network(served: dict[str, Running], photograph: bytes, plan: Plan, found: Results) -> None:
+def _measure_network(served: dict[str, Running], image: bytes, plan: Plan, found: Results) -> None:
     paths = {label: plan.repository.folder / label / "model.onnx" for label in served}
     bare = {label: Raw(path) for label, path in paths.items()}
     rates: dict[str, list[float]] = {}
@@ -189,7 +188,7 @@ def _measure_network(served: dict[str, Running], photograph: bytes, plan: Plan, 
     for _ in range(plan.rounds):
         for label, one in served.items():
             rates.setdefault(label, []).append(_best_raw(bare[label], found))
-            measured.setdefault(label, []).append(_through(one, rates[label][-1], photograph))
+            measured.setdefault(label, []).append(_through(one, rates[label][-1], image))
             say(f"{label}: raw {rates[label][-1]:.1f}/s, Sluice {measured[label][-1].per_s:.1f}/s")
     for label, one in served.items():
         resident = one.processes.resident_by_kind()["consumers"]
@@ -210,17 +209,17 @@ def _best_raw(raw: Raw, found: Results) -> float:
     return raw.run(max(known, key=lambda run: run.images_per_s).batch, seconds=_RAW_S).images_per_s
 
 
-def _through(one: Running, rate: float, photograph: bytes) -> Measurement:
+def _through(one: Running, rate: float, image: bytes) -> Measurement:
     """A fixed amount of work, about `_WORK_S` of it at this rate."""
     requests = _WORK_CLIENTS * max(2, round(rate * _WORK_S / _WORK_CLIENTS))
-    upload = one.system.upload(photograph)
+    upload = one.system.upload(image)
     return measure(one, lambda: load.work(one.port, upload, clients=_WORK_CLIENTS, requests=requests))[0]
 
 
 def measure_fidelity(plan: Plan, found: Results) -> None:
-    """The decode of ingest against a full one, and int8 against fp32, over the test photographs."""
-    test = photographs.test_set()
-    small = {name: data for name, data in test.items() if not name.endswith(photographs.LARGE)}
+    """The decode of ingest against a full one, and int8 against fp32, over the test images."""
+    test = images.test_set()
+    small = {name: data for name, data in test.items() if not name.endswith(images.LARGE)}
     if path := plan.repository.path("efficientnet-lite0", FP32):
         classifier = fidelity.Classifier(path)
         pairs = fidelity.answers(test, classifier.by_full_decode, classifier.by_ingest)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bench.measure import interleaved as arena
 from bench.simulation import nodes, plan
-from bench.simulation import plots as pictures
+from bench.simulation import plots as images
 from bench.simulation.fleet import Drain, Fleet, drain
-from bench.simulation.ingest import ingest_us_of_a_photograph
+from bench.simulation.ingest import ingest_us_of_a_image
 from bench.simulation.nodes import Layer
 from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Entrance, Queue, bytes_of_a_queued_image, commands_us_of_an_image
@@ -45,7 +45,7 @@ def main() -> int:
         consumers = _drains("consumers", _consumers(long=given.long, batch_ms=given.batch_ms), folder)
         partitions = _drains("partitions", _partitions(long=given.long), folder)
         backlogs, queued = asyncio.run(_queue(folder / "queue", long=given.long))
-        ingest_us = ingest_us_of_a_photograph(folder / "ingest", seconds=6 if given.long else 3)
+        ingest_us = ingest_us_of_a_image(folder / "ingest", seconds=6 if given.long else 3)
     costs = Costs(
         redis_us=statistics.median(one.redis_us for one in consumers),
         consumer_us=statistics.median(one.consumer_us for one in consumers),
@@ -64,7 +64,7 @@ def main() -> int:
         "costs": asdict(costs),
     }
     (given.report / "simulation.json").write_text(json.dumps(found, indent=1))
-    pictures.draw(
+    images.draw(
         given.report, consumers=consumers, partitions=partitions, backlogs=dict(sorted(backlogs.items())), costs=costs
     )
     return 0

@@ -49,10 +49,10 @@ class System:
     def installed(self) -> bool:
         return not self.needs or importlib.util.find_spec(self.needs) is not None
 
-    def upload(self, photograph: bytes) -> Upload:
+    def upload(self, image: bytes) -> Upload:
         if self.raw:
-            return uploads.bare("/inference", photograph)
-        return uploads.form("/predict", photograph)
+            return uploads.bare("/inference", image)
+        return uploads.form("/predict", image)
 
 
 def _sluice(processes: Processes, task: Task, port: int) -> None:
@@ -117,15 +117,15 @@ class Running:
     processes: Processes
 
 
-def start(system: System, task: Task, photograph: bytes) -> Running:
-    """Start it and wait until it has answered one photograph; raises RuntimeError where it does not."""
+def start(system: System, task: Task, image: bytes) -> Running:
+    """Start it and wait until it has answered one image; raises RuntimeError where it does not."""
     task.folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     processes = Processes(task.folder / f"{system.name}-{port}.log")
     system.start(processes, task, port)
     running = Running(system, port, processes)
     try:
-        _await_answer(running, system.upload(photograph))
+        _await_answer(running, system.upload(image))
     except BaseException:
         processes.stop()
         raise

@@ -20,9 +20,9 @@ app = flask.Flask(__name__)
 db = redis.Redis(port=int(os.environ["BENCH_REDIS_PORT"]))
 
 
-def prepare(photograph: bytes) -> str:
+def prepare(data: bytes) -> str:
     """float32 [1, 224, 224, 3] as base64: 802,816 characters. Not normalised: that is in the model's graph."""
-    image = Image.open(io.BytesIO(photograph)).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    image = Image.open(io.BytesIO(data)).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     return base64.b64encode(np.asarray(image, np.float32).tobytes()).decode()
 
 

@@ -21,8 +21,8 @@ K = TypeVar("K")
 
 
 @contextmanager
-def started(chosen: Iterable[System], task: Task, photograph: bytes, *, left_out: list[str]) -> Iterator[list[Running]]:
-    """The systems of these that are installed and start, each of which has answered the photograph.
+def started(chosen: Iterable[System], task: Task, image: bytes, *, left_out: list[str]) -> Iterator[list[Running]]:
+    """The systems of these that are installed and start, each of which has answered the image.
 
     Why the others are not among them is added to `left_out`, in a sentence each.
     """
@@ -30,7 +30,7 @@ def started(chosen: Iterable[System], task: Task, photograph: bytes, *, left_out
     try:
         for system in chosen:
             try:
-                running.append(_start(system, task, photograph))
+                running.append(_start(system, task, image))
             except RuntimeError as error:
                 left_out.append(f"{system.name} is left out: {error}")
                 say(left_out[-1])
@@ -40,11 +40,11 @@ def started(chosen: Iterable[System], task: Task, photograph: bytes, *, left_out
             one.processes.stop()
 
 
-def _start(system: System, task: Task, photograph: bytes) -> Running:
+def _start(system: System, task: Task, image: bytes) -> Running:
     if not system.installed:
         raise RuntimeError(f"the package {system.needs} is not installed")
     say(f"starting {system.name} with {task.model}/{task.version}")
-    running = systems.start(system, task, photograph)
+    running = systems.start(system, task, image)
     if system.restless:
         running.processes.pause()
     return running

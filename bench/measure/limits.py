@@ -24,11 +24,11 @@ _MODEL = ModelDescription("limits", "1", "", _SIZE, _SIZE, Resize("squash", "bic
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """One way to make the network's input of a photograph: CPU ms of one, alone on a core, and how many per second
+    """One way to make the network's input of an image: CPU ms of one, alone on a core, and how many per second
     all cores make together."""
 
     how: str
-    photograph: str
+    image: str
     cpu_ms: float
     all_cores_per_s: float
 
@@ -43,22 +43,22 @@ class Run:
     batch_ms: float
 
 
-def decode_full(photograph: bytes) -> bytes:
+def decode_full(data: bytes) -> bytes:
     """As the peers do it: Pillow, every pixel."""
-    image = Image.open(io.BytesIO(photograph)).convert("RGB")
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     return image.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC).tobytes()
 
 
-def decode_draft(photograph: bytes) -> bytes:
+def decode_draft(data: bytes) -> bytes:
     """Pillow's scaled decode, down to twice the input's size."""
-    image = Image.open(io.BytesIO(photograph))
+    image = Image.open(io.BytesIO(data))
     image.draft("RGB", (2 * _SIZE, 2 * _SIZE))
     return image.convert("RGB").resize((_SIZE, _SIZE), Image.Resampling.BICUBIC).tobytes()
 
 
-def decode_as_ingest(photograph: bytes) -> bytes:
+def decode_as_ingest(data: bytes) -> bytes:
     """What ingest does with an upload."""
-    return to_pixels(photograph, _MODEL, _PIXELS)
+    return to_pixels(data, _MODEL, _PIXELS)
 
 
 WAYS: dict[str, Callable[[bytes], bytes]] = {
@@ -68,12 +68,12 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def decoding(how: str, name: str, photograph: bytes, *, seconds: float = 1.0) -> Decoding:
-    """Measure one way on one photograph."""
+def decoding(how: str, name: str, data: bytes, *, seconds: float = 1.0) -> Decoding:
+    """Measure one way on one image."""
     decode = WAYS[how]
-    decode(photograph)
-    cpu_ms = _alone_ms(lambda: decode(photograph), seconds / 2)
-    return Decoding(how, name, cpu_ms, _together_per_s(lambda: decode(photograph), seconds / 2))
+    decode(data)
+    cpu_ms = _alone_ms(lambda: decode(data), seconds / 2)
+    return Decoding(how, name, cpu_ms, _together_per_s(lambda: decode(data), seconds / 2))
 
 
 def _alone_ms(work: Callable[[], object], seconds: float) -> float:
@@ -120,14 +120,14 @@ class Raw:
         return Run(self.model, batch, count * batch / spent, spent * 1000 / count)
 
 
-def pipeline_per_s(how: str, photograph: bytes, path: Path, *, seconds: float = 2.0) -> float:
+def pipeline_per_s(how: str, data: bytes, path: Path, *, seconds: float = 2.0) -> float:
     """Decoding on all cores and `session.run` of each by itself in the same threads: the ceiling of any server."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def work() -> object:
-        pixels = np.frombuffer(WAYS[how](photograph), np.uint8).reshape(1, _SIZE, _SIZE, 3)
+        pixels = np.frombuffer(WAYS[how](data), np.uint8).reshape(1, _SIZE, _SIZE, 3)
         return session.run(None, {"images": pixels})
 
     return _together_per_s(work, seconds)

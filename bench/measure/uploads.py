@@ -1,4 +1,4 @@
-"""The request that carries a photograph: as a form, or as the bare body where a server takes no forms."""
+"""The request that carries an image: as a form, or as the bare body where a server takes no forms."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,16 @@ class Upload:
         return head.encode() + self.body
 
 
-def form(path: str, photograph: bytes, *, field: str = "image") -> Upload:
+def form(path: str, image: bytes, *, field: str = "image") -> Upload:
     """multipart/form-data with one file, as curl -F sends it."""
     head = (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="photo.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    body = head.encode() + photograph + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    body = head.encode() + image + f"\r\n--{_BOUNDARY}--\r\n".encode()
     return Upload(path, f"multipart/form-data; boundary={_BOUNDARY}", body)
 
 
-def bare(path: str, photograph: bytes) -> Upload:
+def bare(path: str, image: bytes) -> Upload:
     """The file itself as the body."""
-    return Upload(path, "image/jpeg", photograph)
+    return Upload(path, "image/jpeg", image)

@@ -20,12 +20,12 @@ async def predict(request: Request) -> JSONResponse:
     async with request.form() as form:
         upload = form["image"]
         assert isinstance(upload, UploadFile)
-        photograph = await upload.read()
-    return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, classify, photograph))
+        image = await upload.read()
+    return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, classify, image))
 
 
-def classify(photograph: bytes) -> dict[str, Any]:
-    return network.answer(network.probabilities(network.pixels(photograph)[None])[0])
+def classify(image: bytes) -> dict[str, Any]:
+    return network.answer(network.probabilities(network.pixels(image)[None])[0])
 
 
 app = Starlette(routes=[Route("/predict", predict, methods=["POST"])])

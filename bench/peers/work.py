@@ -37,9 +37,9 @@ class Network:
         self._size = (size["width"], size["height"])
         self._draft = os.environ.get("BENCH_DRAFT") == "1"
 
-    def pixels(self, photograph: bytes) -> NDArray[np.uint8]:
+    def pixels(self, data: bytes) -> NDArray[np.uint8]:
         """uint8 [height, width, 3] of the network's input."""
-        image = Image.open(io.BytesIO(photograph))
+        image = Image.open(io.BytesIO(data))
         if self._draft:
             # Twice the input's size at least, the same care that Sluice takes.
             image.draft("RGB", (self._size[0] * 2, self._size[1] * 2))

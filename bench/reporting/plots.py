@@ -79,7 +79,7 @@ def _latency(axes: Axes, rows: list[Row]) -> None:
 def _cpu(axes: Axes, found: Results) -> None:
     _grouped(axes, found.closed, lambda one: one.cpu_ms)
     for one in found.decoding:
-        if (one.how, one.photograph) == ("full (Pillow)", "small"):
+        if (one.how, one.image) == ("full (Pillow)", "small"):
             axes.axhline(one.cpu_ms, color="black", linestyle="--", linewidth=1)
             axes.annotate("a full decode alone", (0, one.cpu_ms), xytext=(2, 3), textcoords="offset points", fontsize=8)
     axes.set(title="CPU per request, all processes and Redis", xlabel="clients", ylabel="ms", yscale="log")

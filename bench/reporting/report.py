@@ -11,7 +11,7 @@ from bench.scenarios import SHARES
 _CAVEATS = """
 - Everything runs on one machine, the load generator included; it takes its share of the same cores from every
   system. Compare the systems with each other, not with figures from elsewhere.
-- One photograph is sent again and again; no system here keeps answers, but the processor's caches are warm.
+- One image is sent again and again; no system here keeps answers, but the processor's caches are warm.
 - CPU per request is user and system time over all processes of a system, its Redis included (/proc), divided by the
   requests that were answered. Requests in flight at the end are in the time but not in the count, which shows where
   few were answered.
@@ -151,8 +151,8 @@ def _networks(found: Results) -> str:
 
 
 def _decoding(found: Results) -> str:
-    lines = [(one.how, one.photograph, f"{one.cpu_ms:.2f}", f"{one.all_cores_per_s:.0f}") for one in found.decoding]
-    ways = table(("how", "photograph", "CPU ms", "all cores, per second"), lines)
+    lines = [(one.how, one.image, f"{one.cpu_ms:.2f}", f"{one.all_cores_per_s:.0f}") for one in found.decoding]
+    ways = table(("how", "image", "CPU ms", "all cores, per second"), lines)
     ceilings = [f"{how}: {rate:.0f}/s" for how, rate in found.ceilings.items()]
     return (
         f"{ways}\n\nWith session.run of the near-zero network, in the same threads: {', '.join(ceilings)}."
@@ -179,6 +179,6 @@ def _fidelity(found: Results) -> str:
          f"{one.largest_led:.4f}", f"{one.mean_top:.4f}")
         for name, one in found.fidelity.items()
     ]  # fmt: skip
-    head = ("what", "photographs", "top-1 agreement", "led by 0.1", "agreement there", "largest change there",
+    head = ("what", "images", "top-1 agreement", "led by 0.1", "agreement there", "largest change there",
             "mean change of the first label")  # fmt: skip
     return table(head, lines)

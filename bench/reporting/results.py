@@ -20,7 +20,7 @@ class Row:
 
     system: str
     model: str
-    photograph: str
+    image: str
     load: int
     measured: Measurement
     rounds_per_s: tuple[float, ...]

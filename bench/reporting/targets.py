@@ -10,7 +10,7 @@ from bench.fidelity import Difference
 from bench.measure.processes import WORKER
 from bench.reporting.results import Results, Row, find, times
 
-#: Systems that Sluice is compared with as its peers, whatever the photograph.
+#: Systems that Sluice is compared with as its peers, whatever the image.
 _PEERS = ("starlette", "starlette-2", "mosec", "litserve")
 
 
@@ -81,7 +81,7 @@ def _p50_ms(one: Row) -> str:
 
 
 def _cpu(found: Results) -> Iterator[Bar]:
-    full = next((one.cpu_ms for one in found.decoding if (one.how, one.photograph) == ("full (Pillow)", "small")), None)
+    full = next((one.cpu_ms for one in found.decoding if (one.how, one.image) == ("full (Pillow)", "small")), None)
     for clients in (32, 64):
         ours = find(found.closed, "sluice", clients)
         got = ours.measured.cpu_ms / full if ours and full else math.nan
@@ -106,7 +106,7 @@ def _large(found: Results) -> Iterator[Bar]:
 def _fidelity(found: Results) -> Iterator[Bar]:
     for name in ("decode", "decode, 12 megapixels"):
         one = found.fidelity.get(name)
-        how = f"{one.led} of {one.images} photographs; mean change of the first label {one.mean_top:.4f}" if one else ""
+        how = f"{one.led} of {one.images} images; mean change of the first label {one.mean_top:.4f}" if one else ""
         yield Bar(f"{name}: top-1 as the full decode's where that leads by 0.1", 1.0, _of(one, "agreement_led"), how)
         yield Bar(f"{name}: largest change of a probability there", 0.05, _of(one, "largest_led"), how, at_most=True)
 
@@ -126,9 +126,9 @@ def _networks(found: Results) -> Iterator[Bar]:
         large = find(found.networks, "sluice", 32, model=f"{name}/{FP32}")
         yield _faster(f"{name}: int8 over fp32, 32 clients", wanted, small, large)
         agreed = found.fidelity.get(f"{name} int8")
-        how = f"{agreed.images} photographs, none of them used for calibration" if agreed else ""
+        how = f"{agreed.images} images, none of them used for calibration" if agreed else ""
         yield Bar(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
-        how = f"{agreed.led} photographs" if agreed else ""
+        how = f"{agreed.led} images" if agreed else ""
         yield Bar(f"{name}: int8 top-1 agreement where fp32 leads by 0.1", 0.99, _of(agreed, "agreement_led"), how)
 
 

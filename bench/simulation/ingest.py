@@ -1,10 +1,10 @@
-"""Ingest in front of pretended GPUs: the CPU that a photograph costs there, decoding and HTTP included."""
+"""Ingest in front of pretended GPUs: the CPU that an image costs there, decoding and HTTP included."""
 
 import sys
 import time
 from pathlib import Path
 
-from bench import images as photographs
+from bench import images
 from bench.measure import load, uploads
 from bench.measure.processes import Processes
 from bench.simulation.servers import started
@@ -15,7 +15,7 @@ _MODEL = "simulated"
 _PATIENCE_S = 60.0
 
 
-def ingest_us_of_a_photograph(folder: Path, *, seconds: int) -> float:
+def ingest_us_of_a_image(folder: Path, *, seconds: int) -> float:
     """Microseconds of one ingest process for each 500 x 375 JPEG that it answers."""
     with started(folder / "redis") as servers:
         consumers, ingest, port = Processes(folder / "devices.log"), Processes(folder / "ingest.log"), free_port()
@@ -23,7 +23,7 @@ def ingest_us_of_a_photograph(folder: Path, *, seconds: int) -> float:
             common = ["--redis-url", servers.redis_url, "--model", _MODEL]
             consumers.start([sys.executable, "-m", "bench.simulation.device", *common, "--batch-ms", "5"], {})
             ingest.start([sys.executable, "-m", "ingest", *common, "--port", str(port), "--workers", "1"], {})
-            upload = uploads.form("/predict", photographs.small())
+            upload = uploads.form("/predict", images.small())
             _until_answered(port, upload, ingest)
             before = ingest.cpu_s()
             sample = load.closed(port, upload, clients=32, seconds=seconds)

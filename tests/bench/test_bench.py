@@ -18,8 +18,7 @@ import redis
 from onnx import numpy_helper
 from PIL import Image
 
-from bench import images as photographs
-from bench import models, systems
+from bench import images, models, systems
 from bench.measure import load, uploads
 from bench.measure.full_stream import fill
 from bench.measure.measuring import Measurement, median
@@ -37,7 +36,7 @@ from tests.support.processes import ROOT
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
-UPLOAD = uploads.form("/predict", b"a photograph")
+UPLOAD = uploads.form("/predict", b"an image")
 
 
 class Answering:
@@ -105,9 +104,9 @@ def test_the_near_zero_network_answers_as_numpy_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, models.answer(images, weights), atol=1e-6)
 
 
-def test_the_photographs_are_of_the_announced_sizes() -> None:
+def test_the_images_are_of_the_announced_sizes() -> None:
     """500 x 375 in 65 to 82 KB, and 12 megapixels in about 3.2 MB."""
-    small, large = photographs.small(), photographs.large()
+    small, large = images.small(), images.large()
     assert Image.open(io.BytesIO(small)).size == (500, 375)
     assert 65_000 <= len(small) <= 82_000
     assert Image.open(io.BytesIO(large)).size == (4000, 3000)
@@ -165,11 +164,11 @@ def task(tmp_path: Path) -> systems.Task:
 
 @pytest.mark.parametrize("name", ["classic", "starlette"])
 def test_a_system_answers_with_five_labels(task: systems.Task, name: str) -> None:
-    """What it is compared with does the work: started as in a run, it classifies the photograph."""
+    """What it is compared with does the work: started as in a run, it classifies the image."""
     (system,) = (one for one in systems.ALL if one.name == name)
-    running = systems.start(system, task, photographs.small())
+    running = systems.start(system, task, images.small())
     try:
-        status, answer = systems.post(running.port, system.upload(photographs.small()))
+        status, answer = systems.post(running.port, system.upload(images.small()))
         assert running.processes.cpu_s() > 0
     finally:
         running.processes.stop()

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from bench.measure.processes import ROOT
 from bench.simulation import plan
-from bench.simulation import plots as pictures
+from bench.simulation import plots as images
 from bench.simulation.fleet import Drain, Fleet, work_off
 from bench.simulation.plan import Costs, Prices
 from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_of_an_image
@@ -100,7 +100,7 @@ def test_a_plan_adds_what_is_full_first() -> None:
 
 
 def test_a_simulation_is_drawn(tmp_path: Path) -> None:
-    """One picture of all."""
+    """One image of all."""
     drains = [Drain(Fleet(count), 3000, 300.0 * count, 280, 120, 1e5, 1e5) for count in (1, 2, 4)]
-    (name,) = pictures.draw(tmp_path, consumers=drains, partitions=drains, backlogs={1: 50.0, 1000: 51.0}, costs=COSTS)
+    (name,) = images.draw(tmp_path, consumers=drains, partitions=drains, backlogs={1: 50.0, 1000: 51.0}, costs=COSTS)
     assert (tmp_path / name).stat().st_size > 10_000

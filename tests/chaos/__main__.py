@@ -17,7 +17,7 @@ _SHORT_S = 28.0
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=_SHORT_S, help="length of the load (default %(default)g)")
-    parser.add_argument("--seed", type=int, default=1, help="decides photographs, clients and faults")
+    parser.add_argument("--seed", type=int, default=1, help="decides images, clients and faults")
     parser.add_argument("--model", type=Path, help="an exported model.onnx; default: a tiny one that is made slow")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs and Redis's data")
     given = parser.parse_args()

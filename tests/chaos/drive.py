@@ -12,7 +12,7 @@ from stream.keys import Partition
 from stream.settings import RedisSettings
 from tests.chaos.audit import audit, outstanding
 from tests.chaos.clock import Clock, pause
-from tests.chaos.expected_answers import Album
+from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import Chaos
 from tests.chaos.load import Load, Traffic
 from tests.chaos.report import Report
@@ -58,19 +58,19 @@ class Plan:
 async def drive(plan: Plan) -> Report:
     """Run the plan; raises only where the system cannot even be started."""
     model_file = plan.model_file or tiny_model.build(plan.folder / "models")
-    album = Album(model_file, count=48, seed=plan.seed)
+    expected = ExpectedAnswers(model_file, count=48, seed=plan.seed)
     clock = Clock()
-    system = System(plan.folder, _scale(plan, album), clock)
+    system = System(plan.folder, _scale(plan, expected), clock)
     try:
         await system.start()
         async with connect(RedisSettings(redis_url=system.server.url, redis_timeout_s=10)) as redis:
-            return await _run(plan, album, system, redis, clock)
+            return await _run(plan, expected, system, redis, clock)
     finally:
         await system.kill()
 
 
-async def _run(plan: Plan, album: Album, system: System, redis: Redis, clock: Clock) -> Report:
-    load = Load(album, system.ingests, redis, _traffic(plan), clock=clock, seed=plan.seed)
+async def _run(plan: Plan, expected: ExpectedAnswers, system: System, redis: Redis, clock: Clock) -> Report:
+    load = Load(expected, system.ingests, redis, _traffic(plan), clock=clock, seed=plan.seed)
     chaos = Chaos(system, clock, seed=plan.seed)
     sending = asyncio.create_task(load.run())
     await chaos.run(seconds=plan.seconds - _AFTERMATH_S, times=plan.times)
@@ -78,17 +78,17 @@ async def _run(plan: Plan, album: Album, system: System, redis: Redis, clock: Cl
     load_s = clock.now_s
     load.end()
     await sending
-    partition = Partition(album.model.name)
+    partition = Partition(expected.model.name)
     while await outstanding(redis, partition) and clock.now_s < load_s + _TIMEOUT_S + _SETTLE_S:
         await pause(0.05)
     settle_s = clock.now_s - load_s
     found = await audit(redis, partition)
     complaints = await system.stop()
-    return Report(plan.seed, load_s, settle_s, album, load.ledger, found, chaos.done, complaints)
+    return Report(plan.seed, load_s, settle_s, expected, load.ledger, found, chaos.done, complaints)
 
 
-def _scale(plan: Plan, album: Album) -> Scale:
-    settings = {**_SETTINGS, "model": album.model.name}
+def _scale(plan: Plan, expected: ExpectedAnswers) -> Scale:
+    settings = {**_SETTINGS, "model": expected.model.name}
     if plan.model_file is None:
         return Scale(plan.folder / "models", _IMAGE_S, settings=settings)
     return Scale(plan.model_file.parents[2], None, settings=settings)

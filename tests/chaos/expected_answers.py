@@ -1,7 +1,7 @@
-"""Photographs to send, each with the answer that is right for it. Knows no server.
+"""Images to send, each with the answer that is right for it. Knows no server.
 
-The truth is computed before the run, by ONNX Runtime on the very pixels that ingest prepares, and photographs whose
-truths are too alike are left out: an answer that belongs to another photograph is always seen to be wrong.
+The truth is computed before the run, by ONNX Runtime on the very pixels that ingest prepares, and images whose
+truths are too alike are left out: an answer that belongs to another image is always seen to be wrong.
 """
 
 import io
@@ -16,13 +16,13 @@ from PIL import Image
 from skimage import data
 
 from consumers.onnx.artefact import describe
-from consumers.onnx.providers import Execution
+from consumers.onnx.providers import CPU, Execution
 from consumers.onnx.session import Session
 from ingest.images.decode import to_pixels
 from results.outcome import Done
 from stream.model import ModelDescription
 
-#: Photographs that scikit-image carries in its package: people, animals, things, a street, the sky.
+#: Images that scikit-image carries in its package: people, animals, things, a street, the sky.
 _SOURCES = ("astronaut", "camera", "cat", "coffee", "rocket", "brick", "grass", "coins", "retina", "hubble_deep_field")
 
 #: Batches of different sizes add in different orders: float32 probabilities differ by about 1e-6.
@@ -33,7 +33,7 @@ _DISTINCT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Photograph:
+class Upload:
     """One upload: its bytes, the model's input made of them, and float32 [classes] that the model must say."""
 
     upload: bytes
@@ -51,29 +51,29 @@ class Photograph:
         return bool(np.abs(said[order] - best).max() < _TOLERANCE and np.abs(said - own).max() < _TOLERANCE)
 
 
-class Album:
-    """Photographs for one model."""
+class ExpectedAnswers:
+    """Images for one model."""
 
     def __init__(self, model_file: Path, *, count: int, seed: int) -> None:
         self._session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-        self.model: ModelDescription = describe(model_file, Session(model_file, Execution("cpu", max_batch=1)))
+        self.model: ModelDescription = describe(model_file, Session(model_file, CPU, Execution(max_batch=1)))
         self._places: dict[str, list[int]] = {}
         for index, label in enumerate(self.model.labels):
             self._places.setdefault(label, []).append(index)
-        self.photographs: list[Photograph] = []
+        self.images: list[Upload] = []
         for upload in _uploads(np.random.default_rng(seed)):
             self._add(upload)
-            if len(self.photographs) == count:
+            if len(self.images) == count:
                 return
 
     def _add(self, upload: bytes) -> None:
         pixels = to_pixels(upload, self.model, max_pixels=10_000_000)
         image = np.frombuffer(pixels, np.uint8).reshape(1, self.model.height, self.model.width, 3)
         (truth,) = self._session.run(None, {self._session.get_inputs()[0].name: image})[0]
-        if all(np.abs(truth - other.truth).max() > _DISTINCT for other in self.photographs):
-            self.photographs.append(Photograph(upload, pixels, truth))
+        if all(np.abs(truth - other.truth).max() > _DISTINCT for other in self.images):
+            self.images.append(Upload(upload, pixels, truth))
 
-    def is_right(self, photograph: Photograph, predictions: Sequence[dict[str, object]]) -> bool:
+    def is_right(self, image: Upload, predictions: Sequence[dict[str, object]]) -> bool:
         """Whether an answer's predictions are right; a label may stand for several classes (ImageNet has two)."""
         indices = []
         probabilities = [float(str(one["probability"])) for one in predictions]
@@ -82,16 +82,16 @@ class Album:
             free = [place for place in places if place not in indices]
             if not free:
                 return False
-            indices.append(min(free, key=lambda place: abs(float(photograph.truth[place]) - said)))
-        return photograph.answers(indices, probabilities)
+            indices.append(min(free, key=lambda place: abs(float(image.truth[place]) - said)))
+        return image.answers(indices, probabilities)
 
     def knows(self, outcome: Done) -> bool:
-        """Whether the outcome is right for any photograph at all."""
-        return any(one.answers(outcome.indices, outcome.probabilities) for one in self.photographs)
+        """Whether the outcome is right for any image at all."""
+        return any(one.answers(outcome.indices, outcome.probabilities) for one in self.images)
 
 
 def _uploads(rng: np.random.Generator) -> Iterator[bytes]:
-    """Crops of the photographs without end, as JPEG or PNG files."""
+    """Crops of the images without end, as JPEG or PNG files."""
     sources = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in _SOURCES]
     while True:
         source = sources[int(rng.integers(len(sources)))]

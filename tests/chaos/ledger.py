@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 Verdict = Literal[
-    "right",  # 200, and the answer is the photograph's
+    "right",  # 200, and the answer is the image's
     "wrong",  # 200, and it is not
     "refused",  # 503: full, nobody there, Redis away
     "expired",  # 504
@@ -25,9 +25,9 @@ Verdict = Literal[
 
 @dataclass(slots=True)
 class Request:
-    """One request. `photograph` is its number in the album; `id` is known where an answer or the client named it."""
+    """One request. `image` is its number in the expected; `id` is known where an answer or the client named it."""
 
-    photograph: int
+    image: int
     sent_s: float
     direct: bool
     id: str = ""
@@ -43,8 +43,8 @@ class Ledger:
 
     requests: list[Request] = field(default_factory=list)
 
-    def open(self, photograph: int, now_s: float, *, direct: bool = False) -> Request:
-        request = Request(photograph, now_s, direct)
+    def open(self, image: int, now_s: float, *, direct: bool = False) -> Request:
+        request = Request(image, now_s, direct)
         self.requests.append(request)
         return request
 

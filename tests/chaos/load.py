@@ -19,7 +19,7 @@ from stream.admission import Admission, AdmissionRefused, QueueFull
 from stream.entry import Entry
 from stream.keys import Partition
 from tests.chaos.clock import Clock, pause
-from tests.chaos.expected_answers import Album
+from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.ledger import Ledger, Request
 from tests.chaos.system import Post
 
@@ -47,11 +47,11 @@ class Load:
     """Sends and writes down what comes back."""
 
     def __init__(
-        self, album: Album, ingests: list[Post], redis: Redis, traffic: Traffic, *, clock: Clock, seed: int
+        self, expected: ExpectedAnswers, ingests: list[Post], redis: Redis, traffic: Traffic, *, clock: Clock, seed: int
     ) -> None:
-        partition = Partition(album.model.name)
+        partition = Partition(expected.model.name)
         self.ledger = Ledger()
-        self._album = album
+        self._album = expected
         self._ingests = ingests
         self._traffic = traffic
         self._clock = clock
@@ -79,17 +79,17 @@ class Load:
                 await pause(self._random.expovariate(self._traffic.rate))
 
     async def _send(self, http: httpx.AsyncClient) -> None:
-        number = self._random.randrange(len(self._album.photographs))
+        number = self._random.randrange(len(self._album.images))
         direct = self._random.random() < self._traffic.direct
         request = self.ledger.open(number, self._clock.now_s, direct=direct)
         await (self._admit(request) if direct else self._post(http, request))
         request.answered_s = self._clock.now_s
 
     async def _admit(self, request: Request) -> None:
-        photograph, model = self._album.photographs[request.photograph], self._album.model
+        image, model = self._album.images[request.image], self._album.model
         request.id = uuid.uuid4().hex
         reply = self._random.choice(["", "chaos"])
-        entry = Entry(request.id, reply, self._random.choice([0, 1, 5]), model.height, model.width, photograph.pixels)
+        entry = Entry(request.id, reply, self._random.choice([0, 1, 5]), model.height, model.width, image.pixels)
         try:
             await self._admission.admit(entry, timeout_s=self._traffic.timeout_s, max_backlog=10_000)
             request.verdict = "queued"
@@ -128,10 +128,10 @@ class Load:
             request.verdict = "hung up"
 
     async def _ask(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> httpx.Response:
-        upload = self._album.photographs[request.photograph].upload
+        upload = self._album.images[request.image].upload
         parameters = {"top": self._random.choice([1, 5, 10])}
         if self._random.random() < 0.5:
-            files = {"image": ("photograph", upload, "application/octet-stream")}
+            files = {"image": ("image", upload, "application/octet-stream")}
             return await http.post(ingest.url + "/predict", params=parameters, files=files)
         return await http.post(ingest.url + "/predict", params=parameters, content=upload)
 
@@ -141,8 +141,8 @@ class Load:
         match answer.status_code:
             case 200:
                 request.id = body["id"]
-                photograph = self._album.photographs[request.photograph]
-                request.verdict = "right" if self._album.is_right(photograph, body["predictions"]) else "wrong"
+                image = self._album.images[request.image]
+                request.verdict = "right" if self._album.is_right(image, body["predictions"]) else "wrong"
             case 503 if request.code in _REFUSALS and "retry-after" in answer.headers:
                 request.verdict = "refused"
             case 504 if request.code == "deadline_passed":

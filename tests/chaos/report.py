@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from results.outcome import Done
 from tests.chaos.audit import Audit
-from tests.chaos.expected_answers import Album
+from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Ledger, next_after
 
@@ -22,7 +22,7 @@ class Report:
     seed: int
     load_s: float
     settle_s: float
-    album: Album
+    expected: ExpectedAnswers
     ledger: Ledger
     audit: Audit
     faults: list[Fault]
@@ -56,10 +56,10 @@ class Report:
         return doubled
 
     def wrong(self) -> list[str]:
-        """Answers that are not the photograph's."""
+        """Answers that are not the image's."""
         wrong = [f"{one.id}: a client got a wrong answer" for one in self.ledger.requests if one.verdict == "wrong"]
-        wrong += [f"{one.id}: stored for no photograph" for one in self.audit.done() if not self.album.knows(one)]
-        return wrong + [f"{one.id}: stored for another photograph" for one, right in self._direct() if not right]
+        wrong += [f"{one.id}: stored for no image" for one in self.audit.done() if not self.expected.knows(one)]
+        return wrong + [f"{one.id}: stored for another image" for one, right in self._direct() if not right]
 
     def improper(self) -> list[str]:
         """Answers that no client should get, and processes that did what they may not."""
@@ -82,8 +82,8 @@ class Report:
         for one in self.ledger.requests:
             outcome = self.audit.outcomes.get(one.id)
             if one.direct and isinstance(outcome, Done):
-                photograph = self.album.photographs[one.photograph]
-                yield outcome, photograph.answers(outcome.indices, outcome.probabilities)
+                image = self.expected.images[one.image]
+                yield outcome, image.answers(outcome.indices, outcome.probabilities)
 
     def _unexplained(self) -> list[str]:
         """More accepted images than requests that could have brought them: one was admitted twice."""

@@ -12,7 +12,7 @@ import requests
 
 from ingest.errors import MalformedUpload
 from ingest.multipart import Form
-from tests.support.images import encoded, photograph, scene
+from tests.support.images import encoded, noisy_scene, scene
 from tests.support.upload_server import LIMITS, UploadServer, answer, serve
 
 CAT = encoded(scene(), "JPEG")
@@ -95,7 +95,7 @@ def test_a_chunked_body_is_read(site: UploadServer) -> None:
 
 def test_a_large_image_arrives_whole(site: UploadServer) -> None:
     """Over many chunks, with a boundary's beginning in the pixels."""
-    data = encoded(photograph(), "JPEG") + b"\r\n------bound" * 1000
+    data = encoded(noisy_scene(), "JPEG") + b"\r\n------bound" * 1000
     assert post(site, form(image_part(data))).json() == [described("cat.jpg", data)]
 
 

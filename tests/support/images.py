@@ -1,4 +1,4 @@
-"""Pictures for tests, made from nothing and the same in every run: each format, mode and kind of damage."""
+"""Images for tests, made from nothing and the same in every run: each format, mode and kind of damage."""
 
 import io
 import struct
@@ -26,15 +26,15 @@ def model(
 
 
 def scene(width: int = 160, height: int = 120) -> Image.Image:
-    """A smooth picture whose corners all differ: red grows to the right, green downwards, blue is a disc."""
+    """A smooth image whose corners all differ: red grows to the right, green downwards, blue is a disc."""
     down, right = np.mgrid[0:height, 0:width]
     disc = np.hypot(down - height / 3, right - width / 3) < min(width, height) / 4
     channels = (right * 255 / max(1, width - 1), down * 255 / max(1, height - 1), disc * 200.0)
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
 
 
-def photograph(width: int = 500, height: int = 375) -> Image.Image:
-    """The scene with the grain of a camera, which makes files as large as a photograph's."""
+def noisy_scene(width: int = 500, height: int = 375) -> Image.Image:
+    """The scene with the grain of a camera, which makes files as large as an image's."""
     grain = np.random.default_rng(7).normal(0, 8, (height, width, 1))
     pixels = np.asarray(scene(width, height), dtype=float) + grain
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -54,7 +54,7 @@ def serving(folder: Path) -> Iterator[Service]:
         server.kill()
 
 
-def photographs(count: int, *, size: int = 16) -> NDArray[np.uint8]:
-    """Random pixels uint8 [count, size, size, 3], no two pictures alike."""
+def images(count: int, *, size: int = 16) -> NDArray[np.uint8]:
+    """Random pixels uint8 [count, size, size, 3], no two images alike."""
     rng = np.random.default_rng(count + size)
     return np.asarray(rng.integers(0, 256, (count, size, size, 3)), np.uint8)

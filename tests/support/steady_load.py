@@ -1,4 +1,4 @@
-"""A steady load of photographs over HTTP, each answer held against what the model says."""
+"""A steady load of images over HTTP, each answer held against what the model says."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from tests.ingest.test_app import png, ranked
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import images
 from tests.support.waiting import wait_until
 
 #: A client that is refused waits so long, in seconds, as a kind one would.
@@ -18,7 +18,7 @@ _PATIENCE_S = 0.05
 
 
 class SteadyLoad:
-    """Clients that send one picture after the other, until the end of the block; `answers` counts what became of them.
+    """Clients that send one image after the other, until the end of the block; `answers` counts what became of them.
 
     `right`, `wrong`, or the code of the problem; `broken` where there was no answer. `right_s` has the times of the
     right ones, in seconds of the monotonic clock.
@@ -26,7 +26,7 @@ class SteadyLoad:
 
     def __init__(self, url: str, *, clients: int = 4) -> None:
         self._url = url
-        self._images = pictures(50)
+        self._images = images(50)
         self._bodies = [png(image) for image in self._images]
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]

@@ -10,7 +10,7 @@ from PIL import Image
 from ingest.client.annotation import Annotator, copy_path, drawn_on
 from ingest.client.decision import Classified
 from ingest.client.item import Item, UnreadableError, picture
-from tests.support.images import one_of_each, photograph, scene, stored_turned
+from tests.support.images import noisy_scene, one_of_each, scene, stored_turned
 
 CAT = Classified((("tabby", 0.92), ("Egyptian cat", 0.05), ("tiger cat", 0.01)), "m", "1", "a")
 LINES = ["tabby  92.0%", "Egyptian cat  5.0%", "tiger cat  1.0%"]
@@ -44,7 +44,7 @@ def test_copies_lie_in_the_same_folders(folder: Path) -> None:
 def test_the_text_is_readable_on_any_background(background: str) -> None:
     """White letters on a shade that is dark whatever was there: a contrast of 4.5 to 1 at least (WCAG 2.2, 1.4.3)."""
     noise = np.random.default_rng(5).integers(0, 256, (375, 500, 3), np.uint8)
-    plain = {"photograph": photograph(), "noise": Image.fromarray(noise)}
+    plain = {"photograph": noisy_scene(), "noise": Image.fromarray(noise)}
     image = plain.get(background) or Image.new("RGB", (500, 375), background)
     drawn = drawn_on(image, LINES)
     changed = np.asarray(drawn.convert("L"), int)[:20, :60]

@@ -5,7 +5,7 @@ from PIL import features
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
 from ingest.images.decode import to_pixels
-from tests.support.images import bomb, encoded, model, photograph, scene
+from tests.support.images import bomb, encoded, model, noisy_scene, scene
 
 MOST = 50_000_000
 
@@ -56,7 +56,7 @@ def test_an_empty_file_is_damaged() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_half_a_file_is_damaged(kind: str, part: float) -> None:
     """A broken upload is told, never classified."""
-    data = encoded(photograph(), kind)
+    data = encoded(noisy_scene(), kind)
     with pytest.raises(DamagedImage, match="Send the whole file"):
         to_pixels(data[: int(len(data) * part)], model(), MOST)
 
@@ -66,12 +66,12 @@ def test_half_a_file_is_damaged(kind: str, part: float) -> None:
 def test_a_jpeg_without_its_last_bytes_is_damaged(size: tuple[int, int], missing: int) -> None:
     """Also where it is decoded at a fraction of its size."""
     with pytest.raises(DamagedImage):
-        to_pixels(encoded(photograph(*size), "JPEG")[:-missing], model(), MOST)
+        to_pixels(encoded(noisy_scene(*size), "JPEG")[:-missing], model(), MOST)
 
 
 def test_a_truncated_jpeg_that_was_given_an_end_is_damaged() -> None:
     """Half of the pixels would be grey; Pillow would not have said so."""
-    data = encoded(photograph(), "JPEG")
+    data = encoded(noisy_scene(), "JPEG")
     with pytest.raises(DamagedImage):
         to_pixels(data[: len(data) // 2] + b"\xff\xd9", model(), MOST)
 
@@ -95,7 +95,7 @@ def test_the_limit_of_pixels_is_exact() -> None:
 
 def test_a_damaged_file_writes_nothing_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     """libtiff would write a line for each bad row, straight to the error output."""
-    data = bytearray(encoded(photograph().convert("1"), "TIFF", compression="group4"))
+    data = bytearray(encoded(noisy_scene().convert("1"), "TIFF", compression="group4"))
     for place in range(1000, len(data) - 1000, 50):
         data[place] ^= 0x55
     assert to_pixels(bytes(data), model(), MOST)  # bad rows of a fax are bridged, as in every viewer

@@ -71,7 +71,7 @@ def test_a_lossy_format_comes_near_the_scaled_picture(kind: str, near: float) ->
 def test_squash_is_exactly_pillows_resize(interpolation: Interpolation, size: tuple[int, int]) -> None:
     """A picture that its format keeps exactly gives exactly the pixels that a script with Pillow would give."""
     wanted = model(48, 48, interpolation=interpolation)
-    image = photograph(*size)
+    image = noisy_scene(*size)
     assert np.array_equal(decoded(encoded(image, "PNG"), wanted), expected(image, wanted))
 
 
@@ -83,7 +83,7 @@ def test_crop_is_resize_and_cut_in_one_step(
 ) -> None:
     """The same as scaling the shorter side and cutting the centre, up to the rounding of one more pass."""
     wanted = model(48, 48, shorter_side=shorter_side, interpolation=interpolation)
-    image = photograph(*size)
+    image = noisy_scene(*size)
     in_two_steps = expected(image, model(48, 48, shorter_side=max(48, shorter_side), interpolation=interpolation))
     assert distance(decoded(encoded(image, "PNG"), wanted), in_two_steps) < 0.3
 
@@ -105,7 +105,7 @@ def test_both_scalers_give_the_same(
         monkeypatch.setattr(resampling, "simd", None)
     wanted = model(48, 48, shorter_side=shorter_side, interpolation=interpolation)
     for size in ((90, 80), (80, 95), (40, 30)):
-        data = encoded(photograph(*size), "JPEG", quality=90)
+        data = encoded(noisy_scene(*size), "JPEG", quality=90)
         ours, theirs = decoded(data, wanted), expected(Image.open(io.BytesIO(data)), wanted)
         assert distance(ours, theirs) < 0.03
         assert np.abs(ours - theirs).max() <= 2
@@ -139,7 +139,7 @@ def test_damaged_exif_turns_nothing() -> None:
 def test_scaled_decoding_changes_little(size: tuple[int, int], shorter_side: int | None) -> None:
     """A large JPEG is decoded at a fraction of its size; the pixels stay those of the full decode."""
     wanted = model(224, 224, shorter_side=shorter_side)
-    data = encoded(photograph(*size), "JPEG", quality=90)
+    data = encoded(noisy_scene(*size), "JPEG", quality=90)
     difference = np.abs(decoded(data, wanted) - expected(Image.open(io.BytesIO(data)), wanted))
     assert difference.mean() < 0.8  # grain is the hardest; photographs change by 0.2
     assert difference.max() < 16
@@ -148,7 +148,7 @@ def test_scaled_decoding_changes_little(size: tuple[int, int], shorter_side: int
 def test_nearest_takes_pixels_of_the_full_jpeg() -> None:
     """A filter that picks single pixels must not pick them from a smoothed picture."""
     wanted = model(interpolation="nearest")
-    data = encoded(photograph(1600, 1200), "JPEG", quality=90)
+    data = encoded(noisy_scene(1600, 1200), "JPEG", quality=90)
     assert np.array_equal(decoded(data, wanted), expected(Image.open(io.BytesIO(data)), wanted))
 
 
@@ -266,7 +266,7 @@ def test_a_strip_is_cropped_without_being_scaled_in_full(size: tuple[int, int]) 
 
 def test_many_threads_decode_at_once() -> None:
     """Threads share nothing that shows: the pixels are those of one thread alone."""
-    files = [*one_of_each().values(), encoded(photograph(), "JPEG"), encoded(photograph(1600, 1200), "JPEG")]
+    files = [*one_of_each().values(), encoded(noisy_scene(), "JPEG"), encoded(noisy_scene(1600, 1200), "JPEG")]
     alone = [to_pixels(data, model(), MOST) for data in files]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
@@ -280,7 +280,7 @@ def test_many_threads_decode_at_once() -> None:
         (encoded(scene(), "JPEG", progressive=True), False),
         (encoded(scene(), "PNG"), False),
         (encoded(Image.new("RGB", (4000, 3000)), "JPEG"), False),
-        (encoded(photograph(800, 600), "JPEG", quality=100), False),
+        (encoded(noisy_scene(800, 600), "JPEG", quality=100), False),
     ],
     ids=["photograph", "many scans", "another format", "many pixels", "many bytes"],
 )

@@ -1,4 +1,4 @@
-"""A picture of one partition at one moment: all that the server holds of it, read in one transaction."""
+"""An image of one partition at one moment: all that the server holds of it, read in one transaction."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """All that the server holds: entry -> request, pending entries, request -> where it stands, replies told."""
 
     entries: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Picture:
         return [entry for entry, held in self.pending.items() if held.consumer == consumer]
 
 
-async def take_picture(redis: Redis, partition: Partition, requests: list[str]) -> Picture:
+async def take_image(redis: Redis, partition: Partition, requests: list[str]) -> Image:
     async with redis.pipeline(transaction=True) as pipe:
         pipe.xrange(partition.entries)
         pipe.xpending_range(partition.entries, GROUP, "-", "+", 10_000)
@@ -52,7 +52,7 @@ async def take_picture(redis: Redis, partition: Partition, requests: list[str]) 
         pipe.hgetall(partition.counters)
         pipe.xlen(partition.dead_letters)
         entries, pending, states, *told, counters, dead = await pipe.execute()
-    return Picture(
+    return Image(
         {entry.decode(): fields[b"id"].decode() for entry, fields in entries},
         {
             one["message_id"].decode(): Held(

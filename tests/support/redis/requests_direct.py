@@ -20,22 +20,22 @@ SIZE = 16
 TINY = Partition("tiny")
 
 
-def pictures(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Random pictures uint8 [count, 16, 16, 3], none of them marked."""
+def images(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    """Random images uint8 [count, 16, 16, 3], none of them marked."""
     images: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     images[:, 0, 0, 0] = 9
     return images
 
 
 def marked() -> NDArray[np.uint8]:
-    """A picture that a rogue consumer does not bear."""
-    image: NDArray[np.uint8] = pictures(1, seed=99)[0].copy()
+    """An image that a rogue consumer does not bear."""
+    image: NDArray[np.uint8] = images(1, seed=99)[0].copy()
     image[0, 0] = MARK
     return image
 
 
 async def send(redis: Redis, images: Iterable[NDArray[np.uint8]], *, top: int = 0, timeout_s: float = 60) -> list[str]:
-    """Admit each picture; returns the request ids."""
+    """Admit each image; returns the request ids."""
     admission = Admission(redis, TINY, result_ttl_s=120)
     ids = []
     for image in images:
@@ -58,7 +58,7 @@ async def outcomes(redis: Redis, ids: list[str], *, timeout_s: float = 30) -> li
 
 
 def assert_right(outcome: Outcome, image: NDArray[np.uint8], *, seed: int = 7) -> None:
-    """The outcome is what NumPy computes for this very picture, within float32's rounding."""
+    """The outcome is what NumPy computes for this very image, within float32's rounding."""
     assert isinstance(outcome, Done), outcome
     truth = tiny_model.expected(image[None], tiny_model.weights(seed=seed))[0]
     answer = np.zeros_like(truth)
