@@ -13,7 +13,7 @@ from consumers.gpu import devices as gpus
 from consumers.gpu.leases import GpuLease, GpuLeases
 from stream.keys import gpu_lease as key_of
 from tests.support.processes import Process, Processes
-from tests.support.redis.requests_direct import assert_right, outcomes, pictures, send
+from tests.support.redis.requests_direct import assert_right, outcomes, random_images, send
 from tests.support.redis.servers import Server
 from tests.support.waiting import eventually, wait_until
 
@@ -97,7 +97,7 @@ async def test_one_consumer_too_many_takes_over_from_one_that_is_killed(
     wait_until(
         lambda: fifth.says("waiting for a GPU lease: 4 GPUs with 1 consumers each are all in use"), "the fifth waits"
     )
-    images = pictures(64)
+    images = random_images(64)
     ids = await send(client, images)
     four[2].kill()
     wait_until(lambda: gpu_of(fifth) == gpu_of(four[2]), "the fifth has the GPU of the one that was killed")

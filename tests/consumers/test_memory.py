@@ -16,7 +16,7 @@ from stream.presence import Presence
 from tests.stream.test_group import report
 from tests.support.models import tiny_model
 from tests.support.processes import Processes, needs_proc
-from tests.support.redis.requests_direct import assert_right, outcomes, pictures, send
+from tests.support.redis.requests_direct import assert_right, outcomes, random_images, send
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ _WIDE_BYTES = 12 * 2**20
 async def test_a_consumer_stays_small(processes: Processes, client: Redis) -> None:
     """Also after many full batches."""
     process = processes.consumer().ready()
-    images = pictures(200)
+    images = random_images(200)
     await outcomes(client, await send(client, images))
     assert process.resident_bytes < _MOST_BYTES
 
@@ -45,7 +45,7 @@ async def test_a_wide_network_stays_small_too(processes: Processes, client: Redi
     """A batch runs in chunks: the values between two layers are in memory for a few images only."""
     models_dir = _widened(tiny_model.build(tmp_path)).parents[2]
     process = processes.consumer(models_dir=models_dir, inference_threads=2, provider="cpu").ready()
-    images = pictures(100)
+    images = random_images(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)
     assert process.resident_bytes < _MOST_BYTES < 32 * _WIDE_BYTES

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from consumers.onnx.parallel_run import ChunkFailed, ParallelRun
 from consumers.onnx.providers import session_options
 from tests.support.models import tiny_model
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 
 
 def session_of(tmp_path: Path, *, threads: int) -> ort.InferenceSession:
@@ -22,7 +22,7 @@ def session_of(tmp_path: Path, *, threads: int) -> ort.InferenceSession:
 def test_each_row_gets_its_own_answer(threads: int, tmp_path: Path) -> None:
     """Whichever thread ran it, with more threads than chunks, fewer and as many, again and again."""
     session = session_of(tmp_path, threads=threads)
-    images = pictures(23)
+    images = random_images(23)
     truth = tiny_model.expected(images, tiny_model.weights())
     for chunks in (1, 2, 3, 5, 23) * 20:
         answers = ParallelRun(session, np.array_split(images, chunks)).run(threads)
@@ -41,7 +41,7 @@ class Counting(ParallelRun):
 
 def test_the_threads_of_the_session_help(tmp_path: Path) -> None:
     """Each of them runs one chunk at least."""
-    run = Counting(session_of(tmp_path, threads=3), np.array_split(pictures(6), 3))
+    run = Counting(session_of(tmp_path, threads=3), np.array_split(random_images(6), 3))
     run.run(3)
     assert run.helped >= 2
 
@@ -51,7 +51,7 @@ def test_the_threads_of_the_session_help(tmp_path: Path) -> None:
 def test_a_chunk_that_fails_says_why(threads: int, bad: int, tmp_path: Path) -> None:
     """Whichever thread ran it. Chunks that wait then are not run any more, and the session goes on."""
     session = session_of(tmp_path, threads=threads)
-    images = np.array_split(pictures(20), 10)
+    images = np.array_split(random_images(20), 10)
     broken = [*images[:bad], images[bad][:, :15], *images[bad + 1 :]]
     with pytest.raises(ChunkFailed, match="15"):
         ParallelRun(session, broken).run(threads)

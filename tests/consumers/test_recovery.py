@@ -15,7 +15,7 @@ from stream.keys import GROUP
 from stream.presence import Presence
 from stream.settings import RedisSettings
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
+from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
 from tests.support.redis.servers import Server
 from tests.support.waiting import eventually
 
@@ -29,7 +29,7 @@ async def test_what_a_killed_consumer_held_is_answered_within_a_lease_and_a_seco
 ) -> None:
     """SIGKILL in the middle of a batch; the other consumer claims each entry."""
     doomed = processes.consumer(rogue="slow", version=1, **SHORT).ready()
-    images = pictures(40)
+    images = random_images(40)
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
     processes.consumer(version=1, **SHORT).ready()
@@ -52,7 +52,7 @@ async def test_a_killed_consumer_is_seen_as_dead_and_then_forgotten_by_the_group
         return sorted(one.alive for one in await Presence(client, TINY).consumers()) == [False, True]
 
     await eventually(one_is_dead, "one consumer is reported dead")
-    await send(client, pictures(1))
+    await send(client, random_images(1))
 
     async def one_is_left() -> bool:
         return len(await client.xinfo_consumers(TINY.entries, GROUP)) == 1
@@ -63,7 +63,7 @@ async def test_a_killed_consumer_is_seen_as_dead_and_then_forgotten_by_the_group
 async def test_one_poisonous_image_takes_no_other_down(processes: Processes, client: Redis) -> None:
     """An image that kills its consumer, among 64 good ones: 64 right answers, one error, one dead letter."""
     processes.consumer(version=1, **SHORT).ready().kill()
-    images = [*pictures(40), marked(), *pictures(24, seed=1)]
+    images = [*random_images(40), marked(), *random_images(24, seed=1)]
     ids = await send(client, images)
     crashes = 0
     rogue = processes.consumer(rogue="crash", version=1, **SHORT).ready()
@@ -107,9 +107,9 @@ async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -
     """A batch that takes longer than the lease is renewed from beside it, and nobody claims it."""
     slow = processes.consumer(rogue="slow", version=1, max_batch_s=30, **SHORT).ready()
     processes.consumer(version=1, **SHORT).ready().stop()
-    images = pictures(1)
+    images = random_images(1)
     await outcomes(client, await send(client, images))  # the model's speed is known
-    images = pictures(64)  # 3.2 s in two batches
+    images = random_images(64)  # 3.2 s in two batches
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
     processes.consumer(version=1, **SHORT).ready()
@@ -122,7 +122,7 @@ async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -
 async def test_a_consumer_that_was_paused_changes_nothing_when_it_wakes(processes: Processes, client: Redis) -> None:
     """SIGSTOP for longer than the lease: others answer; its own late results are superseded."""
     paused = processes.consumer(rogue="slow", version=1, **SHORT).ready()
-    images = pictures(8)
+    images = random_images(8)
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
     paused.send(signal.SIGSTOP)
@@ -141,7 +141,7 @@ async def test_a_consumer_that_was_paused_changes_nothing_when_it_wakes(processe
 async def test_versions_change_under_load(processes: Processes, client: Redis) -> None:
     """Consumers of version 2 join, those of version 1 leave; each answer names the version that made it."""
     old = processes.consumer(version=1).ready()
-    images = pictures(300)
+    images = random_images(300)
     first = await send(client, images[:150])
     processes.consumer(version=2).ready()
     second = await send(client, images[150:])
@@ -159,7 +159,7 @@ async def test_a_consumer_outlives_an_outage_of_redis(outage: str, processes: Pr
     """Redis dies and comes back, hangs, or loses its data: the consumer keeps what it finished, and goes on."""
     consumer = processes.consumer(rogue="slow", version=1, redis_url=own_server.url, **SHORT).ready()
     async with connect(RedisSettings(redis_url=own_server.url)) as client:
-        images = pictures(12)
+        images = random_images(12)
         ids = await send(client, images)
         await eventually(lambda: held(client), "the consumer holds entries")
         match outage:

@@ -14,7 +14,7 @@ from stream.presence import Presence
 from tests.stream.test_group import report
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, pictures, send
+from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def test_every_answer_is_the_model_s(processes: Processes, client: Redis) -> None:
     """Each image gets its own probabilities, however images were batched."""
     processes.consumer(version=1).ready()
-    images = pictures(100)
+    images = random_images(100)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)
 
@@ -32,7 +32,7 @@ async def test_three_consumers_classify_each_image_once(processes: Processes, cl
     """They share the group and never an entry."""
     for consumer in [processes.consumer(version=1) for _ in range(3)]:
         consumer.ready()
-    images = pictures(600)
+    images = random_images(600)
     answers = await outcomes(client, await send(client, images))
     for outcome, image in zip(answers, images, strict=True):
         assert_right(outcome, image)
@@ -45,7 +45,7 @@ async def test_three_consumers_classify_each_image_once(processes: Processes, cl
 async def test_the_most_probable_classes_come_first(processes: Processes, client: Redis) -> None:
     """`top` classes are answered, ranked."""
     processes.consumer(version=1).ready()
-    images = pictures(1)
+    images = random_images(1)
     (few,) = await outcomes(client, await send(client, images, top=3))
     (all_,) = await outcomes(client, await send(client, images, top=0))
     assert isinstance(few, Done)
@@ -57,7 +57,7 @@ async def test_the_most_probable_classes_come_first(processes: Processes, client
 async def test_a_consumer_finishes_its_entries_on_sigterm(processes: Processes, client: Redis) -> None:
     """SIGTERM under load: exit status 0, nothing pending, no trace in the group; the rest waits for the next."""
     slow = processes.consumer(rogue="slow", version=1, max_batch=4).ready()
-    images = pictures(200)
+    images = random_images(200)
     ids = await send(client, images)
     await eventually(lambda: held(client), "the consumer holds entries")
     assert slow.stop() == 0, slow.text
@@ -73,7 +73,7 @@ async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> N
     """An image whose deadline passed while it waited costs no inference."""
     presence = processes.consumer(version=1).ready()
     presence.kill()
-    ids = await send(client, pictures(3), timeout_s=0.001)
+    ids = await send(client, random_images(3), timeout_s=0.001)
     processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == ["expired"] * 3
@@ -82,7 +82,7 @@ async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> N
 async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) -> None:
     """The mark is seen before the model runs, and the entry leaves the stream."""
     processes.consumer(version=1).ready().kill()
-    ids = await send(client, pictures(3))
+    ids = await send(client, random_images(3))
     assert await Store(client, TINY).cancel(ids[1])
     processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
@@ -93,7 +93,7 @@ async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) ->
 async def test_an_image_of_another_size_is_refused_alone(processes: Processes, client: Redis) -> None:
     """Prepared for a version that has gone: its client gets an error, the others in the batch get predictions."""
     processes.consumer(version=1).ready().kill()
-    images = [*pictures(2), pictures(1)[0][:8, :8], pictures(1)[0].reshape(8, 32, 3)]
+    images = [*random_images(2), random_images(1)[0][:8, :8], random_images(1)[0].reshape(8, 32, 3)]
     ids = await send(client, images)
     processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
@@ -103,7 +103,7 @@ async def test_an_image_of_another_size_is_refused_alone(processes: Processes, c
 async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
     """A batch whose inference raises is run again one by one; the culprit becomes a dead letter."""
     processes.consumer(version=1).ready().kill()
-    images = [*pictures(8), marked(), *pictures(8, seed=1)]
+    images = [*random_images(8), marked(), *random_images(8, seed=1)]
     ids = await send(client, images)
     processes.consumer(rogue="raise", version=1).ready()
     answers = await outcomes(client, ids)
@@ -143,7 +143,7 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     (served,) = (await Presence(client, TINY).versions()).values()
     other = Presence(client, Partition(TINY.model, 1))
     await other.heartbeat(replace(report("another"), version="3"), lease_s=600)
-    await send(client, pictures(200))
+    await send(client, random_images(200))
     await eventually(lambda: held(client), "the consumer holds entries")
     await other.announce(replace(served, version="3", height=32, width=32))
     assert await asyncio.to_thread(consumer.wait) == 2
@@ -161,7 +161,7 @@ async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Proces
         return [one.state for one in await Presence(client, TINY).consumers()] == ["unloaded"]
 
     await eventually(unloaded, "the model is unloaded")
-    images = pictures(3)
+    images = random_images(3)
     for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
         assert_right(outcome, image)
     assert "loaded again" in consumer.text

@@ -18,7 +18,7 @@ from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.containers import ROOT, composed, seconds
 from tests.support.processes import Process, Processes
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -85,7 +85,7 @@ def test_requests_are_spread_and_no_result_is_lost_with_an_ingest(
     processes.consumer(rogue="slow", version=1)
     ingests = [processes.ingest() for _ in range(3)]
     balancer.start(*(url for _, url in ingests))
-    images = pictures(REQUESTS)
+    images = random_images(REQUESTS)
     numbers, failed = count(), list[int]()
 
     def work() -> list[dict[str, object]]:
@@ -145,7 +145,7 @@ def test_what_waits_can_be_fetched_after_its_ingest_was_killed(balancer: Balance
     processes.consumer(rogue="slow", version=1)
     ingests = [processes.ingest() for _ in range(2)]
     balancer.start(*(url for _, url in ingests))
-    images = pictures(12)
+    images = random_images(12)
     with httpx.Client(base_url=balancer.url, timeout=30) as client:
         headers = {"Prefer": "respond-async"}
         places = [client.post("/predict", content=png(one), headers=headers).headers["location"] for one in images]

@@ -14,7 +14,7 @@ from tests.deploy.test_prometheus import panels
 from tests.ingest.test_app import png
 from tests.support.documents import ROOT
 from tests.support.processes import Process, Processes
-from tests.support.redis.requests_direct import marked, pictures
+from tests.support.redis.requests_direct import marked, random_images
 from tests.support.redis.servers import free_port
 from tests.support.waiting import wait_until
 
@@ -77,7 +77,7 @@ def test_panels_and_alerts_work_on_a_real_system(system: tuple[Process, dict[str
         predict = f"http://{targets['sluice-ingest']}/predict"
 
         def all_show_something() -> bool:
-            for body in (png(pictures(1)[0]), png(marked()), b"no picture"):
+            for body in (png(random_images(1)[0]), png(marked()), b"no picture"):
                 service.post(predict, content=body)
             waiting.difference_update([one for one in waiting if query(_of_all(one))])
             return not waiting

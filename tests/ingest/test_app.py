@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -60,7 +60,7 @@ def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_one_image_gets_its_labels(service: httpx.Client) -> None:
     """By multipart as curl -F sends it, and as the bare body."""
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     for answer in (
         service.post("/predict", files={"image": ("cat.png", png(image), "image/png")}),
         service.post("/predict", content=png(image), headers={"content-type": "image/png"}),
@@ -76,7 +76,7 @@ def test_one_image_gets_its_labels(service: httpx.Client) -> None:
 
 def test_several_images_are_answered_in_the_order_sent(service: httpx.Client) -> None:
     """One that fails has its error in its place, and spoils no other."""
-    images = pictures(3)
+    images = random_images(3)
     files = [("image", (f"{number}.png", png(image))) for number, image in enumerate(images)]
     files.insert(1, ("image", ("broken.png", png(images[0])[:100])))
     body = service.post("/predict", files=files).json()
@@ -91,7 +91,7 @@ def test_several_images_are_answered_in_the_order_sent(service: httpx.Client) ->
 @pytest.mark.parametrize("top", [1, 3, 10])
 def test_top_says_how_many_labels_are_wanted(service: httpx.Client, top: int) -> None:
     """From one to all classes."""
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     answer = service.post("/predict", params={"top": top}, content=png(image))
     assert answer.json()["predictions"] == ranked(image, top)
 
@@ -112,7 +112,7 @@ def test_a_wrong_request_is_told_what_is_wrong(
     service: httpx.Client, path: str, content: bytes | None, status: int, code: str
 ) -> None:
     """RFC 9457 problem documents, with the status in them, and `success` false."""
-    answer = service.post(path, content=png(pictures(1)[0]) if content is None else content)
+    answer = service.post(path, content=png(random_images(1)[0]) if content is None else content)
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
@@ -132,7 +132,7 @@ def test_many_clients_and_consumers_and_each_image_is_classified_once(processes:
     for _ in range(3):
         processes.consumer(version=1)
     _, url = processes.ingest()
-    images = pictures(2000)
+    images = random_images(2000)
 
     def ask(image: NDArray[np.uint8]) -> list[dict[str, object]]:
         answer = client.post("/predict", content=png(image))
@@ -155,7 +155,7 @@ def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Proces
     """503 with Retry-After, and the command that would help."""
     _, url = processes.ingest(ready=False)
     assert httpx.get(url + "/healthz").status_code == 200
-    for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(pictures(1)[0]))):
+    for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(random_images(1)[0]))):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["code"] in {"no_consumer", "stream_unavailable"}
@@ -180,7 +180,7 @@ def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes:
     processes.consumer(version=1).ready().stop()
     _, url = processes.ingest(accept_without_consumers=True)
     _, strict = processes.ingest(ready=False)
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has its catalog")
     assert httpx.post(strict + "/predict", content=png(image)).status_code == 503
     with concurrent.futures.ThreadPoolExecutor(1) as client, redis.Redis.from_url(server.url) as observer:
@@ -194,14 +194,14 @@ def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> No
     """Nobody knows how to prepare its pictures: not ready, and refused."""
     _, url = processes.ingest(ready=False, accept_without_consumers=True)
     wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its catalog")
-    assert httpx.post(url + "/predict", content=png(pictures(1)[0])).json()["code"] == "no_consumer"
+    assert httpx.post(url + "/predict", content=png(random_images(1)[0])).json()["code"] == "no_consumer"
 
 
 def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, server: Server) -> None:
     """503 and Retry-After, at once; what was accepted is answered."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
-    images = pictures(12)
+    images = random_images(12)
     with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(12) as clients:
         answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), images))
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -216,7 +216,7 @@ def test_a_deadline_that_passes_is_told(processes: Processes) -> None:
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)
     with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
-        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), pictures(20)))
+        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), random_images(20)))
     late = [answer for answer in answers if answer.status_code == 504]
     assert late
     assert {answer.json()["code"] for answer in late} == {"deadline_passed"}
@@ -227,7 +227,7 @@ def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: S
     """The consumer never runs it."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest()
-    body = png(pictures(1)[0])
+    body = png(random_images(1)[0])
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with redis.Redis.from_url(server.url) as client:
         with (
@@ -257,10 +257,10 @@ def test_entries_say_that_more_will_follow(processes: Processes, server: Server)
         httpx.Client(base_url=url, timeout=30, limits=KEPT) as service,
         concurrent.futures.ThreadPoolExecutor(31) as clients,
     ):
-        sent = [clients.submit(service.post, "/predict", content=png(pictures(1)[0]))]
+        sent = [clients.submit(service.post, "/predict", content=png(random_images(1)[0]))]
         wait_until(lambda: len(_followed(client)) == 1, "the image is queued")
         assert _followed(client) == [False]
-        sent += [clients.submit(service.post, "/predict", content=png(pictures(1)[0])) for _ in range(30)]
+        sent += [clients.submit(service.post, "/predict", content=png(random_images(1)[0])) for _ in range(30)]
         wait_until(lambda: len(_followed(client)) == 31, "the images are queued")
         assert any(_followed(client))
         consumer.send(signal.SIGCONT)
@@ -285,7 +285,7 @@ def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes:
     """No restart of ingest is needed."""
     processes.consumer(version=1, redis_url=own_server.url)
     _, url = processes.ingest(redis_url=own_server.url)
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     with httpx.Client(base_url=url, timeout=30) as service:
         assert service.post("/predict", content=png(image)).status_code == 200
         own_server.kill()

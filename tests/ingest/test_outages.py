@@ -11,11 +11,11 @@ import redis
 
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
-IMAGE = pictures(1)[0]
+IMAGE = random_images(1)[0]
 
 
 def hang(server: Server, _client: redis.Redis) -> Callable[[], object]:

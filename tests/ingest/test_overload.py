@@ -13,7 +13,7 @@ import pytest
 from bench.measure import load, uploads
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ async def test_goodput_stays_at_capacity_and_latency_bounded(processes: Processe
     processes.share(ROGUE_LOG=str(log))
     processes.consumer(rogue="slow", version=1, max_batch_s=MAX_BATCH_S)
     _, url = processes.ingest(max_wait_s=MAX_WAIT_S)
-    image = pictures(1)[0]
+    image = random_images(1)[0]
     body, truth = png(image), ranked(image)
     began_s = time.monotonic()
     async with httpx.AsyncClient(base_url=url, timeout=30) as service:

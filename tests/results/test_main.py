@@ -25,7 +25,7 @@ from tests.results.test_completion import done
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry
 from tests.support.processes import ROOT, Processes
-from tests.support.redis.requests_direct import TINY, assert_right, outcomes, pictures
+from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images
 from tests.support.redis.servers import Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -270,7 +270,7 @@ async def test_a_dead_letter_is_replayed_and_classified(
     """From the grave to its labels: replayed by the command, run by a real consumer, fetched by its id."""
     graveyard = Graveyard(client, reader, TINY)
     await graveyard.open()
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     one = entry(top=0, height=16, width=16, pixels=image.tobytes())
     await graveyard.bury(one)
     await client.zadd(MODELS, {TINY.model: 1})

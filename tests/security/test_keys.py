@@ -20,10 +20,10 @@ from ingest.auth.open_bind import refuse_open_bind
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import ROOT, Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.waiting import wait_until
 
-(IMAGE,) = pictures(1)
+(IMAGE,) = random_images(1)
 CHALLENGE = 'Basic realm="sluice", charset="UTF-8", Bearer realm="sluice"'
 ALICE, BOB = "a" * 16 + new_key(), "b" * 16 + new_key()
 

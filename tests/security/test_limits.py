@@ -16,10 +16,10 @@ from stream import keys
 from tests.ingest.test_app import png
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server
 
-(IMAGE,) = pictures(1)
+(IMAGE,) = random_images(1)
 
 
 def limit(client: Redis, *, per_s: float = 0.5, burst: int = 3) -> RateLimit:

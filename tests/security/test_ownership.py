@@ -11,9 +11,9 @@ from ingest.auth.owner import belongs_to_caller, new_id, owner, set_owner
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 
-IMAGE, OTHER = pictures(2)
+IMAGE, OTHER = random_images(2)
 KEYS = f"alice:{ALICE},bob:{BOB}"
 
 #: The bar is 10,000; the suite sends these to each of two prefixes, in a few seconds.

@@ -39,7 +39,7 @@ from tests.ingest.api.test_results import (  # noqa: F401
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, bearer
 from tests.support.processes import Process, Processes
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 
 pytestmark = pytest.mark.anyio
@@ -107,7 +107,7 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
     """Predict, come back, send again, be limited; an answer each time, and no word of a refusal in a log."""
     consumer = processes.consumer(version=1)
     ingest, url = processes.ingest(api_keys=f"alice:{ALICE}", rate_limit_per_s=100, cache_ttl_s=600)
-    image = pictures(1)[0]
+    image = random_images(1)[0]
     with httpx.Client(base_url=url, headers=bearer(ALICE)) as client:
         answer = client.post("/predict", content=png(image))
         assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(image))

@@ -21,7 +21,7 @@ from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis import tls_terminator
 from tests.support.redis.certificates import Authority, Pair
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import eventually
 
@@ -104,7 +104,7 @@ def test_over_tls_the_service_works(secured: Secured, processes: Processes) -> N
     given: dict[str, Any] = {"redis_url": secured.url(), "redis_ca_file": secured.authority.file}
     processes.consumer(version=1, **given)
     _, url = processes.ingest(**given)
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     assert httpx.post(f"{url}/predict", content=png(image)).json()["predictions"] == ranked(image)
 
 

@@ -11,7 +11,7 @@ import pytest
 from stream.host import logs
 from tests.ingest.test_app import png
 from tests.support.processes import Process, Processes
-from tests.support.redis.requests_direct import marked, pictures
+from tests.support.redis.requests_direct import marked, random_images
 from tests.support.waiting import wait_until
 
 Lines = list[dict[str, object]]
@@ -128,7 +128,7 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     """What the client is told as `id`, at ingest and at the consumer; uvicorn's lines have the same shape."""
     consumer = processes.consumer(rogue="raise", version=1, log_format="json")
     ingest, url = processes.ingest(log_format="json", log_level="debug")
-    good = httpx.post(f"{url}/predict", content=png(pictures(1)[0])).json()["id"]
+    good = httpx.post(f"{url}/predict", content=png(random_images(1)[0])).json()["id"]
     bad = httpx.post(f"{url}/predict?secret=hunter2", content=png(marked()))
     assert bad.status_code == 500
     (failed,) = [line for line in lines(consumer) if line["level"] == "error"]

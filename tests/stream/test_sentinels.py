@@ -18,7 +18,7 @@ from tests.support.processes import Process, Processes
 from tests.support.redis import tls_terminator
 from tests.support.redis.certificates import Authority, Pair
 from tests.support.redis.clusters import Watched
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import binary, free_port, listens
 from tests.support.waiting import wait_until
 
@@ -53,7 +53,7 @@ def test_the_service_follows_sentinels_that_ask_for_a_password(
     with Processes(tmp_path, redis_url=watched.url, models_dir=models_dir) as processes:
         consumer = processes.consumer(version=1, **settings)
         ingest, base = processes.ingest(**settings)
-        (image,) = pictures(1)
+        (image,) = random_images(1)
         assert httpx.post(f"{base}/predict", content=png(image)).json()["predictions"] == ranked(image)
         watched.primary.kill()
         wait_until(lambda: httpx.get(f"{base}/readyz").status_code == 503, "the primary is away")

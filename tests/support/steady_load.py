@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from tests.ingest.test_app import png, ranked
-from tests.support.redis.requests_direct import images
+from tests.support.redis.requests_direct import random_images
 from tests.support.waiting import wait_until
 
 #: A client that is refused waits so long, in seconds, as a kind one would.
@@ -26,7 +26,7 @@ class SteadyLoad:
 
     def __init__(self, url: str, *, clients: int = 4) -> None:
         self._url = url
-        self._images = images(50)
+        self._images = random_images(50)
         self._bodies = [png(image) for image in self._images]
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.deploy.test_prometheus import promtool
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import marked, pictures
+from tests.support.redis.requests_direct import marked, random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -40,9 +40,9 @@ def test_requests_are_counted_by_route_and_status(processes: Processes) -> None:
     """Refused ones as well, and invented paths as one."""
     processes.consumer(version=1)
     _, url = processes.ingest()
-    for image in pictures(5):
+    for image in random_images(5):
         assert httpx.post(f"{url}/predict", content=png(image)).status_code == 200
-    broken = [("image", ("a.png", png(pictures(1)[0]))), ("image", ("b.png", b"no picture"))]
+    broken = [("image", ("a.png", png(random_images(1)[0]))), ("image", ("b.png", b"no picture"))]
     httpx.post(f"{url}/predict/tiny", files=broken)
     for path in ("nowhere", "elsewhere"):
         httpx.get(f"{url}/{path}")
@@ -62,7 +62,7 @@ def test_the_stages_of_an_image_add_up_to_its_time(processes: Processes) -> None
     """Their sums are no more than the requests' time, and most of it."""
     processes.consumer(rogue="slow", version=1)
     _, url = processes.ingest()
-    for image in pictures(4):
+    for image in random_images(4):
         httpx.post(f"{url}/predict", content=png(image))
     found = figures(url)
     stages = sum(value for (name, _), value in found.items() if name == "sluice_stage_duration_seconds_sum")
@@ -74,7 +74,7 @@ def test_the_group_is_seen_at_each_ingest(processes: Processes) -> None:
     """Consumers with their provider and state, the images by how they ended; a dead consumer is told as dead."""
     consumer = processes.consumer(version=1, lease_s=1.5, redis_timeout_s=1)
     _, url = processes.ingest(lease_s=1.5, redis_timeout_s=1)
-    httpx.post(f"{url}/predict", content=png(pictures(1)[0]))
+    httpx.post(f"{url}/predict", content=png(random_images(1)[0]))
     found = figures(url)
     about = {"model": "tiny", "version": "1", "provider": "CPUExecutionProvider"}
     assert found["sluice_group_events_total", (("event", "completed"), ("model", "tiny"))] == 1
@@ -92,7 +92,7 @@ def test_a_consumer_shows_its_own_figures(processes: Processes) -> None:
     port = free_port()
     processes.consumer(rogue="raise", version=1, metrics_port=port)
     _, url = processes.ingest()
-    files = [("image", (f"{number}.png", png(image))) for number, image in enumerate([*pictures(8), marked()])]
+    files = [("image", (f"{number}.png", png(image))) for number, image in enumerate([*random_images(8), marked()])]
     assert httpx.post(f"{url}/predict", files=files, timeout=30).status_code == 200
     found = figures(f"http://127.0.0.1:{port}")
     assert found["sluice_consumer_images_total", ()] == 8
@@ -121,7 +121,7 @@ def test_each_worker_answers_for_all(processes: Processes) -> None:
     """Whichever answers, the counts are those of both; of one that was killed they stay, and it holds nothing."""
     consumer = processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
-    for image in pictures(20):
+    for image in random_images(20):
         assert httpx.post(f"{url}/predict", content=png(image)).status_code == 200
 
     def answered() -> set[float | None]:
@@ -131,7 +131,7 @@ def test_each_worker_answers_for_all(processes: Processes) -> None:
     wait_until(lambda: answered() == {20}, "both have counted the last one")
     consumer.send(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as client:
-        unanswered = client.submit(httpx.post, f"{url}/predict", content=png(pictures(1)[0]), timeout=30)
+        unanswered = client.submit(httpx.post, f"{url}/predict", content=png(random_images(1)[0]), timeout=30)
         wait_until(lambda: figure(url, "sluice_images_in_flight") == 1, "an image is in flight")
         for worker in ingest.workers:
             os.kill(worker, signal.SIGKILL)

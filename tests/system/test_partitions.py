@@ -16,7 +16,7 @@ from tests.ingest.api.test_live import snapshots
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Process, Processes
 from tests.support.redis.clusters import Cluster
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 from tests.support.steady_load import SteadyLoad
 from tests.support.waiting import wait_until
@@ -39,7 +39,7 @@ def direct(server: Server) -> Iterator[redis.Redis]:
 
 
 def _post(client: httpx.Client, number: int, **headers: str) -> httpx.Response:
-    return client.post("/predict", content=png(pictures(60)[number]), headers=headers)
+    return client.post("/predict", content=png(random_images(60)[number]), headers=headers)
 
 
 def _completed(direct: redis.Redis) -> list[int]:
@@ -54,7 +54,7 @@ def test_images_are_spread_and_found_again(processes: Processes, direct: redis.R
         wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
         answers = [_post(client, number) for number in range(60)]
         for number, answer in enumerate(answers):
-            assert answer.json()["predictions"] == ranked(pictures(60)[number])
+            assert answer.json()["predictions"] == ranked(random_images(60)[number])
             again = client.get(f"/results/{answer.json()['id']}")
             assert again.json()["predictions"] == answer.json()["predictions"]
         assert {partition_of(answer.json()["id"]) for answer in answers} == {0, 1, 2}
@@ -95,7 +95,7 @@ def test_what_waits_in_partitions_that_nobody_sends_to_is_done(processes: Proces
     with httpx.Client(base_url=url, timeout=30) as client:
         for number, one in enumerate(ids):
             answer = client.get(f"/results/{one}", headers={"Prefer": "wait=20"})
-            assert answer.json()["predictions"] == ranked(pictures(60)[number])
+            assert answer.json()["predictions"] == ranked(random_images(60)[number])
         assert {partition_of(_post(client, number).json()["id"]) for number in range(10)} == {0}
 
 
@@ -114,7 +114,7 @@ def test_a_flooded_partition_starves_no_other(processes: Processes, direct: redi
 
 
 def _fields(number: int, request_id: str) -> dict[str, object]:
-    image = pictures(60)[number % 60]
+    image = random_images(60)[number % 60]
     return {"v": 1, "id": request_id, "reply": "", "top": 1, "h": 16, "w": 16, "px": image.tobytes(), "due": 0}
 
 

@@ -11,11 +11,11 @@ import redis
 from ingest.api.preferences import Preferences
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
-IMAGE, OTHER = pictures(2)
+IMAGE, OTHER = random_images(2)
 
 
 @pytest.mark.parametrize(

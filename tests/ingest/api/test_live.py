@@ -15,10 +15,10 @@ from ingest.dashboard.request_window import RequestWindow
 from ingest.dashboard.snapshot import RateEstimator
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import marked, pictures
+from tests.support.redis.requests_direct import marked, random_images
 from tests.support.redis.servers import Server
 
-IMAGE = png(pictures(1)[0])
+IMAGE = png(random_images(1)[0])
 
 
 class Clock:

@@ -12,16 +12,16 @@ from starlette.routing import Route
 from ingest.app import create_app
 from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.document import Document, Service, Undescribed
-from stream.settings import Settings
+from stream.settings import IngestSettings
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 
 OPEN = Service("1", keys=False, limited=False, classes=10)
 
 
 def document(service: Service = OPEN, **settings: Any) -> dict[str, Any]:
-    return Document(service).of(create_app(Settings(**settings)).routes)
+    return Document(service).of(create_app(IngestSettings(**settings)).routes)
 
 
 def test_a_route_that_says_nothing_of_itself_fails() -> None:
@@ -36,7 +36,7 @@ def test_a_route_that_says_nothing_of_itself_fails() -> None:
 
 def test_every_route_is_in_the_document() -> None:
     """With its methods, but for the one that answers what is no route."""
-    routes = [one for one in create_app(Settings()).routes if isinstance(one, Route) and one.include_in_schema]
+    routes = [one for one in create_app(IngestSettings()).routes if isinstance(one, Route) and one.include_in_schema]
     told = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
     assert told == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
 
@@ -63,7 +63,7 @@ def test_answers_are_as_the_document_says(processes: Processes) -> None:
     """One photograph, several, one for later, a problem, an error of the protocol: each by its schema."""
     processes.consumer(version=1)
     _, url = processes.ingest()
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     photograph = png(image)
     several = [("image", ("a.png", photograph)), ("image", ("b.png", photograph[:50]))]
     with httpx.Client(base_url=url) as client:

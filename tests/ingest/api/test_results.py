@@ -8,7 +8,7 @@ import redis
 
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -17,7 +17,7 @@ def test_a_result_can_be_fetched_again(processes: Processes) -> None:
     """By its id, the same answer, from any ingest."""
     processes.consumer(version=1)
     (_, one), (_, other) = processes.ingest(), processes.ingest()
-    answer = httpx.post(f"{one}/predict", content=png(pictures(1)[0])).json()
+    answer = httpx.post(f"{one}/predict", content=png(random_images(1)[0])).json()
     again = httpx.get(f"{other}/results/{answer['id']}")
     assert (again.status_code, again.json()) == (200, answer)
 
@@ -36,7 +36,7 @@ def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Proc
     consumer = processes.consumer(version=1, lease_s=60)
     _, url = processes.ingest(request_timeout_s=0.3, max_wait_s=0.1)
     consumer.kill()  # it counts as alive for its lease, so images are accepted
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     late = httpx.post(f"{url}/predict", content=png(image))
     assert late.status_code == 504
     place = url + late.headers["location"]
@@ -52,7 +52,7 @@ def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Pro
     """SIGKILL of ingest while images wait: each still gets its one result."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     doomed, url = processes.ingest()
-    images = pictures(10)
+    images = random_images(10)
     with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor(10) as clients:
         for image in images:
             clients.submit(_post_ignoring_the_end, url, png(image))

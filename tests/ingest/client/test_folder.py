@@ -17,7 +17,7 @@ from ingest.client.__main__ import main
 from tests.ingest.test_app import png, ranked
 from tests.support.images import encoded, scene
 from tests.support.processes import ROOT, Process, Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -54,7 +54,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def folder_of(count: int, folder: Path) -> Path:
     """Pictures 0.png, 1.png, ... in folders of a hundred."""
-    for number, image in enumerate(pictures(count)):
+    for number, image in enumerate(random_images(count)):
         path = folder / str(number // 100) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(image))
@@ -69,7 +69,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def check(found: list[dict[str, str]], count: int, *, top: int = 5) -> None:
     """One row for each picture, none twice, each with the labels of that very picture."""
     assert sorted(int(Path(row["path"]).stem) for row in found) == list(range(count))
-    images = pictures(count)
+    images = random_images(count)
     for row in found:
         labels = [
             {"label": row[f"label_{rank}"], "probability": float(row[f"probability_{rank}"])}
@@ -80,7 +80,7 @@ def check(found: list[dict[str, str]], count: int, *, top: int = 5) -> None:
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(service: str, start: Start, tmp_path: Path) -> None:
-    """SIGKILL half-way through 300 pictures, a torn last line, and the same command again: 300 rows, none twice."""
+    """SIGKILL half-way through 300 random_images, a torn last line, and the same command again: 300 rows, none twice."""
     folder, output = folder_of(300, tmp_path / "photos"), tmp_path / "results.csv"
     first = start(folder, "--url", service, "--output", output, "--jobs", 2)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") > 50, "some rows are written")
@@ -174,14 +174,14 @@ def test_json_lines_hold_what_the_service_answers(service: str, tmp_path: Path) 
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.jsonl"
     assert main([str(folder), "--url", service, "--output", str(output), "--top", "3", "--model", "tiny"]) == 0
     found = {Path(row["path"]).stem: row for row in map(json.loads, output.read_text().splitlines())}
-    for number, image in enumerate(pictures(2)):
+    for number, image in enumerate(random_images(2)):
         assert found[str(number)]["predictions"] == ranked(image, 3)
         assert found[str(number)]["error"] is None
 
 
 def test_one_picture_comes_by_standard_input(service: str) -> None:
     """`-` is a picture, and the rows go to standard output where no file is named."""
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     command = [sys.executable, "-m", "ingest.client", "-", "--url", service, "--top", "1"]
     done = subprocess.run(command, input=png(image), capture_output=True, cwd=ROOT, check=True)
     (row,) = csv.DictReader(io.StringIO(done.stdout.decode()))

@@ -14,11 +14,11 @@ from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, marked, pictures
+from tests.support.redis.requests_direct import TINY, marked, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
-IMAGE, OTHER = pictures(2)
+IMAGE, OTHER = random_images(2)
 HIT, MISS = "sluice; hit", "sluice; fwd=miss"
 
 
@@ -142,7 +142,7 @@ def test_several_images_and_tensors_are_answered_from_the_cache(processes: Proce
     """The header says hit where all of them were; only those that are new are computed."""
     processes.consumer(version=1)
     _, url = processes.ingest(cache_ttl_s=600)
-    images = pictures(5)
+    images = random_images(5)
     files = [("image", (f"{number}.png", png(image))) for number, image in enumerate(images)]
     some = predict(url, content=None, files=files[:3])
     every = [predict(url, content=None, files=files) for _ in range(2)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, marked, pictures
+from tests.support.redis.requests_direct import TINY, marked, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -37,7 +37,7 @@ def test_more_images_than_the_queue_takes_are_answered_all_the_same(processes: P
     """The convoy has as many under way as are taken, and tries the others again: in order, none lost."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
-    images = pictures(12)
+    images = random_images(12)
     assert_right(infer(url, images), images)
 
 
@@ -46,22 +46,22 @@ def test_a_queue_full_of_others_is_a_503_at_once(processes: Processes, server: S
     consumer = processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
     with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor(1) as others:
-        first = others.submit(infer, url, pictures(15))
+        first = others.submit(infer, url, random_images(15))
         wait_until(lambda: client.xlen(TINY.entries) == 3, "the queue is full")
         consumer.send(signal.SIGSTOP)
         wait_until(lambda: client.xlen(TINY.entries) == 3, "the queue is full, and stays so")
-        answer = infer(url, pictures(1))
+        answer = infer(url, random_images(1))
         consumer.send(signal.SIGCONT)
         assert (answer.status_code, list(answer.json())) == (503, ["error"])
         assert int(answer.headers["retry-after"]) >= 1
-        assert_right(first.result(), pictures(15))
+        assert_right(first.result(), random_images(15))
 
 
 def test_a_request_leaves_room_for_others(processes: Processes, server: Server) -> None:
     """Of a thousand images 64 are under way, and no more though none is answered."""
     processes.consumer(rogue="hang", version=1)
     _, url = processes.ingest(request_timeout_s=1, max_wait_s=0.9)
-    images = np.concatenate([marked()[None], pictures(999)])
+    images = np.concatenate([marked()[None], random_images(999)])
     answer = infer(url, images)
     assert answer.status_code == 504
     with redis.Redis.from_url(server.url) as client:
@@ -75,7 +75,7 @@ def test_a_version_that_is_named_is_the_one_that_answers(processes: Processes) -
     _, url = processes.ingest()
     metadata = f"{url}/v2/models/tiny"
     wait_until(lambda: httpx.get(metadata).json()["versions"] == ["1", "2"], "both are known")
-    images = pictures(20)
+    images = random_images(20)
     for version, seed in ((1, 7), (2, 8)):
         answer = infer(url, images, version)
         assert_right(answer, images, seed=seed)
@@ -91,7 +91,7 @@ def test_a_client_that_hangs_up_cancels_all_of_its_images(processes: Processes, 
     """The consumer runs none that it has not begun."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest()
-    body = json.dumps(request(pictures(60))).encode()
+    body = json.dumps(request(random_images(60))).encode()
     head = f"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with redis.Redis.from_url(server.url) as client:
         with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as impatient:
@@ -107,12 +107,12 @@ def test_without_a_consumer_nothing_is_ready(processes: Processes) -> None:
     _, url = processes.ingest(ready=False)
     assert httpx.get(f"{url}/v2/health/live").status_code == 200
     assert httpx.get(f"{url}/v2/health/ready").status_code == 503
-    wait_until(lambda: infer(url, pictures(1)).status_code == 404, "Redis has answered")
+    wait_until(lambda: infer(url, random_images(1)).status_code == 404, "Redis has answered")
     consumer = processes.consumer(version=1)
     wait_until(lambda: httpx.get(f"{url}/v2/health/ready").status_code == 200, "ready")
     consumer.stop()
     wait_until(lambda: httpx.get(f"{url}/v2/models/tiny/ready").status_code == 503, "the model is gone")
-    answer = infer(url, pictures(1))
+    answer = infer(url, random_images(1))
     assert (answer.status_code, list(answer.json())) == (503, ["error"])
 
 
@@ -121,7 +121,7 @@ def test_an_outage_of_redis_is_a_503_and_not_an_unknown_model(processes: Process
     own_server.kill()
     _, url = processes.ingest(ready=False, redis_url=own_server.url)
     answers = [httpx.get(url + path) for path in ("/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready")]
-    answers.append(infer(url, pictures(1)))
+    answers.append(infer(url, random_images(1)))
     assert [answer.status_code for answer in answers] == [503] * 4
     assert all("Redis" in answer.json()["error"] for answer in answers)
     assert httpx.get(url + "/models").status_code == 503

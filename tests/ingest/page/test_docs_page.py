@@ -8,7 +8,7 @@ import pytest
 from tests.ingest.test_app import png
 from tests.support import browser
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import pictures
+from tests.support.redis.requests_direct import random_images
 from tests.support.waiting import wait_until
 
 _MISSING = browser.missing()
@@ -24,7 +24,7 @@ def test_every_operation_is_shown_and_can_be_tried(processes: Processes, tmp_pat
     processes.consumer(version=1)
     _, url = processes.ingest()
     photograph = tmp_path / "cat.png"
-    (image,) = pictures(1)
+    (image,) = random_images(1)
     photograph.write_bytes(png(image))
     told = httpx.get(f"{url}/openapi.json").json()["paths"]
     (tmp_path / "chromium").mkdir()

@@ -18,7 +18,7 @@ import redis
 from stream.keys import GROUP
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Process, Processes, needs_proc
-from tests.support.redis.requests_direct import TINY, pictures
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -62,7 +62,7 @@ def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Proc
     """SIGTERM under load: every request that was taken is answered, exit status 0."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     ingest, url = processes.ingest()
-    images = pictures(10)
+    images = random_images(10)
     with (
         httpx.Client(base_url=url, timeout=30) as service,
         concurrent.futures.ThreadPoolExecutor(10) as clients,
@@ -84,7 +84,7 @@ def test_the_service_works_without_what_serving_adds(processes: Processes, worke
     ingest = processes.start("tests.support.programs.plain_ingest", port=port, workers=workers)
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz").status_code == 200, "it is ready")
-    images = pictures(20)
+    images = random_images(20)
     for image in images:
         assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
     assert ingest.stop() == 0
@@ -94,7 +94,7 @@ def test_several_workers_share_the_port(processes: Processes) -> None:
     """Each has its own replies; any may take any request."""
     processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
-    images = pictures(60)
+    images = random_images(60)
     for image in images:
         assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
     assert ingest.stop() == 0

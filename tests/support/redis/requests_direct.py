@@ -20,7 +20,7 @@ SIZE = 16
 TINY = Partition("tiny")
 
 
-def images(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
+def random_images(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
     """Random images uint8 [count, 16, 16, 3], none of them marked."""
     images: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     images[:, 0, 0, 0] = 9
@@ -29,7 +29,7 @@ def images(count: int, *, seed: int = 0) -> NDArray[np.uint8]:
 
 def marked() -> NDArray[np.uint8]:
     """An image that a rogue consumer does not bear."""
-    image: NDArray[np.uint8] = images(1, seed=99)[0].copy()
+    image: NDArray[np.uint8] = random_images(1, seed=99)[0].copy()
     image[0, 0] = MARK
     return image
 
