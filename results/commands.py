@@ -48,7 +48,7 @@ async def get(context: CommandContext) -> int:
     partition = context.partition_for(context.given.id)
     redis = context.connections.client_for(partition)
     try:
-        state = await Store(redis, partition).state(context.given.id)
+        state = await Store(redis, partition).state_or_error(context.given.id)
     except ValueError as error:
         return _complain(f"the result of {context.given.id} cannot be read: {error}", FAILED)
     labels: Sequence[str] = ()

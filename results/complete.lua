@@ -1,18 +1,40 @@
 #!lua flags=allow-oom
--- Complete entries: take each out of the group and, only if it was still there, store and announce its outcome.
--- Whoever comes second for an entry finds it gone and changes nothing: inference may happen twice, a result never.
--- Allowed when Redis is out of memory, since completing is what frees it.
+-- Complete entries: remove each from the group and, only if it was still pending, store and announce its outcome.
+-- A consumer that completes an entry second changes nothing: inference may happen twice, a result never.
+-- Allowed when Redis is out of memory, because completing frees memory. All checks come before the first change.
 --
--- KEYS  1 entries   2 holders   3 dead   4 counters   then per entry: its request, its reply stream
--- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 what reply streams begin with
---       6 consumer   7 how many entries   then per entry: id, outcome
---       then for each that failed or is buried: which, why it failed or '', reason to make it a dead letter or '',
---       deliveries
--- reply for each entry 1, or 0 where somebody else had completed it
+-- KEYS  1 entries   2 holders   3 dead letters   4 counters   then per entry: its request, its reply stream
+-- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 prefix of reply streams
+--       6 consumer   7 number of entries   then per entry: id, outcome
+--       then for each that failed or becomes a dead letter: its number, why it failed or '', reason of the dead
+--       letter or '', deliveries
+-- reply for each entry 1, or 0 if another consumer had completed it
 local FIXED, PER_ENTRY, PER_SPECIAL = 7, 2, 4
 local COUNT = tonumber(ARGV[7])
+local LAST_ID = '18446744073709551615-18446744073709551615'
 
-local function bury(id, reason, deliveries)
+for number, kind in ipairs({'stream', 'hash', 'stream', 'hash'}) do
+    local found = redis.call('TYPE', KEYS[number]).ok
+    if found ~= 'none' and found ~= kind then
+        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    end
+end
+
+local ORDINARY = {failure = '', dead_letter = ''}
+local special = {}
+for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
+    special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], dead_letter = ARGV[i + 2], deliveries = ARGV[i + 3]}
+end
+if next(special) and redis.call('EXISTS', KEYS[3]) == 1 then
+    local about = redis.call('XINFO', 'STREAM', KEYS[3])
+    for i = 1, #about, 2 do
+        if about[i] == 'last-generated-id' and about[i + 1] == LAST_ID then
+            return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' takes no more entries: delete it')
+        end
+    end
+end
+
+local function add_dead_letter(id, reason, deliveries)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
     if entry then
         local holders = redis.call('HGET', KEYS[2], id) or ARGV[6]
@@ -21,33 +43,48 @@ local function bury(id, reason, deliveries)
     end
 end
 
--- Reply stream -> the fields of one entry that tells it of all its outcomes: their number in it, the outcome.
-local function note(told, replies, outcome)
-    local fields = told[replies] or {}
-    told[replies] = fields
+-- The value of a request before its outcome; whatever else is under its key gives way.
+local function store(request, outcome)
+    local mark = redis.pcall('SET', request, outcome, 'PX', ARGV[2], 'GET')
+    if type(mark) == 'table' then
+        redis.call('SET', request, outcome, 'PX', ARGV[2])
+        return ''
+    end
+    return mark or ''
+end
+
+-- Reply stream -> the fields of one entry with all its outcomes: their number in it, the outcome.
+local function add(announcements, replies, outcome)
+    local fields = announcements[replies] or {}
+    announcements[replies] = fields
     fields[#fields + 1] = #fields / 2 + 1
     fields[#fields + 1] = outcome
 end
 
-local function tell(told)
-    for replies, fields in pairs(told) do
-        redis.call('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', unpack(fields))
+local function announce(announcements)
+    for replies, fields in pairs(announcements) do
+        local added = redis.pcall('XADD', replies, 'MAXLEN', '~', ARGV[4], '*', unpack(fields))
+        if type(added) == 'table' then
+            -- Not a stream that takes entries: nothing in it can be an outcome that somebody waits for.
+            redis.call('DEL', replies)
+            redis.call('XADD', replies, '*', unpack(fields))
+        end
         redis.call('PEXPIRE', replies, ARGV[2])
     end
 end
 
-local ORDINARY = {failure = '', burial = ''}
-local special = {}
-for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
-    special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], burial = ARGV[i + 2], deliveries = ARGV[i + 3]}
+local function count(event, times)
+    if type(redis.pcall('HINCRBY', KEYS[4], event, times)) == 'table' then
+        redis.call('HSET', KEYS[4], event, times)
+    end
 end
 
-local completed, gone, waiting, watching = {}, {}, {}, {}
+local completed, gone, waiting, subscribed = {}, {}, {}, {}
 local events = {superseded = 0}
 
 for i = 1, COUNT do
     local id, outcome = ARGV[FIXED + PER_ENTRY * i - 1], ARGV[FIXED + PER_ENTRY * i]
-    -- One at a time: of several, XACK says how many were still there, but not which.
+    -- One at a time: for several ids, XACK says how many were pending, but not which.
     completed[i] = redis.call('XACK', KEYS[1], ARGV[1], id)
     if completed[i] == 1 then
         local request, replies, this = KEYS[3 + 2 * i], KEYS[4 + 2 * i], special[i] or ORDINARY
@@ -56,18 +93,18 @@ for i = 1, COUNT do
         if this.failure ~= '' then
             events[this.failure] = (events[this.failure] or 0) + 1
         end
-        if this.burial ~= '' then
-            bury(id, this.burial, this.deliveries)
+        if this.dead_letter ~= '' then
+            add_dead_letter(id, this.dead_letter, this.deliveries)
         end
-        local mark = redis.call('SET', request, outcome, 'PX', ARGV[2], 'GET') or ''
+        local mark = store(request, outcome)
         if waits then
-            note(waiting, replies, outcome)
+            add(waiting, replies, outcome)
         end
-        -- Queued or cancelled: both marks name who watches.
-        for watcher in string.gmatch(string.match(mark, '^%l+ (.+)$') or '', '%S+') do
-            local stream = ARGV[5] .. watcher
+        -- Queued or cancelled: both marks name the ingests that subscribed, after the deadline and the entry's id.
+        for ingest in string.gmatch(string.match(mark, '^%l+ %d+ %S+ (.+)$') or '', '%S+') do
+            local stream = ARGV[5] .. ingest
             if not waits or stream ~= replies then
-                note(watching, stream, outcome)
+                add(subscribed, stream, outcome)
             end
         end
     else
@@ -79,12 +116,12 @@ if #gone > 0 then
     redis.call('HDEL', KEYS[2], unpack(gone))
     events.completed = #gone
 end
-for name, times in pairs(events) do
+for event, times in pairs(events) do
     if times > 0 then
-        redis.call('HINCRBY', KEYS[4], name, times)
+        count(event, times)
     end
 end
-tell(waiting)
--- Last, since a Cluster that moves this slot may refuse them: these streams are not among the KEYS.
-tell(watching)
+announce(waiting)
+-- Last, because a Cluster that moves this slot may refuse them: these streams are not among the KEYS.
+announce(subscribed)
 return completed

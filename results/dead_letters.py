@@ -17,6 +17,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from stream import unreadable
 from stream.connection.clients import Connections
 from stream.entry import Entry
 from stream.keys import Partition
@@ -74,20 +75,23 @@ class DeadLetters:
         while True:
             now_ms, *page = await self._page([self._partition.dead_letters], [first, _PAGE])
             for dead_letter in page:
-                yield replace(_decode(now_ms, *dead_letter), partition=self._partition.number)
+                try:
+                    yield replace(_decode(now_ms, *dead_letter), partition=self._partition.number)
+                except ValueError as error:
+                    unreadable.skip("dead letter", self._partition.dead_letters, error)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
 
     async def image(self, dead_letter: DeadLetter) -> Entry | None:
-        """The letter's entry with its pixels, None where it is gone; raises MalformedEntry."""
+        """The dead letter's entry with its pixels, None if it is gone; raises MalformedEntry."""
         found: Any = await self._redis.xrange(self._partition.dead_letters, dead_letter.id, dead_letter.id)
         return Entry.decode(found[0][1]) if found else None
 
     async def replay(self, dead_letter: DeadLetter, *, request_ttl_s: float) -> bool:
-        """Put the entry back in front of the consumers, in one step; its request is `queued` again for so long.
+        """Put the entry back into the stream, in one step; its request is `queued` again for `request_ttl_s`.
 
-        False where the dead letter is gone, and then nothing was changed. Raises NotReplayable, or redis-py's errors,
+        False if the dead letter is gone, and then nothing changes. Raises NotReplayable, or redis-py's errors,
         OutOfMemoryError among them.
         """
         if not dead_letter.request_id:
@@ -97,7 +101,7 @@ class DeadLetters:
         return await self._replay(keys, [dead_letter.id, int(request_ttl_s * 1000)]) is not None
 
     async def drop(self, dead_letter: DeadLetter) -> bool:
-        """Delete the dead letter for good; False where it is gone already."""
+        """Delete the dead letter for good; False if it is gone already."""
         return bool(await self._redis.xdel(self._partition.dead_letters, dead_letter.id))
 
 
@@ -113,7 +117,7 @@ class AllDeadLetters:
         return sorted(found, key=lambda dead_letter: -dead_letter.age_s)
 
     def in_partition_of(self, dead_letter: DeadLetter) -> DeadLetters:
-        """Those of the partition that this one is in."""
+        """The dead letters of the partition that this one is in."""
         return self._parts[dead_letter.partition]
 
 
@@ -130,10 +134,12 @@ def newest(dead_letters: Sequence[DeadLetter], reference: str) -> DeadLetter | N
 
 
 def _decode(now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
+    """Raises ValueError if complete.lua cannot have written it."""
     # An entry that could not be read may hold anything, even bytes or a field named `reason` of its own.
     words = [word.decode(errors="backslashreplace") for word in flat]
     added, own = words[: 2 * len(_OWN_FIELDS)], words[2 * len(_OWN_FIELDS) :]
-    assert tuple(added[::2]) == _OWN_FIELDS, f"complete.lua has not written {dead_letter_id!r}"
+    if tuple(added[::2]) != _OWN_FIELDS:
+        raise ValueError(f"{dead_letter_id!r} begins with {', '.join(added[::2])[:80]!r}")
     reason, deliveries, holders, entry_id = added[1::2]
     since_ms = int(dead_letter_id.partition(b"-")[0])
     return DeadLetter(

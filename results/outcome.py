@@ -1,6 +1,6 @@
-"""The outcome of one image: done or failed. Pure codec, knows no Redis.
+"""The outcome of one image, done or failed, and how it is stored.
 
-One line of JSON for what people read, then the numbers as they are:
+One line of JSON, then the numbers in binary:
 
     {"kind": "done", "id": ..., "version": ..., "provider": ..., "classes": n, "batch": ...,
      "queue_ms": ..., "run_ms": ..., "digest": ...}\\n
@@ -13,11 +13,13 @@ One line of JSON for what people read, then the numbers as they are:
 """
 
 import json
+import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from stream.model import OutputKind
+from stream.model import OutputKind, is_version
 
 Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter"]
 
@@ -49,13 +51,13 @@ class Done:
 
     @property
     def cached(self) -> bool:
-        """Whether nothing ran for this request."""
+        """Whether the prediction comes from the cache."""
         return self.batch == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why there is no answer; `detail` is a sentence for people."""
+    """Why there is no prediction; `detail` is a sentence for people."""
 
     id: str
     reason: Reason
@@ -86,37 +88,60 @@ def encode(outcome: Outcome) -> bytes:
 
 
 def decode(raw: bytes) -> Outcome:
-    """Read back what `encode` wrote; raises ValueError where it is something else."""
+    """Read what `encode` wrote; raises ValueError for anything else."""
     line, _, numbers = raw.partition(b"\n")
     try:
         header = json.loads(line)
         match header["kind"]:
             case "done":
-                count = header["classes"]
-                values = struct.unpack(f"<{count}I{count}f", numbers)
-                return Done(
-                    id=header["id"],
-                    version=header["version"],
-                    provider=header["provider"],
-                    indices=values[:count],
-                    probabilities=values[count:],
-                    batch=header["batch"],
-                    queue_ms=header["queue_ms"],
-                    run_ms=header["run_ms"],
-                    digest=header.get("digest", ""),
-                    output_kind=_output_kind(header.get("output", "classes")),
-                )
+                return _decode_done(header, numbers)
             case "failed":
-                return Failed(id=header["id"], reason=header["reason"], detail=header["detail"])
+                if header["reason"] not in get_args(Reason):
+                    raise ValueError(f"unknown reason {header['reason']!r}")
+                return Failed(id=_text_of(header, "id"), reason=header["reason"], detail=_text_of(header, "detail"))
             case kind:
                 raise ValueError(f"unknown kind {kind!r}")
-    except (KeyError, TypeError, struct.error) as error:
+    except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(f"not an outcome: {error}") from error
 
 
-def _output_kind(value: str) -> OutputKind:
+def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
+    count, batch, version = header["classes"], header["batch"], header["version"]
+    if type(count) is not int or len(numbers) != 8 * count or type(batch) is not int or batch < 0:
+        raise ValueError("an outcome whose counts do not fit")
+    if not is_version(version):
+        raise ValueError("an outcome of no version")
+    values = struct.unpack(f"<{count}I{count}f", numbers)
+    return Done(
+        id=_text_of(header, "id"),
+        version=version,
+        provider=_text_of(header, "provider"),
+        indices=values[:count],
+        probabilities=values[count:],
+        batch=batch,
+        queue_ms=_duration_of(header, "queue_ms"),
+        run_ms=_duration_of(header, "run_ms"),
+        digest=_text_of(header, "digest") if "digest" in header else "",
+        output_kind=_output_kind(header.get("output", "classes")),
+    )
+
+
+def _output_kind(value: object) -> OutputKind:
     kinds: tuple[OutputKind, ...] = get_args(OutputKind)
     for kind in kinds:
         if kind == value:
             return kind
     raise ValueError(f"unknown output kind {value!r}")
+
+
+def _text_of(header: Mapping[str, Any], name: str) -> str:
+    if isinstance(header[name], str):
+        return str(header[name])
+    raise ValueError(f"{name} of an outcome is no text")
+
+
+def _duration_of(header: Mapping[str, Any], name: str) -> float:
+    value = header[name]
+    if type(value) not in {int, float} or not math.isfinite(value):
+        raise ValueError(f"{name} of an outcome is no number")
+    return float(value)

@@ -1,21 +1,27 @@
 #!lua
--- Put one dead letter back in front of the consumers: the same request id, the same pixels, another chance.
--- Nobody waits any more, so it has no reply stream and no deadline, and belongs to no trace; its outcome is found under
--- the request's id.
--- The backlog's bound does not hold here: the entry was accepted once, the memory is only moved, and there are never
--- more of these than max_dead_letters. Refused when Redis is out of memory, before anything is changed.
+-- Put one dead letter back into the stream: the same request id and pixels.
+-- Its client has gone, so it has no reply stream, no deadline and no trace; its outcome is found under the request's id.
+-- The limit of the backlog does not apply: the entry was accepted once, its memory only moves, and there are at most
+-- max_dead_letters of these. Refused when Redis is out of memory. All checks come before the first change.
 --
--- KEYS  1 entries   2 dead   3 counters   4 request
+-- KEYS  1 entries   2 dead letters   3 counters   4 request
 -- ARGV  1 id of the dead letter   2 request_ttl_ms
--- reply the id of the new entry, or nil where the dead letter is gone: somebody else replayed or dropped it
-local BURIAL = 8 -- reason, deliveries, holders, entry and their values, before the entry's own fields
+-- reply the id of the new entry, or nil if the dead letter is gone: it was replayed or dropped
+local ADDED = 8 -- reason, deliveries, holders, entry and their values, before the entry's own fields
+
+for number, kind in ipairs({'stream', 'stream', 'hash'}) do
+    local found = redis.call('TYPE', KEYS[number]).ok
+    if found ~= 'none' and found ~= kind then
+        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    end
+end
 
 local letter = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
 if not letter then
     return false
 end
 local fields = {}
-for i = BURIAL + 1, #letter[2], 2 do
+for i = ADDED + 1, #letter[2], 2 do
     local name, value = letter[2][i], letter[2][i + 1]
     if name == 'reply' then
         value = ''
@@ -29,6 +35,8 @@ for i = BURIAL + 1, #letter[2], 2 do
 end
 local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('XDEL', KEYS[2], ARGV[1])
-redis.call('SET', KEYS[4], 'queued', 'PX', ARGV[2])
-redis.call('HINCRBY', KEYS[3], 'replayed', 1)
+redis.call('SET', KEYS[4], 'queued 0 ' .. id, 'PX', ARGV[2])
+if type(redis.pcall('HINCRBY', KEYS[3], 'replayed', 1)) == 'table' then
+    redis.call('HSET', KEYS[3], 'replayed', 1)
+end
 return id

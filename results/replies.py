@@ -1,6 +1,6 @@
-"""The reply stream of one ingest process and its single reader, which resolves futures. No polling.
+"""Reads the reply stream of one ingest process, and resolves the futures of its requests.
 
-An entry tells of all that one batch had for this process: its fields are numbered, their values are outcomes.
+An entry of the stream belongs to one batch: its fields are numbered, their values are outcomes.
 """
 
 import asyncio
@@ -12,19 +12,20 @@ from redis.exceptions import RedisError
 
 from results.outcome import Done, Failed, Outcome, decode
 from results.store import Store
+from stream import unreadable
 from stream.connection.clients import BLOCK_S, Backoff
 from stream.keys import Partition
 
 logger = logging.getLogger(__name__)
 
-#: Entries taken at once.
+#: Entries read at once.
 _COUNT = 1000
 
 
 class Replies:
     """Futures of outcomes for the requests that this process admitted to one partition.
 
-    `reader` makes the blocking reads and is used for nothing else.
+    `reader` makes only the blocking reads.
     """
 
     def __init__(self, reader: Redis, store: Store, partition: Partition, *, ingest: str) -> None:
@@ -35,7 +36,7 @@ class Replies:
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
-        """A future for the outcome; to be made before the request is admitted."""
+        """A future for the outcome; call it before the request is admitted."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(request_id, []).append(future)
         future.add_done_callback(lambda _: self._forget(request_id, future))
@@ -47,9 +48,6 @@ class Replies:
         if not waiting:
             del self._waiting[request_id]
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     async def run(self) -> None:
         """Read replies until cancelled; survives any outage of Redis."""
         backoff = Backoff()
@@ -58,7 +56,7 @@ class Replies:
                 await self._read()
                 backoff.reset()
             except RedisError as error:
-                logger.log(backoff.log_level, "replies cannot be read: %s", error)
+                logger.log(backoff.log_level, "cannot read replies: %s", error)
                 await backoff.pause()
                 await self._catch_up(backoff)
 
@@ -67,11 +65,17 @@ class Replies:
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 self._last_id = entry_id.decode()
-                for outcome in fields.values():
-                    self._resolve(decode(outcome))
+                for raw in fields.values():
+                    self._take(raw)
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            self._resolve(decode(raw))
+        except ValueError as error:
+            unreadable.skip("outcome", self._stream, error)
 
     async def _catch_up(self, backoff: Backoff) -> None:
-        """After an outage: find what was answered meanwhile, and start anew with the stream.
+        """After an outage: find the outcomes that arrived meanwhile, and read the stream from its beginning.
 
         A server that lost its data counts entry ids from a new beginning, and the last id seen could lie ahead.
         """

@@ -1,15 +1,18 @@
-"""Where each request stands, kept under its id until it expires."""
+"""The state of each request, kept under its id until it expires."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from results.outcome import Outcome, decode, encode
+from results.outcome import Failed, Outcome, decode, encode
+from stream import unreadable
 from stream.keys import Partition
 from stream.scripts import load
 
 State = Outcome | Literal["queued", "cancelled", "unknown"]
+
+_VANISHED = "The image was accepted, but Redis has lost it. Send it again."
 
 
 class Store:
@@ -19,48 +22,69 @@ class Store:
         self._redis = redis
         self._partition = partition
         self._cancel = load(redis, "results", "cancel")
-        self._subscribe = load(redis, "results", "subscribe")
-        self._reserve = load(redis, "results", "idempotency")
+        self._state = load(redis, "results", "state")
+        self._idempotency = load(redis, "results", "idempotency")
 
     async def state(self, request_id: str) -> State:
-        """The request's outcome, or how far it is; `unknown` where it expired or never was."""
-        return (await self.states([request_id]))[0]
+        """The outcome of a request, or how far it is; `unknown` if it expired or never was, or cannot be read.
 
-    async def states(self, request_ids: Iterable[str]) -> list[State]:
-        """The states of several requests, in one round trip."""
-        values = await self._redis.mget([self._partition.request(request_id) for request_id in request_ids])
-        return [_state(value) for value in values]
+        A request that is beyond its deadline, and whose entry Redis has lost, has expired.
+        """
+        return await self.subscribe(request_id, "")
 
     async def subscribe(self, request_id: str, ingest: str) -> State:
         """`state`; while it is queued, the outcome will also be announced in this ingest's reply stream."""
-        return _state(await self._subscribe([self._partition.request(request_id)], [ingest]))
+        return self._decode(request_id, await self._read(request_id, ingest))
+
+    async def state_or_error(self, request_id: str) -> State:
+        """`state` for an operator: raises ValueError if the value cannot be read."""
+        return _state(await self._read(request_id, ""))
+
+    async def _read(self, request_id: str, ingest: str) -> bytes | None:
+        of = self._partition
+        keys = [of.request(request_id), of.entries, of.counters]
+        value: bytes | None = await self._state(keys, [ingest, encode(Failed(request_id, "expired", _VANISHED))])
+        return value
+
+    async def states(self, request_ids: Iterable[str]) -> list[State]:
+        """The states of several requests, in one round trip; none of them is checked for a lost entry."""
+        ids = list(request_ids)
+        values: Any = await self._redis.mget([self._partition.request(request_id) for request_id in ids])
+        return [self._decode(request_id, value) for request_id, value in zip(ids, values, strict=True)]
 
     async def reserve_idempotency_key(
         self, key: str, request_id: str, fingerprint: str, *, ttl_s: float
     ) -> tuple[str, str]:
         """The request id and the fingerprint that this idempotency key was first used with."""
         keys = [self._partition.idempotency(key)]
-        first_id, first_fingerprint = await self._reserve(keys, [request_id, fingerprint, int(ttl_s * 1000)])
+        first_id, first_fingerprint = await self._idempotency(keys, [request_id, fingerprint, int(ttl_s * 1000)])
         return first_id.decode(), first_fingerprint.decode()
 
     async def put_if_absent(self, outcome: Outcome, *, ttl_s: float) -> bool:
-        """Keep the outcome of a request that needs no entry; False where its id is known, and nothing was changed."""
+        """Keep the outcome of a request that needs no entry; False if its id is known, and then nothing changes."""
         key = self._partition.request(outcome.id)
         return bool(await self._redis.set(key, encode(outcome), px=int(ttl_s * 1000), nx=True))
 
     async def cancel(self, request_id: str) -> bool:
-        """Mark a request that is still queued as cancelled; False where there was nothing to cancel."""
+        """Mark a request that is still queued as cancelled; False if there was nothing to cancel."""
         return bool(await self._cancel([self._partition.request(request_id)]))
 
+    def _decode(self, request_id: str, value: bytes | None) -> State:
+        try:
+            return _state(value)
+        except ValueError as error:
+            unreadable.skip("state of a request", self._partition.request(request_id), error)
+            return "unknown"
 
-def _state(value: bytes | str | None) -> State:
-    assert not isinstance(value, str), "connections return bytes"
+
+def _state(value: bytes | None) -> State:
+    """Raises ValueError if the value is none of ours."""
     match value:
         case None:
             return "unknown"
-        case _ if value.startswith(b"queued"):
+        case _ if value.startswith(b"queued "):
             return "queued"
-        case _ if value.startswith(b"cancelled"):
+        case _ if value.startswith(b"cancelled "):
             return "cancelled"
         case _:
             return decode(value)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.keys import MODELS, Partition, rate
+from stream.keys import MODELS, Partition, gpu_lease, partition_key, rate
 
 PROGRAM = "python -m stream.acl"
 
@@ -51,7 +51,7 @@ class _Pattern(Partition):
         pass  # * is no model's name
 
     def _key(self, rest: str) -> str:
-        return f"sluice:{{{self.model}/*}}:{rest}"
+        return partition_key(self.model, "*", rest)
 
 
 def ingest_rights() -> list[Right]:
@@ -74,7 +74,8 @@ def ingest_rights() -> list[Right]:
         Right("exists xrange xpending xinfo|groups xinfo|consumers", read=(of.entries,)),
         # A dead letter may be replayed from the page.
         Right("xrange xlen xdel", both=(of.dead_letters,)),
-        Right("hincrby", both=(of.counters,)),
+        Right("hincrby hset", both=(of.counters,)),
+        Right("type", read=(of.entries, of.dead_letters, of.counters)),
     ]
 
 
@@ -85,12 +86,13 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("info|memory"),
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
-        Right("evalsha get set del", both=("sluice:{all}:gpu:*",)),
+        Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xlen exists", both=(of.entries,)),
         Right("xadd", write=(of.dead_letters, of.replies("*"))),
-        Right("xrange xlen xdel", both=(of.dead_letters,)),
-        Right("pexpire", write=(of.replies("*"),)),
+        Right("xrange xlen xdel exists xinfo|stream", both=(of.dead_letters,)),
+        Right("pexpire del", write=(of.replies("*"),)),
+        Right("type", read=(of.entries, of.dead_letters, of.alive, of.consumers, of.versions, of.holders, of.counters)),
         Right("exists get mget set", both=(of.request("*"),)),
         Right("zadd zrange zrem zscore", both=(of.alive,)),
         Right("hset hget hdel hexists hgetall hincrby", both=(of.consumers, of.versions, of.holders, of.counters)),

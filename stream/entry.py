@@ -1,33 +1,45 @@
-"""The stream entry: one image on its way to a consumer. Pure codec, knows no Redis.
+"""The stream entry: one image on its way to a consumer.
 
     field      value
     ---------  ---------------------------------------------------------------
     v          b"1", the version of this layout
-    id         the request's id: 32 hexadecimal digits (UUID 4), with API keys
-               behind the name of the key and a dot
-    reply      name of the ingest process that waits; empty: nobody does
-    top        how many classes are wanted, decimal; 0: all probabilities
+    id         the request's id, see stream/request_id.py; with API keys behind
+               the name of the key and a dot
+    reply      name of the ingest process that waits; empty: none does
+    top        how many classes are wanted, decimal; 0: all
     h, w       height and width in pixels, decimal
-    c          channels, decimal, only if they are not 3: 1 is greyscale, 4 RGBA
-    px         raw uint8 [h, w, c], C order: h * w * c bytes
+    c          channels, decimal; only if they are not 3
+    px         raw uint8 [h, w, c] in C order: h * w * c bytes
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
-               Appended by admit.lua, the only one who knows that clock.
-    more       only where more pictures were on their way: milliseconds until
-               ingest will have decoded those that it has, decimal. A hint
+               Appended by admit.lua, because only Redis knows that clock.
+    more       only if more images of this ingest follow: milliseconds until it
+               has decoded those that it holds, decimal. A hint
 
-    Only where the request is traced:
+    Only if the request is traced:
     traceparent  the span of the HTTP request (W3C Trace Context, version 00)
     sent         when ingest sent the entry, Unix nanoseconds by ingest's
                  clock, decimal: the stages that follow are placed from here
 
-Fields that a reader does not know are ignored, so that a newer ingest may add some.
+Readers ignore fields that they do not know, so that a newer ingest may add some.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 LAYOUT = b"1"
+
+_RGB: Final = 3
+
+_CHANNELS: Final = frozenset((1, 3, 4))
+
+#: Sizes of one side and numbers of classes beyond which an entry is not ours.
+_LARGEST: Final = 1 << 24
+
+_NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,200}")
+_NUMBER: Final = re.compile(rb"[0-9]{1,19}")
+_TRACEPARENT: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class MalformedEntry(ValueError):
@@ -39,8 +51,8 @@ class Entry:
     """One image with what a consumer needs to answer for it.
 
     `pixels` are raw uint8 [height, width, channels]; `due_ms` is a Unix time by Redis's clock, 0 for none; its ingest
-    still decodes, for `more_ms`, pictures that it has already.
-    `traceparent` is empty and `sent_ns` 0 where the request is not traced.
+    needs `more_ms` to decode the images that it holds.
+    `traceparent` is empty and `sent_ns` 0 if the request is not traced.
     """
 
     id: str
@@ -53,46 +65,72 @@ class Entry:
     more_ms: int = 0
     traceparent: str = ""
     sent_ns: int = 0
-    channels: int = 3
+    channels: int = _RGB
 
     def __post_init__(self) -> None:
         if len(self.pixels) != self.height * self.width * self.channels:
-            shape = f"{self.height} x {self.width} x {self.channels}"
-            raise MalformedEntry(f"{len(self.pixels)} bytes are not {shape} pixels")
+            raise MalformedEntry(
+                f"{len(self.pixels)} bytes are not {self.height} x {self.width} x {self.channels} pixels"
+            )
 
     def fields(self) -> list[bytes | memoryview | str | int]:
         """The entry as XADD wants it, without `due`."""
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
-        channels: list[str | int] = ["c", self.channels] if self.channels != 3 else []
+        channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
                 "h", self.height, "w", self.width, *channels, "px", self.pixels, *more, *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
-        """Read an entry's fields, and its pixels from `pixels` where they were taken out of them.
+        """Read an entry's fields, and its pixels from `pixels` if they were taken out of the fields.
 
-        Raises MalformedEntry and names what was wrong.
+        Raises MalformedEntry, which names what is wrong.
         """
         try:
             if fields[b"v"] != LAYOUT:
                 raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")
             return cls(
-                id=fields[b"id"].decode("ascii"),
-                reply=fields[b"reply"].decode("ascii"),
-                top=int(fields[b"top"]),
-                height=int(fields[b"h"]),
-                width=int(fields[b"w"]),
+                id=_name(fields, b"id"),
+                reply=_name(fields, b"reply") if fields[b"reply"] else "",
+                top=_number(fields, b"top", largest=_LARGEST),
+                height=_number(fields, b"h", largest=_LARGEST),
+                width=_number(fields, b"w", largest=_LARGEST),
                 pixels=fields[b"px"] if pixels is None else pixels,
-                due_ms=int(fields[b"due"]),
-                more_ms=int(fields.get(b"more", 0)),
-                traceparent=fields.get(b"traceparent", b"").decode("ascii"),
-                sent_ns=int(fields.get(b"sent", 0)),
-                channels=int(fields.get(b"c", 3)),
+                due_ms=_number(fields, b"due"),
+                more_ms=_number(fields, b"more", default=0),
+                traceparent=_traceparent(fields.get(b"traceparent", b"")),
+                sent_ns=_number(fields, b"sent", default=0),
+                channels=_channels(fields),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
-        except MalformedEntry:
-            raise
-        except ValueError as error:
-            raise MalformedEntry(str(error)) from error
+
+
+def _name(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    value = fields[name]
+    if _NAME.fullmatch(value) is None:
+        raise MalformedEntry(f"field {name!r} is no name: {value[:40]!r}")
+    return value.decode("ascii")
+
+
+def _number(fields: Mapping[bytes, bytes], name: bytes, *, default: int | None = None, largest: int = 1 << 63) -> int:
+    if default is not None and name not in fields:
+        return default
+    value = fields[name]
+    if _NUMBER.fullmatch(value) is None or (number := int(value)) > largest:
+        raise MalformedEntry(f"field {name!r} is no number up to {largest}: {value[:40]!r}")
+    return number
+
+
+def _channels(fields: Mapping[bytes, bytes]) -> int:
+    channels = _number(fields, b"c", default=_RGB)
+    if channels not in _CHANNELS:
+        raise MalformedEntry(f"an image cannot have {channels} channels")
+    return channels
+
+
+def _traceparent(value: bytes) -> str:
+    if value and _TRACEPARENT.fullmatch(value) is None:
+        raise MalformedEntry(f"field b'traceparent' is no trace context: {value[:60]!r}")
+    return value.decode("ascii")

@@ -7,7 +7,7 @@ What a group read changes, in order:
    `read_pending` finds it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from stream.connection.group_reader import Reader
 from stream.entry import Entry, MalformedEntry
 from stream.keys import GROUP, Partition
 from stream.scripts import load
+
+#: No consumer's lease is longer: 24 hours, the largest value of the setting.
+_LONGEST_LEASE_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,6 @@ class Delivery:
     entry: Entry | MalformedEntry
     deliveries: int = 1
     holders: tuple[str, ...] = ()
-
-    @property
-    def redelivered(self) -> bool:
-        return self.deliveries > 1
 
     @property
     def accepted_ms(self) -> int:
@@ -59,6 +58,7 @@ class Group:
         self._claim = load(redis, "stream.scripts", "claim")
         self._read_pending = load(redis, "stream.scripts", "read_pending")
         self._renew = load(redis, "stream.scripts", "renew")
+        self._hand_back = load(redis, "stream.scripts", "hand_back")
         self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
 
     async def create(self) -> None:
@@ -94,6 +94,14 @@ class Group:
         lost: list[bytes] = await self._renew([self._partition.entries], [GROUP, self.consumer, *entry_ids])
         return [entry_id.decode() for entry_id in lost]
 
+    async def hand_back(self, *, counted: Collection[str], uncounted: Collection[str]) -> int:
+        """Let others claim these entries at once; returns how many were still held.
+
+        The delivery of the `uncounted` ones does not count: this consumer never ran them.
+        """
+        arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, len(counted), *counted, *uncounted]
+        return int(await self._hand_back([self._partition.entries], arguments))
+
     async def claim(self) -> Delivery | None:
         """Take over one entry whose consumer has been silent for a lease, or None where there is none."""
         reply = await self._claim(
@@ -103,7 +111,7 @@ class Group:
             return None
         _, entry_id, flat, deliveries, holders = reply
         found = _delivery(entry_id, _fields(flat))
-        return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode().split()))
+        return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode(errors="replace").split()))
 
     async def remove_dead_consumers(self) -> int:
         """Remove dead consumers that hold nothing from the group; returns how many."""

@@ -1,24 +1,24 @@
-"""Every Redis key of Sluice, in one place. Knows no connection and no value.
+"""Every Redis key of Sluice.
 
 | key | type | holds | lives |
 | --- | --- | --- | --- |
-| `sluice:{all}:models` | sorted set | announced model -> the most partitions that it ever had | permanent |
-| `sluice:{all}:rate:<client>` | string | when the bucket of a client's requests is empty again (Unix µs) | expires |
-| `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of the GPU | expires |
-| `sluice:{m/n}:entries` | stream | accepted images that are not completed; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled` and its subscribers, or its outcome | expires |
+| `sluice:{all}:models` | sorted set | announced models -> how many partitions each has or had | permanent |
+| `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
+| `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of a GPU | expires |
+| `sluice:{m/n}:entries` | stream | accepted images that nobody has completed; its group is `consumers` | permanent |
+| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or the outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
-| `sluice:{m/n}:cache:<digest>` | string | the prediction for pixels, by the digest of model and pixels | expires |
-| `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one waiting ingest process, a batch's in one entry | expires |
-| `sluice:{m/n}:dead_letters` | stream | dead letters: entries that failed, with the reason | permanent, bounded |
-| `sluice:{m/n}:holders` | hash | claimed entry -> consumers that lost it | permanent, bounded |
+| `sluice:{m/n}:cache:<digest>` | string | a prediction, under the digest of model and pixels | expires |
+| `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process, those of a batch in one entry | expires |
+| `sluice:{m/n}:dead_letters` | stream | entries that Sluice gave up, with the reason | permanent, bounded |
+| `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
 | `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat is valid (Unix ms) | permanent, bounded |
 | `sluice:{m/n}:consumers` | hash | consumer -> its last report (JSON) | permanent, bounded |
 | `sluice:{m/n}:versions` | hash | version -> model description (JSON) | permanent, bounded |
 | `sluice:{m/n}:counters` | hash | event -> how often it happened, over all processes | permanent, bounded |
 
-All keys of one partition share the hash tag `{m/n}` (m the model's name, n the partition's number), so that
-a script may touch them together on a Cluster. What belongs to no partition shares the tag `{all}`.
+All keys of one partition share the hash tag `{m/n}` (m is the model's name, n the partition's number), so that
+a script may use them together on a Cluster. Keys that belong to no partition share the tag `{all}`.
 """
 
 import re
@@ -31,17 +31,22 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def rate(who: str) -> str:
-    """The count of one key's or one address's requests."""
+    """The rate limit of one API key or one address."""
     return f"sluice:{{all}}:rate:{who}"
 
 
-def gpu_lease(gpu: str, place: int) -> str:
-    """One of the places at one GPU, named by its UUID."""
-    return f"sluice:{{all}}:gpu:{gpu}:{place}"
+def gpu_lease(gpu: str, slot: int | str) -> str:
+    """One of the leases of a GPU, named by its UUID."""
+    return f"sluice:{{all}}:gpu:{gpu}:{slot}"
+
+
+def partition_key(model: str, number: int | str, rest: str) -> str:
+    """A key of one partition; `*` as a number makes a pattern for all of them."""
+    return f"sluice:{{{model}/{number}}}:{rest}"
 
 
 def valid_model_name(name: str) -> bool:
-    """Whether a model's name can stand in a key, a path and a URL."""
+    """Whether a model's name fits in a key, a path and a URL."""
     return _MODEL_NAME.fullmatch(name) is not None
 
 
@@ -60,7 +65,7 @@ class Partition:
             )
 
     def _key(self, rest: str) -> str:
-        return f"sluice:{{{self.model}/{self.number}}}:{rest}"
+        return partition_key(self.model, self.number, rest)
 
     @property
     def entries(self) -> str:

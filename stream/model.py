@@ -1,32 +1,49 @@
-"""The description of a served model: what consumers publish and ingest obeys. Knows no ONNX and no pictures."""
+"""The description of a served model. Consumers publish it; ingest prepares images by it."""
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-ResizeMode = Literal["squash", "crop"]
+from stream.keys import valid_model_name
+
+ResizeMode = Literal["squash", "crop", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+OutputKind = Literal["classes", "binary", "labels", "values"]
+
+#: Digits of a version; dates and times fit.
+_LONGEST_VERSION = 18
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """How a picture becomes the model's input; a property of the model, stored in its artefact.
+    """How an image becomes the model's input. It is a property of the model, stored in its artefact.
 
-    `squash` scales both sides to the input size; `crop` scales the shorter side to `shorter_side`
-    pixels and cuts the centre.
+    - `squash` scales both sides to the input size.
+    - `crop` scales the shorter side to `shorter_side` pixels and cuts out the centre.
+    - `crop_to_aspect_ratio` cuts out the largest centred box with the shape of the input, and scales that.
+    - `pad_to_aspect_ratio` adds black bars until the image has the shape of the input, and scales the result.
+
+    `antialias` is False for loaders that read only neighbouring pixels, as TensorFlow's bilinear resize does.
     """
 
     mode: ResizeMode = "squash"
     interpolation: Interpolation = "bicubic"
     shorter_side: int | None = None
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.mode in get_args(ResizeMode), "resize.mode", self.mode)
+        _check(self.interpolation in get_args(Interpolation), "resize.interpolation", self.interpolation)
+        _check(self.shorter_side is None or _is_count(self.shorter_side), "resize.shorter_side", self.shorter_side)
+        _check(isinstance(self.antialias, bool), "resize.antialias", self.antialias)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """One version of one model, as its consumers serve it.
+    """One version of one model, as its consumers serve it; raises ValueError if a field makes no sense.
 
-    The input is uint8 [N, height, width, 3] RGB, the output float32 [N, len(labels)] probabilities.
-    `digest` is the SHA-256 of the artefact in hexadecimal.
+    The input is uint8 [N, height, width, channels]: 1 channel is greyscale, 3 are RGB, 4 are RGBA. The output is
+    float32 [N, len(labels)]; `output_kind` says what it means. `digest` is the SHA-256 of the artefact in hexadecimal.
     """
 
     name: str
@@ -37,21 +54,49 @@ class ModelDescription:
     resize: Resize
     labels: tuple[str, ...]
     precision: str = "fp32"
+    channels: int = 3
+    output_kind: OutputKind = "classes"
+
+    def __post_init__(self) -> None:
+        _check(valid_model_name(str(self.name)), "name", self.name)
+        _check(is_version(self.version), "version", self.version)
+        _check(isinstance(self.digest, str), "digest", self.digest)
+        _check(_is_count(self.height), "height", self.height)
+        _check(_is_count(self.width), "width", self.width)
+        _check(bool(self.labels) and all(isinstance(label, str) for label in self.labels), "labels", self.labels)
+        _check(isinstance(self.precision, str), "precision", self.precision)
+        _check(self.channels in {1, 3, 4}, "channels", self.channels)
+        _check(self.output_kind in get_args(OutputKind), "output_kind", self.output_kind)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of one image: uint8 [height, width, 3]."""
-        return self.height * self.width * 3
+        """Bytes of one image: uint8 [height, width, channels]."""
+        return self.height * self.width * self.channels
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        """Read back what `encode` wrote; raises ValueError where it is something else."""
+        """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
         try:
-            fields = json.loads(raw)
-            resize = Resize(**fields.pop("resize"))
-            return cls(resize=resize, labels=tuple(fields.pop("labels")), **fields)
-        except (TypeError, KeyError, AttributeError) as error:
+            fields: dict[str, Any] = json.loads(raw)
+            known = {name: value for name, value in fields.items() if name in cls.__slots__}
+            resize = {name: value for name, value in known.pop("resize").items() if name in Resize.__slots__}
+            return cls(resize=Resize(**resize), labels=tuple(known.pop("labels")), **known)
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model description: {error}") from error
+
+
+def is_version(value: object) -> bool:
+    """Whether this can be the version of a model: a whole number, as text."""
+    return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_VERSION
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 16
+
+
+def _check(holds: bool, field: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{field} of a model description cannot be {str(value)[:60]!r}")

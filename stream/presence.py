@@ -1,22 +1,27 @@
-"""Who serves what: heartbeats of consumers and descriptions of models. Written by consumers, read by anybody."""
+"""Which consumers are alive, and which models they serve. Consumers write it, everybody reads it."""
 
 import asyncio
 import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.keys import GROUP, MODELS, Partition
-from stream.model import ModelDescription
+from stream import unreadable
+from stream.keys import GROUP, MODELS, Partition, valid_model_name
+from stream.model import ModelDescription, is_version
+from stream.request_id import MAX_PARTITIONS
 from stream.scripts import load
 
-#: The part of a lease for which a heartbeat holds: three beats, of which two may fail. Less than the whole, so that
-#: whoever looks once a second sees that a consumer died before its lease ends and its work moves to others.
+#: The part of a lease for which a heartbeat is valid: three heartbeats, of which two may fail. It is less than the
+#: whole lease, so that a dead consumer is noticed before others claim its work.
 HEARTBEAT_SHARE = 0.75
 
-#: How long a consumer that died stays listed, so that somebody who looks sees that it died.
+#: How long a consumer that died stays listed, so that an operator sees that it died.
 _FORGET_S = 600
 
 
@@ -24,7 +29,8 @@ _FORGET_S = 600
 class ConsumerReport:
     """What a consumer says of itself with each heartbeat; rates in images per second.
 
-    `digest` is that of the model's file, empty where the consumer is too old to say so.
+    `digest` is that of the model's file, empty if the consumer is too old to send it. Raises ValueError if a field
+    makes no sense.
     """
 
     name: str
@@ -41,19 +47,34 @@ class ConsumerReport:
     digest: str = ""
     alive: bool = True
 
+    def __post_init__(self) -> None:
+        texts = (self.name, self.host, self.provider, self.state, self.digest)
+        if not (all(isinstance(text, str) for text in texts) and is_version(self.version)):
+            raise ValueError("a field of a consumer report is no text, or the version no number")
+        numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed)
+        if not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
+            raise ValueError("a count of a consumer report is no whole number")
+        rate = self.images_per_s
+        if type(rate) not in {int, float} or not (math.isfinite(rate) and rate >= 0):
+            raise ValueError("the rate of a consumer report is no number")
+
     def encode(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        known = {field: value for field, value in json.loads(raw).items() if field in cls.__slots__}
-        return cls(**known)
+        """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
+        try:
+            known = {field: value for field, value in json.loads(raw).items() if field in cls.__slots__}
+            return cls(**known)
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a consumer report: {error}") from error
 
 
 class Presence:
-    """One partition's list of living consumers and of the versions they serve.
+    """The living consumers of one partition, and the versions that they serve.
 
-    `shared` is the client for what belongs to no partition, where that is another one.
+    `shared` is the client for keys that belong to no partition; None: the same as `redis`.
     """
 
     def __init__(self, redis: Redis, partition: Partition, shared: Redis | None = None) -> None:
@@ -64,14 +85,19 @@ class Presence:
         self._leave = load(redis, "stream.scripts", "leave")
 
     async def announce(self, model: ModelDescription) -> None:
-        """Publish the description that ingest prepares pictures by."""
+        """Publish the description that ingest prepares images by."""
         await self._redis.hset(self._partition.versions, model.version, model.encode())
-        await self._shared.zadd(MODELS, {model.name: self._partition.number + 1}, gt=True)
+        await self.announce_partition()
+
+    async def announce_partition(self) -> None:
+        """Publish that the model has this partition; repeating it changes nothing."""
+        await self._shared.zadd(MODELS, {self._partition.model: self._partition.number + 1}, gt=True)
 
     async def heartbeat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
-        """Say "alive for another three quarters of a lease".
+        """Report as alive for another three quarters of a lease.
 
-        Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not.
+        Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not. Announces
+        the partition again, so that the list of models heals by itself.
         """
         keys = [self._partition.alive, self._partition.consumers, self._partition.versions]
         arguments: list[bytes | str | int] = [
@@ -80,17 +106,20 @@ class Presence:
             report.encode(),
             _FORGET_S * 1000,
             report.version,
+            json.dumps({"name": self._partition.model, "version": report.version}, separators=(",", ":"))[:-1],
         ]
         now_ms, announced = await self._heartbeat(keys, arguments)
+        with suppress(RedisError):  # In a Cluster another server has this key: its outage must not end a heartbeat.
+            await self.announce_partition()
         return int(now_ms), bool(announced)
 
     async def leave(self, consumer: str) -> int:
-        """Say goodbye; returns how many entries the consumer still held."""
+        """Remove a consumer that stops; returns how many entries it still holds."""
         keys = [self._partition.entries, self._partition.alive, self._partition.consumers]
         return int(await self._leave(keys, [GROUP, consumer]))
 
     async def consumers(self) -> list[ConsumerReport]:
-        """The latest report of each consumer, the dead of the last minutes included (`alive` says which)."""
+        """The last report of each consumer, also of those that died within the last minutes (`alive` says which)."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(self._partition.alive, 0, -1, withscores=True)
@@ -98,22 +127,55 @@ class Presence:
             (seconds, microseconds), alive_until, reports = await pipe.execute()
         now_ms = seconds * 1000 + microseconds // 1000
         living = {name for name, until_ms in alive_until if until_ms >= now_ms}
-        return [replace(ConsumerReport.decode(raw), alive=name in living) for name, raw in sorted(reports.items())]
+        decoded = decode_reports(self._partition, reports)
+        return [replace(report, alive=name in living) for name, report in sorted(decoded)]
 
     async def versions(self) -> dict[str, ModelDescription]:
         """The descriptions of all versions ever announced, by version."""
         found: Any = await self._redis.hgetall(self._partition.versions)
-        return {version.decode(): ModelDescription.decode(raw) for version, raw in found.items()}
+        return dict(_decode_versions(self._partition, found))
+
+
+def decode_reports(partition: Partition, reports: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, ConsumerReport]]:
+    """Each report that can be read, with the name that it is filed under."""
+    for name, raw in reports.items():
+        try:
+            yield name, ConsumerReport.decode(raw)
+        except ValueError as error:
+            unreadable.skip("consumer report", partition.consumers, error)
+
+
+def _decode_versions(partition: Partition, found: Mapping[bytes, bytes]) -> Iterator[tuple[str, ModelDescription]]:
+    for version, raw in found.items():
+        try:
+            model = ModelDescription.decode(raw)
+            if (model.name, model.version.encode()) != (partition.model, version):
+                raise ValueError(f"it describes {model.name} {model.version}, but is filed under {version[:40]!r}")
+        except ValueError as error:
+            unreadable.skip("model description", partition.versions, error)
+        else:
+            yield model.version, model
 
 
 async def partition_counts(shared: Redis) -> dict[str, int]:
     """All models that consumers have announced, sorted by name, and how many partitions each has or ever had."""
     found: Any = await shared.zrange(MODELS, 0, -1, withscores=True)
-    return {name.decode(): max(1, int(count)) for name, count in sorted(found)}
+    return dict(_decode_counts(found))
+
+
+def _decode_counts(found: list[tuple[bytes, float]]) -> Iterator[tuple[str, int]]:
+    for raw, count in sorted(found):
+        name = raw.decode(errors="replace")
+        if not valid_model_name(name):
+            unreadable.skip("model name", MODELS, ValueError(repr(raw[:60])))
+        elif not 0 <= count <= MAX_PARTITIONS:
+            unreadable.skip("number of partitions", MODELS, ValueError(f"{name}: {count}"))
+        else:
+            yield name, max(1, int(count))
 
 
 class CachedPartitionCounts:
-    """`partition_counts`, as last heard where the server with that list is away: in a Cluster others may be there."""
+    """`partition_counts`, or its last result while its server is unavailable: in a Cluster other servers may work."""
 
     def __init__(self, shared: Redis, *, timeout_s: float) -> None:
         self._shared = shared
@@ -121,7 +183,7 @@ class CachedPartitionCounts:
         self._last: dict[str, int] = {}
 
     async def counts(self) -> dict[str, int]:
-        """Raises redis-py's errors or TimeoutError where no model was ever heard of."""
+        """Raises redis-py's errors or TimeoutError if it never had a result."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._last = await partition_counts(self._shared)
@@ -132,16 +194,5 @@ class CachedPartitionCounts:
 
 
 async def raise_partition_count(shared: Redis, model: str, partitions: int) -> None:
-    """Let a model that was announced have at least so many partitions."""
+    """Give a model that was announced at least this many partitions."""
     await shared.zadd(MODELS, {model: partitions}, xx=True, gt=True)
-
-
-async def partitions_of(shared: Redis) -> list[Partition]:
-    """All partitions of all models, those included that nobody sends to any more."""
-    counts = await partition_counts(shared)
-    return [Partition(model, number) for model, count in counts.items() for number in range(count)]
-
-
-async def model_names(shared: Redis) -> list[str]:
-    """The names of all models that consumers have announced, sorted."""
-    return list(await partition_counts(shared))

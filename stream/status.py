@@ -6,20 +6,24 @@ All ages are by Redis's clock, so that it does not matter where one looks from.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stream import unreadable
 from stream.connection.clients import Connections
 from stream.keys import GROUP, Partition
-from stream.presence import ConsumerReport
+from stream.presence import ConsumerReport, decode_reports
 from stream.scripts import load
 
 #: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
 _MOST_PENDING = 1000
+
+#: Digits of a counter; what is longer would be none of Redis's.
+_LONGEST_COUNT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,27 +179,27 @@ async def read_status(redis: Redis, partition: Partition) -> Status:
     return Status(
         model=partition.model,
         now_ms=now_ms,
-        members=_members(now_ms, _named(reports), _named(alive), held),
+        members=_members(now_ms, dict(_reports(of, reports)), _named(alive), held),
         backlog=backlog,
         pending=pending,
         lag=lag,
         oldest_s=None if oldest is None else _age_s(now_ms, oldest),
         dead_letters=dead_letters,
-        counters={event: int(count) for event, count in sorted(_named(counters).items())},
+        counters=dict(_counts(of, counters)),
     )
 
 
 def _members(
-    now_ms: int, reports: Mapping[str, bytes], alive_until: Mapping[str, bytes], held: list[list[Any]]
+    now_ms: int, reports: Mapping[str, ConsumerReport], alive_until: Mapping[str, bytes], held: list[list[Any]]
 ) -> tuple[ConsumerStatus, ...]:
-    holdings = {name.decode(): rest for name, *rest in held}
+    holdings = {_text(name): rest for name, *rest in held}
     members = []
     for name in sorted({*reports, *holdings}):
         count, idle_ms, oldest = holdings.get(name, (0, 0, None))
         members.append(
             ConsumerStatus(
                 name=name,
-                report=ConsumerReport.decode(reports[name]) if name in reports else None,
+                report=reports.get(name),
                 silent_s=max(0.0, (now_ms - float(alive_until[name])) / 1000) if name in alive_until else None,
                 held=count,
                 oldest_s=0.0 if oldest is None else _age_s(now_ms, oldest),
@@ -205,8 +209,25 @@ def _members(
     return tuple(members)
 
 
+def _reports(partition: Partition, flat: list[bytes]) -> Iterator[tuple[str, ConsumerReport]]:
+    pairs = dict(zip(flat[::2], flat[1::2], strict=True))
+    return ((_text(name), report) for name, report in decode_reports(partition, pairs))
+
+
+def _counts(partition: Partition, flat: list[bytes]) -> Iterator[tuple[str, int]]:
+    for event, count in sorted(_named(flat).items()):
+        if count.isdigit() and len(count) < _LONGEST_COUNT:
+            yield event, int(count)
+        else:
+            unreadable.skip("counter", partition.counters, ValueError(f"{event}: {count[:40]!r}"))
+
+
 def _named(flat: list[bytes]) -> dict[str, bytes]:
-    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
 
 
 def _age_s(now_ms: int, entry_id: bytes) -> float:

@@ -62,7 +62,7 @@ _TEMPORARY = (
 )
 
 #: Beginnings of further such errors, for which redis-py has no class.
-_TEMPORARY_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
+_TEMPORARY_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED", "WRONGTYPE")
 
 
 #: redis-py's connections without an event loop, by those with one.

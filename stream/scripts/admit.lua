@@ -1,9 +1,9 @@
 #!lua
--- Accept one image into the stream, or say why not. Atomic, so that the bound holds for any number of ingests.
+-- Accept one image into the stream, or refuse it. Atomic, so that the limit holds for any number of ingests.
 --
 -- KEYS  1 entries   2 request   3 alive
--- ARGV  1 max_backlog   2 request_ttl_ms   3 timeout_ms   4 1 where nobody need be alive
---       5 1 where replicas are waited for   6... the entry's fields and values, without `due`
+-- ARGV  1 max_backlog   2 request_ttl_ms   3 timeout_ms   4 1 if no consumer need be alive
+--       5 1 if the caller waits until it is replicated or on disk   6... the entry's fields and values, without `due`
 -- reply {verdict, backlog}; verdict is one of
 --       admitted    the entry is in the stream and will be answered
 --       known       this request id was admitted before: a repeated command changes nothing
@@ -12,7 +12,7 @@
 local backlog = redis.call('XLEN', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then
     if ARGV[5] == '1' then
-        -- WAIT is about the connection's last write: this one comes after that of the first time, and changes nothing.
+        -- WAIT and WAITAOF refer to the connection's last write: this one follows the first one, and changes nothing.
         redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[2]))
     end
     return {'known', backlog}
@@ -25,6 +25,7 @@ end
 if backlog >= tonumber(ARGV[1]) then
     return {'full', backlog}
 end
-redis.call('XADD', KEYS[1], '*', 'due', string.format('%.0f', now + ARGV[3]), unpack(ARGV, 6))
-redis.call('SET', KEYS[2], 'queued', 'PX', ARGV[2])
+local due = string.format('%.0f', now + ARGV[3])
+local id = redis.call('XADD', KEYS[1], '*', 'due', due, unpack(ARGV, 6))
+redis.call('SET', KEYS[2], 'queued ' .. due .. ' ' .. id, 'PX', ARGV[2])
 return {'admitted', backlog + 1}

@@ -179,7 +179,7 @@ async def test_replies_resolve_the_futures_of_their_requests(
         await completion.complete(batch[:1])
         await completion.complete(batch[1:])
         assert [outcome.id for outcome in await asyncio.gather(*futures)] == [one.id for one in sent[1:]]
-        assert len(replies) == 0
+        assert len(replies._waiting) == 0
         reading.cancel()
 
 

@@ -29,7 +29,7 @@ from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport, Presence
 from stream.settings import RedisSettings
 from tests.support.redis.consumers_under_test import Actor, World
-from tests.support.redis.partition_state import INGESTS, LEASE_S, Picture, take_picture
+from tests.support.redis.partition_state import INGESTS, LEASE_S, Image, take_image
 from tests.support.redis.servers import Server
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Interleaving(RuleBasedStateMachine):
         self.buried = 0
         self.listening: dict[str, set[str]] = {}  # request -> the ingests that its outcome is told to
         self.waiting: list[str] = []  # requests not yet delivered, in the order of their admission
-        self.before = Picture()
+        self.before = Image()
         report = ConsumerReport(name="alive", host="here", pid=1, version="1", provider="cpu", state="idle")
         self.world.run(self.presence.heartbeat(report, lease_s=LEASE_S))
         self._admit("left", 3600)  # accepted before the group exists
@@ -283,9 +283,9 @@ class Interleaving(RuleBasedStateMachine):
             return Failed(entry.id, "expired", number)
         return Done(entry.id, number, "cpu", (1,), (1.0,), 1, 0.0, 0.0)
 
-    def _check(self) -> Picture:
+    def _check(self) -> Image:
         """The promises, after every step."""
-        before, now = self.before, self.world.run(take_picture(self.world.redis, self.partition, list(self.requests)))
+        before, now = self.before, self.world.run(take_image(self.world.redis, self.partition, list(self.requests)))
         outcomes = now.outcomes()
         # Each accepted image is in the stream once, or has its outcome, and never both.
         assert sorted([*now.entries.values(), *outcomes]) == sorted(self.requests)
