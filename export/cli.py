@@ -73,7 +73,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--output-kind",
         choices=get_args(OutputKind),
-        help="classes: one of N; binary: one of two; labels: independent; values: numbers (default: what the file proves)",
+        help="classes: one of N; binary: one of two; labels: independent; values: any numbers (default: what the file"
+        " proves)",
     )
     add("--size", type=_size, metavar="HxW", help="input size in pixels, if the model leaves it open")
     add("--layout", choices=("nchw", "nhwc"), help="where the channels are (default: seen in the input's shape)")

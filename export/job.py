@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from export.artefact import repository
+from export.artefact import labels, repository
 from export.artefact.description import Assumption, Interpolation, OutputKind, Resize, ResizeMode
 from export.convert.parity import Parity
 from export.errors import BadArgument
@@ -115,7 +115,7 @@ class Job:
             "architecture": None if self.architecture is None else self.architecture.name,
             "file": None if self.file is None else model_file.digest(self.file),
             "weights": str(self.weights),
-            "images": None if self.images is None else [(str(file), file.stat().st_size) for file, _ in self.images.files],
+            "images": [(str(file), file.stat().st_size) for file, _ in self.images.files] if self.images else None,
             "options": [
                 self.classes, self.labels, self.layout, self.size, self.preprocess, self.output_kind, self.opset,
                 str(self.resize),
@@ -182,6 +182,10 @@ def _check_application(job: Job, architecture: Architecture) -> None:
     if job.layout is not None:
         raise BadArgument("--layout is for a model's own file: leave it out")
     job.resize.resolved(*size, job.default_resize())
+    if job.labels is not None:
+        labels.check(job.labels, classes=classes(job), origin="the labels file")
+    elif classes(job) != IMAGENET_CLASSES:
+        labels.check(labels.imagenet(), classes=classes(job), origin="the ImageNet list (used without --labels)")
 
 
 def classes(job: Job) -> int:

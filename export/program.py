@@ -80,9 +80,7 @@ def _changed(jobs: list[Job]) -> tuple[Path | None, list[Job]]:
     newest = repository.newest(first.output, name=first.model_name)
     if newest is not None and artefact.options_digest(newest) == first.digest():
         return newest, jobs
-    return None, [
-        replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs
-    ]
+    return None, [replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs]
 
 
 def _export(jobs: list[Job]) -> ExportReport:
@@ -113,7 +111,8 @@ def _import_tensorflow() -> None:
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"})
     with stderr.native_stderr():
         from export.sources import tensorflow_setup
-    tensorflow_setup.prepare()
+
+        tensorflow_setup.prepare()
 
 
 def _convert_precision(task: PrecisionJob, source: Path, *, force: bool) -> None:

@@ -12,8 +12,8 @@ from export.errors import LabelsMismatch, UnreadableFile
 IMAGENET = "imagenet"
 
 _FORMS = (
-    'one name per line, a JSON list of names, {"0": "cat", "1": "dog"}, Keras\'s class_indices {"cat": 0, "dog": 1}, its'
-    ' class index {"0": ["n01440764", "tench"], ...} or the config.json of a Hugging Face model'
+    'one name per line, a JSON list of names, {"0": "cat", "1": "dog"}, Keras\'s class_indices {"cat": 0, "dog": 1},'
+    ' its class index {"0": ["n01440764", "tench"], ...} or the config.json of a Hugging Face model'
 )
 
 
@@ -59,8 +59,8 @@ def _without_numbers(lines: list[str], origin: str) -> tuple[str, ...]:
     found = [(int(match[1]), match[2]) for match in numbered if match]
     if [number for number, _ in found] != list(range(len(found))):
         raise UnreadableFile(
-            f"every line of the labels {origin} begins with a number, but not in the order 0, 1, 2, ...: sort the lines,"
-            " or put them into a JSON list if the numbers belong to the names"
+            f"every line of the labels {origin} begins with a number, but not in the order 0, 1, 2, ...: sort the"
+            " lines, or put them into a JSON list if the numbers belong to the names"
         )
     return tuple(name for _, name in found)
 

@@ -26,11 +26,13 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
     if job.architecture is not None and outputs == IMAGENET_CLASSES and job.weights != "none":
         return labels.imagenet(), _named("known", "ImageNet's, for which the weights were made")
     if job.architecture is not None and job.weights == "none":
-        return _of_random_weights(job, outputs)
+        return _of_random_weights(outputs)
     if kind == "values":
         return tuple(map(str, range(outputs))), _named("assumed", "numbers, since no --labels were given")
     if job.images is not None and len(job.images.classes) == outputs:
-        return job.images.classes, _named("stated", "the subfolders of --images, in alphabetical order as Keras has them")
+        return job.images.classes, _named(
+            "stated", "the subfolders of --images, in alphabetical order as Keras has them"
+        )
     imagenet = " (--labels imagenet: ImageNet's names, in Keras's order)" if outputs == IMAGENET_CLASSES else ""
     raise LabelsMismatch(
         f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names in the order of the"
@@ -38,7 +40,7 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
     )
 
 
-def _of_random_weights(job: Job, outputs: int) -> tuple[Names, Assumption]:
+def _of_random_weights(outputs: int) -> tuple[Names, Assumption]:
     if outputs == IMAGENET_CLASSES:
         return labels.imagenet(), _named("assumed", "ImageNet's, for a network with random weights")
     raise LabelsMismatch(

@@ -119,7 +119,7 @@ class _Walk:
         """Take one node into account; False if it is more than arithmetic on channels."""
         kind = node.op_type
         if kind in _TRANSPARENT:
-            return node.input[0] == self._value
+            return bool(node.input[0] == self._value)
         if kind == "Transpose":
             order = attribute(node, "perm")
             self._axis = list(order).index(self._axis) if isinstance(order, list | tuple) else 3 - self._axis

@@ -165,7 +165,8 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
     if not _beats_guessing(first, classes):
         raise NormalisationUnclear(
             f"no normalisation is better than guessing on {count} images (the best, {first.preprocess}, is right on"
-            f" {first.accuracy:.0%}): are the subfolders named as the classes, and --labels in the order of the outputs?"
+            f" {first.accuracy:.0%}): are the subfolders named as the classes, and is --labels in the order of"
+            " the outputs?"
         )
     rivals = [other for other in others if not _clearly_better(first, other)]
     if rivals:
@@ -202,7 +203,7 @@ def _clearly_better(first: Trial, other: Trial) -> bool:
 def _sign_test(wins: int, losses: int) -> float:
     """The probability of so many wins or more if each difference went either way by chance."""
     total = wins + losses
-    return sum(math.comb(total, k) for k in range(wins, total + 1)) / 2**total
+    return float(sum(math.comb(total, k) for k in range(wins, total + 1)) / 2**total)
 
 
 def table(trials: Sequence[Trial]) -> str:
@@ -211,7 +212,6 @@ def table(trials: Sequence[Trial]) -> str:
     resizes = list(dict.fromkeys(trial.resize for trial in trials))
     accuracy = {(trial.resize, trial.preprocess): trial.accuracy for trial in trials}
     width = max(len(str(resize)) for resize in resizes)
-    lines = [" " * width + "".join(f"{mode:>8}" for mode in modes)]
-    for resize in resizes:
-        lines.append(f"{resize!s:<{width}}" + "".join(f"{accuracy[resize, mode]:>8.0%}" for mode in modes))
-    return "\n".join(lines)
+    head = " " * width + "".join(f"{mode:>8}" for mode in modes)
+    rows = (f"{resize!s:<{width}}" + "".join(f"{accuracy[resize, mode]:>8.0%}" for mode in modes) for resize in resizes)
+    return "\n".join((head, *rows))

@@ -15,15 +15,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from export.artefact.description import Assumption, OutputKind
-from export.convert.graph_view import GraphView, attribute
+from export.convert.output_path import Ending
 from export.errors import BadArgument, NotAClassifier, OutputUnclear
-
-#: distribution: sums to 1; log_distribution: its logarithm; independent: each in 0..1; logits: any number, before a
-#: softmax or sigmoid.
-Range = Literal["distribution", "log_distribution", "independent", "logits"]
 
 #: What turns the model's numbers into the artefact's. pair: [1-p, p] of one probability; sigmoid_pair: the same of one
 #: logit.
@@ -34,28 +29,6 @@ Loss = tuple[OutputKind, bool]
 
 #: How far a row's sum may be from 1. A float16 softmax over 1000 classes is off by up to 5e-4.
 SUM_TOLERANCE = 1e-3
-
-#: They give the numbers that they take, in their order.
-_TRANSPARENT = frozenset(
-    ("Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
-     "Transpose", "Unsqueeze")
-)  # fmt: skip
-_LINEAR = frozenset(("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "BatchNormalization"))
-_ACTIVATIONS: dict[str, Range] = {
-    "Softmax": "distribution",
-    "LogSoftmax": "log_distribution",
-    "Sigmoid": "independent",
-    "HardSigmoid": "independent",
-}
-_POOLS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean"))
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What the path says: the range, or None; `operator` is the one that decided."""
-
-    range: Range | None
-    operator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,94 +65,7 @@ def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -700, 700))), np.float64)
 
 
-def ending(proto: onnx.ModelProto, output_name: str) -> Ending:
-    """What the path to the output says of its numbers."""
-    return _Backwards(GraphView(proto)).ending(output_name)
-
-
-class _Backwards:
-    """Walks from the output to what gives its numbers their range. A weight other than 1 is a sum not yet divided."""
-
-    def __init__(self, view: GraphView) -> None:
-        self._view = view
-        self._operator = "its input"
-
-    def ending(self, output_name: str) -> Ending:
-        found, weight = self._range(output_name)
-        bounded = found not in ("logits", None)
-        return Ending(None if bounded and not np.isclose(weight, 1) else found, self._operator)
-
-    def _range(self, name: str) -> tuple[Range | None, float]:
-        node = self._view.maker(name)
-        if node is None:
-            return None, 1.0
-        kind = node.op_type
-        if kind in _TRANSPARENT:
-            return self._range(node.input[0])
-        if kind == "Clip":
-            found, weight = self._range(node.input[0])
-            self._operator = kind if found == "logits" else self._operator  # ReLU6 is a Clip, too
-            return (None if found == "logits" else found), weight
-        if kind in ("Add", "Sub", "Mul", "Div"):
-            return self._arithmetic(node)
-        if kind in ("Concat", "Mean", "Sum", *_POOLS):
-            return self._several(node)
-        self._operator = kind
-        if kind == "Exp":
-            return ("distribution" if self._range(node.input[0])[0] == "log_distribution" else None), 1.0
-        if kind == "Log":
-            return ("log_distribution" if self._range(node.input[0])[0] == "distribution" else None), 1.0
-        return ("logits" if kind in _LINEAR else _ACTIVATIONS.get(kind)), 1.0
-
-    def _arithmetic(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
-        constants = [self._view.constant(name) for name in node.input]
-        if node.op_type == "Add" and constants == [None, None]:
-            return self._sum([self._range(name) for name in node.input])
-        number = next((constant for constant in constants if constant is not None), None)
-        if number is None or (constants[0] is not None and node.op_type in ("Sub", "Div")):
-            self._operator = node.op_type
-            return None, 1.0
-        found, weight = self._range(node.input[1 if constants[0] is not None else 0])
-        if node.op_type in ("Add", "Sub"):
-            changed = found != "logits" and bool(np.any(number))
-            self._operator = node.op_type if changed else self._operator
-            return (None if changed else found), weight
-        if np.size(number) > 1:
-            # A scale per output, as a folded batch normalisation has it, keeps logits logits.
-            return (found if found == "logits" else None), 1.0
-        factor = float(np.asarray(number).reshape(-1)[0])
-        if factor <= 0:
-            self._operator = node.op_type
-            return None, 1.0
-        return found, weight * factor if node.op_type == "Mul" else weight / factor
-
-    def _sum(self, parts: list[tuple[Range | None, float]]) -> tuple[Range | None, float]:
-        ranges = {found for found, _ in parts}
-        found = ranges.pop() if len(ranges) == 1 else None
-        if found is None:
-            # Logits may be the sum of anything that a dense layer gave.
-            self._operator = "Add"
-        return found, sum(weight for _, weight in parts)
-
-    def _several(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
-        """A value made of several, all of which must be of one range."""
-        pools = node.op_type in _POOLS
-        inputs = node.input[:1] if pools else node.input
-        found, weight = self._sum([self._range(name) for name in inputs])
-        if pools or node.op_type == "Sum" or len(inputs) == 1:
-            return found, weight
-        if node.op_type == "Mean":
-            return found, weight / len(inputs)
-        # Side by side: several softmaxes are not one choice.
-        if found in ("independent", "logits") and attribute(node, "axis") != 0:
-            return found, weight / len(inputs)
-        self._operator = node.op_type
-        return None, 1.0
-
-
-def decide(
-    found: Ending, scores: npt.NDArray[np.float32], *, stated: OutputKind | None, loss: Loss | None
-) -> Head:
+def decide(found: Ending, scores: npt.NDArray[np.float32], *, stated: OutputKind | None, loss: Loss | None) -> Head:
     """`scores` [images,outputs] are the model's own. Raises OutputUnclear, BadArgument, NotAClassifier."""
     if stated is not None:
         return _stated(found, scores, stated)
@@ -187,7 +73,9 @@ def decide(
     if found.range == "distribution" and not single and sums_to_one(scores):
         return Head("classes", "as-is", _known("classes", f"the model ends in {found.operator}"))
     if found.range == "log_distribution" and not single and sums_to_one(np.exp(scores)):
-        return Head("classes", "exp", _known("classes", f"the model ends in {found.operator}, whose exponential is taken"))
+        return Head(
+            "classes", "exp", _known("classes", f"the model ends in {found.operator}, whose exponential is taken")
+        )
     if found.range == "independent" and _within_one(scores):
         if single:
             return Head("binary", "pair", _known("binary", f"the model ends in one {found.operator}"))
@@ -296,14 +184,15 @@ def check(scores: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float3
     if scores.ndim == 0 or len(scores) != images:
         rows = 1 if scores.ndim == 0 else len(scores)
         raise NotAClassifier(
-            f"the model answers {images} images with {rows} row{'s' if rows != 1 else ''}: it must give one row per image"
+            f"the model answers {images} images with {rows} row{'s' if rows != 1 else ''}:"
+            " it must give one row per image"
         )
     flat = scores.reshape(images, -1)
     if sum(size > 1 for size in scores.shape[1:]) > 1:
         shape = ",".join(map(str, scores.shape[1:]))
         raise NotAClassifier(
-            f"the model answers one image with an array of shape [{shape}], not with one row of numbers: is its top"
-            " missing (a pooling and a dense layer)?"
+            f"the model answers one image with an array of shape [{shape}], not with one row of numbers: is its"
+            " top missing? A classifier usually ends in a pooling and a dense layer"
         )
     if not np.isfinite(flat).all():
         raise NotAClassifier(

@@ -1,4 +1,4 @@
-"""The export of one model, step by step: the model, its graph, what it wants and gives, the artefact, the comparison."""
+"""The export of one model, step by step: model, graph, what it takes and gives, artefact, comparison."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import onnx
 
 from export.artefact import file as artefact
 from export.artefact.description import Assumption, Description, Resize
-from export.convert import decisions, input_range, measure, output_kind, parity, runtime, wrap
+from export.convert import decisions, input_range, measure, output_kind, output_path, parity, runtime, wrap
 from export.convert.measure import Trial, Truth
 from export.convert.normalisation import NORMALISATIONS, choices_for
 from export.convert.output_kind import Head
@@ -69,7 +69,8 @@ def _plan(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[
     outputs = 2 if head.gives_two_of_one else scores.shape[1]
     labels, named = decisions.labels_for(job, original, head.kind, outputs)
     resize, resized = _resize(job, original)
-    truth, trials = None, ()
+    truth: Truth | None = None
+    trials: list[Trial] = []
     if job.images is not None and head.kind in ("classes", "binary"):
         truth, trials = _trials(job, original, head, labels, normalisation, resize, on_progress)
         best, measured = measure.choose(trials, len(labels))
@@ -143,7 +144,7 @@ def _tolerance(job: Job, original: Original) -> float:
 
 
 def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normalisation: Assumption | None) -> Head:
-    ending = output_kind.ending(bare.proto, bare.output_name)
+    ending = output_path.ending(bare.proto, bare.output_name)
     try:
         return output_kind.decide(ending, scores, stated=job.output_kind, loss=original.loss)
     except OutputUnclear as error:
@@ -167,7 +168,8 @@ def _question(job: Job, original: Original) -> str:
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
         f"If you know it:  python -m export {name} --preprocess {'|'.join(choices)}\n"
-        f"If you don't:    python -m export {name} --images FOLDER   (one subfolder of images per class; it is measured)\n"
+        f"If you don't:    python -m export {name} --images FOLDER   (one subfolder of images per class;"
+        " it is measured)\n"
         f"({'; '.join(meanings[choice] for choice in choices)})"
     )
 

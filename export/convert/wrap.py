@@ -83,7 +83,9 @@ def _prefix(graph: onnx.GraphProto) -> None:
         node.input[:] = [PREFIX + name if name else "" for name in node.input]
         node.output[:] = [PREFIX + name if name else "" for name in node.output]
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs) if attribute.type in (attribute.GRAPH, attribute.GRAPHS) else ():
+            for inner in (
+                (attribute.g, *attribute.graphs) if attribute.type in (attribute.GRAPH, attribute.GRAPHS) else ()
+            ):
                 _prefix(inner)
     for sparse in graph.sparse_initializer:
         sparse.values.name = PREFIX + sparse.values.name

@@ -1,12 +1,10 @@
 """Brings an image to the size of a network's input, in each of the artefact's ways.
 
-This is the reference for ingest/images/geometry.py and resampling.py, which do the same for requests; tests hold the two
-against each other, and against the loaders of Keras and torchvision.
+This is the reference for ingest/images/geometry.py and resampling.py, which do the same for requests. Tests hold the
+two against each other, and against Keras's own loaders.
 
 In all formulas the image has W x H pixels and the network takes w x h.
 """
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +42,16 @@ LOADERS: dict[str, Resize] = {
 
 def resized(image: Image.Image, height: int, width: int, resize: Resize) -> Pixels:
     """uint8 [height,width,channels] of an image in mode L, RGB or RGBA."""
-    if resize.mode == "pad_to_aspect_ratio":
-        image = _padded(image, height, width)
-    part = box(*image.size, height, width, resize)
+    if resize.mode != "pad_to_aspect_ratio":
+        return _scaled(image, height, width, resize, box(*image.size, height, width, resize))
+    left, top, inner_width, inner_height = padding(*image.size, height, width)
+    inner = _scaled(image, inner_height, inner_width, resize, (0, 0, image.width, image.height))
+    canvas = np.zeros((height, width, inner.shape[2]), np.uint8)
+    canvas[top : top + inner_height, left : left + inner_width] = inner
+    return canvas
+
+
+def _scaled(image: Image.Image, height: int, width: int, resize: Resize, part: Box) -> Pixels:
     if resize.interpolation == "bilinear" and not resize.antialias:
         left, top, right, bottom = (round(edge) for edge in part)
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
@@ -56,7 +61,7 @@ def resized(image: Image.Image, height: int, width: int, resize: Resize) -> Pixe
 
 
 def box(image_width: int, image_height: int, height: int, width: int, resize: Resize) -> Box:
-    """The part of an image (for pad_to_aspect_ratio: of the padded one) that is scaled to width x height."""
+    """The part of an image that is scaled to width x height."""
     if resize.mode == "crop":
         return _centre(image_width, image_height, height, width, resize.shorter_side)
     if resize.mode == "crop_to_aspect_ratio":
@@ -86,13 +91,12 @@ def _whole_pixels(image_width: int, image_height: int, height: int, width: int) 
     return (left, top, left + crop_width, top + crop_height)
 
 
-def _padded(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Black bars of equal size on both sides, as Keras adds them, until the aspect ratio is the network's."""
-    top = (max(image.height, int(image.width * height / width)) - image.height) // 2
-    left = (max(image.width, int(image.height * width / height)) - image.width) // 2
-    canvas = Image.new(image.mode, (image.width + 2 * left, image.height + 2 * top))
-    canvas.paste(image, (left, top))
-    return canvas
+def padding(image_width: int, image_height: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the scaled image between the black bars, as tf.image.resize_with_pad has them."""
+    ratio = np.maximum(np.float32(image_width) / np.float32(width), np.float32(image_height) / np.float32(height))
+    inner_width, inner_height = np.float32(image_width) / ratio, np.float32(image_height) / ratio
+    left, top = int((width - inner_width) / 2), int((height - inner_height) / 2)
+    return max(0, left), max(0, top), max(1, int(inner_width)), max(1, int(inner_height))
 
 
 def tensorflow_bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -110,20 +114,12 @@ def tensorflow_bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.rint(upper + (lower - upper) * down[:, np.newaxis, np.newaxis]).astype(np.uint8)
 
 
-def _neighbours(
-    size: int, target: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+def _neighbours(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
     """For each pixel of the target the two of the source around its centre, and the share of the second."""
-    centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * np.float32(size / target) - np.float32(0.5)
+    centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * (
+        np.float32(size) / np.float32(target)
+    ) - np.float32(0.5)
     first = np.floor(centre)
     low = np.maximum(first, 0).astype(np.intp)
     high = np.minimum(first + 1, size - 1).astype(np.intp)
     return low, high, centre - first
-
-
-def for_loader(loader: str) -> Resize:
-    return LOADERS[loader]
-
-
-def default_shorter_side(height: int, width: int) -> int:
-    return math.floor(max(height, width) * CROP_RATIO + 0.5)

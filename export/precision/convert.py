@@ -45,11 +45,11 @@ def run(task: PrecisionJob, source: Path, progress: Progress, *, force: bool) ->
         images = _images(task, description, on_progress)
     reduced = _reduced(task, proto, images, progress)
     with progress.step("comparison with fp32"):
-        found = _agreement(proto, reduced, images)
+        found = _agreement(proto, reduced, description, images)
         agreement.check(found, least=task.min_agreement)
     with progress.step("the file"):
         described = _described(description, task, target, found, source, reduced)
-        size_bytes = artefact.write(reduced, described, target)
+        size_bytes = artefact.write(reduced, described, target, replaces=force)
     return Reduced(target, size_bytes, found, 0 if images is None else images.skipped)
 
 
@@ -59,7 +59,12 @@ def _images(
     if task.calibration_folder is None:
         return None
     return calibration_images.read(
-        task.calibration_folder, height=source.height, width=source.width, resize=source.resize, on_progress=on_progress
+        task.calibration_folder,
+        height=source.height,
+        width=source.width,
+        channels=source.channels,
+        resize=source.resize,
+        on_progress=on_progress,
     )
 
 
@@ -74,13 +79,19 @@ def _reduced(
         return int8.quantised(proto, images.calibration, on_progress)
 
 
-def _agreement(proto: onnx.ModelProto, reduced: onnx.ModelProto, images: CalibrationImages | None) -> Agreement:
-    shape = proto.graph.input[0].type.tensor_type.shape
-    sample = parity.sample_images(shape.dim[1].dim_value, shape.dim[2].dim_value) if images is None else images.held_out
+def _agreement(
+    proto: onnx.ModelProto, reduced: onnx.ModelProto, source: Description, images: CalibrationImages | None
+) -> Agreement:
+    synthetic = images is None
+    sample = _sample(source) if images is None else images.held_out
     fp32, other = (
         runtime.in_batches(runtime.answering(graph.SerializeToString()), sample) for graph in (proto, reduced)
     )
-    return agreement.measure(fp32, other, kind="synthetic" if images is None else "held-out")
+    return agreement.measure(fp32, other, kind="synthetic" if synthetic else "held-out", output_kind=source.output_kind)
+
+
+def _sample(source: Description) -> Pixels:
+    return parity.sample_images(source.height, source.width, source.channels)
 
 
 def _described(
@@ -111,7 +122,7 @@ def _described(
 
 def _golden(source: Description, reduced: onnx.ModelProto) -> tuple[Pixels, Floats]:
     """Of the synthetic images the one of which the network is surest: a flat answer would tell little."""
-    images = parity.sample_images(source.height, source.width)
+    images = _sample(source)
     answers = runtime.in_batches(runtime.answering(reduced.SerializeToString()), images)
     surest = int(answers.max(axis=1).argmax())
     # Alone, as a consumer will run it: the last digits may differ with the size of the batch.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from export.errors import ExportError, UnreadableFile
-from export.sources import keras_archive, keras_model
+from export.sources import keras_archive, keras_model, keras_safety
 from export.sources.keras_archive import KerasArchive
 from export.sources.keras_model import Model, Size
 from export.sources.model_file import digest
@@ -44,7 +44,7 @@ def _message(archive: KerasArchive, error: Exception) -> str:
     if "custom_object" in text or "Unknown layer" in text or "Could not locate" in text:
         return (
             f"{archive.path} uses a layer or function of your own ({_short(text)}), whose code is not in the file."
-            f" {keras_archive.own_code_advice(archive.path)}"
+            f" {keras_safety.own_code_advice(archive.path)}"
         )
     return f"{archive.path} can't be read as a Keras {archive.major} model: {type(error).__name__}: {text}"
 

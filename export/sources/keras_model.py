@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from export.artefact.description import Assumption
 from export.convert import tensorflow as conversion
 from export.convert.output_kind import Loss
-from export.artefact.description import Assumption
 from export.errors import ConversionFailed, NotAClassifier, UnreadableFile
 from export.sources.original import BareGraph, Floats, ImageInput, Layout, Original, image_input
 
@@ -50,12 +50,12 @@ def _input(model: Model, layout: Layout | None, size: Size | None) -> ImageInput
         )
     if len(inputs) != 1 or len(outputs) != 1:
         raise NotAClassifier(
-            f"the model has {len(inputs)} inputs and {len(outputs)} outputs, and one image in and one row of numbers out"
-            f" is needed. Cut it: keras.Model(model.inputs[0], model.outputs[0]).save(...)"
+            f"the model has {len(inputs)} inputs and {len(outputs)} outputs, and one image in and one row of numbers"
+            f" out is needed. Cut it: keras.Model(model.inputs[0], model.outputs[0]).save(...)"
         )
     shape, dtype = tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype).name
     # A float model computes in float32 (keras_archive), whatever its input layer says.
-    return image_input(shape, "uint8" if dtype == "uint8" else "float32", layout=layout, size=size)
+    return image_input(shape, "uint8" if dtype == "uint8" else "float32", layout=layout, size=size, usual="nhwc")
 
 
 def _call(model: Model) -> Callable[[Any], Any]:
@@ -63,7 +63,9 @@ def _call(model: Model) -> Callable[[Any], Any]:
     given = getattr(model, "input", None)
 
     def call(x: Any) -> Any:  # noqa: ANN401
-        return _only(model(tf.nest.pack_sequence_as(given, [x]) if isinstance(given, dict | list | tuple) else x, training=False))
+        return _only(
+            model(tf.nest.pack_sequence_as(given, [x]) if isinstance(given, dict | list | tuple) else x, training=False)
+        )
 
     return call
 

@@ -65,9 +65,9 @@ def _kind_of_zip(path: Path) -> Kind:
 def _what_else(path: Path, first: bytes) -> str:
     if not first:
         return "empty"
-    if first.startswith(b"version ") or first.startswith(b"vers"):
+    if first == b"version ":
         return "a pointer of Git LFS and not the model itself: run git lfs pull"
-    if first.lstrip().startswith((b"<", b"{\"mess")):
+    if first.lstrip().startswith((b"<", b'{"mess')):
         return "a web page and not a model: the download did not work"
     other = _OTHERS.get(path.suffix.lower())
     return other or (

@@ -77,21 +77,29 @@ class Original:
 
 
 def image_input(
-    shape: tuple[int | None, ...], element: str, *, layout: Layout | None, size: tuple[int, int] | None
+    shape: tuple[int | None, ...],
+    element: str,
+    *,
+    layout: Layout | None,
+    size: tuple[int, int] | None,
+    usual: Layout | None = None,
 ) -> ImageInput:
-    """The input of a model from its shape, None for an open dimension. Raises NotAClassifier, BadArgument."""
+    """The input of a model from its shape, None for an open dimension. Raises NotAClassifier, BadArgument.
+
+    `usual` is the framework's own layout, which decides where both would fit.
+    """
     if len(shape) != 4 or element not in ("float32", "float16", "uint8"):
         raise NotAClassifier(
             f"the model does not take images: its input is {element} {text(shape)}, and [N,height,width,channels] or"
             " [N,channels,height,width] of float32, float16 or uint8 is needed"
         )
-    chosen = _layout(shape, layout)
+    chosen = _layout(shape, layout, usual)
     channels = shape[1 if chosen == "nchw" else 3]
     height, width = _size(shape[2:4] if chosen == "nchw" else shape[1:3], size)
     return ImageInput(height, width, channels or 3, chosen, element)  # type: ignore[arg-type]  # checked above
 
 
-def _layout(shape: tuple[int | None, ...], given: Layout | None) -> Layout:
+def _layout(shape: tuple[int | None, ...], given: Layout | None, usual: Layout | None) -> Layout:
     places: tuple[tuple[Layout, int], ...] = (("nhwc", 3), ("nchw", 1))
     exact = [name for name, axis in places if shape[axis] in CHANNELS]
     open_ones = [name for name, axis in places if shape[axis] is None]
@@ -101,10 +109,11 @@ def _layout(shape: tuple[int | None, ...], given: Layout | None) -> Layout:
         raise BadArgument(f"the model's input is {text(shape)}, which does not fit --layout {given}")
     if not exact and not open_ones:
         raise NotAClassifier(
-            f"the model does not take images: its input is {text(shape)}, and 1 (grey), 3 (RGB) or 4 (RGBA) channels are"
-            " needed"
+            f"the model does not take images: its input is {text(shape)}, and 1 (grey), 3 (RGB) or 4 (RGBA) channels"
+            " are needed"
         )
-    candidates = exact or open_ones
+    colour = [name for name, axis in places if shape[axis] == 3]
+    candidates = [usual] if usual in exact else colour or exact or open_ones
     if len(candidates) == 1:
         return candidates[0]
     raise BadArgument(f"the model's input is {text(shape)}: say with --layout nhwc|nchw where its channels are")

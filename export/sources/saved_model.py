@@ -37,7 +37,7 @@ def load(folder: Path, *, layout: Layout | None = None, size: tuple[int, int] | 
     signature = _signature(folder, name)
     keyword, spec = _only_input(signature, folder)
     output = _only_output(signature)
-    given = image_input(tuple(spec.shape), spec.dtype.name, layout=layout, size=size)
+    given = image_input(tuple(spec.shape), spec.dtype.name, layout=layout, size=size, usual="nhwc")
 
     def call(x: tf.Tensor) -> tf.Tensor:
         return signature(**{keyword: x})[output]

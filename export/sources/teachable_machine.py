@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from export.artefact import labels
 from export.artefact.description import Assumption
 from export.errors import UnreadableFile
-from export.sources import keras_archive, keras_file, saved_model
+from export.sources import keras_file, keras_safety, saved_model
 from export.sources.model_file import digest
 from export.sources.original import Layout, Original
 
@@ -38,7 +38,7 @@ def load(path: Path, *, layout: Layout | None = None, size: tuple[int, int] | No
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
     with TemporaryDirectory(prefix="sluice-zip-") as folder, zipfile.ZipFile(path) as archive:
-        keras_archive.check_members(archive, path)
+        keras_safety.check_members(archive, path)
         for member in archive.infolist():
             if member.filename.endswith(_WANTED) or ".data-" in member.filename:
                 archive.extract(member, folder)

@@ -37,6 +37,9 @@ def test_the_shipped_names_are_keras_own() -> None:
         ("names.json", '["cat", "dog"]'),
         ("names.json", '{"0": ["n1", "cat"], "1": ["n2", "dog"]}'),
         ("names.json", '{"1": "dog", "0": "cat"}'),
+        ("class_indices.json", '{"dog": 1, "cat": 0}'),
+        ("config.json", '{"architectures": ["ViT"], "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}}'),
+        ("labels.txt", "0 cat\n1 dog\n"),
     ],
 )
 def test_every_form_gives_the_same_names(tmp_path: Path, name: str, text: str) -> None:
@@ -55,7 +58,14 @@ def test_every_form_gives_the_same_names(tmp_path: Path, name: str, text: str) -
         (b"\xff\xfe\x00", "not UTF-8"),
         (b'["cat", 1]', "every name must be a text"),
         (b'{"0": "cat", "2": "dog"}', "none has the index 1"),
-        (b'["cat", ', "neither a JSON list"),
+        (b'{"cat": 0, "dog": 2}', "none has the index 1"),
+        (b'{"cat": 0, "dog": 0}', "two names have the same index"),
+        (b'{"cat": 0, "cat": 1}', "the key 'cat' is there twice"),
+        (b'{"0": "cat", "0": "dog"}', "the key '0' is there twice"),
+        (b'{"0": 1, "1": 0}', "the names can't be told from the indices"),
+        (b"1 dog\n0 cat\n", "not in the order 0, 1, 2"),
+        (b"\x80\x04\x95cposix\nsystem\n", "not UTF-8"),
+        (b'["cat", ', "can't be read: Expecting value"),
     ],
 )
 def test_files_that_name_no_classes_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -14,8 +14,6 @@ import pytest
 from export import job
 from export.__main__ import main
 from export.arguments import parse
-from export.artefact.description import OUTPUT_NAME
-from export.convert import graph
 from export.errors import ExportError, WeightsUnavailable
 from export.sources import keras_application, tensorflow_setup
 from export.sources.architectures import find
@@ -164,7 +162,8 @@ def test_without_a_network_the_fallback_is_exported(exported_lite0: Exported) ->
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in output.iterdir()] == ["efficientnet-lite0"]
     assert ended.stdout.startswith(f"wrote {output}/efficientnet-lite0/1/model.onnx: 18.6 MB in ")
-    assert ended.stdout.count("\n") == 1
+    assert ended.stdout.count("\n") == 2
+    assert ended.stdout.splitlines()[1].startswith("normalisation lite (known: ")
     (plain,) = [line for line in ended.stderr.splitlines() if line.startswith("export:")]
     assert plain.endswith("; exporting efficientnet-lite0 instead")
     assert "oneDNN" not in ended.stderr
@@ -175,11 +174,11 @@ def test_a_fallback_keeps_none_of_the_other_networks_ways() -> None:
     given = parse(["--fallback", "efficientnet-lite0", "--resize", "squash", "--name", "photos"])
     assert given.fallback is not None
     assert given.job is not None
-    fallback = job.instead(given.job, given.fallback)
-    assert fallback.resize_to(224, 224).mode == "crop"
-    assert fallback.resize_to(224, 224).shorter_side == 256
+    fallback = job.with_fallback(given.job, given.fallback)
+    resize = fallback.resize.resolved(224, 224, fallback.default_resize())
+    assert (resize.mode, resize.shorter_side) == ("crop", 256)
     assert fallback.model_name == "photos"
-    assert given.job.resize_to(224, 224).mode == "squash"
+    assert given.job.resize.resolved(224, 224, given.job.default_resize()).mode == "squash"
 
 
 def test_a_named_network_takes_weights_and_classes_of_ones_own(tmp_path: Path) -> None:
@@ -188,10 +187,10 @@ def test_a_named_network_takes_weights_and_classes_of_ones_own(tmp_path: Path) -
     own.save_weights(tmp_path / "own.weights.h5")
     labels = tiny_keras.labels_file(tmp_path)
     network = keras_application.load(
-        find("mobilenetv3small"), weights=tmp_path / "own.weights.h5", classes=3, size=(32, 32), preprocess=None
+        find("mobilenetv3small"), weights=tmp_path / "own.weights.h5", classes=3, size=(32, 32)
     )
     pixels = np.random.default_rng(6).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    answer = graph.traced(graph.raw(network), network)(pixels)[OUTPUT_NAME]
+    answer = network.predict(pixels.astype(np.float32))
     np.testing.assert_allclose(answer, own.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
     given = parse(["mobilenetv3small", "--weights", str(tmp_path / "own.weights.h5"), "--labels", str(labels)])
     assert given.job is not None
@@ -202,9 +201,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     """With the file's name and what was expected of it."""
     tiny_keras.model().save_weights(tmp_path / "own.weights.h5")
     with pytest.raises(ExportError, match=r"can't be read as weights of mobilenetv3small with 1000 classes"):
-        keras_application.load(
-            find("mobilenetv3small"), weights=tmp_path / "own.weights.h5", classes=1000, size=None, preprocess=None
-        )
+        keras_application.load(find("mobilenetv3small"), weights=tmp_path / "own.weights.h5", classes=1000, size=None)
 
 
 def test_efficientnets_downloaded_weights_give_what_keras_makes_of_them() -> None:
@@ -235,5 +232,5 @@ def test_a_download_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(keras.applications, "ResNet50", stalling)
     with pytest.raises(WeightsUnavailable, match=r"can't be downloaded \(timed out\)"):
-        keras_application.load(find("resnet50"), weights="imagenet", classes=1000, size=None, preprocess=None)
+        keras_application.load(find("resnet50"), weights="imagenet", classes=1000, size=None)
     assert seen == [tensorflow_setup.DOWNLOAD_TIMEOUT_S]

@@ -14,8 +14,9 @@ import pytest
 
 from export.__main__ import main
 from export.artefact import file as artefact
-from export.artefact.description import Resize
+from export.artefact.description import Assumption, Resize
 from export.convert import parity, runtime, wrap
+from export.convert.output_kind import Head
 from export.errors import UnreadableFile
 from export.precision import bias_correction, calibration_images, fp16, int8
 from export.sources import onnx_file
@@ -35,6 +36,7 @@ def fp32(tmp_path: Path) -> Path:
     (tmp_path / "labels.txt").write_text("one\ntwo\nthree\nfour\n")
     file = tiny_onnx.save(tiny_onnx.model(), tmp_path / "tiny.onnx")
     options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "unit", "--output", str(tmp_path / "models")]
+    options += ["--output-kind", "classes"]
     assert main(["--onnx", str(file), *options]) == 0
     return tmp_path / "models" / "tiny" / "1"
 
@@ -115,7 +117,7 @@ def test_fp16_keeps_its_ends_and_needs_no_photographs(fp32: Path, capsys: pytest
         onnx.TensorProto.FLOAT,
     ]
     kinds = {tensor.name: tensor.data_type for tensor in found.graph.initializer}
-    assert kinds["foreign/dense.w"] == onnx.TensorProto.FLOAT16
+    assert kinds["model/dense.w"] == onnx.TensorProto.FLOAT16
     assert [kind for name, kind in kinds.items() if name.startswith("sluice/")] == [onnx.TensorProto.FLOAT]
     assert metadata(path)["sluice.precision"] == "fp16"
     types = {
@@ -164,7 +166,7 @@ def test_too_little_agreement_is_refused_unless_told_otherwise(
         made = onnx.ModelProto()
         made.CopyFrom(proto)
         for tensor in made.graph.initializer:
-            if tensor.name == "foreign/dense.w":
+            if tensor.name == "model/dense.w":
                 tensor.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name))
         return made
 
@@ -183,8 +185,9 @@ def test_correcting_the_biases_brings_means_back(photos: Path, tmp_path: Path, m
     images = calibration_images.read(
         photos, height=size, width=size, resize=Resize("squash", None, "bicubic")
     ).calibration
-    model = onnx_file.read(tiny_onnx.save(tiny_onnx.model(residual=False), tmp_path / "a.onnx"), layout=None, size=None)
-    exact = wrap.wrapped(model, preprocess="unit", head="as-is", rank=2, classes=tiny_onnx.CLASSES)
+    model = onnx_file.load(tiny_onnx.save(tiny_onnx.model(residual=False), tmp_path / "a.onnx"), layout=None, size=None)
+    head = Head("values", "as-is", Assumption("values", "stated", ""))
+    exact = wrap.wrapped(model.to_onnx(17), model.input, preprocess="unit", head=head, outputs=tiny_onnx.CLASSES)
     corrected = int8.quantised(exact, images, lambda *_: None)
     monkeypatch.setattr(bias_correction, "correct", lambda *_: None)
     rounded = int8.quantised(exact, images, lambda *_: None)
@@ -215,7 +218,7 @@ def test_a_stem_before_a_depthwise_convolution_stays_in_float() -> None:
         ("--from {fp32} --precision int8 --calibrate {gone}", "is not a folder"),
         ("--from {fp32} --precision fp16 --labels x", "leave these options out"),
         ("--from {fp32} --precision fp16 --size 16", "leave these options out"),
-        ("--from {fp32} --precision fp16 --layout nhwc", "are for --onnx FILE"),
+        ("--from {fp32} --precision fp16 --layout nhwc", "leave these options out"),
         ("--from {fp32} --precision fp16 --if-missing", "needs --version"),
         ("--from {fp32} --precision fp16 --version 1", "is there already: --version 2"),
         ("--from {fp32}/.. --precision fp16", "name the artefact's file or its folder (in it: "),

@@ -74,11 +74,7 @@ def test_a_misspelt_name_is_refused_with_its_neighbours() -> None:
         architectures.find("resnet5")
 
 
-@pytest.mark.parametrize(
-    ("model_name", "expected"),
-    [("resnet50", "resnet50"), ("mobilenetv2_1.00_224", "mobilenetv2"), ("my_model", None)],
-)
-def test_models_are_recognised_by_the_name_keras_gave_them(model_name: str, expected: str | None) -> None:
-    """Mobile networks carry their width and size in it."""
-    found = architectures.recognise(model_name)
-    assert (found.name if found else None) == expected
+@pytest.mark.parametrize(("name", "expected"), [("ResNet50", True), ("mobilenet-v2", True), ("my_model", False)])
+def test_a_word_is_known_to_name_a_network_or_not(name: str, expected: bool) -> None:
+    """What is no name may be a file."""
+    assert architectures.known(name) is expected

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -15,9 +16,8 @@ import onnxruntime
 import pytest
 
 from export.__main__ import main
-from export.convert import graph
+from export.convert import tensorflow as conversion
 from export.convert.parity import sample_images
-from export.sources.network import Network
 from tests.support.models import tiny_keras
 from tests.support.models.tiny_keras import LABELS, SIZE
 
@@ -55,7 +55,11 @@ def test_a_keras_file_becomes_an_artefact(tmp_path: Path, capsys: pytest.Capture
     path, images = written(tmp_path), sample_images(SIZE, SIZE)
     line = capsys.readouterr().out
     assert line.startswith(f"wrote {path}: 0.0 MB in ")
-    assert line.count("\n") == 1
+    assert line.count("\n") == 2
+    assert line.splitlines()[1] == (
+        "normalisation unit (stated: --preprocess); output classes (known: the model ends in Softmax); resize squash,"
+        " bilinear (stated: --resize, --interpolation); labels names (stated: --labels)"
+    )
     graph_of = onnx.load(path).graph
     shapes = [
         (v.name, v.type.tensor_type.elem_type, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
@@ -76,10 +80,13 @@ def test_metadata_describes_the_model(tmp_path: Path) -> None:
     golden_input = np.frombuffer(zlib.decompress(base64.b64decode(found.pop("sluice.golden.input"))), np.uint8)
     golden_output = np.frombuffer(base64.b64decode(found.pop("sluice.golden.output")), "<f4")
     source, parity = json.loads(found.pop("sluice.source")), json.loads(found.pop("sluice.parity"))
+    assumptions = json.loads(found.pop("sluice.assumptions"))
+    assert assumptions["normalisation"] == {"value": "tf", "basis": "stated", "why": "--preprocess"}
+    assert assumptions["output"]["basis"] == "known"
     assert {key: json.loads(value) for key, value in found.items() if value[0] in "{["} == {
         "sluice.labels": list(LABELS),
-        "sluice.input": {"height": SIZE, "width": SIZE},
-        "sluice.resize": {"mode": "squash", "shorter_side": None, "interpolation": "bicubic"},
+        "sluice.input": {"height": SIZE, "width": SIZE, "channels": 3},
+        "sluice.resize": {"mode": "squash", "shorter_side": None, "interpolation": "bicubic", "antialias": True},
     }
     assert {key: value for key, value in found.items() if value[0] not in "{["} == {
         "sluice.format": "1",
@@ -87,9 +94,10 @@ def test_metadata_describes_the_model(tmp_path: Path) -> None:
         "sluice.version": "7",
         "sluice.precision": "fp32",
         "sluice.preprocess": "tf",
+        "sluice.output_kind": "classes",
     }
     assert source["file"] == "tiny.keras"
-    assert source["keras"] == keras.__version__
+    assert source["keras_major"] == "3"
     assert (parity["images"], parity["top1_agreement"]) == (16, 1.0)
     assert parity["max_abs_difference"] < 1e-5
     answer = predict(path, golden_input.reshape(1, SIZE, SIZE, 3))[0]
@@ -103,7 +111,8 @@ def test_whatever_it_ends_in_becomes_probabilities(tmp_path: Path, activation: s
     """Logits, log-probabilities and one output for two classes all end as rows that sum to 1."""
     model = tiny_keras.model(classes=classes, activation=activation)
     labels = LABELS if classes == 3 else ("cat", "dog")
-    assert export(tmp_path, model, "--preprocess", "unit", labels=labels) == 0
+    stated = [] if activation else ["--output-kind", "classes" if classes == 3 else "binary"]
+    assert export(tmp_path, model, "--preprocess", "unit", *stated, labels=labels) == 0
     images = sample_images(SIZE, SIZE)
     given = predict(written(tmp_path), images)
     own = np.asarray(model.predict(images / 255.0, verbose=0), np.float64)
@@ -155,10 +164,10 @@ def test_grouped_convolutions_and_exact_gelu_convert(tmp_path: Path) -> None:
     np.testing.assert_allclose(predict(written(tmp_path), images), model.predict(images / 255.0, verbose=0), atol=1e-6)
 
 
-def test_a_network_is_known_by_its_name(tmp_path: Path) -> None:
-    """A model that Keras named resnet50 wants caffe's normalisation, without being told."""
-    assert export(tmp_path, tiny_keras.model(name="resnet50")) == 0
-    assert metadata(written(tmp_path))["sluice.preprocess"] == "caffe"
+def test_a_name_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that Keras named resnet50 may have been trained on pixels / 255."""
+    assert export(tmp_path, tiny_keras.model(name="resnet50")) == 2
+    assert "does not tell how the pixels were scaled" in capsys.readouterr().err
 
 
 def test_a_file_of_keras_2_is_read(tmp_path: Path) -> None:
@@ -179,7 +188,7 @@ def test_an_open_input_needs_a_size(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--size" in capsys.readouterr().err
     assert export(tmp_path, model, "--preprocess", "unit", "--size", "20x24", "--resize", "crop") == 0
     found = metadata(written(tmp_path))
-    assert json.loads(found["sluice.input"]) == {"height": 20, "width": 24}
+    assert json.loads(found["sluice.input"]) == {"height": 20, "width": 24, "channels": 3}
     assert json.loads(found["sluice.resize"])["shorter_side"] == 27
 
 
@@ -218,8 +227,8 @@ def _of_vectors() -> keras.Model:
         (_without_top, "is its top missing?"),
         (_with_two_inputs, "2 inputs"),
         (_of_vectors, "[any,48]"),
-        (lambda: tiny_keras.model(activation="sigmoid"), "don't sum to 1"),
-        (lambda: tiny_keras.model(classes=1, activation="relu"), "single output"),
+        (lambda: tiny_keras.model(activation="relu"), "say which with --output-kind classes"),
+        (lambda: tiny_keras.model(classes=1, activation="relu"), "say which with --output-kind binary"),
     ],
 )
 def test_what_is_no_classifier_is_refused(
@@ -234,7 +243,7 @@ def test_what_is_no_classifier_is_refused(
 def test_a_guess_at_the_normalisation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong guess would serve wrong answers without a word."""
     assert export(tmp_path, tiny_keras.model()) == 2
-    assert "--preprocess caffe|tf|torch|unit|none" in capsys.readouterr().err
+    assert "--preprocess unit|tf|none|caffe|torch" in capsys.readouterr().err
 
 
 def test_code_in_a_model_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,11 +272,11 @@ def _weights_only(path: Path) -> Path:
     ("name", "make", "message"),
     [
         ("gone.keras", lambda path: path, "can't read"),
-        ("folder.keras", _folder, "can't read"),
-        ("damaged.keras", _damaged, "can't be read as a Keras model"),
-        ("damaged.h5", _damaged, "can't be read as a Keras model"),
-        ("weights.h5", _weights_only, "it holds weights only"),
-        ("model.pb", _damaged, "must end in .keras"),
+        ("folder.keras", _folder, "is a folder, but not a SavedModel"),
+        ("damaged.keras", _damaged, "not a model that can be read"),
+        ("damaged.h5", _damaged, "not a model that can be read"),
+        ("weights.h5", _weights_only, "holds weights and no model"),
+        ("model.pb", _damaged, "pass the folder that it is in"),
     ],
 )
 def test_files_that_can_not_be_read_are_refused(
@@ -284,11 +293,11 @@ def test_swapped_channels_are_beyond_tolerance(
 ) -> None:
     """A graph that swaps red and blue is caught before anything is written."""
 
-    def swapping(function: graph.Classify, network: Network, *, opset: int) -> onnx.ModelProto:
-        return converted(lambda images: function(images[..., ::-1]), network, opset=opset)
+    def swapping(function: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: str) -> object:
+        return traced(lambda images: function(images[..., ::-1]), shape, dtype)
 
-    converted = graph.to_onnx
-    monkeypatch.setattr(graph, "to_onnx", swapping)
+    traced = conversion.traced
+    monkeypatch.setattr(conversion, "traced", swapping)
     assert export(tmp_path, tiny_keras.model(), "--preprocess", "unit") == 2
     assert "differs from the original" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()

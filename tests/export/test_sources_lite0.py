@@ -60,7 +60,9 @@ def test_photographs_are_recognised(exported: Path, image: str, names: set[str],
 def test_it_brings_its_own_resizing(exported: Path) -> None:
     """And its own normalisation; both are in the file."""
     found = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-    assert found["sluice.resize"] == '{"mode": "crop", "shorter_side": 256, "interpolation": "bicubic"}'
+    assert (
+        found["sluice.resize"] == '{"mode": "crop", "shorter_side": 256, "interpolation": "bicubic", "antialias": true}'
+    )
     assert found["sluice.preprocess"] == "lite"
     assert found["sluice.name"] == "efficientnet-lite0"
 

@@ -29,12 +29,18 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def export(
-    tmp_path: Path, made: onnx.ModelProto, *options: str, names: tuple[str, ...] = NAMES, preprocess: str = "torch"
+    tmp_path: Path,
+    made: onnx.ModelProto,
+    *options: str,
+    names: tuple[str, ...] = NAMES,
+    preprocess: str = "torch",
+    kind: str = "classes",
 ) -> int:
     file = tiny_onnx.save(made, tmp_path / "tiny.onnx")
     (tmp_path / "labels.txt").write_text("\n".join(names))
     given = ["--onnx", str(file), "--labels", str(tmp_path / "labels.txt"), "--output", str(tmp_path / "models")]
-    return main([*given, *(["--preprocess", preprocess] if preprocess else []), *options])
+    stated = [*(["--preprocess", preprocess] if preprocess else []), *(["--output-kind", kind] if kind else [])]
+    return main([*given, *stated, *options])
 
 
 def written(tmp_path: Path) -> Path:
@@ -82,10 +88,15 @@ def test_a_foreign_file_becomes_an_artefact(tmp_path: Path, layout: str) -> None
 def test_metadata_and_golden_answer_are_those_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The golden answer is what the file itself says to pixels that were normalised outside of it."""
     assert export(tmp_path, tiny_onnx.model(), "--resize", "crop", "--shorter-side", "20") == 0
-    assert ", largest difference to tiny.onnx " in capsys.readouterr().out
+    assert ", compared with tiny.onnx in ONNX Runtime: largest difference " in capsys.readouterr().out
     found = metadata(tmp_path)
     assert json.loads(found["sluice.labels"]) == list(NAMES)
-    assert json.loads(found["sluice.resize"]) == {"mode": "crop", "shorter_side": 20, "interpolation": "bicubic"}
+    assert json.loads(found["sluice.resize"]) == {
+        "mode": "crop",
+        "shorter_side": 20,
+        "interpolation": "bicubic",
+        "antialias": True,
+    }
     assert (found["sluice.precision"], found["sluice.preprocess"]) == ("fp32", "torch")
     source = json.loads(found["sluice.source"])
     assert (source["file"], source["producer"], source["onnx"]) == ("tiny.onnx", "torch", onnx.__version__)
@@ -136,28 +147,42 @@ def test_a_batch_of_one_that_can_not_be_freed_is_refused(tmp_path: Path, capsys:
     assert not (tmp_path / "models").exists()
 
 
-@pytest.mark.parametrize("ends", ["Softmax", "LogSoftmax", ""])
-def test_softmax_is_added_where_it_lacks(tmp_path: Path, ends: str) -> None:
-    """Seen by the file's own answers; a second softmax upon probabilities would flatten them."""
-    assert export(tmp_path, tiny_onnx.model(ends=ends)) == 0
+@pytest.mark.parametrize("ends", ["Softmax", "LogSoftmax"])
+def test_classes_are_seen_in_the_graph(tmp_path: Path, ends: str) -> None:
+    """A second softmax upon probabilities would flatten them."""
+    assert export(tmp_path, tiny_onnx.model(ends=ends), kind="") == 0
     scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     np.testing.assert_allclose(predict(tmp_path), scores if ends == "Softmax" else softmax(scores), atol=1e-5)
+    assert metadata(tmp_path)["sluice.output_kind"] == "classes"
 
 
-@pytest.mark.parametrize("choice", ["yes", "no"])
-def test_softmax_is_as_the_user_says(tmp_path: Path, choice: str) -> None:
-    """Several sigmoids are no choice of one class, unless the user insists."""
-    made = tiny_onnx.model(ends="Sigmoid")
-    assert export(tmp_path, made) == 2
-    assert export(tmp_path, made, "--softmax", choice) == 0
+def test_softmax_is_never_added_by_guess(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logits look like measurements; the user says which they are."""
+    made = tiny_onnx.model()
+    assert export(tmp_path, made, kind="") == 2
+    assert "say which with --output-kind classes" in capsys.readouterr().err
+    assert export(tmp_path, made, kind="classes") == 0
     scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
-    np.testing.assert_allclose(predict(tmp_path), softmax(scores) if choice == "yes" else scores, atol=1e-5)
+    np.testing.assert_allclose(predict(tmp_path), softmax(scores), atol=1e-5)
+
+
+def test_several_sigmoids_are_independent_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are served as they are, and refused as classes."""
+    made = tiny_onnx.model(ends="Sigmoid")
+    assert export(tmp_path, made, kind="classes") == 2
+    assert "--output-kind classes does not fit" in capsys.readouterr().err
+    assert export(tmp_path, made, kind="") == 0
+    scores = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
+    np.testing.assert_allclose(predict(tmp_path), scores, atol=1e-5)
+    assert metadata(tmp_path)["sluice.output_kind"] == "labels"
 
 
 @pytest.mark.parametrize("ends", ["Sigmoid", ""])
 def test_a_single_output_becomes_two_classes(tmp_path: Path, ends: str) -> None:
-    """It is the second of them, as a probability or as a logit."""
-    assert export(tmp_path, tiny_onnx.model(ends=ends, classes=1), names=("cat", "dog")) == 0
+    """It is the second of them, as a probability or, if the user says so, as a logit."""
+    made = tiny_onnx.model(ends=ends, classes=1)
+    assert export(tmp_path, made, names=("cat", "dog"), kind="" if ends else "binary") == 0
+    assert metadata(tmp_path)["sluice.output_kind"] == "binary"
     score = own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION)
     second = score if ends else np.asarray(1 / (1 + np.exp(-score)), np.float32)
     np.testing.assert_allclose(predict(tmp_path), np.concatenate([1 - second, second], axis=1), atol=1e-6)
@@ -201,7 +226,7 @@ def test_an_open_size_is_closed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """By --size, which is asked for."""
     made = tiny_onnx.model(size="any")
     assert export(tmp_path, made) == 2
-    assert "choose one with --size" in capsys.readouterr().err
+    assert "--size HxW" in capsys.readouterr().err
     assert export(tmp_path, made, "--size", f"{SIZE}x{SIZE}") == 0
     assert json.loads(metadata(tmp_path)["sluice.input"]) == {"height": SIZE, "width": SIZE}
     assert predict(tmp_path).shape == (16, CLASSES)
@@ -219,7 +244,7 @@ def test_tensorflow_is_not_needed(tmp_path: Path) -> None:
         "sys.exit(main(sys.argv[1:]))\n"
     )
     options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "unit", "--output", str(tmp_path / "models")]
-    options += ["--precision", "int8", "--calibrate", str(photos)]
+    options += ["--output-kind", "classes", "--precision", "int8", "--calibrate", str(photos)]
     command = [sys.executable, "-c", program, "--onnx", str(file), *options]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -243,12 +268,12 @@ def rank_2() -> onnx.ModelProto:
     ("make", "options", "message"),
     [
         (two_inputs, "", "2 inputs and 1 outputs (images, mask, scores)"),
-        (rank_2, "", "is no classifier of RGB images"),
+        (rank_2, "", "does not take images"),
         (lambda: tiny_onnx.model(batch=4), "", "takes 4 images at a time, no more and no fewer"),
-        (tiny_onnx.model, "--layout nhwc", "doesn't fit --layout nhwc"),
-        (tiny_onnx.model, "--size 32", "--size 32x32 doesn't fit the model's input, which is 16x16"),
-        (tiny_onnx.model, "--classes 4", "--onnx FILE brings its own weights and classes"),
-        (lambda: tiny_onnx.model(ends="Sigmoid"), "", "ends in sigmoid, and its outputs don't sum to 1"),
+        (tiny_onnx.model, "--layout nhwc", "does not fit --layout nhwc"),
+        (tiny_onnx.model, "--size 32", "--size 32x32 does not fit the model's input, which is 16x16"),
+        (tiny_onnx.model, "--classes 4", "a model's file brings its own weights and classes"),
+        (lambda: tiny_onnx.model(ends="Sigmoid"), "", "it ends in Sigmoid, and the numbers are between"),
         (lambda: tiny_onnx.model(classes=3), "", "has 4 labels, but the model has 3 outputs"),
         (tiny_onnx.model, "--tolerance 1e-12", "is allowed"),
     ],
@@ -267,7 +292,7 @@ def test_files_that_do_not_fit_are_refused(
 def test_a_normalisation_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No file tells it, and a guess would give wrong answers."""
     assert export(tmp_path, tiny_onnx.model(), preprocess="") == 2
-    assert "pass --preprocess caffe|tf|torch|unit|none" in capsys.readouterr().err
+    assert "--preprocess unit|tf|none|caffe|torch" in capsys.readouterr().err
 
 
 def test_a_layout_that_two_readings_fit_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +301,7 @@ def test_a_layout_that_two_readings_fit_is_asked_for(tmp_path: Path, capsys: pyt
     for axis in (1, 3):
         made.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
     assert export(tmp_path, made, "--size", str(SIZE)) == 2
-    assert "say with --layout nchw|nhwc" in capsys.readouterr().err
+    assert "say with --layout nhwc|nchw" in capsys.readouterr().err
     assert export(tmp_path, made, "--size", str(SIZE), "--layout", "nchw") == 0
 
 
@@ -296,7 +321,7 @@ def test_weights_in_a_file_beside_it_are_taken_along(tmp_path: Path) -> None:
     onnx.save(tiny_onnx.model(), file, save_as_external_data=True, location="tiny.onnx.data", size_threshold=0)
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))
     options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "torch", "--output", str(tmp_path / "models")]
-    assert main(["--onnx", str(file), *options]) == 0
+    assert main(["--onnx", str(file), "--output-kind", "classes", *options]) == 0
     expected = softmax(own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION))
     (tmp_path / "tiny.onnx.data").unlink()
     np.testing.assert_allclose(predict(tmp_path), expected, atol=1e-5)

@@ -1,0 +1,141 @@
+"""Refuses Keras files that could run code, or read or write other files, before a framework opens them.
+
+Loading a configuration imports the modules and calls the functions that it names, unmarshals bytecode (Lambda) and
+opens further files (vocabularies, external data of HDF5). The frameworks' own safe mode leaves gaps: tf-keras runs the
+Lambda of an .h5, resolves any public function of TensorFlow, and follows links of HDF5. So everything that a
+configuration may name is on a list, and what is on no list is refused.
+"""
+
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+
+from export.errors import UnsafeFile
+from export.sources import operations
+
+Config = dict[str, Any]
+
+#: Layers that run Python code from the file, or of another framework.
+_CODE = frozenset(("Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"))
+
+#: Layers that load other files.
+_FILES = frozenset(("TFSMLayer", "StringLookup", "IntegerLookup", "TextVectorization"))
+
+#: Of a zip that is larger unpacked than this, no model is the content.
+MAX_UNPACKED_BYTES = 16 * 2**30
+
+
+def check_config(config: object, path: Path) -> None:
+    """Raises UnsafeFile unless everything that the configuration names is on a list."""
+    if isinstance(config, list):
+        for value in config:
+            check_config(value, path)
+    if not isinstance(config, dict):
+        return
+    if isinstance(name := config.get("class_name"), str):
+        _check_class(config, name, path)
+    for key, value in config.items():
+        if key in ("vocabulary", "idf_weights", "filepath") and isinstance(value, str):
+            raise UnsafeFile(f"{path} is refused: it would read another file, {value}")
+        if key in ("activation", "recurrent_activation") and isinstance(value, str):
+            _check_function(value, path)
+        check_config(value, path)
+
+
+def _check_class(config: Config, name: str, path: Path) -> None:
+    inner = config.get("config")
+    module = config.get("module")
+    if name in _CODE:
+        raise UnsafeFile(f"{path} holds Python code (a {name} layer), which is never run. {own_code_advice(path)}")
+    if name in _FILES:
+        raise UnsafeFile(f"{path} is refused: its layer {name} reads other files")
+    if isinstance(module, str) and not _is_known_module(module):
+        what = inner if name == "function" else name
+        raise UnsafeFile(f"{path} uses {what!r} of the module {module}, which is not loaded. {own_code_advice(path)}")
+    if name == "function":
+        _check_function(inner, path)
+    elif name == "TFOpLambda":
+        _check_tensorflow_function(inner, path)
+    elif name == "TensorFlowOpLayer":
+        _check_operation(inner, path)
+    elif isinstance(module, str) and module.startswith(("keras.src.ops.", "tf_keras.src.ops.")):
+        if name in operations.CONTROL_FLOW:
+            raise UnsafeFile(f"{path} is refused: its operation {name} calls a function. {own_code_advice(path)}")
+    elif name not in operations.KERAS_CLASSES:
+        raise UnsafeFile(
+            f"{path} has a layer of your own ({name}), whose code is not in the file. {own_code_advice(path)}"
+        )
+
+
+def _is_known_module(module: str) -> bool:
+    return module in ("keras", "tf_keras", "builtins") or module.startswith(("keras.", "tf_keras."))
+
+
+def _check_function(name: object, path: Path) -> None:
+    if name not in operations.ACTIVATIONS:
+        raise UnsafeFile(
+            f"{path} has a function of your own ({name!r}), whose code is not in the file. {own_code_advice(path)}"
+        )
+
+
+def _check_tensorflow_function(inner: object, path: Path) -> None:
+    function = inner.get("function") if isinstance(inner, dict) else None
+    if function not in operations.KERAS_FUNCTIONS:
+        raise UnsafeFile(
+            f"{path} is refused: it calls tf.{function}, and only arithmetic on images is run. {own_code_advice(path)}"
+        )
+
+
+def _check_operation(inner: object, path: Path) -> None:
+    """A layer of TensorFlow 2.0 to 2.3, which holds one operation as text or JSON."""
+    definition = inner.get("node_def") if isinstance(inner, dict) else None
+    operation = definition.get("op") if isinstance(definition, dict) else None
+    if operation not in operations.ALLOWED:
+        raise UnsafeFile(
+            f"{path} is refused: it holds the operation {operation}, and only arithmetic on images is run."
+            f" {own_code_advice(path)}"
+        )
+
+
+def own_code_advice(path: Path) -> str:
+    """The way out for a model with code of its owner's: a SavedModel holds the operations instead of the code."""
+    folder = f"{path.stem}_savedmodel"
+    return (
+        "Load it where your own code is, and export it from there:\n"
+        f'    model.export("{folder}")          # in Python; in Keras 2: model.save("{folder}", save_format="tf")\n'
+        f"    python -m export --keras {folder}  # in a shell"
+    )
+
+
+def check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises UnsafeFile if unpacking could write outside of a folder or fill the disk."""
+    members = archive.infolist()
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        link = stat.S_ISLNK(member.external_attr >> 16)
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or link:
+            raise UnsafeFile(
+                f"{path} is refused: its member {member.filename!r} would be written outside of its folder"
+            )
+    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise UnsafeFile(f"{path} is refused: unpacked it would take more than {MAX_UNPACKED_BYTES >> 30} GiB")
+
+
+def check_links(file: h5py.File, path: Path) -> None:
+    """Raises UnsafeFile for data that HDF5 would read from another file."""
+    groups = [file]
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+                raise UnsafeFile(f"{path} is refused: {group.name}/{name} is a link into another file")
+            member = group[name]
+            if isinstance(member, h5py.Group):
+                # A link within the file may lead back to where it came from.
+                if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    groups.append(member)
+            elif member.external or member.is_virtual:
+                raise UnsafeFile(f"{path} is refused: {group.name}/{name} has its data in another file")
