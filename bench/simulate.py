@@ -14,14 +14,14 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.measure import interleaved as arena
+from bench.measure import interleaved
 from bench.simulation import nodes, plan
 from bench.simulation import plots as images
 from bench.simulation.fleet import Drain, Fleet, drain
 from bench.simulation.ingest import ingest_us_of_a_image
 from bench.simulation.nodes import Layer
 from bench.simulation.plan import Costs, Prices
-from bench.simulation.queue import Entrance, Queue, bytes_of_a_queued_image, commands_us_of_an_image
+from bench.simulation.queue import IngestLayer, Queue, bytes_of_a_queued_image, commands_us_of_an_image
 from bench.simulation.servers import PRIMARIES, started
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
@@ -36,7 +36,7 @@ _PLAN = ("GPUs", "images/s", "ingest cores", "consumer cores", "servers of Redis
 
 def main() -> int:
     given = _arguments()
-    with tempfile.TemporaryDirectory(dir=arena.scratch()) as name:
+    with tempfile.TemporaryDirectory(dir=interleaved.scratch()) as name:
         folder = Path(name)
         layers = nodes.compare(folder, rounds=given.nodes or 3)
         _show_nodes(layers)
@@ -53,7 +53,7 @@ def main() -> int:
         network_bytes=max(max(one.bytes_in, one.bytes_out) for one in consumers[:3]),
         queued_bytes=queued,
     )
-    _show_bars(consumers, layers, backlogs, queued)
+    _show_targets(consumers, layers, backlogs, queued)
     _show_plan(given, costs)
     given.report.mkdir(parents=True, exist_ok=True)
     found = {
@@ -112,7 +112,7 @@ async def _queue(folder: Path, *, long: bool) -> tuple[dict[int, float], float]:
     with started(folder) as servers:
         settings = RedisSettings(redis_url=servers.redis_url, redis_timeout_s=20)
         redis, reader = connect(settings), Reader(settings)
-        queued = await bytes_of_a_queued_image(redis, Entrance(redis, Partition("full"), size=224), count=500)
+        queued = await bytes_of_a_queued_image(redis, IngestLayer(redis, Partition("full"), size=224), count=500)
         queues = {}
         for backlog in (100, 1000, 50_000, *((10_000, 100_000) if long else ())):
             queues[backlog] = Queue(redis, reader, Partition(f"backlog-{backlog}"), size=_SMALL)
@@ -134,9 +134,9 @@ def _show_nodes(layers: list[Layer]) -> None:
               flush=True)  # fmt: skip
 
 
-def _show_bars(consumers: list[Drain], layers: list[Layer], backlogs: dict[int, float], queued: float) -> None:
+def _show_targets(consumers: list[Drain], layers: list[Layer], backlogs: dict[int, float], queued: float) -> None:
     rates = {one.fleet.consumers: one.images_per_s for one in consumers}
-    _head("bars", "bar", "wanted", "found")
+    _head("targets", "target", "wanted", "found")
     print(f"| 1 to 4 consumers | at least 3.6 times | {rates[4] / rates[1]:.2f} times |")
     for throttled, of in ((False, "these cores"), (True, "a fifth of a core each")):
         through = nodes.gain(layers, throttled=throttled)

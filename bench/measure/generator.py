@@ -38,7 +38,7 @@ _DRAIN_S = 10.0
 
 
 @dataclass(slots=True)
-class Tally:
+class Counts:
     """What came back: seconds of each answer of status 200, how many were refused or failed, and the server's times."""
 
     latencies_s: list[float] = field(default_factory=list)
@@ -83,9 +83,9 @@ class Connection(asyncio.Protocol):
     """One connection: one request at a time. `freed` is called when its answer is complete."""
 
     def __init__(
-        self, tally: Tally, freed: Callable[["Connection"], None], lost: Callable[["Connection"], None]
+        self, counts: Counts, freed: Callable[["Connection"], None], lost: Callable[["Connection"], None]
     ) -> None:
-        self._tally = tally
+        self._counts = counts
         self._freed = freed
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         if len(self._received) < end + 4 + int(length[1]):
             return
         self._received.clear()
-        self._tally.note(int(head[9:12]), head, time.perf_counter() - self._due_s)
+        self._counts.note(int(head[9:12]), head, time.perf_counter() - self._due_s)
         self.busy = False
         if head.startswith(b"HTTP/1.0") or _CLOSES.search(head):
             self.close()
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's interface)
         if self.busy:
-            self._tally.errors += 1
+            self._counts.errors += 1
             self.busy = False
         self._lost(self)
 
@@ -135,7 +135,7 @@ class Closed:
     """The closed loop. Ends after `seconds`, or when `requests` are answered where that is not 0."""
 
     def __init__(self, message: bytes, port: int, *, clients: int, seconds: float, requests: int) -> None:
-        self.tally = Tally()
+        self.counts = Counts()
         self._message = message
         self._port = port
         self._clients = clients
@@ -160,7 +160,7 @@ class Closed:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: Connection(self.tally, self._next, self._reconnect), "127.0.0.1", self._port
+            lambda: Connection(self.counts, self._next, self._reconnect), "127.0.0.1", self._port
         )
         return connection
 
@@ -172,7 +172,7 @@ class Closed:
         self._note_end()
 
     def _note_end(self) -> None:
-        if not self._left and self.tally.ended >= self._sent:
+        if not self._left and self.counts.ended >= self._sent:
             self._ended.set()
 
     def _reconnect(self, _lost: Connection) -> None:
@@ -186,7 +186,7 @@ class Open:
     """The open loop: `rate` requests per second are due for `seconds`."""
 
     def __init__(self, message: bytes, port: int, *, rate: float, seconds: float, connections: int) -> None:
-        self.tally = Tally()
+        self.counts = Counts()
         self._message = message
         self._port = port
         self._rate = rate
@@ -207,7 +207,7 @@ class Open:
             self._waiting.append(due)
             self._serve()
         await self._drain(count)
-        self.tally.errors += count - self.tally.ended
+        self.counts.errors += count - self.counts.ended
         return time.perf_counter() - started
 
     def _serve(self) -> None:
@@ -220,7 +220,7 @@ class Open:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: Connection(self.tally, self._free, self._lost), "127.0.0.1", self._port
+            lambda: Connection(self.counts, self._free, self._lost), "127.0.0.1", self._port
         )
         self._free(connection)
 
@@ -237,7 +237,7 @@ class Open:
     async def _drain(self, count: int) -> None:
         deadline = time.perf_counter() + _DRAIN_S
         # An event would cost something with every answer, all along.
-        while self.tally.ended < count and time.perf_counter() < deadline:  # noqa: ASYNC110
+        while self.counts.ended < count and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -262,7 +262,7 @@ def main() -> None:
             if given.rate
             else Closed(message, given.port, clients=given.clients, seconds=given.seconds, requests=given.requests)
         )
-        return load.tally.summary(await load.run())
+        return load.counts.summary(await load.run())
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run())))

@@ -1,4 +1,4 @@
-"""The arena: several systems at once, measured in turn, round after round.
+"""The interleaved: several systems at once, measured in turn, round after round.
 
 Interleaved, so that what the machine does meanwhile falls on all alike; each figure is the median of its rounds.
 """

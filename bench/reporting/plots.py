@@ -35,12 +35,12 @@ def draw(found: Results, folder: Path) -> list[str]:
         ("large.png", bool(found.large), lambda axes: _throughput(axes, found.large, "12-megapixel JPEG")),
         ("stages.png", bool(found.stages), lambda axes: _stages(axes, found.stages)),
     ]
-    return [_save(folder / name, paint) for name, there, paint in wanted if there]
+    return [_save(folder / name, draw) for name, there, draw in wanted if there]
 
 
-def _save(path: Path, paint: Callable[[Axes], None]) -> str:
+def _save(path: Path, draw: Callable[[Axes], None]) -> str:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    paint(axes)
+    draw(axes)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="y", alpha=0.3)

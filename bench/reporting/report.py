@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bench.reporting.results import Results, Row, find, times
-from bench.reporting.targets import Bar, bars
+from bench.reporting.targets import Target, targets
 from bench.scenarios import SHARES
 
 _CAVEATS = """
@@ -20,7 +20,7 @@ _CAVEATS = """
   the open loop counts from when each request was due.
 - Others' CPU is the share of all cores that neither the system nor the load used: where it is more than a few
   percent, the machine was not left alone, and rates and latencies of that row say little. CPU per request suffers less.
-- Each figure is the median of its rounds by itself, so a row need not be one round. A bar that compares throughputs
+- Each figure is the median of its rounds by itself, so a row need not be one round. A target that compares throughputs
   takes the ratio of each round, in which the machine was as fast for both, and the median of these: it need not be the
   ratio of the two medians beside it. The best peer is the one that is beaten by the least.
 - All peers decode in full with Pillow (mosec-draft: scaled) and run the same artefact in ONNX Runtime; mosec takes the
@@ -31,10 +31,10 @@ _CAVEATS = """
 
 
 def markdown(found: Results, plots: Iterable[str], *, complete: bool) -> str:
-    """The whole report; of one that is not `complete`, only the bars that were measured."""
-    shown = [bar for bar in bars(found) if complete or not math.isnan(bar.got)]
+    """The whole report; of one that is not `complete`, only the targets that were measured."""
+    shown = [target for target in targets(found) if complete or not math.isnan(target.got)]
     parts = ["# Sluice, measured", table(("", ""), found.about.items())]
-    parts += _section("Bars", _bars(shown))
+    parts += _section("Bars", _targets(shown))
     parts += [f"![{name}]({name})" for name in plots]
     parts += _section("Near-zero network, small JPEG, closed loop", _rows(found.closed, "clients"))
     parts += _section("The same, open loop at shares of each system's own capacity", _open(found))
@@ -68,9 +68,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines]) if lines else ""
 
 
-def _bars(all_: list[Bar]) -> str:
+def _targets(all_: list[Target]) -> str:
     return table(
-        ("bar", "required", "measured", "", "how"),
+        ("target", "required", "measured", "", "how"),
         [(one.name, one.sense, _number(one.got), one.verdict, one.how) for one in all_],
     )
 

@@ -1,4 +1,4 @@
-"""What one run of the benchmark found. Written as JSON, from which tables, bars and plots are made."""
+"""What one run of the benchmark found. Written as JSON, from which tables, targets and plots are made."""
 
 import math
 import statistics

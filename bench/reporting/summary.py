@@ -4,21 +4,23 @@ import math
 
 from bench.reporting.report import table
 from bench.reporting.results import Results, find
-from bench.reporting.targets import bars
+from bench.reporting.targets import targets
 
 #: CPU per request is told where the systems are busy.
 _BUSY = 32
 
 
 def summary(found: Results) -> str:
-    """One row a system, in the near-zero network's closed loop, and how many bars hold."""
+    """One row a system, in the near-zero network's closed loop, and how many targets hold."""
     clients = sorted({row.load for row in found.closed})
     systems = dict.fromkeys(row.system for row in found.closed)
     head = ("", *(f"requests/s, {number} clients" for number in clients), "p50 ms, 1 client", "CPU ms per request")
     rows = [_row(found, system, clients) for system in systems]
-    measured = [bar for bar in bars(found) if not math.isnan(bar.got)]
-    failed = [f"{bar.name} ({bar.got:.3g}, required {bar.sense})" for bar in measured if bar.verdict == "FAIL"]
-    held = f"Of {len(measured)} bars that were measured, {len(measured) - len(failed)} hold."
+    measured = [target for target in targets(found) if not math.isnan(target.got)]
+    failed = [
+        f"{target.name} ({target.got:.3g}, required {target.sense})" for target in measured if target.verdict == "FAIL"
+    ]
+    held = f"Of {len(measured)} targets that were measured, {len(measured) - len(failed)} hold."
     missed = f" Missed: {'; '.join(failed)}." if failed else ""
     about = ", ".join(found.about[key] for key in ("when", "commit", "machine", "rounds") if key in found.about)
     return f"{table(head, rows)}\n\n{held}{missed}\n\nMeasured: {about}.\n"

@@ -1,4 +1,4 @@
-"""The bars: what Sluice has set itself, as ratios within one run on one machine. Pure."""
+"""The targets: what Sluice has set itself, as ratios within one run on one machine. Pure."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ _PEERS = ("starlette", "starlette-2", "mosec", "litserve")
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class Target:
     """`got` must be at least, or at most, `wanted`; NaN where it was not measured."""
 
     name: str
@@ -35,7 +35,7 @@ class Bar:
         return f"{'≤' if self.at_most else '≥'} {self.wanted:g}"
 
 
-def bars(found: Results) -> list[Bar]:
+def targets(found: Results) -> list[Target]:
     """All of them, in the order of the report."""
     return [
         *(_against_best(found.closed, clients, wanted) for clients, wanted in ((8, 1.1), (32, 1.2), (64, 1.2))),
@@ -50,7 +50,7 @@ def bars(found: Results) -> list[Bar]:
     ]
 
 
-def _against_best(rows: list[Row], clients: int, wanted: float) -> Bar:
+def _against_best(rows: list[Row], clients: int, wanted: float) -> Target:
     ours = find(rows, "sluice", clients)
     best = _best(rows, ours, _PEERS)
     return _faster(f"small JPEG, {clients} clients: throughput over the best peer's", wanted, ours, best)
@@ -62,8 +62,8 @@ def _best(rows: list[Row], ours: Row | None, names: Iterable[str]) -> Row | None
     return min(there, key=lambda one: _ratio(ours, one), default=None)
 
 
-def _faster(name: str, wanted: float, ours: Row | None, theirs: Row | None) -> Bar:
-    return Bar(name, wanted, _ratio(ours, theirs), _both(ours, theirs, _per_s))
+def _faster(name: str, wanted: float, ours: Row | None, theirs: Row | None) -> Target:
+    return Target(name, wanted, _ratio(ours, theirs), _both(ours, theirs, _per_s))
 
 
 def _ratio(one: Row | None, other: Row | None) -> float:
@@ -80,79 +80,81 @@ def _p50_ms(one: Row) -> str:
     return f"{one.measured.p50_ms:.2f} ms"
 
 
-def _cpu(found: Results) -> Iterator[Bar]:
+def _cpu(found: Results) -> Iterator[Target]:
     full = next((one.cpu_ms for one in found.decoding if (one.how, one.image) == ("full (Pillow)", "small")), None)
     for clients in (32, 64):
         ours = find(found.closed, "sluice", clients)
         got = ours.measured.cpu_ms / full if ours and full else math.nan
         how = f"{ours.measured.cpu_ms:.2f} ms against {full:.2f} ms" if ours and full else ""
-        yield Bar(f"CPU per request at {clients} clients, over a full decode alone", 1.5, got, how, at_most=True)
+        yield Target(f"CPU per request at {clients} clients, over a full decode alone", 1.5, got, how, at_most=True)
 
 
-def _one_client(found: Results) -> Bar:
+def _one_client(found: Results) -> Target:
     ours, theirs = find(found.closed, "sluice", 1), find(found.closed, "starlette", 1)
     got = ours.measured.p50_ms - theirs.measured.p50_ms if ours and theirs else math.nan
     name = "1 client: p50 beyond that of bare Starlette, ms"
-    return Bar(name, 2.0, got, _both(ours, theirs, _p50_ms), at_most=True)
+    return Target(name, 2.0, got, _both(ours, theirs, _p50_ms), at_most=True)
 
 
-def _large(found: Results) -> Iterator[Bar]:
+def _large(found: Results) -> Iterator[Target]:
     ours = find(found.large, "sluice", 8)
     full, draft = _best(found.large, ours, _PEERS), find(found.large, "mosec-draft", 8)
     yield _faster("12-megapixel JPEG, 8 clients: over the best peer that decodes in full", 3.0, ours, full)
     yield _faster("12-megapixel JPEG, 8 clients: over mosec with a scaled decode", 1.2, ours, draft)
 
 
-def _fidelity(found: Results) -> Iterator[Bar]:
+def _fidelity(found: Results) -> Iterator[Target]:
     for name in ("decode", "decode, 12 megapixels"):
         one = found.fidelity.get(name)
         how = f"{one.led} of {one.images} images; mean change of the first label {one.mean_top:.4f}" if one else ""
-        yield Bar(f"{name}: top-1 as the full decode's where that leads by 0.1", 1.0, _of(one, "agreement_led"), how)
-        yield Bar(f"{name}: largest change of a probability there", 0.05, _of(one, "largest_led"), how, at_most=True)
+        yield Target(f"{name}: top-1 as the full decode's where that leads by 0.1", 1.0, _of(one, "agreement_led"), how)
+        yield Target(f"{name}: largest change of a probability there", 0.05, _of(one, "largest_led"), how, at_most=True)
 
 
 def _of(one: Difference | None, field: str) -> float:
     return float(getattr(one, field)) if one and one.led else math.nan
 
 
-def _networks(found: Results) -> Iterator[Bar]:
+def _networks(found: Results) -> Iterator[Target]:
     resnet = find(found.networks, "sluice", 32, model=f"resnet50/{FP32}")
     raw = found.raw.get(f"resnet50/{FP32}", [])
     got = times(resnet.rounds_per_s, raw) if resnet else math.nan
     how = f"{resnet.measured.per_s:.2f}/s against {statistics.median(raw):.2f}/s" if resnet else ""
-    yield Bar("ResNet50 fp32, 32 clients: over the best raw session.run", 0.95, got, how)
+    yield Target("ResNet50 fp32, 32 clients: over the best raw session.run", 0.95, got, how)
     for name, wanted in (("resnet50", 2.2), ("efficientnet-lite0", 1.4)):
         small = find(found.networks, "sluice", 32, model=f"{name}/{INT8}")
         large = find(found.networks, "sluice", 32, model=f"{name}/{FP32}")
         yield _faster(f"{name}: int8 over fp32, 32 clients", wanted, small, large)
         agreed = found.fidelity.get(f"{name} int8")
         how = f"{agreed.images} images, none of them used for calibration" if agreed else ""
-        yield Bar(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
+        yield Target(f"{name}: int8 top-1 agreement", 0.9, agreed.agreement if agreed else math.nan, how)
         how = f"{agreed.led} images" if agreed else ""
-        yield Bar(f"{name}: int8 top-1 agreement where fp32 leads by 0.1", 0.99, _of(agreed, "agreement_led"), how)
+        yield Target(f"{name}: int8 top-1 agreement where fp32 leads by 0.1", 0.99, _of(agreed, "agreement_led"), how)
 
 
-def _full_stream(found: Results) -> Bar:
+def _full_stream(found: Results) -> Target:
     ours, bare = found.full_stream.get("consumer"), found.full_stream.get("bare redis-py loop")
     got = times(ours, bare) if ours and bare else math.nan
     how = f"{statistics.median(ours):.0f}/s against {statistics.median(bare):.0f}/s" if ours and bare else ""
-    return Bar("consumer alone on a full stream, over a bare redis-py loop", 0.8, got, how)
+    return Target("consumer alone on a full stream, over a bare redis-py loop", 0.8, got, how)
 
 
-def _classic(found: Results) -> Iterator[Bar]:
+def _classic(found: Results) -> Iterator[Target]:
     ours, theirs = find(found.closed, "sluice", 1), find(found.closed, "classic", 1)
     got = theirs.measured.p50_ms / ours.measured.p50_ms if ours and theirs else math.nan
-    yield Bar("classic design: its p50 over ours, 1 client", 40, got, _both(ours, theirs, _p50_ms))
+    yield Target("classic design: its p50 over ours, 1 client", 40, got, _both(ours, theirs, _p50_ms))
     ours, theirs = find(found.closed, "sluice", 64), find(found.closed, "classic", 64)
     yield _faster("classic design: our throughput over its, 64 clients", 6, ours, theirs)
 
 
-def _memory(found: Results) -> Iterator[Bar]:
+def _memory(found: Results) -> Iterator[Target]:
     sizes = [found.footprint[kind] for kind in ("ingest", WORKER) if kind in found.footprint]
-    yield Bar("ingest: resident MB of one process", 120, max(sizes, default=math.nan), "after the load", at_most=True)
+    yield Target(
+        "ingest: resident MB of one process", 120, max(sizes, default=math.nan), "after the load", at_most=True
+    )
     label, most = max(found.beyond_model.items(), key=lambda pair: pair[1], default=("", math.nan))
     how = f"after the load, {label}" if label else ""
-    yield Bar("consumer: resident MB beyond its model's file", 200, most, how, at_most=True)
+    yield Target("consumer: resident MB beyond its model's file", 200, most, how, at_most=True)
 
 
 def _both(one: Row | None, other: Row | None, say: Callable[[Row], str]) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import uvloop
@@ -56,6 +57,7 @@ async def _serve(given: argparse.Namespace) -> None:
             settings,
             Health(settings.lease_s),
             name=f"pretended-{os.getpid()}-{number}",
+            executor=ThreadPoolExecutor(1),
         )
         for number in range(given.consumers)
     ]

@@ -12,7 +12,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from bench.measure.processes import Processes
-from bench.simulation.queue import Counters, Entrance, counters
+from bench.simulation.queue import Counters, IngestLayer, counters
 from bench.simulation.servers import Servers, partitions, started
 from stream.connection.clients import Connections
 from stream.keys import Partition
@@ -108,9 +108,9 @@ async def _fill(
     fleet: Fleet, queue: Sequence[tuple[Partition, Redis]], nodes: Sequence[Redis]
 ) -> tuple[Counters, float]:
     """Fill all partitions alike; what the servers used for that, and the seconds it took."""
-    entrances = [Entrance(redis, one, size=fleet.size) for one, redis in queue]
+    ingest_layers = [IngestLayer(redis, one, size=fleet.size) for one, redis in queue]
     before, began = await counters(*nodes), time.perf_counter()
-    await asyncio.gather(*(entrance.fill(fleet.images // fleet.partitions) for entrance in entrances))
+    await asyncio.gather(*(ingest_layer.fill(fleet.images // fleet.partitions) for ingest_layer in ingest_layers))
     spent, seconds = (await counters(*nodes)).since(before), time.perf_counter() - began
     # The append-only file is rewritten as it grows, in a process of its own on the same cores.
     while any([(await one.info("persistence"))["aof_rewrite_in_progress"] for one in nodes]):  # noqa: ASYNC110

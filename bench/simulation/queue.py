@@ -58,7 +58,7 @@ async def counters(*servers: Redis) -> Counters:
     )
 
 
-class Entrance:
+class IngestLayer:
     """Where images are admitted to one partition."""
 
     def __init__(self, redis: Redis, partition: Partition, *, size: int) -> None:
@@ -79,7 +79,7 @@ class Entrance:
         await asyncio.gather(*(admit() for _ in range(_AT_ONCE)))
 
 
-class Queue(Entrance):
+class Queue(IngestLayer):
     """One partition, filled and worked off by hand."""
 
     def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, size: int) -> None:
@@ -117,7 +117,7 @@ async def commands_us_of_an_image(redis: Redis, queues: dict[int, Queue], *, rou
     return found
 
 
-async def bytes_of_a_queued_image(redis: Redis, entrance: Entrance, *, count: int) -> float:
+async def bytes_of_a_queued_image(redis: Redis, ingest_layer: IngestLayer, *, count: int) -> float:
     """Growth of the server's memory for each image, all keys that it brings included."""
 
     async def used() -> int:
@@ -125,7 +125,7 @@ async def bytes_of_a_queued_image(redis: Redis, entrance: Entrance, *, count: in
         await redis.connection_pool.disconnect()
         return int((await redis.info("memory"))["used_memory"])
 
-    await entrance.fill(1)  # the script
+    await ingest_layer.fill(1)  # the script
     before = await used()
-    await entrance.fill(count)
+    await ingest_layer.fill(count)
     return (await used() - before) / count

@@ -23,8 +23,7 @@ from bench.measure import load, uploads
 from bench.measure.full_stream import fill
 from bench.measure.measuring import Measurement, median
 from bench.measure.processes import Processes
-from bench.reporting import report, summary
-from bench.reporting import targets as bars
+from bench.reporting import report, summary, targets
 from bench.reporting.results import Results, Row
 from consumers.batch import entry_of
 from stream.connection.clients import connect
@@ -215,25 +214,25 @@ def _row(system: str, *rates: float) -> Row:
 
 
 @pytest.mark.parametrize(("sluice", "verdict"), [(600.0, "pass"), (480.0, "pass"), (479.0, "FAIL")])
-def test_a_bar_compares_with_the_best_peer(sluice: float, verdict: str) -> None:
+def test_a_target_compares_with_the_best_peer(sluice: float, verdict: str) -> None:
     """1.2 times the best of the peers, not of their mean, decides; what was not measured is said to be so."""
-    found = bars.bars(_results(sluice=sluice, best=400.0))
-    (bar,) = (one for one in found if "small JPEG, 32 clients" in one.name)
-    assert (bar.verdict, bar.got) == (verdict, sluice / 400)
-    assert "mosec" in bar.how
+    found = targets.targets(_results(sluice=sluice, best=400.0))
+    (target,) = (one for one in found if "small JPEG, 32 clients" in one.name)
+    assert (target.verdict, target.got) == (verdict, sluice / 400)
+    assert "mosec" in target.how
     (other,) = (one for one in found if "small JPEG, 64 clients" in one.name)
     assert other.verdict == "not measured"
 
 
-def test_a_bar_compares_round_by_round() -> None:
+def test_a_target_compares_round_by_round() -> None:
     """Where the machine is slow for a round it is so for both; the best peer is the one that is beaten by the least."""
     rows = [_row("sluice", 600, 300, 450), _row("mosec", 400, 200, 500), _row("starlette", 500, 150, 300)]
-    (bar,) = (one for one in bars.bars(Results(closed=rows)) if "small JPEG, 32 clients" in one.name)
-    assert (bar.got, bar.how) == (1.5, "450/s against 300/s (starlette)")
+    (target,) = (one for one in targets.targets(Results(closed=rows)) if "small JPEG, 32 clients" in one.name)
+    assert (target.got, target.how) == (1.5, "450/s against 300/s (starlette)")
 
 
-def test_the_report_says_which_bar_fails() -> None:
-    """A failed bar stands in the table in capitals; a partial report leaves out what was not measured."""
+def test_the_report_says_which_target_fails() -> None:
+    """A failed target stands in the table in capitals; a partial report leaves out what was not measured."""
     text = report.markdown(_results(sluice=300.0, best=400.0), ["throughput.png"], complete=False)
     assert "| ≥ 1.2 | 0.75 | FAIL | 300/s against 400/s (mosec) |" in text
     assert "not measured" not in text
@@ -259,7 +258,7 @@ def test_a_small_run_writes_tables_figures_and_plots(tmp_path: Path) -> None:
 
 
 def test_the_report_says_which_process_took_the_time() -> None:
-    """A row for each number of clients, a column for each process; the heaviest ingest and consumer have bars."""
+    """A row for each number of clients, a column for each process; the heaviest ingest and consumer have targets."""
     found = Results(
         cpu_by_kind={1: {"worker": 1.5, "valkey-server": 0.25}},
         footprint={"ingest": 40, "worker": 121},
@@ -272,7 +271,7 @@ def test_the_report_says_which_process_took_the_time() -> None:
 
 
 def test_the_summary_says_what_was_missed() -> None:
-    """What goes into the README has a row for each system, and hides no bar that fails."""
+    """What goes into the README has a row for each system, and hides no target that fails."""
     text = summary.summary(_results(sluice=300.0, best=400.0))
     assert "| mosec | 400 |  | 2.00 |" in text
     assert "small JPEG, 32 clients: throughput over the best peer's (0.75, required ≥ 1.2)" in text

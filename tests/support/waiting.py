@@ -1,7 +1,6 @@
 """Waiting for a condition, never for a time."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,12 +8,11 @@ _INTERVAL_S = 0.02
 
 
 def wait_until(condition: Callable[[], object], description: str, *, timeout_s: float = 30) -> None:
-    """Return once the condition holds; fail with the description where it does not in time."""
-    pause = threading.Event()
+    """Return once the condition holds; fail with the description if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
-        pause.wait(_INTERVAL_S)
+        time.sleep(_INTERVAL_S)
 
 
 async def eventually(condition: Callable[[], Awaitable[object]], description: str, *, timeout_s: float = 30) -> None:
@@ -22,4 +20,4 @@ async def eventually(condition: Callable[[], Awaitable[object]], description: st
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
-        await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=_INTERVAL_S)
+        await asyncio.sleep(_INTERVAL_S)
