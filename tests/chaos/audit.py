@@ -16,7 +16,7 @@ class Audit:
     """What is left of a run.
 
     Every admitted request has a key; `outcomes` are those that ended, `open` those that did not, with the word that
-    stands there. `replies` are all outcomes that any ingest was told, in order, by request id.
+    stands there. `replies` are all outcomes that any ingest received, in order, by request id.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -47,14 +47,14 @@ class Audit:
         return (one for one in self.outcomes.values() if isinstance(one, Done))
 
     def replied_twice(self) -> list[str]:
-        return [request_id for request_id, told in self.replies.items() if len(told) > 1]
+        return [request_id for request_id, replied in self.replies.items() if len(replied) > 1]
 
     def changed(self) -> list[str]:
-        """Requests whose stored outcome is not the one that was told."""
+        """Requests whose stored outcome is not the one in the reply."""
         return [
             request_id
-            for request_id, told in self.replies.items()
-            if any(outcome != self.outcomes.get(request_id) for outcome in told)
+            for request_id, replied in self.replies.items()
+            if any(outcome != self.outcomes.get(request_id) for outcome in replied)
         ]
 
 
@@ -74,8 +74,8 @@ async def audit(redis: Redis, partition: Partition) -> Audit:
     async for name in redis.scan_iter(f"{_literal(prefix)}*", count=1000):
         found.note(name.decode().removeprefix(prefix), await redis.get(name))
     async for name in redis.scan_iter(f"{_literal(partition.replies(''))}*", count=1000):
-        told: Any = await redis.xrange(name)
-        for outcome in (decode(value) for _, fields in told for value in fields.values()):
+        replies: Any = await redis.xrange(name)
+        for outcome in (decode(value) for _, fields in replies for value in fields.values()):
             found.replies.setdefault(outcome.id, []).append(outcome)
     return found
 

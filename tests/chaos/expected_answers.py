@@ -57,9 +57,9 @@ class ExpectedAnswers:
     def __init__(self, model_file: Path, *, count: int, seed: int) -> None:
         self._session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
         self.model: ModelDescription = describe(model_file, Session(model_file, CPU, Execution(max_batch=1)))
-        self._places: dict[str, list[int]] = {}
+        self._columns: dict[str, list[int]] = {}
         for index, label in enumerate(self.model.labels):
-            self._places.setdefault(label, []).append(index)
+            self._columns.setdefault(label, []).append(index)
         self.images: list[Upload] = []
         for upload in _uploads(np.random.default_rng(seed)):
             self._add(upload)
@@ -78,11 +78,11 @@ class ExpectedAnswers:
         indices = []
         probabilities = [float(str(one["probability"])) for one in predictions]
         for one, said in zip(predictions, probabilities, strict=True):
-            places = self._places.get(str(one["label"]), [])
-            free = [place for place in places if place not in indices]
+            columns = self._columns.get(str(one["label"]), [])
+            free = [column for column in columns if column not in indices]
             if not free:
                 return False
-            indices.append(min(free, key=lambda place: abs(float(image.truth[place]) - said)))
+            indices.append(min(free, key=lambda column: abs(float(image.truth[column]) - said)))
         return image.answers(indices, probabilities)
 
     def knows(self, outcome: Done) -> bool:

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-Verdict = Literal[
+Result = Literal[
     "right",  # 200, and the answer is the image's
     "wrong",  # 200, and it is not
-    "refused",  # 503: full, nobody there, Redis away
+    "refused",  # 503: queue full, no live consumer, Redis unavailable
     "expired",  # 504
     "given up",  # 500 with the reason that the image is a dead letter
     "broken",  # the connection ended because its ingest was killed: nobody knows what was accepted
     "unreachable",  # no ingest took the connection
-    "hung up",  # the client itself went away
+    "hung up",  # the client disconnected
     "unanswered",  # no answer long after the deadline
     "improper",  # any other answer
     "queued",  # admitted without HTTP; its outcome is looked up in the end
     "cancelled",  # admitted without HTTP, then cancelled
-    "unknown",  # sent without HTTP while Redis was away: perhaps admitted
+    "unknown",  # sent without HTTP while Redis was unavailable: perhaps admitted
 ]
 
 
@@ -31,7 +31,7 @@ class Request:
     sent_s: float
     direct: bool
     id: str = ""
-    verdict: Verdict = "unanswered"
+    result: Result = "unanswered"
     code: str = ""
     answered_s: float = 0.0
     detail: str = ""
@@ -48,15 +48,15 @@ class Ledger:
         self.requests.append(request)
         return request
 
-    def count(self, *verdicts: Verdict, direct: bool | None = None) -> int:
-        return sum(one.verdict in verdicts and direct in (None, one.direct) for one in self.requests)
+    def count(self, *results: Result, direct: bool | None = None) -> int:
+        return sum(one.result in results and direct in (None, one.direct) for one in self.requests)
 
-    def codes(self, verdict: Verdict) -> Counter[str]:
-        return Counter(one.code for one in self.requests if one.verdict == verdict)
+    def codes(self, result: Result) -> Counter[str]:
+        return Counter(one.code for one in self.requests if one.result == result)
 
     def right_s(self) -> list[float]:
         """When the right answers came, ascending."""
-        return sorted(one.answered_s for one in self.requests if one.verdict == "right" and not one.direct)
+        return sorted(one.answered_s for one in self.requests if one.result == "right" and not one.direct)
 
     def longest_gap_s(self, end_s: float) -> float:
         """The longest time without a right answer, from the first request to `end_s`."""
@@ -66,10 +66,10 @@ class Ledger:
 
     def latencies_s(self) -> list[float]:
         """How long the right answers took, ascending."""
-        return sorted(one.answered_s - one.sent_s for one in self.requests if one.verdict == "right" and not one.direct)
+        return sorted(one.answered_s - one.sent_s for one in self.requests if one.result == "right" and not one.direct)
 
 
 def next_after(moments: list[float], moment: float) -> float | None:
     """The first of the ascending moments that is not before this one."""
-    place = bisect_left(moments, moment)
-    return moments[place] if place < len(moments) else None
+    position = bisect_left(moments, moment)
+    return moments[position] if position < len(moments) else None

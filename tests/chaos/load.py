@@ -51,7 +51,7 @@ class Load:
     ) -> None:
         partition = Partition(expected.model.name)
         self.ledger = Ledger()
-        self._album = expected
+        self._expected = expected
         self._ingests = ingests
         self._traffic = traffic
         self._clock = clock
@@ -79,27 +79,27 @@ class Load:
                 await pause(self._random.expovariate(self._traffic.rate))
 
     async def _send(self, http: httpx.AsyncClient) -> None:
-        number = self._random.randrange(len(self._album.images))
+        number = self._random.randrange(len(self._expected.images))
         direct = self._random.random() < self._traffic.direct
         request = self.ledger.open(number, self._clock.now_s, direct=direct)
         await (self._admit(request) if direct else self._post(http, request))
         request.answered_s = self._clock.now_s
 
     async def _admit(self, request: Request) -> None:
-        image, model = self._album.images[request.image], self._album.model
+        image, model = self._expected.images[request.image], self._expected.model
         request.id = uuid.uuid4().hex
         reply = self._random.choice(["", "chaos"])
         entry = Entry(request.id, reply, self._random.choice([0, 1, 5]), model.height, model.width, image.pixels)
         try:
             await self._admission.admit(entry, timeout_s=self._traffic.timeout_s, max_backlog=10_000)
-            request.verdict = "queued"
+            request.result = "queued"
             if self._random.random() < self._traffic.cancel and await self._store.cancel(request.id):
-                request.verdict = "cancelled"
+                request.result = "cancelled"
         except AdmissionRefused as refused:
-            request.verdict, request.code = "refused", "overloaded" if isinstance(refused, QueueFull) else "no_consumer"
+            request.result, request.code = "refused", "overloaded" if isinstance(refused, QueueFull) else "no_consumer"
         except RedisError:
             # Once admitted it stays accepted, even where the cancelling failed.
-            request.verdict = "unknown" if request.verdict == "unanswered" else request.verdict
+            request.result = "unknown" if request.result == "unanswered" else request.result
 
     async def _post(self, http: httpx.AsyncClient, request: Request) -> None:
         """Through one ingest, or through another where that one takes no connection."""
@@ -111,13 +111,13 @@ class Load:
                     self._judge(request, await self._ask(http, ingest, request))
                 return
             except httpx.ConnectError:
-                request.verdict = "unreachable"
+                request.result = "unreachable"
             except httpx.TimeoutException as error:
-                request.verdict, request.detail = "unanswered", repr(error)
+                request.result, request.detail = "unanswered", repr(error)
                 return
             except httpx.TransportError as error:
                 killed = ingest.killed_s > self._clock.now_s - _NOTICE_S or ingest.killed_s > request.sent_s
-                request.verdict, request.detail = "broken" if killed else "improper", repr(error)
+                request.result, request.detail = "broken" if killed else "improper", repr(error)
                 return
 
     async def _hang_up(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> None:
@@ -125,10 +125,10 @@ class Load:
             async with asyncio.timeout(self._random.uniform(0.0, 0.1)):
                 self._judge(request, await self._ask(http, ingest, request))
         except TimeoutError:
-            request.verdict = "hung up"
+            request.result = "hung up"
 
     async def _ask(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> httpx.Response:
-        upload = self._album.images[request.image].upload
+        upload = self._expected.images[request.image].upload
         parameters = {"top": self._random.choice([1, 5, 10])}
         if self._random.random() < 0.5:
             files = {"image": ("image", upload, "application/octet-stream")}
@@ -141,13 +141,13 @@ class Load:
         match answer.status_code:
             case 200:
                 request.id = body["id"]
-                image = self._album.images[request.image]
-                request.verdict = "right" if self._album.is_right(image, body["predictions"]) else "wrong"
+                image = self._expected.images[request.image]
+                request.result = "right" if self._expected.is_right(image, body["predictions"]) else "wrong"
             case 503 if request.code in _REFUSALS and "retry-after" in answer.headers:
-                request.verdict = "refused"
+                request.result = "refused"
             case 504 if request.code == "deadline_passed":
-                request.verdict = "expired"
+                request.result = "expired"
             case 500 if "dead letter" in str(body.get("detail")):
-                request.verdict = "given up"
+                request.result = "given up"
             case _:
-                request.verdict, request.detail = "improper", f"{answer.status_code} {answer.text[:200]}"
+                request.result, request.detail = "improper", f"{answer.status_code} {answer.text[:200]}"

@@ -33,7 +33,7 @@ class _Link:
 
 
 class Proxy:
-    """Passes bytes on to a port of this machine, until told to lose, tear, delay, mute or cut."""
+    """Passes bytes on to a port of this machine, until asked to lose, tear, delay, mute or cut."""
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port

@@ -34,20 +34,20 @@ class Report:
 
     def lost(self) -> list[str]:
         """Accepted images without an outcome, and clients without an answer."""
-        known = {one.id for one in self.ledger.requests if one.verdict in ("right", "wrong", "queued", "cancelled")}
+        known = {one.id for one in self.ledger.requests if one.result in ("right", "wrong", "queued", "cancelled")}
         lost = [f"{request_id} is still {state}" for request_id, state in self.audit.open.items()]
         lost += [f"{request_id} was accepted and is gone" for request_id in known - self.audit.outcomes.keys()
                  if request_id not in self.audit.open]  # fmt: skip
-        lost += [f"no answer: {one.detail}" for one in self.ledger.requests if one.verdict == "unanswered"]
+        lost += [f"no answer: {one.detail}" for one in self.ledger.requests if one.result == "unanswered"]
         if self.audit.in_stream or self.audit.pending:
             lost.append(f"{self.audit.in_stream} entries in the stream, {self.audit.pending} pending")
         return lost
 
     def doubled(self) -> list[str]:
         """Requests with more than one outcome, seen in any of four ways."""
-        answered = [one.id for one in self.ledger.requests if one.verdict in ("right", "wrong")]
-        doubled = [f"{request_id} was told twice" for request_id in self.audit.replied_twice()]
-        doubled += [f"{request_id}: the stored outcome is not the one told" for request_id in self.audit.changed()]
+        answered = [one.id for one in self.ledger.requests if one.result in ("right", "wrong")]
+        doubled = [f"{request_id} got two replies" for request_id in self.audit.replied_twice()]
+        doubled += [f"{request_id}: the stored outcome differs from the reply" for request_id in self.audit.changed()]
         if len(set(answered)) < len(answered):
             doubled.append("two clients got the answer to one request")
         completed = self.audit.counters.get("completed", 0)
@@ -57,13 +57,13 @@ class Report:
 
     def wrong(self) -> list[str]:
         """Answers that are not the image's."""
-        wrong = [f"{one.id}: a client got a wrong answer" for one in self.ledger.requests if one.verdict == "wrong"]
+        wrong = [f"{one.id}: a client got a wrong answer" for one in self.ledger.requests if one.result == "wrong"]
         wrong += [f"{one.id}: stored for no image" for one in self.audit.done() if not self.expected.knows(one)]
         return wrong + [f"{one.id}: stored for another image" for one, right in self._direct() if not right]
 
     def improper(self) -> list[str]:
         """Answers that no client should get, and processes that did what they may not."""
-        answers = [one for one in self.ledger.requests if one.verdict == "improper"]
+        answers = [one for one in self.ledger.requests if one.result == "improper"]
         return [f"an answer: {one.detail}" for one in answers] + self._unexplained() + self.complaints
 
     def violations(self) -> list[str]:
@@ -91,7 +91,7 @@ class Report:
         direct = {one.id for one in ledger.requests if one.direct}
         through_http = sum(request_id not in direct for request_id in [*self.audit.outcomes, *self.audit.open])
         could = ledger.count("right", "wrong", "expired", "given up", "broken", "hung up", "unanswered", "improper")
-        could += sum(one.verdict == "refused" and one.code == "stream_unavailable" for one in ledger.requests)
+        could += sum(one.result == "refused" and one.code == "stream_unavailable" for one in ledger.requests)
         could -= ledger.count("broken", "unanswered", direct=True)
         return [f"{through_http} images accepted of at most {could}"] if through_http > could else []
 
@@ -126,8 +126,8 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("answered twice", str(len(report.doubled()))),
         ("lost", str(len(report.lost()))),
         ("improper", str(len(report.improper()))),
-        ("told that the deadline passed", str(ledger.count("expired"))),
-        ("told that it is a dead letter", f"{ledger.count('given up')} ({audit.dead_letters} dead letters)"),
+        ("deadline passed", str(ledger.count("expired"))),
+        ("dead letter", f"{ledger.count('given up')} ({audit.dead_letters} dead letters)"),
         ("connection broken by a killed ingest", f"{ledger.count('broken')}, {ledger.count('unreachable')} not taken"),
         ("clients that hung up or cancelled", str(ledger.count("hung up", "cancelled"))),
         ("dropped without inference", f"{report.failed('cancelled')} cancelled, {report.failed('expired')} expired"),
@@ -155,8 +155,8 @@ def lines(report: Report) -> list[str]:
     table += ["", "| fault | times | next right answer, median | longest |", "| --- | --- | --- | --- |"]
     table += [f"| {' | '.join(row)} |" for row in recovery(report)]
     violations = report.violations()
-    verdict = "Nothing lost, doubled or wrong." if not violations else f"{len(violations)} violations:"
-    return [*table, "", verdict, *violations[:_MOST_SHOWN], *(["..."] if len(violations) > _MOST_SHOWN else [])]
+    result = "Nothing lost, doubled or wrong." if not violations else f"{len(violations)} violations:"
+    return [*table, "", result, *violations[:_MOST_SHOWN], *(["..."] if len(violations) > _MOST_SHOWN else [])]
 
 
 def _quantile(ascending: list[float], share: float) -> float:

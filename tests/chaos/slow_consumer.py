@@ -1,6 +1,6 @@
 """`python -m tests.chaos.slow_consumer`: a consumer whose model takes ROGUE seconds for each image, and no cores.
 
-So a small machine can be filled far over its capacity, and whoever is killed has images in its hands.
+So a small machine can be filled far over its capacity, and a killed consumer holds images.
 """
 
 import os

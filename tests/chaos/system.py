@@ -1,4 +1,4 @@
-"""The system under chaos: one server, proxies before it, ingests and consumers, and whoever restarts what dies.
+"""The system under chaos: one server, proxies before it, ingests and consumers, and the supervisor that restarts what dies.
 
 Knows nothing of the load and of the faults; says who may be killed.
 """
@@ -35,7 +35,7 @@ class Scale:
 
 
 class Post:
-    """A place that a process fills, and another when that one dies."""
+    """One process slot: a new process starts in it when the old one dies."""
 
     def __init__(self, name: str, start: Callable[[], Process], clock: Clock, *, url: str = "") -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Post:
             return False
 
     async def supervise(self) -> None:
-        """Fill the place again whenever its process has died, until cancelled."""
+        """Start a new process whenever the old one has died, until cancelled."""
         while True:
             if (status := self.process.status) is not None:
                 if not self._expected:
@@ -122,7 +122,7 @@ class System:
             supervisor.cancel()
         complaints = [line for post in self.posts for line in post.died]
         statuses = [(post.name, await asyncio.to_thread(post.process.stop)) for post in self.posts]
-        complaints += [f"{name} ended with status {status} when told to stop" for name, status in statuses if status]
+        complaints += [f"{name} ended with status {status} after SIGTERM" for name, status in statuses if status]
         return complaints + self._tracebacks()
 
     async def kill(self) -> None:

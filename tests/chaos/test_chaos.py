@@ -11,7 +11,7 @@ from tests.chaos.report import Report, lines
 
 @pytest.mark.alone
 def test_nothing_is_lost_doubled_or_wrong_whatever_is_killed(tmp_path: Path) -> None:
-    """Each accepted image has one outcome, each answer is right, and who was refused was told so."""
+    """Each accepted image has one outcome, each response is right, and each refusal has a reason."""
     report = asyncio.run(drive(Plan(tmp_path, seconds=28, seed=1)))
     print("\n".join(lines(report)))  # noqa: T201 (pytest shows it where the test fails)
     assert report.violations() == []

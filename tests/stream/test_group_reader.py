@@ -20,7 +20,7 @@ from stream.keys import GROUP, Partition
 from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.clusters import SLOTS, ClusterNode
-from tests.support.redis.recording_observer import Told
+from tests.support.redis.recording_observer import RecordingObserver
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import eventually, wait_until
 
@@ -48,7 +48,7 @@ async def test_pixels_lie_in_the_rows(client: Redis, reader: Reader, partition: 
 
 async def test_a_lost_connection_is_told_and_made_anew(server: Server, client: Redis, partition: Partition) -> None:
     """A read is never repeated by itself: its reply may have been lost."""
-    proxy, told = Proxy(server.port), Told()
+    proxy, told = Proxy(server.port), RecordingObserver()
     await proxy.start()
     try:
         async with Reader(RedisSettings(redis_url=proxy.url), told) as reader:
@@ -93,7 +93,7 @@ def waiting(partition: Partition) -> list[str | int]:
 
 async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, partition: Partition) -> None:
     """The connection is given up: the answer may come when nobody expects it any more."""
-    told = Told()
+    told = RecordingObserver()
     settings = RedisSettings(redis_url=own_server.url, redis_timeout_s=0.1)
     async with Redis.from_url(own_server.url) as redis, Reader(settings, told) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
@@ -110,7 +110,7 @@ async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, part
 
 async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> None:
     """As a connection that cannot be made."""
-    told = Told()
+    told = RecordingObserver()
     async with Reader(RedisSettings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}"), told, partition) as reader:
         with pytest.raises(RedisConnectionError):
             await reader.entries(waiting(partition))
@@ -119,7 +119,7 @@ async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> N
 
 async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, partition: Partition) -> None:
     """It has done nothing, and once there is a primary again the reader is on a connection to it."""
-    told = Told()
+    told = RecordingObserver()
     async with Redis.from_url(own_server.url) as redis, Reader(RedisSettings(redis_url=own_server.url), told) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
         assert await reader.entries(waiting(partition)) == []
@@ -155,7 +155,7 @@ async def test_a_reader_follows_its_slot_to_another_node(
     pair: tuple[ClusterNode, ClusterNode], partition: Partition
 ) -> None:
     """While the slot is on its way it passes by itself; then the reader goes where it is now."""
-    (first, second), told = pair, Told()
+    (first, second), told = pair, RecordingObserver()
     slot = key_slot(partition.entries.encode())
     first.redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
     url = f"redis+cluster://127.0.0.1:{first.port}"

@@ -93,7 +93,7 @@ class Browser:
         self.run(_DROP, target, encoded, events)
 
     def complaints(self) -> list[str]:
-        """What the console says of errors, but for answers that are no 2xx: those are told by the page."""
+        """What the console says of errors, but for answers that are no 2xx: the page shows those."""
         return [
             line["message"]
             for line in self._lines("browser")

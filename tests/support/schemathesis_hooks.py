@@ -1,4 +1,4 @@
-"""What schemathesis is told beside the document: what an image looks like. Loaded by it, by SCHEMATHESIS_HOOKS."""
+"""What schemathesis needs besides the document: what an image looks like. Loaded by it, by SCHEMATHESIS_HOOKS."""
 
 import uuid
 from typing import Any

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from ingest.errors import MEDIA_TYPE, Problem
 from ingest.images.decode import to_pixels
-from ingest.uploads import Limits, read_uploads
+from ingest.request_body import Limits
+from ingest.uploads import read_uploads
 from tests.support.images import model
 
 LIMITS = Limits(max_bytes=200_000, max_images=4, body_timeout_s=0.5)
@@ -82,7 +83,7 @@ def _app(served: UploadServer, limits: Limits) -> Starlette:
         pixels = [await asyncio.to_thread(to_pixels, one.data, model(), 1_000_000) for one in uploads]
         return JSONResponse([len(each) for each in pixels])
 
-    async def told(_request: Request, error: Exception) -> Response:
+    async def report(_request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
         return JSONResponse(error.document(), error.status, error.headers(), MEDIA_TYPE)
 
@@ -96,5 +97,5 @@ def _app(served: UploadServer, limits: Limits) -> Starlette:
 
     return Starlette(
         routes=[Route("/", names, methods=["POST"]), Route("/decode", decodes, methods=["POST"])],
-        exception_handlers={Problem: told, ClientDisconnect: left, Exception: mistaken},
+        exception_handlers={Problem: report, ClientDisconnect: left, Exception: mistaken},
     )

@@ -293,8 +293,8 @@ class Interleaving(RuleBasedStateMachine):
         assert {one: outcomes.get(one) for one in before.outcomes()} == before.outcomes()
         for ingest in INGESTS[1:]:
             waited_for = [value for one, value in outcomes.items() if ingest in self.listening[one]]
-            assert sorted(now.told[ingest]) == sorted(waited_for)
-        assert now.told[""] == []
+            assert sorted(now.replies[ingest]) == sorted(waited_for)
+        assert now.replies[""] == []
         # Nothing is pending that is not there, and nothing that was delivered is there without being pending.
         assert now.pending.keys() <= now.entries.keys()
         assert {one for one, request in now.entries.items() if request not in self.waiting} == now.pending.keys()

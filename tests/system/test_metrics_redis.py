@@ -5,7 +5,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from stream.connection.clients import connect
 from stream.settings import RedisSettings
-from tests.support.redis.recording_observer import Told
+from tests.support.redis.recording_observer import RecordingObserver
 from tests.support.redis.servers import Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_restart_is_one_more_connection(own_server: Server) -> None:
     """The command that met the closed connection failed once, and succeeded on a new one."""
-    told = Told()
+    told = RecordingObserver()
     async with connect(RedisSettings(redis_url=own_server.url), told) as client:
         await client.ping()
         assert told.events == ["connected"]
@@ -25,7 +25,7 @@ async def test_a_restart_is_one_more_connection(own_server: Server) -> None:
 
 async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
     """One command makes two attempts, see stream/connection/clients.py."""
-    told = Told()
+    told = RecordingObserver()
     async with connect(RedisSettings(redis_url=f"redis://127.0.0.1:{free_port()}"), told) as client:
         with pytest.raises(RedisError):
             await client.ping()
@@ -34,7 +34,7 @@ async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
 
 async def test_an_error_that_redis_answers_is_told_once(server: Server) -> None:
     """By its class; a observer decides whether it counts."""
-    told = Told()
+    told = RecordingObserver()
     async with connect(RedisSettings(redis_url=server.url), told) as client:
         await client.zadd("sluice:{all}:models", {"tiny": 1})
         with pytest.raises(ResponseError):

@@ -133,7 +133,7 @@ class ClusterNode(Node):
         return str(self.ask("CLUSTER MYID").decode())
 
     def each(self, command: str, words: Sequence[object]) -> list[Any]:
-        """The command for each of these words in its place, and what it says.
+        """The command for each of these words in its position, and its reply.
 
         Over many connections: Valkey holds each of them up until its replicas know of the change that it asked for.
         """

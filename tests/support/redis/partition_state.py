@@ -23,12 +23,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Image:
-    """All that the server holds: entry -> request, pending entries, request -> where it stands, replies told."""
+    """All that the server holds: entry -> request, pending entries, request -> where it stands, replies."""
 
     entries: dict[str, str] = field(default_factory=dict)
     pending: dict[str, Held] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
-    told: dict[str, list[bytes]] = field(default_factory=dict)
+    replies: dict[str, list[bytes]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     dead: int = 0
 
@@ -51,7 +51,7 @@ async def take_image(redis: Redis, partition: Partition, requests: list[str]) ->
             pipe.xrange(partition.replies(ingest))
         pipe.hgetall(partition.counters)
         pipe.xlen(partition.dead_letters)
-        entries, pending, states, *told, counters, dead = await pipe.execute()
+        entries, pending, states, *replied, counters, dead = await pipe.execute()
     return Image(
         {entry.decode(): fields[b"id"].decode() for entry, fields in entries},
         {
@@ -63,7 +63,7 @@ async def take_image(redis: Redis, partition: Partition, requests: list[str]) ->
         {request: state for request, state in zip(requests, states, strict=False) if state is not None},
         {
             ingest: [outcome for _, fields in replies for outcome in fields.values()]
-            for ingest, replies in zip(INGESTS, told, strict=True)
+            for ingest, replies in zip(INGESTS, replied, strict=True)
         },
         {name.decode(): int(value) for name, value in counters.items()},
         dead,

@@ -1,9 +1,9 @@
-"""A witness of connections that remembers what it is told."""
+"""An observer of connections that keeps what it is notified of."""
 
 from redis.exceptions import RedisError
 
 
-class Told:
+class RecordingObserver:
     """Each connection as `connected`, each failure by its error's name, in their order."""
 
     def __init__(self) -> None:
