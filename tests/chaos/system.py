@@ -1,4 +1,4 @@
-"""The system under chaos: one server, proxies before it, ingests and consumers, and the supervisor that restarts what dies.
+"""The system under chaos: one server, proxies before it, ingests, consumers, and a supervisor that restarts them.
 
 Knows nothing of the load and of the faults; says who may be killed.
 """
