@@ -23,8 +23,8 @@ from consumers.health import Health
 from consumers.leases import SizeConflict
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import GoldenMismatch, Model
-from consumers.onnx.providers import CPU, Execution, ProviderError
-from consumers.worker import Worker
+from consumers.onnx.providers import Execution, ProviderError, candidates
+from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
 from stream.host import tracing
@@ -50,6 +50,11 @@ def main() -> int:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
         return refuse("python -m consumers", error, settings.log_format)
+    except ConsumerFailed as error:
+        logger.critical(
+            "%s; this consumer exits with status %d so that its supervisor restarts it", error, os.EX_TEMPFAIL
+        )
+        return os.EX_TEMPFAIL
     except asyncio.CancelledError:
         logger.info("stopped before it was ready")
         # As below: the loading of a model cannot be interrupted.
@@ -69,12 +74,14 @@ async def _consume(settings: ConsumerSettings) -> None:
     assert serving
     # From the beginning: the kernel ignores signals to a container's first process for which it has no handler.
     _on_stop_signal(serving.cancel)
+    # One thread loads, checks and runs the model: CUDA graphs belong to the thread that captured them.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     found = gpus.visible() if settings.provider != "cpu" else []
     if isinstance(settings.device, int) and settings.device >= len(found):
         raise ProviderError(f"there is no GPU {settings.device}: the driver shows {len(found)}")
     if not found:
-        await _serve(await _load(settings), settings, name)
+        await _serve(await _load(settings, executor), settings, name, executor)
         return
     async with connect(settings) as redis:
         leases = GpuLeases(
@@ -86,39 +93,45 @@ async def _consume(settings: ConsumerSettings) -> None:
             chosen=None if settings.device == "auto" else settings.device,
         )
         async with leases.acquired() as lease:
-            model = await _load(settings, lease.gpu)
-            if model.provider is not CPU:
-                await _serve(model, settings, name)
+            model = await _load(settings, executor, lease.gpu)
+            if model.provider.on_gpu:
+                await _serve(model, settings, name, executor)
                 return
     # The model does not run on the GPU, which the log says; another model's consumer may use it.
-    await _serve(model, settings, name)
+    await _serve(model, settings, name, executor)
 
 
-async def _load(settings: ConsumerSettings, gpu: int = 0) -> Model:
+async def _load(settings: ConsumerSettings, executor: ThreadPoolExecutor, gpu: int = 0) -> Model:
     """Load beside the event loop, which renews the GPU lease and handles signals: engines may take minutes to build."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
-    return await asyncio.get_running_loop().run_in_executor(thread, load, settings, gpu)
+    return await asyncio.get_running_loop().run_in_executor(executor, load, settings, gpu)
 
 
 def load(settings: ConsumerSettings, gpu: int = 0) -> Model:
-    path = locate(settings.models_dir, settings.model, settings.version)
     execution = Execution(
-        settings.provider, settings.inference_threads, settings.max_batch, settings.cuda_graphs, settings.data_dir, gpu
+        settings.provider,
+        settings.inference_threads,
+        settings.max_batch,
+        settings.cuda_graphs,
+        settings.data_dir,
+        gpu,
+        settings.strict_fp32,
     )
+    unsuited = candidates(execution)[0].unsuited
+    path = locate(settings.models_dir, settings.model, settings.version, unsuited=unsuited)
     model = Model(path, execution)
     about = model.description
     logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider.ort_name)
     return model
 
 
-async def _serve(model: Model, settings: ConsumerSettings, name: str) -> None:
+async def _serve(model: Model, settings: ConsumerSettings, name: str, executor: ThreadPoolExecutor) -> None:
     health = Health(settings.lease_s)
     if settings.metrics_port:
         try:
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
-    worker = Worker(model, settings, health, name=name, tracer=_tracer(model, name))
+    worker = Worker(model, settings, health, name=name, executor=executor, tracer=_tracer(model, name))
     metrics.REGISTRY.register(worker.collector)
     _on_stop_signal(worker.stop)
     await worker.run()

@@ -1,4 +1,4 @@
-"""A batch of deliveries in one input buffer, and the ranking of the model's output for each. No I/O."""
+"""A batch of deliveries in one input buffer, and the checks and the ranking of the model's outputs. No I/O."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stream.entry import Entry
 from stream.group import Delivery
+from stream.model import OutputKind
 
 #: Input of one batch: uint8 [max_batch, height, width, 3].
 Buffer = NDArray[np.uint8]
@@ -61,6 +62,33 @@ def entry_of(delivery: Delivery) -> Entry:
 def request_of(delivery: Delivery) -> str:
     """The id of the request that a delivery is for; empty where the entry could not be read."""
     return delivery.entry.id if isinstance(delivery.entry, Entry) else ""
+
+
+#: Rounding in fp16 moves a sum of 1,000 probabilities by less than 0.01; outputs that are no probabilities are further
+#: away.
+_SUM_TOLERANCE = 0.05
+_RANGE_TOLERANCE = 0.01
+
+
+@np.errstate(invalid="ignore")
+def invalid_rows(outputs: NDArray[np.float32], kind: OutputKind) -> dict[int, str]:
+    """What is wrong with outputs float32 [N, outputs] of this kind, by row; empty if all can be served."""
+    total, low = outputs.sum(axis=1), outputs.min(axis=1)
+    if kind in {"classes", "binary"} and bool(((low >= 0) & (np.abs(total - 1) <= _SUM_TOLERANCE)).all()):
+        return {}
+    found = {}
+    for row in np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist():
+        found[row] = "the model's output is not finite (NaN or infinity)"
+    if kind == "values":
+        return found
+    high = outputs.max(axis=1)
+    wrong = (low < -_RANGE_TOLERANCE) | (high > 1 + _RANGE_TOLERANCE)
+    if kind != "labels":
+        wrong |= np.abs(total - 1) > _SUM_TOLERANCE
+    for row in np.flatnonzero(wrong).tolist():
+        added = "" if kind == "labels" else f", which add up to {total[row]:.4g}"
+        found.setdefault(row, f"the model's outputs, {low[row]:.4g} to {high[row]:.4g}{added}, are no probabilities")
+    return found
 
 
 #: Classes of one image and their probabilities, most probable first.

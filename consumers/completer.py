@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from redis.exceptions import RedisError
 
@@ -40,6 +41,12 @@ class Completer:
         if entry_id in self._in_flight.held:
             await self._waited_for.setdefault(entry_id, asyncio.Event()).wait()
 
+    def end_waits(self, entry_ids: Iterable[str]) -> None:
+        """End the waits for these entries."""
+        for entry_id in entry_ids:
+            if event := self._waited_for.pop(entry_id, None):
+                event.set()
+
     async def run(self) -> None:
         while self._finished or not self._closed:
             await self._added.wait()
@@ -62,6 +69,4 @@ class Completer:
                 await backoff.pause()
         self._in_flight.counts.superseded += was_ours.count(False)
         self._in_flight.remove(entry_ids)
-        for entry_id in entry_ids:
-            if event := self._waited_for.pop(entry_id, None):
-                event.set()
+        self.end_waits(entry_ids)

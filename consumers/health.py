@@ -23,6 +23,7 @@ class Health:
         self._clock = clock
         self._ticked_s: float | None = None
         self._heartbeat_s: float | None = None
+        self._failed = False
 
     def ticked(self) -> None:
         """The lease keeper has gone through its loop once more, with or without Redis."""
@@ -32,6 +33,10 @@ class Health:
         """Redis has accepted a heartbeat."""
         self._heartbeat_s = self._clock()
 
+    def failed(self) -> None:
+        """The consumer cannot work any more, and is about to exit."""
+        self._failed = True
+
     @property
     def alive(self) -> bool:
         """Whether the lease keeper ticks. Not before the consumer has joined: it may wait long for Redis."""
@@ -40,6 +45,8 @@ class Health:
     @property
     def ready(self) -> bool:
         """Whether ingest counts on this consumer: its heartbeat has not expired."""
+        if self._failed:
+            return False
         return self._heartbeat_s is not None and self._clock() - self._heartbeat_s < HEARTBEAT_SHARE * self._lease_s
 
 

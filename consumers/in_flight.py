@@ -28,16 +28,23 @@ class WorkerState:
     """State that all partitions of a worker share.
 
     `run_began_s` is when the present inference began, in seconds of the monotonic clock, and None while none runs.
+    `failure` is why this consumer must stop although no one asked it to; empty while all is well.
     """
 
     counts: Counts = field(default_factory=Counts)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     partitions: int = 1
     run_began_s: float | None = None
+    failure: str = ""
 
     def run_lasts_s(self) -> float:
         """Seconds since the present inference began; 0 while none runs."""
         return 0.0 if self.run_began_s is None else time.monotonic() - self.run_began_s
+
+    def fail(self, reason: str) -> None:
+        """This consumer cannot work any more: it stops, and hands its entries back."""
+        self.failure = self.failure or reason
+        self.stopping.set()
 
 
 class RedisClock:
@@ -58,12 +65,14 @@ class RedisClock:
 class InFlight:
     """Entry ids of one partition that this consumer has not completed yet, and the clock of the partition's Redis.
 
-    Those in `completing` were sent to Redis as completed, and Redis has not confirmed it yet.
+    Those in `completing` were sent to Redis as completed, and Redis has not confirmed it yet. Those in `suspects` were
+    in the model when it failed for good: one of them may be the cause.
     """
 
     worker: WorkerState = field(default_factory=WorkerState)
     partition: int = 0
     held: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
     completing: set[str] = field(default_factory=set)
     clock: RedisClock = field(default_factory=RedisClock)
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from consumers import metrics
-from consumers.batch import Batch, entry_of, request_of, top
+from consumers.batch import Batch, entry_of, invalid_rows, request_of, top
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
+from consumers.onnx.model import ModelFailed
 from results.completion import Completed
 from results.outcome import Done, Failed, Reason
 from results.store import Store
@@ -44,6 +45,9 @@ class InferenceRunner:
 
     async def run(self, batch: Batch) -> None:
         """Run those images of this batch that are still wanted."""
+        if self._context.state.failure:
+            self._leave_to_others(batch)
+            return
         await self._drop_expired_and_cancelled(batch)
         if len(batch):
             await self._run(batch)
@@ -79,12 +83,28 @@ class InferenceRunner:
         began_ms = self._in_flight.clock.now_ms()
         metrics.BATCH_WAIT_SECONDS.observe(time.monotonic() - batch.filled_s)
         try:
-            probabilities, seconds = await self._timed(lambda: self._model.run(batch.buffer, len(batch)))
+            outputs, seconds = await self._timed(lambda: self._model.run(batch.buffer, len(batch)))
+        except ModelFailed as error:
+            self._stop_consumer(batch, error)
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
-            await self._run_one_by_one(batch, error, began_ms=began_ms)
+            await self._find_guilty(batch, error, began_ms=began_ms)
+        else:
+            await self._finish(batch, outputs, began_ms=began_ms, seconds=seconds)
+
+    async def _finish(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, seconds: float) -> None:
+        """Complete the images of a batch that ran; those whose outputs make no sense fail."""
+        if problems := invalid_rows(outputs, self._model.description.output_kind):
+            if not await self._model_still_works(batch):
+                return
+            for row, problem in problems.items():
+                self._fail_inference(batch.deliveries[row], problem, began_ms=began_ms)
+            valid = [row for row in range(len(batch)) if row not in problems]
+            batch.keep(valid)
+            outputs = outputs[valid]
+        if not len(batch):
             return
         self._count(batch, seconds)
-        self._completer.add(*self._done(batch, probabilities, began_ms=began_ms, run_ms=seconds * 1000))
+        self._completer.add(*self._done(batch, outputs, began_ms=began_ms, run_ms=seconds * 1000))
         if self._context.tracer is not None:
             self._context.tracer.record(batch.deliveries, began_ms=began_ms, run_ms=seconds * 1000)
 
@@ -97,23 +117,50 @@ class InferenceRunner:
         metrics.BATCH_IMAGES.observe(len(batch))
         metrics.INFERENCE_SECONDS.observe(seconds)
 
-    async def _run_one_by_one(self, batch: Batch, error: Exception, *, began_ms: float) -> None:
-        """A batch failed: run each image alone, so that only those fail on which the model fails."""
+    async def _find_guilty(self, batch: Batch, error: Exception, *, began_ms: float) -> None:
+        """A batch failed: unless the model is at fault, run each image alone, so that only those fail that must."""
+        if not await self._model_still_works(batch):
+            return
         if len(batch) == 1:
-            self._fail_inference(batch.deliveries[0], error, began_ms=began_ms)
+            self._fail_inference(batch.deliveries[0], str(error), began_ms=began_ms)
             return
         logger.warning("inference of %d images failed, running them one by one: %s", len(batch), error)
         for row, delivery in enumerate(batch.deliveries):
-            await self._run(Batch([delivery], batch.buffer[row : row + 1]))
+            alone = Batch([delivery], batch.buffer[row : row + 1])
+            if self._context.state.failure:
+                self._leave_to_others(alone)
+            else:
+                await self._run(alone)
 
-    def _fail_inference(self, delivery: Delivery, error: Exception, *, began_ms: float) -> None:
+    async def _model_still_works(self, batch: Batch) -> bool:
+        """Whether the model computes its golden input as before. If not, this consumer is at fault, and stops."""
+        try:
+            await self._timed(self._model.check)
+        except ModelFailed as error:
+            # One of these images may have broken the model. Their delivery counts, as if the consumer had died.
+            self._in_flight.suspects.update(delivery.entry_id for delivery in batch.deliveries)
+            self._stop_consumer(batch, error)
+            return False
+        return True
+
+    def _stop_consumer(self, batch: Batch, error: ModelFailed) -> None:
+        self._context.health.failed()
+        self._context.state.fail(str(error))
+        self._leave_to_others(batch)
+
+    def _leave_to_others(self, batch: Batch) -> None:
+        """These entries stay in flight until the worker hands them back."""
+        self._completer.end_waits(delivery.entry_id for delivery in batch.deliveries)
+
+    def _fail_inference(self, delivery: Delivery, error: str, *, began_ms: float) -> None:
         logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
         self._in_flight.counts.failed += 1
         detail = f"The model failed on this image: {error}"
         self._fail(delivery, "inference_failed", detail, f"inference_failed: {detail}")
         if self._context.tracer is not None:
             run_ms = self._in_flight.clock.now_ms() - began_ms
-            self._context.tracer.record([delivery], began_ms=began_ms, run_ms=run_ms, error=error)
+            failure = RuntimeError(error)
+            self._context.tracer.record([delivery], began_ms=began_ms, run_ms=run_ms, error=failure)
 
     async def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
         """Run in the inference thread, and note when it began, so that a hung inference is noticed."""
@@ -128,24 +175,25 @@ class InferenceRunner:
         finally:
             self._context.state.run_began_s = None
 
-    def _done(
-        self, batch: Batch, probabilities: NDArray[np.float32], *, began_ms: float, run_ms: float
-    ) -> list[Completed]:
+    def _done(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, run_ms: float) -> list[Completed]:
         finished = []
         waited_s = []
+        about = self._model.description
         entries = [entry_of(delivery) for delivery in batch.deliveries]
-        ranked = top(probabilities, [entry.top for entry in entries])
+        # Values are all returned, in the order of the network: they have no rank.
+        ranked = top(outputs, [0 if about.output_kind == "values" else entry.top for entry in entries])
         for delivery, entry, (indices, values) in zip(batch.deliveries, entries, ranked, strict=True):
             outcome = Done(
                 id=entry.id,
-                version=self._model.description.version,
+                version=about.version,
                 provider=self._model.provider.ort_name,
                 indices=indices,
                 probabilities=values,
                 batch=len(batch),
                 queue_ms=max(0.0, began_ms - delivery.accepted_ms),
                 run_ms=run_ms,
-                digest=self._model.description.digest,
+                digest=about.digest,
+                output_kind=about.output_kind,
             )
             waited_s.append(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply))

@@ -39,7 +39,7 @@ class PartitionWorker:
         self._reader = Reader(settings, REDIS, partition)
         self._presence = Presence(redis, partition, shared)
         self.in_flight = InFlight(context.state, partition.number)
-        group = Group(redis, self._reader, partition, consumer=context.name, lease_s=settings.lease_s)
+        self._group = Group(redis, self._reader, partition, consumer=context.name, lease_s=settings.lease_s)
         completion = Completion(
             redis,
             partition,
@@ -49,8 +49,8 @@ class PartitionWorker:
         )
         self._completer = Completer(completion, self.in_flight)
         self._inference = InferenceRunner(context, Store(redis, partition), self.in_flight, self._completer)
-        self._fetcher = Fetcher(context, group, self.in_flight, self._completer)
-        self._leases = LeaseKeeper(context, group, self._presence, self.in_flight)
+        self._fetcher = Fetcher(context, self._group, self.in_flight, self._completer)
+        self._leases = LeaseKeeper(context, self._group, self._presence, self.in_flight)
 
     async def join(self) -> None:
         """Announce the model and send a heartbeat; tried until it succeeds, or the consumer stops."""
@@ -92,6 +92,15 @@ class PartitionWorker:
     def close(self) -> None:
         """No further batch will run."""
         self._completer.close()
+
+    async def hand_back(self) -> None:
+        """Let other consumers claim at once what this one could not finish."""
+        held, suspects = self.in_flight.held, self.in_flight.suspects
+        try:
+            returned = await self._group.hand_back(counted=held & suspects, uncounted=held - suspects)
+            logger.info("handed back %d entries", returned)
+        except RedisError as error:
+            logger.warning("cannot hand back %d entries, their leases will expire: %s", len(held), error)
 
     async def leave(self) -> None:
         """Take the consumer off the list of living ones and close its connection."""

@@ -24,12 +24,20 @@ from stream.settings import ConsumerSettings
 
 logger = logging.getLogger(__name__)
 
+
+class ConsumerFailed(Exception):
+    """The model cannot be used any more; the consumer has handed its entries back."""
+
+
 #: One batch runs while the next is being filled.
 BUFFERS = 2
 
 
 class Worker:
-    """A consumer. `run` serves until `stop`, and returns when nothing is in flight any more."""
+    """A consumer. `run` serves until `stop`, and returns when nothing is in flight any more.
+
+    `executor` has one thread, the one in which the model was loaded. `run` shuts it down.
+    """
 
     def __init__(
         self,
@@ -38,6 +46,7 @@ class Worker:
         health: Health,
         *,
         name: str,
+        executor: ThreadPoolExecutor,
         tracer: BatchTracer | None = None,
     ) -> None:
         sizer = BatchSizer(max_batch=settings.max_batch, max_batch_s=settings.max_batch_s)
@@ -47,7 +56,7 @@ class Worker:
             settings=settings,
             connections=Connections(settings, REDIS),
             model=model,
-            executor=ThreadPoolExecutor(1, thread_name_prefix="inference"),
+            executor=executor,
             buffers=BufferPool(model.new_buffer() for _ in range(BUFFERS)),
             sizer=sizer,
             state=WorkerState(),
@@ -72,7 +81,8 @@ class Worker:
         """Serve until `stop`.
 
         Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`. Raises SizeConflict if
-        a partition cannot be joined; entries of other partitions are finished first.
+        a partition cannot be joined; entries of other partitions are finished first. Raises ConsumerFailed if the model
+        fails for good.
         """
         await self._join()
         stopping = asyncio.create_task(self._context.state.stopping.wait())
@@ -81,8 +91,12 @@ class Worker:
         stopping.cancel()
         async with asyncio.timeout(self._context.settings.shutdown_grace_s):
             await pipeline
+            if self._context.state.failure:
+                await asyncio.gather(*(partition.hand_back() for partition in self._partitions))
             await asyncio.gather(*(partition.leave() for partition in self._partitions))
             await self._context.connections.aclose()
+        if self._context.state.failure:
+            raise ConsumerFailed(self._context.state.failure)
         if self._conflict:
             raise self._conflict
 

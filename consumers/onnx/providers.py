@@ -1,7 +1,8 @@
-"""The execution providers, and how a session is opened on the wanted one: never silently on another."""
+"""The execution providers: what each can do, which ones to try, and how ONNX Runtime is configured for them."""
 
-import hashlib
-import logging
+import ctypes
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ from consumers.gpu import devices as gpus
 from stream.host.cpu import usable_cores
 from stream.settings import Provider as ProviderSetting
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -21,7 +20,8 @@ class Provider:
 
     `name` is the value of the setting, `ort_name` ONNX Runtime's. `tunes_by_shape`: each new batch size costs time, so
     batches are padded to a few sizes. `graphs`: batches can be replayed as CUDA graphs. `computes_fp16`: it computes
-    fp32 files in fp16.
+    fp32 files in fp16. `computes_tf32`: it computes them with 10 bits of mantissa. `unsuited` are precisions that
+    another version of a model serves better: GPUs compute int8 files of this kind slowly, CPUs fp16 files.
     """
 
     name: str
@@ -29,14 +29,33 @@ class Provider:
     tunes_by_shape: bool = False
     graphs: bool = False
     computes_fp16: bool = False
+    computes_tf32: bool = False
+    unsuited: frozenset[str] = frozenset()
+
+    @property
+    def on_gpu(self) -> bool:
+        return self is not CPU
 
 
-TENSORRT = Provider("tensorrt", "TensorrtExecutionProvider", tunes_by_shape=True, computes_fp16=True)
-CUDA = Provider("cuda", "CUDAExecutionProvider", tunes_by_shape=True, graphs=True)
-CPU = Provider("cpu", "CPUExecutionProvider")
+_GPU_UNSUITED = frozenset({"int8"})
+
+TENSORRT = Provider(
+    "tensorrt", "TensorrtExecutionProvider", tunes_by_shape=True, computes_fp16=True, unsuited=_GPU_UNSUITED
+)
+CUDA = Provider(
+    "cuda", "CUDAExecutionProvider", tunes_by_shape=True, graphs=True, computes_tf32=True, unsuited=_GPU_UNSUITED
+)
+CPU = Provider("cpu", "CPUExecutionProvider", unsuited=frozenset({"fp16"}))
 
 #: All providers, best first.
 PROVIDERS = (TENSORRT, CUDA, CPU)
+
+#: The CUDA libraries that the CUDA provider of ONNX Runtime's wheel is linked to; cuDNN is loaded with the first
+#: convolution. The number is the major version, `{}` that of the wheel's CUDA.
+_CUDA_LIBRARIES = ("libcudart.so.{}", "libcublas.so.{}", "libcublasLt.so.{}", "libcurand.so.10", "libcudnn.so.9")
+
+#: The wheel has device code from this compute capability on (Turing).
+_OLDEST_COMPUTE_CAPABILITY = (7, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,62 +63,38 @@ class Execution:
     """How a model is to run.
 
     `threads` are those of the CPU provider (0: the usable cores). `device` is the number of a GPU, as CUDA counts.
-    TensorRT keeps its engines in `cache_dir`; building them takes minutes.
+    `cuda_graphs` and `strict_fp32` count for CUDA. TensorRT keeps its engines in `cache_dir`; building them takes
+    minutes.
     """
 
     provider: ProviderSetting = "auto"
     threads: int = 0
     max_batch: int = 32
-    cuda_graphs: bool = False
+    cuda_graphs: bool = True
     cache_dir: Path = Path(".sluice")
     device: int = 0
+    strict_fp32: bool = False
 
 
 class ProviderError(Exception):
     """The wanted provider does not work here; the message says which and why."""
 
 
-def open_session(path: Path, execution: Execution) -> ort.InferenceSession:
-    """A session on the wanted provider; `auto` tries TensorRT, CUDA and the CPU in this order.
-
-    Raises ProviderError where ONNX Runtime reports another provider than the one asked for: it falls back to
-    the CPU without an error of its own.
-    """
-    failures = []
-    for provider in _candidates(execution.provider):
-        try:
-            return _open(path, provider, execution)
-        except ProviderError as error:
-            logger.info("provider %s does not work here: %s", provider.name, error)
-            failures.append(f"{provider.name}: {error}")
-    raise ProviderError("; ".join(failures))
+def candidates(execution: Execution) -> list[Provider]:
+    """The providers to try, in this order. `auto` means TensorRT, CUDA and the CPU, without a GPU only the CPU."""
+    if execution.provider != "auto":
+        return [provider for provider in PROVIDERS if provider.name == execution.provider]
+    return [provider for provider in PROVIDERS if provider is CPU or (gpus.visible() and _fits(provider, execution))]
 
 
-def _candidates(wanted: ProviderSetting) -> list[Provider]:
-    if wanted == "auto":
-        return [provider for provider in PROVIDERS if provider is CPU or gpu_present()]
-    return [provider for provider in PROVIDERS if provider.name == wanted]
+def _fits(provider: Provider, execution: Execution) -> bool:
+    return not (execution.strict_fp32 and provider.computes_fp16)
 
 
 def provider_of(session: ort.InferenceSession) -> Provider:
     """The provider that a session reports."""
     reported = session.get_providers()[0]
     return next(provider for provider in PROVIDERS if provider.ort_name == reported)
-
-
-def _open(path: Path, provider: Provider, execution: Execution) -> ort.InferenceSession:
-    if provider is not CPU:
-        _require_gpu()
-    options = session_options(execution.threads)
-    # On the CPU, memory planned ahead for each batch size saves no time, and ResNet50 takes 50 MB more.
-    options.enable_mem_pattern = provider is not CPU
-    try:
-        session = ort.InferenceSession(str(path), options, providers=_with_options(path, provider, execution))
-    except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
-        raise ProviderError(f"cannot load {path}: {error}") from error
-    if (reported := provider_of(session)) is not provider:
-        raise ProviderError(f"asked for {provider.ort_name}, ONNX Runtime took {reported.ort_name}")
-    return session
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -112,68 +107,60 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _with_options(path: Path, provider: Provider, execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    """The provider with its options, and those that run what it cannot run."""
-    graphs = execution.cuda_graphs and provider.graphs
-    cuda = (CUDA.ort_name, cuda_options(graphs=graphs, device=execution.device))
-    cpu: tuple[str, dict[str, Any]] = (CPU.ort_name, {})
-    if provider is TENSORRT:
-        return [(TENSORRT.ort_name, tensorrt_options(path, execution)), cuda, cpu]
-    return [cuda, cpu] if provider is CUDA else [cpu]
+def cuda_options(
+    *, graphs: bool, device: int = 0, precision: str = "fp32", strict_fp32: bool = False
+) -> dict[str, Any]:
+    """Options of the CUDA provider for a model file of this precision.
 
-
-def cuda_options(*, graphs: bool, device: int = 0) -> dict[str, Any]:
-    """HEURISTIC: the default tunes again for each new shape. The arena grows by what is needed instead of doubling."""
+    HEURISTIC: the default tunes again for each new shape. The arena grows by what is needed instead of doubling.
+    Channels last (NHWC) is faster on tensor cores, and not implemented for int8. TF32 is stated, though it is the
+    default: without it fp32 takes up to seven times as long, and fp16 may lose its tensor cores.
+    """
     return {
         "device_id": str(device),
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
-        "prefer_nhwc": "1",
+        "prefer_nhwc": "0" if precision == "int8" else "1",
+        "use_tf32": "0" if strict_fp32 and precision == "fp32" else "1",
         "enable_cuda_graph": "1" if graphs else "0",
     }
 
 
-def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
-    """fp16, with cached engines and the range of batch sizes, without which TensorRT rebuilds engines at each start.
-
-    The name of the cache's folder is a hash of all that an engine depends on and TensorRT does not check.
-    """
-    meta = ort.InferenceSession(str(path), session_options(1), providers=[CPU.ort_name])
-    (model_input,) = meta.get_inputs()
-    height, width = model_input.shape[1:3]
-
-    def shape(batch: int) -> str:
-        return f"{model_input.name}:{batch}x{height}x{width}x3"
-
-    stated: dict[str, Any] = {
-        "trt_fp16_enable": True,
-        "trt_profile_min_shapes": shape(1),
-        "trt_profile_opt_shapes": shape(execution.max_batch),
-        "trt_profile_max_shapes": shape(execution.max_batch),
-        "trt_timing_cache_enable": True,
-        "trt_engine_cache_enable": True,
-    }
-    key = repr(
-        (
-            path.resolve(),
-            path.stat().st_size,
-            path.stat().st_mtime_ns,
-            ort.__version__,
-            sorted(stated.items()),
-            gpus.name(execution.device),
+def require_cuda(device: int) -> None:
+    """Load the CUDA libraries; raises ProviderError if the driver, the GPU or a library does not suit."""
+    if not gpus.visible():
+        raise ProviderError(f"{gpus.why_none()}; or set provider=cpu")
+    wanted = str(getattr(ort, "cuda_version", "") or "").partition(".")[0]
+    if not wanted:
+        raise ProviderError("this build of ONNX Runtime computes on the CPU only: install onnxruntime-gpu")
+    major, minor = gpus.supported_cuda()
+    if major < int(wanted):
+        raise ProviderError(
+            f"the NVIDIA driver supports CUDA {major}.{minor}, but onnxruntime-gpu {ort.__version__} needs CUDA "
+            f"{wanted}: install driver 580 or newer, or for an older driver onnxruntime-gpu<1.27 with CUDA 12"
         )
-    )
-    folder = execution.cache_dir / "tensorrt" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    caches = {"trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
-    return {"device_id": str(execution.device), **stated, **caches}
+    if (capability := gpus.compute_capability(device)) < _OLDEST_COMPUTE_CAPABILITY:
+        raise ProviderError(
+            f"{gpus.name(device)} has compute capability {capability[0]}.{capability[1]}; onnxruntime-gpu has code for "
+            "7.5 (Turing) and newer: set provider=cpu"
+        )
+    # It prints what it does not find, which is reported below.
+    with redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
+    require_libraries([library.format(wanted) for library in _CUDA_LIBRARIES], extra="gpu")
 
 
-def gpu_present() -> bool:
-    """Whether the NVIDIA driver is installed and sees a device."""
-    return bool(gpus.visible())
+def require_libraries(names: list[str], *, extra: str) -> None:
+    """Raises ProviderError if a shared library cannot be loaded; `extra` is the one that installs it."""
+    if missing := [name for name in names if not _can_load(name)]:
+        raise ProviderError(
+            f"{', '.join(missing)} not found: install Sluice with its extra, pip install -e '.[{extra}]'"
+        )
 
 
-def _require_gpu() -> None:
-    if not gpu_present():
-        raise ProviderError("no NVIDIA GPU: the driver (libcuda) is absent or reports no device")
-    ort.preload_dlls()
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,42 +1,76 @@
-"""A session of ONNX Runtime as a function from images to probabilities.
+"""A session of ONNX Runtime as a function from images to outputs.
 
 On a provider that tunes itself for each shape (CUDA, TensorRT), batches are padded to a few sizes, and each size runs
 once before the first image. The CPU takes any size, and runs a batch in chunks on its threads.
 """
 
+import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from consumers.batch_size import ChunkSizer, padded_sizes
+from consumers.onnx.assignment import RECORD, assignment_of, check_assignment
 from consumers.onnx.cuda_graphs import GraphRun
+from consumers.onnx.model_file import read_metadata
 from consumers.onnx.parallel_run import ParallelRun
-from consumers.onnx.providers import Execution, open_session, provider_of
+from consumers.onnx.providers import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    Execution,
+    Provider,
+    ProviderError,
+    cuda_options,
+    provider_of,
+    require_cuda,
+    session_options,
+)
+from consumers.onnx.tensorrt import require_tensorrt, tensorrt_options
 from stream.host.malloc import give_back_freed_memory
+
+logger = logging.getLogger(__name__)
 
 
 class Session:
-    """One loaded network: uint8 [N, height, width, 3] in, float32 [N, classes] out. One batch at a time."""
+    """One loaded network: uint8 [N, height, width, channels] in, float32 [N, outputs] out. One batch at a time.
 
-    def __init__(self, path: Path, execution: Execution) -> None:
-        self._session = open_session(path, execution)
+    Every call must come from the same thread: CUDA graphs belong to the thread that captured them. The constructor
+    raises ProviderError if the network does not run on this provider.
+    """
+
+    def __init__(self, path: Path, provider: Provider, execution: Execution) -> None:
+        self.provider = provider
+        self._graph_capture = provider.graphs and execution.cuda_graphs
+        self._session = self._open(path, execution)
         # Loading ResNet50's file of 102 MB leaves 135 MB behind that are not used any more.
         give_back_freed_memory()
-        self.provider = provider_of(self._session)
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.inputs = [(node.name, node.type, tuple(node.shape)) for node in self._session.get_inputs()]
         self.outputs = [(node.name, node.type, tuple(node.shape)) for node in self._session.get_outputs()]
         self._threads: int = self._session.get_session_options().intra_op_num_threads
         self._chunk_sizer = ChunkSizer(self._threads)
         self._device = execution.device
-        self._padded_sizes = padded_sizes(execution.max_batch) if self.provider.tunes_by_shape else ()
+        self._padded_sizes = padded_sizes(execution.max_batch) if provider.tunes_by_shape else ()
         self._graphs: dict[int, GraphRun] = {}
 
-    def warm(self, buffer: NDArray[np.uint8], *, cuda_graphs: bool) -> None:
+    def _open(self, path: Path, execution: Execution) -> ort.InferenceSession:
+        """With CUDA graphs if that works: ONNX Runtime refuses them if any operation is not on the GPU."""
+        if self._graph_capture:
+            try:
+                return open_session(path, self.provider, execution, graphs=True)
+            except ProviderError as error:
+                logger.info("CUDA graphs are off for this network: %s", error)
+                self._graph_capture = False
+        return open_session(path, self.provider, execution, graphs=False)
+
+    def warm(self, buffer: NDArray[np.uint8]) -> None:
         """Run each padded size once if the provider tunes itself by shape; `buffer` holds a full batch."""
-        if cuda_graphs and self.provider.graphs:
+        if self._graph_capture:
             self._graphs = {
                 size: GraphRun(self._session, buffer, size=size, device=self._device) for size in self._padded_sizes
             }
@@ -44,7 +78,7 @@ class Session:
             self.run(buffer, size)
 
     def run(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
-        """Probabilities float32 [count, classes] of the first `count` images.
+        """Outputs float32 [count, outputs] of the first `count` images.
 
         Raises ONNX Runtime's errors, or ChunkFailed with their text.
         """
@@ -70,3 +104,47 @@ class Session:
         (name, *_), (output, *_) = self.inputs[0], self.outputs[0]
         outputs: NDArray[np.float32] = self._session.run([output], {name: images})[0]
         return outputs
+
+
+def open_session(path: Path, provider: Provider, execution: Execution, *, graphs: bool = False) -> ort.InferenceSession:
+    """A session on this provider and no other.
+
+    Raises ProviderError with ONNX Runtime's reason. It would fall back to the CPU by itself, when the session is made
+    and again in a failing run, unless `enable_fallback` is 0.
+    """
+    if provider.on_gpu:
+        require_cuda(execution.device)
+    if provider is TENSORRT:
+        require_tensorrt()
+    options = session_options(execution.threads)
+    # On the CPU, memory planned ahead for each batch size saves no time, and ResNet50 takes 50 MB more.
+    options.enable_mem_pattern = provider.on_gpu
+    if provider.on_gpu:
+        options.add_session_config_entry(*RECORD)
+    chosen = _with_options(path, provider, execution, graphs=graphs)
+    try:
+        session = ort.InferenceSession(str(path), options, providers=chosen, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
+        raise ProviderError(f"cannot load {path}: {error}") from error
+    if (reported := provider_of(session)) is not provider:
+        raise ProviderError(f"asked for {provider.ort_name}, ONNX Runtime took {reported.ort_name}")
+    if provider.on_gpu:
+        check_assignment(assignment_of(session), provider)
+    return session
+
+
+def _with_options(
+    path: Path, provider: Provider, execution: Execution, *, graphs: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """The provider with its options, and those that run what it cannot run."""
+    cpu: tuple[str, dict[str, Any]] = (CPU.ort_name, {})
+    if not provider.on_gpu:
+        return [cpu]
+    precision = read_metadata(path).get("sluice.precision", "fp32")
+    options = cuda_options(
+        graphs=graphs, device=execution.device, precision=precision, strict_fp32=execution.strict_fp32
+    )
+    cuda = (CUDA.ort_name, options)
+    if provider is TENSORRT:
+        return [(TENSORRT.ort_name, tensorrt_options(path, execution)), cuda, cpu]
+    return [cuda, cpu]

@@ -41,6 +41,16 @@ def test_a_lease_keeper_that_does_not_tick_is_dead() -> None:
     assert (health.alive, health.ready) == (False, False)
 
 
+def test_a_consumer_whose_model_failed_is_not_ready() -> None:
+    """Although its heartbeat has not expired yet."""
+    health = Health(10, Clock())
+    health.ticked()
+    health.heartbeat_sent()
+    assert health.ready
+    health.failed()
+    assert (health.alive, health.ready) == (True, False)
+
+
 def test_without_redis_a_consumer_is_alive_and_not_ready(own_server: Server, models_dir: Path, tmp_path: Path) -> None:
     """It answers on its metrics port and is ready again when Redis is available again."""
     port = free_port()

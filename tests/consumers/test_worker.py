@@ -1,20 +1,30 @@
 """Whole consumers, as processes: right answers, once each; orderly ends."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from consumers.__main__ import _load
+from consumers.health import Health
+from consumers.onnx.session import Session
+from consumers.worker import Worker
 from results.outcome import Done, Failed
 from results.store import Store
 from stream.keys import GROUP, Partition
 from stream.presence import Presence
+from stream.settings import ConsumerSettings
 from tests.stream.test_group import report
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
+from tests.support.redis.servers import Server
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +77,34 @@ async def test_a_consumer_finishes_its_entries_on_sigterm(processes: Processes, 
     processes.consumer(version=1).ready()
     for outcome, image in zip(await outcomes(client, ids), images, strict=True):
         assert_right(outcome, image)
+
+
+async def test_one_thread_loads_checks_and_runs_the_model(
+    server: Server, client: Redis, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA graphs belong to the thread that captured them: in another thread they would be captured again."""
+    threads = []
+
+    def run(self: Session, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+        threads.append((count, threading.current_thread().name))
+        return session_run(self, buffer, count)
+
+    session_run = Session.run
+    monkeypatch.setattr(Session, "run", run)
+    settings = ConsumerSettings(redis_url=server.url, models_dir=models_dir, version="1", provider="cpu", max_batch=8)
+    executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
+    model = await _load(settings, executor)
+    assert len(threads) == 3, "the golden check, and one image twice"
+    worker = Worker(model, settings, Health(settings.lease_s), name="single", executor=executor)
+    running = asyncio.create_task(worker.run())
+    images = random_images(3)
+    await eventually(lambda: client.exists(TINY.alive), "the worker is ready")
+    for outcome, image in zip(await outcomes(client, await send(client, images)), images, strict=True):
+        assert_right(outcome, image)
+    worker.stop()
+    await running
+    assert len(threads) > 3
+    assert {name for _, name in threads} == {"inference_0"}
 
 
 async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> None:

@@ -50,6 +50,15 @@ def build(
     return path
 
 
+def damaged(path: Path) -> Path:
+    """Write a file beside this one that computes something else, and says the same of itself."""
+    model = onnx.load(path)
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    tensor.CopyFrom(numpy_helper.from_array(weights(seed=1), "weights"))
+    onnx.save(model, path.with_name("damaged.onnx"))
+    return path.with_name("damaged.onnx")
+
+
 def weights(*, classes: int = CLASSES, seed: int = 7) -> NDArray[np.float32]:
     """The weights that `build` gives the same arguments."""
     return np.random.default_rng(seed).normal(0, 1, (12, classes)).astype(np.float32)

@@ -16,9 +16,9 @@ import onnxruntime as ort
 
 from consumers.__main__ import main
 from consumers.gpu import devices as gpus
-from consumers.onnx import providers as provider
 from consumers.onnx import session
-from consumers.onnx.providers import Execution
+from consumers.onnx.providers import CPU, TENSORRT, Execution, Provider, ProviderError
+from consumers.onnx.session import open_session
 
 
 class Pretended:
@@ -34,13 +34,15 @@ class Pretended:
         return ["CUDAExecutionProvider"]
 
 
-def _open(path: Path, execution: Execution) -> Pretended:
+def _open(path: Path, provider: Provider, execution: Execution, *, graphs: bool = False) -> Pretended:
     if os.environ["ROGUE"] == "load for ever":
         threading.Event().wait()
-    return Pretended(provider.open_session(path, Execution("cpu", execution.threads, execution.max_batch)))
+    if provider is TENSORRT or graphs:
+        raise ProviderError("it is not pretended")
+    return Pretended(open_session(path, CPU, execution))
 
 
 if __name__ == "__main__":
     gpus.visible = lambda: [f"pretended-{number}" for number in range(int(os.environ["GPUS"]))]
-    session.open_session = _open  # type: ignore[attr-defined]
+    session.open_session = _open
     sys.exit(main())

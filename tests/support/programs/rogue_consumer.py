@@ -2,9 +2,13 @@
 
 It does so on images that begin with a marked pixel.
 
-ROGUE says how: `crash` (SIGKILL, as a segmentation fault or the kernel's out-of-memory killer would), `raise`,
-`hang`, or `slow`, which takes 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line for each
-batch of a slow one: how many images, and when it began and ended, in seconds of the monotonic clock.
+ROGUE says how:
+- `crash`: SIGKILL, as a segmentation fault or the kernel's out-of-memory killer would;
+- `raise`, `hang`;
+- `nan`: it gives NaN for the marked images;
+- `break`: it fails on a marked image, and on every image afterwards;
+- `slow`: 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line for each batch of it: how many
+  images, and when it began and ended, in seconds of the monotonic clock.
 """
 
 import os
@@ -18,29 +22,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.__main__ import main
-from consumers.onnx.model import Model
+from consumers.onnx.session import Session
 
 MARK = (1, 2, 3)
 
-_run = Model.run
+_run = Session.run
+_broken = threading.Event()
 
 
-def _rogue(self: Model, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+def _rogue(self: Session, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
     how = os.environ["ROGUE"]
+    found = (buffer[:count, 0, 0] == MARK).all(axis=1)
     if how == "slow":
-        began_s = time.monotonic()
-        threading.Event().wait(0.05 * count)
-        with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
-            log.write(f"{count} {began_s} {time.monotonic()}\n")
-    elif (buffer[:count, 0, 0] == MARK).all(axis=1).any():
-        if how == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if how == "hang":
-            threading.Event().wait()
-        raise RuntimeError("the model fails on this image")
+        _wait(count)
+    elif how == "nan":
+        outputs = _run(self, buffer, count)
+        outputs[found] = np.nan
+        return outputs
+    elif found.any() or _broken.is_set():
+        _misbehave(how)
     return _run(self, buffer, count)
 
 
+def _wait(count: int) -> None:
+    began_s = time.monotonic()
+    threading.Event().wait(0.05 * count)
+    with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
+        log.write(f"{count} {began_s} {time.monotonic()}\n")
+
+
+def _misbehave(how: str) -> None:
+    match how:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            threading.Event().wait()
+        case "break":
+            _broken.set()
+    raise RuntimeError("the model fails on this image")
+
+
 if __name__ == "__main__":
-    Model.run = _rogue  # type: ignore[method-assign]
+    Session.run = _rogue  # type: ignore[method-assign]
     sys.exit(main())

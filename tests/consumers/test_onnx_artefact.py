@@ -1,0 +1,145 @@
+"""Artefacts: which file is chosen, what it says of itself, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from consumers.onnx.artefact import ArtefactError, locate
+from consumers.onnx.model import Model
+from consumers.onnx.model_file import NotOnnx, read_metadata
+from consumers.onnx.providers import CPU, CUDA, Execution
+from tests.support.models import tiny_model
+
+ON_CPU = Execution("cpu", threads=1, max_batch=2)
+
+
+def test_the_highest_version_is_served_by_default(tmp_path: Path) -> None:
+    """Versions are numbers: 10 comes after 9."""
+    for version in ("9", "10"):
+        tiny_model.build(tmp_path, version=version)
+    assert locate(tmp_path, "", "").parent.name == "10"
+    assert locate(tmp_path, "tiny", "9").parent.name == "9"
+
+
+def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
+    """No guess between two models; no model and no version say how to make one."""
+    with pytest.raises(ArtefactError, match="python -m export"):
+        locate(tmp_path, "", "")
+    tiny_model.build(tmp_path, name="one")
+    tiny_model.build(tmp_path, name="two")
+    with pytest.raises(ArtefactError, match="one, two"):
+        locate(tmp_path, "", "")
+    with pytest.raises(ArtefactError, match="versions: 1"):
+        locate(tmp_path, "one", "2")
+
+
+def with_metadata(path: Path, **changes: str) -> Path:
+    """Change `sluice.<name>` in a file; an empty value removes it."""
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata |= {f"sluice.{name}": value for name, value in changes.items()}
+    del model.metadata_props[:]
+    helper.set_model_props(model, {key: value for key, value in metadata.items() if value})
+    onnx.save(model, path)
+    return path
+
+
+def test_the_version_suits_the_provider(tmp_path: Path) -> None:
+    """A GPU computes int8 files slowly and a CPU fp16 files, so another version is taken; one that was named is not."""
+    for version, precision in (("1", "fp32"), ("2", "fp16"), ("3", "int8")):
+        with_metadata(tiny_model.build(tmp_path, version=version), precision=precision)
+
+    def chosen(version: str = "", **unsuited: frozenset[str]) -> str:
+        return locate(tmp_path, "tiny", version, **unsuited).parent.name
+
+    assert (chosen(), chosen(unsuited=CUDA.unsuited), chosen(unsuited=CPU.unsuited)) == ("3", "2", "3")
+    assert chosen("3", unsuited=CUDA.unsuited) == "3"
+    assert chosen(unsuited=frozenset({"fp32", "fp16", "int8"})) == "3", "better slow than none"
+
+
+def test_metadata_is_read_without_loading_the_network(tmp_path: Path) -> None:
+    """As ONNX itself reads it, whatever else the file has."""
+    path = with_metadata(tiny_model.build(tmp_path), note="ß" * 300, empty="")
+    assert read_metadata(path) == {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    for end in (1, 2, 40, path.stat().st_size - 1):
+        (tmp_path / "cut").write_bytes(path.read_bytes()[:end])
+        try:
+            read_metadata(tmp_path / "cut")
+        except NotOnnx:
+            continue
+        assert end < path.stat().st_size - 1, "a cut network is skipped, a cut entry is not"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"labels": json.dumps(["a", "b"])}, "10 outputs, but its metadata say .* 2 labels"),
+        ({"input": json.dumps({"height": 16, "width": 8})}, r"takes \[16, 16, 3\] .* say \[16, 8, 3\]"),
+        ({"input": json.dumps({"height": 16, "width": 16, "channels": 1})}, r"say \[16, 16, 1\]"),
+        ({"output_kind": "boxes"}, "metadata cannot be read .*output_kind"),
+        ({"labels": "no JSON"}, "metadata cannot be read"),
+        ({"resize": json.dumps({"mode": "fold"})}, "metadata cannot be read .*fold"),
+        ({"precision": ""}, r"'sluice\.precision' is missing"),
+    ],
+)
+def test_metadata_that_contradict_the_network_are_refused(
+    changes: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    """Otherwise images would be prepared wrongly, or labels be shifted."""
+    with pytest.raises(ArtefactError, match=problem):
+        Model(with_metadata(tiny_model.build(tmp_path), **changes), ON_CPU)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_output_kind_and_the_channels_are_what_the_file_says(channels: int, tmp_path: Path) -> None:
+    """Greyscale, RGB and RGBA; a file that says nothing has classes and RGB."""
+    path = tmp_path / "values" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(mean_model(channels), path)
+    about = with_metadata(
+        path,
+        format="1",
+        name="values",
+        version="1",
+        labels=json.dumps(["0"]),
+        input=json.dumps({"height": 4, "width": 4, "channels": channels}),
+        resize=json.dumps({"mode": "squash"}),
+        precision="fp32",
+        output_kind="values",
+    )
+    model = Model(about, ON_CPU)
+    assert (model.description.channels, model.description.output_kind) == (channels, "values")
+    buffer = model.new_buffer()
+    buffer[0] = 200
+    assert buffer.shape == (2, 4, 4, channels)
+    np.testing.assert_allclose(model.run(buffer, 1), [[200]])
+
+
+def mean_model(channels: int) -> onnx.ModelProto:
+    """The mean of all pixels, as one value."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
+            helper.make_node("ReduceMean", ["flat"], ["values"], axes=[1], keepdims=1),
+        ],
+        "mean",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 4, 4, channels])],
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["N", 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    return model
+
+
+def test_a_file_put_there_by_hand_must_give_probabilities(tmp_path: Path) -> None:
+    """Logits would be shown as probabilities of 80."""
+    path = tmp_path / "logits" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(mean_model(3), path)
+    with pytest.raises(ArtefactError, match=r"are no probabilities\. Wrap it with: python -m export --onnx"):
+        Model(path, ON_CPU)
