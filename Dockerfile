@@ -31,6 +31,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /
 
 FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     SLUICE_MODELS_DIR=/models
 # A folder's owner becomes that of the volume which is mounted there: export writes models, consumers read them;
 # stream.acl writes Redis's users.

@@ -1,1 +1,1 @@
-"""Entries in, outcomes out: the only package that imports ONNX Runtime. Knows nothing of HTTP or Keras."""
+"""Reads entries from Redis, runs the model on them in batches, and completes them with outcomes."""
