@@ -1,0 +1,186 @@
+"""Scripts check every key before they change one: a key of another type leaves all others as they were."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from results.completion import Completed, Completion
+from results.dead_letters import DeadLetters
+from results.outcome import Failed
+from results.store import Store
+from stream.admission import Admission
+from stream.connection.clients import is_temporary
+from stream.connection.group_reader import Reader
+from stream.entry import Entry
+from stream.group import Group
+from stream.keys import Partition
+from stream.presence import Presence
+from tests.stream.test_group import entry, report
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+_LEASE_S = 0.05
+
+
+@dataclass
+class World:
+    """One partition in which each script has something to do."""
+
+    client: Redis
+    reader: Reader
+    partition: Partition
+
+    def __post_init__(self) -> None:
+        self.first = entry(reply="ingest-1")
+        self.dead = entry(reply="ingest-1")
+        self.group = self._group("anna")
+        self.presence = Presence(self.client, self.partition)
+        self.store = Store(self.client, self.partition)
+        self.dead_letters = DeadLetters(self.client, self.partition)
+
+    def _group(self, consumer: str) -> Group:
+        return Group(self.client, self.reader, self.partition, consumer=consumer, lease_s=_LEASE_S)
+
+    async def prepare(self) -> None:
+        await self.presence.heartbeat(report("anna"), lease_s=60)
+        await self.group.create()
+        await self.admit(self.dead)
+        await self.complete(dead_letter_reason="poison")
+        await self.admit(self.first)
+        (self.delivery,) = await self.group.read(1)
+        (self.letter,) = await self.dead_letters.all()
+        await self.store.subscribe(self.first.id, "ingest-2")
+
+    async def admit(self, one: Entry) -> None:
+        await Admission(self.client, self.partition, result_ttl_s=60).admit(one, timeout_s=60, max_backlog=9)
+
+    async def complete(self, dead_letter_reason: str = "") -> list[bool]:
+        completion = Completion(self.client, self.partition, consumer="anna", result_ttl_s=60, max_dead_letters=3)
+        delivery = self.delivery if not dead_letter_reason else (await self.group.read(1))[0]
+        assert isinstance(delivery.entry, Entry)
+        outcome = Failed(delivery.entry.id, "dead_letter", "why")
+        ended = Completed(delivery.entry_id, outcome, "ingest-1", dead_letter_reason, deliveries=3)
+        return await completion.complete([ended])
+
+    async def claim(self) -> None:
+        async def lapsed() -> bool:
+            found: Any = await self.client.xpending_range(self.partition.entries, "consumers", "-", "+", 1)
+            return bool(found[0]["time_since_delivered"] > _LEASE_S * 1000)
+
+        if await self.client.type(self.partition.entries) == b"stream":
+            await eventually(lapsed, "the lease has ended")
+        await self._group("bert").claim()
+
+    async def contents(self) -> dict[bytes, bytes]:
+        """Every key with its value; pending entries are part of a stream's, without the time that passes."""
+        found = {}
+        for key in [key async for key in self.client.scan_iter("sluice:*")]:
+            match await self.client.type(key):
+                case b"stream":
+                    read: Any = await self.client.xrange(key)
+                    groups: Any = await self.client.xinfo_groups(key)
+                    held: Any = await self.client.xpending_range(key, "consumers", "-", "+", 9) if groups else []
+                    found[key] = repr((read, [(one["message_id"], one["consumer"]) for one in held])).encode()
+                case b"hash":
+                    found[key] = repr(await self.client.hgetall(key)).encode()
+                case b"zset":
+                    found[key] = repr(await self.client.zrange(key, 0, -1)).encode()
+                case _:
+                    found[key] = repr(await self.client.get(key)).encode()
+        return found
+
+
+@pytest.fixture
+async def world(client: Redis, reader: Reader, partition: Partition) -> World:
+    world = World(client, reader, partition)
+    await world.prepare()
+    return world
+
+
+#: What runs each script, and the keys that it uses.
+_SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] = {
+    "admit": (lambda world: world.admit(entry()), ("entries", "alive")),
+    "claim": (lambda world: world.claim(), ("entries", "holders")),
+    "complete": (lambda world: world.complete(), ("entries", "holders", "dead_letters", "counters")),
+    "heartbeat": (
+        lambda world: world.presence.heartbeat(report("bert"), lease_s=60),
+        ("alive", "consumers", "versions"),
+    ),
+    "leave": (lambda world: world.presence.leave("anna"), ("entries", "alive", "consumers")),
+    "read_pending": (lambda world: world.group.read_pending(9), ("entries",)),
+    "remove_dead_consumers": (lambda world: world.group.remove_dead_consumers(), ("entries",)),
+    "renew": (lambda world: world.group.renew([world.delivery.entry_id]), ("entries",)),
+    "replay": (
+        lambda world: world.dead_letters.replay(world.letter, request_ttl_s=60),
+        ("entries", "dead_letters", "counters"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "key"), [(name, key) for name, (_, keys) in _SCRIPTS.items() for key in keys])
+async def test_a_key_of_another_type_changes_nothing_else(script: str, key: str, world: World) -> None:
+    """The script is refused with an error that passes once somebody deletes the key; no other key has changed."""
+    run, _ = _SCRIPTS[script]
+    name = getattr(world.partition, key)
+    await world.client.delete(name)
+    await world.client.set(name, "somebody else's", ex=60)
+    before = await world.contents()
+    with pytest.raises(ResponseError) as refused:
+        await run(world)
+    assert is_temporary(refused.value)
+    assert await world.contents() == before
+
+
+async def test_a_request_of_another_type_gets_its_outcome(world: World) -> None:
+    """What is under a request's key gives way to the outcome, which is announced."""
+    name = world.partition.request(world.first.id)
+    await world.client.delete(name)
+    await world.client.hset(name, "a", "b")
+    assert await world.store.state(world.first.id) == "unknown"
+    assert not await world.store.cancel(world.first.id)
+    assert await world.complete() == [True]
+    assert await world.store.state(world.first.id) == Failed(world.first.id, "dead_letter", "why")
+
+
+@pytest.mark.parametrize("value", ["a string", None])
+async def test_a_reply_stream_that_takes_nothing_is_made_again(world: World, value: str | None) -> None:
+    """Another type, or a stream whose last id is used up: the outcome is announced, and to those who subscribed."""
+    for ingest in ("ingest-1", "ingest-2"):
+        name = world.partition.replies(ingest)
+        await world.client.delete(name)
+        if value is None:
+            last = "18446744073709551615-18446744073709551615"
+            await world.client.xadd(name, {"1": "garbage"}, id=last)
+        else:
+            await world.client.set(name, value)
+    assert await world.complete() == [True]
+    for ingest in ("ingest-1", "ingest-2"):
+        announced: Any = await world.client.xrange(world.partition.replies(ingest))
+        assert len(announced) == 1
+        assert world.first.id.encode() in announced[0][1][b"1"]
+
+
+async def test_counters_that_are_no_numbers_begin_again(world: World) -> None:
+    """A completion is counted, and is not undone by what was there."""
+    await world.client.hset(world.partition.counters, mapping={"completed": "many", "dead_letter": "1e3"})
+    assert await world.complete() == [True]
+    found: Any = await world.client.hgetall(world.partition.counters)
+    assert (found[b"completed"], found[b"dead_letter"]) == (b"1", b"1")
+
+
+async def test_dead_letters_that_take_nothing_refuse_the_completion(world: World) -> None:
+    """Nothing is acknowledged, so nothing is lost: it is completed once somebody deletes the stream."""
+    name = world.partition.dead_letters
+    await world.client.delete(name)
+    await world.client.xadd(name, {"a": "b"}, id="18446744073709551615-18446744073709551615")
+    before = await world.contents()
+    with pytest.raises(ResponseError, match="takes no more entries"):
+        await world.complete()
+    assert await world.contents() == before
+    await world.client.delete(name)
+    assert await world.complete() == [True]
