@@ -5,8 +5,8 @@
 | `sluice:{all}:models` | sorted set | announced models -> how many partitions each has or had | permanent |
 | `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
 | `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of a GPU | expires |
-| `sluice:{m/n}:entries` | stream | accepted images that nobody has completed; its group is `consumers` | permanent |
-| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or the outcome | expires |
+| `sluice:{m/n}:entries` | stream | accepted and not completed images; its group is `consumers` | permanent |
+| `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:cache:<digest>` | string | a prediction, under the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process, those of a batch in one entry | expires |
