@@ -123,6 +123,10 @@ class IngestSettings(QueueSettings):
     max_upload_bytes: int = Field(20 * 2**20, ge=1, description="largest request body, in bytes")
     max_images: int = Field(32, ge=1, le=1024, description="most images in one request")
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
+    max_decode_memory: int = Field(
+        256 * 2**20, ge=32 * 2**20, description="most bytes of memory that the decoding of one image may take"
+    )
+    max_decode_s: Seconds = Field(2.0, description="most CPU time that the decoding of one image may take")
     upload_timeout_s: Seconds = Field(30.0, description="longest time for the body of a request to arrive")
     keep_alive_s: int = Field(75, ge=1, le=3600, description="time after which ingest closes an idle connection")
     cache_ttl_s: float = Field(

@@ -141,7 +141,8 @@ def connect_blocking(
     """
     access, kind, resolve = _access(settings, partition)
     bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
-    return _BLOCKING[kind](retry=BlockingRetry(NoBackoff(), 0), **bounds, **access), resolve
+    retry = BlockingRetry(NoBackoff(), 0)
+    return _BLOCKING[kind](retry=retry, socket_read_size=_READ_SIZE, **bounds, **access), resolve
 
 
 def _client(

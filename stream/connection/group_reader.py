@@ -1,7 +1,6 @@
-"""The reader: a group's blocking reads, on a connection and in a thread of their own. Knows no key.
+"""Makes the blocking reads of a consumer group, on a connection and in a thread of their own.
 
-A full batch is 4.8 MB. In its thread it is copied once, from the socket to where the model takes it, and nobody
-waits for Python meanwhile; through an event loop's streams and a parser's buffers it would be copied six times.
+A full batch is 4.8 MB. redis-py receives and parses it in that thread, while the event loop goes on.
 """
 
 import asyncio
@@ -9,8 +8,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from io import BufferedReader
-from typing import Self
+from typing import Any, Final, NamedTuple, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -19,9 +17,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stream.connection.clients import connect_blocking
 from stream.connection.observer import ConnectionObserver, NullObserver
 from stream.connection.resolver import REDIRECTS, Resolve, translate
-from stream.connection.resp import RawEntry, entries, socket_file
 from stream.keys import Partition
 from stream.settings import RedisSettings
+
+_PIXELS: Final = b"px"
+
+
+class RawEntry(NamedTuple):
+    """An entry as received. `pixels` is the row that the field `px` was copied into; None: the field is in `fields`."""
+
+    entry_id: bytes
+    fields: dict[bytes, bytes]
+    pixels: memoryview | None
 
 
 class Reader:
@@ -34,7 +41,6 @@ class Reader:
         self._observer = observer or NullObserver()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._socket: socket.socket | None = None
-        self._file: BufferedReader | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,11 +49,11 @@ class Reader:
         await self.aclose()
 
     async def entries(self, words: Sequence[str | int], rows: Sequence[memoryview] = ()) -> list[RawEntry]:
-        """Send a group read and wait for its entries; pixels of a row's size lie in the rows then.
+        """Send a group read and wait for its entries. Pixels with the size of a row are copied into the row.
 
-        Raises RedisError. Cancelled, it closes the connection: the thread must not wait for what nobody wants.
+        Raises RedisError. Cancelled, it closes the connection, so that the thread ends its wait.
         """
-        if self._resolve and not self._file:
+        if self._resolve and not self._socket:
             await self._aim(self._resolve)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, words, rows)
@@ -93,27 +99,38 @@ class Reader:
             raise
 
     def _exchange(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
-        file = self._file or self._connect()
+        if not self._socket:
+            self._connect()
         try:
             self._connection.send_command(*words)  # type: ignore[no-untyped-call]
-            return entries(file, rows)
+            reply: Any = self._connection.read_response()
         except TimeoutError as error:
             raise RedisTimeoutError("Redis did not answer in time") from error
         except OSError as error:
             raise RedisConnectionError(f"the connection was lost: {error}") from error
+        return _decode(reply, rows)
 
-    def _connect(self) -> BufferedReader:
+    def _connect(self) -> None:
         self._connection.connect()  # type: ignore[no-untyped-call]
         self._observer.connected()
         connected = self._connection._get_socket()  # noqa: SLF001 (redis-py's own mix-ins ask for it so)
         assert connected
         self._socket = connected
-        self._file = socket_file(connected)
-        return self._file
 
     def _disconnect(self) -> None:
         self._socket = None
-        if self._file:
-            self._file.close()
-            self._file = None
         self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _decode(reply: Any, rows: Sequence[memoryview]) -> list[RawEntry]:  # noqa: ANN401 (a reply of redis-py)
+    """The entries of a reply for one stream in RESP2: `[[name, [[id, [field, value, ...]], ...]]]`, or None."""
+    found = reply[0][1] if reply else []
+    return [_entry(entry_id, flat or [], rows[at : at + 1]) for at, (entry_id, flat) in enumerate(found)]
+
+
+def _entry(entry_id: bytes, flat: list[bytes], row: Sequence[memoryview]) -> RawEntry:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    if row and len(fields.get(_PIXELS, b"")) == len(row[0]):
+        row[0][:] = fields.pop(_PIXELS)
+        return RawEntry(entry_id, fields, row[0])
+    return RawEntry(entry_id, fields, None)
