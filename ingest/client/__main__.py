@@ -1,4 +1,4 @@
-"""`python -m ingest.client PATH...`: classify pictures, folders and videos. Reads SLUICE_API_KEY."""
+"""`python -m ingest.client PATH...` classifies images, folders and videos. It reads SLUICE_API_KEY."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ try:
     from ingest.client.command import options
     from ingest.client.input_files import NothingFoundError
     from ingest.client.output import OutputError
-    from ingest.client.run import MissingError, run
-    from ingest.client.sender import GaveUpError
+    from ingest.client.retry import ServiceError
+    from ingest.client.run import PackageMissingError, run
 except ModuleNotFoundError as error:
-    print(f"python -m ingest.client: needs {error.name}: pip install -e '.[client]'", file=sys.stderr)
+    print(f"python -m ingest.client: needs {error.name}: pip install {error.name}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -20,23 +20,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return run(given)
     except BrokenPipeError:
-        # Whoever read the rows has closed, as `head` does. Python would on_retry again when it flushes at its end.
+        # The reader of the rows has closed the pipe, as `head` does. Python would fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except KeyboardInterrupt:
         return 130
-    except GaveUpError as error:
+    except ServiceError as error:
+        resume = "Run the same command again to resume." if given.output else "A run with --output can be resumed."
         print(
-            f"python -m ingest.client: stopped: {given.target.shown}: {str(error).rstrip('.')}. ",
-            file=sys.stderr,
-            end="",
-        )
-        print(
-            "The same command goes on from here." if given.output else "With --output, a run can go on.",
+            f"python -m ingest.client: stopped: {given.target.shown}: {str(error).rstrip('.')}. {resume}",
             file=sys.stderr,
         )
         return 2
-    except (NothingFoundError, OutputError, MissingError) as error:
+    except (NothingFoundError, OutputError, PackageMissingError) as error:
         print(f"python -m ingest.client: {error}", file=sys.stderr)
         return 2
 

@@ -1,18 +1,20 @@
-"""Draws labels onto copies of pictures, upright and in the same folders. Knows nothing of the service."""
+"""Draws labels onto copies of images, which are upright and in the same folders as the originals."""
 
 import io
 import os
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from ingest.client.decision import Classified
+from ingest.client.decision import Result
 from ingest.client.item import STDIN, Item, UnreadableError
 from ingest.images.formats import FORMATS
 
-#: Formats that are written as they came; copies of others become PNG.
+#: Copies keep these formats. Copies of other formats become PNG.
 _KEPT = frozenset(image_format.name for image_format in FORMATS)
 _WITHOUT_ALPHA = frozenset(("JPEG", "BMP"))
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -20,40 +22,75 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 92},
     "TIFF": {"compression": "tiff_lzw"},
 }
-#: Lines of text that the picture's shorter side has room for, and the least size that can be read, in pixels.
+#: Lines of text that fit the image's shorter side, and the smallest readable font size in pixels.
 _LINES = 22
 _LEAST_SIZE = 10
-#: How much of the picture shines through behind the text: white stays readable even over white.
+#: Opacity of the dark panel behind the text: white text stays readable over a white image.
 _SHADE = 0.72
 _LONGEST_LABEL = 60
+#: Folder of the copies that are being written, within the folder of copies: a rename then completes each.
+_UNFINISHED = ".unfinished"
 
 
 class Annotator:
-    """Writes copies below `folder`. Few at once: an open picture is a dozen times its JPEG."""
+    """Writes copies below `folder`, few at a time: a decoded image is a dozen times as large as its JPEG."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._turns = threading.Semaphore(os.cpu_count() or 1)
+        self._unfinished = folder / _UNFINISHED
+        _remove_leftovers(self._unfinished)
+        self._slots = threading.Semaphore(os.cpu_count() or 1)
 
-    def annotate(self, item: Item, data: bytes, by: Classified) -> None:
-        """Whole or not at all. Raises UnreadableError."""
+    def annotate(self, item: Item, data: bytes, result: Result) -> None:
+        """Writes the whole copy or none. Raises UnreadableError."""
         try:
-            with self._turns, Image.open(io.BytesIO(data)) as image:
+            with self._slots, Image.open(io.BytesIO(data)) as image:
                 kind = image.format if image.format in _KEPT else "PNG"
-                drawn = drawn_on(image, [f"{label[:_LONGEST_LABEL]}  {value:.1%}" for label, value in by.labels])
+                drawn = drawn_on(
+                    image, [f"{label[:_LONGEST_LABEL]}  {value:.1%}" for label, value in result.predictions]
+                )
             if kind in _WITHOUT_ALPHA and drawn.mode != "RGB":
                 drawn = drawn.convert("RGB")
             copy = self._folder / copy_path(item, kind)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = copy.with_name(f".{copy.name}.{threading.get_ident()}")
-            drawn.save(unfinished, kind, icc_profile=image.info.get("icc_profile"), **_SETTINGS.get(kind, {}))
-            unfinished.replace(copy)
+            self._save(drawn, kind, image.info.get("icc_profile")).replace(copy)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UnreadableError(f"classified, but no copy could be drawn: {error}") from error
 
+    def close(self) -> None:
+        """Removes the folder of unfinished copies, unless another run uses it."""
+        with suppress(OSError):
+            self._unfinished.rmdir()
+
+    def _save(self, drawn: Image.Image, kind: str, icc_profile: bytes | None) -> Path:
+        """Saves into a file that no other thread or run uses."""
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        path = self._unfinished / f"{os.getpid()}-{threading.get_ident()}"
+        drawn.save(path, kind, icc_profile=icc_profile, **_SETTINGS.get(kind, {}))
+        return path
+
+
+def _remove_leftovers(unfinished: Path) -> None:
+    """Removes the files of earlier runs that were killed while they wrote a copy."""
+    for path in unfinished.glob("*-*"):
+        if not _is_running(path.name.partition("-")[0]):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    if sys.platform == "win32" or not pid.isdecimal():
+        return True  # os.kill would end a process there
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
 
 def copy_path(item: Item, kind: str) -> Path:
-    """Where the copy lies below the folder of copies: as the picture below the working folder, or below the root."""
+    """The copy's path within the folder of copies: the image's path from the working folder, or else from the root."""
     if item.path == STDIN:
         return Path(f"stdin.{kind.lower()}")
     path = Path(os.path.abspath(item.path))  # noqa: PTH100 (resolve would follow links)
@@ -62,9 +99,9 @@ def copy_path(item: Item, kind: str) -> Path:
 
 
 def drawn_on(image: Image.Image, lines: list[str]) -> Image.Image:
-    """A copy of the picture, upright, with the lines in its upper left corner."""
-    drawn = _plain(ImageOps.exif_transpose(image))
-    font = _fitting(drawn, lines)
+    """An upright copy with the lines in its upper left corner."""
+    drawn = _to_rgb(ImageOps.exif_transpose(image))
+    font = _fit_font(drawn, lines)
     text = "\n".join(lines)
     pad = font.size / 3
     _left, _top, right, bottom = ImageDraw.Draw(drawn).multiline_textbbox((pad, pad), text, font, spacing=pad)
@@ -75,19 +112,19 @@ def drawn_on(image: Image.Image, lines: list[str]) -> Image.Image:
     return drawn
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where something shines through; always a copy."""
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA if the image has transparency; always a copy."""
     if image.mode.startswith(("I", "F")):
-        # More than 8 bits: Pillow cuts off what is above 255 instead of scaling. Where the range is not known, as with
-        # floats, it ends with the brightest.
+        # More than 8 bits: Pillow would clip values above 255. If the range is unknown, as with floats, the brightest
+        # value becomes white.
         values = image.convert("F")
         white = 65_535.0 if "16" in image.mode else max(1.0, float(values.getextrema()[1]))  # type: ignore[arg-type]
         image = values.point(lambda value: value * (255 / white)).convert("L")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _fitting(image: Image.Image, lines: list[str]) -> ImageFont.FreeTypeFont:
-    """Pillow's own font in the largest size, up to the usual one, in which the widest line fits."""
+def _fit_font(image: Image.Image, lines: list[str]) -> ImageFont.FreeTypeFont:
+    """Pillow's own font in the usual size, or in the largest size that fits the widest line."""
     size = max(_LEAST_SIZE, min(image.size) / _LINES)
     font = _font(size)
     widest = max((font.getlength(line) for line in lines), default=0) + size

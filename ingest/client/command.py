@@ -1,29 +1,41 @@
-"""The command line: options with their defaults and what is wrong with them. Starts nothing, reads no environment."""
+"""The command line of the folder client: its options, their defaults, and the messages for wrong values."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.client.connection import Target, target
-from ingest.client.frame_step import FrameStep, every
 
-#: As many as the largest batch of a consumer: with fewer, a fast accelerator waits for pictures.
+#: The largest batch of a consumer. With fewer requests in flight, a fast GPU waits for images.
 _JOBS = 32
-#: How many labels the service gives where nothing else is asked for; columns are made for so many.
+#: The number of labels that the service returns by default, and so the number of columns.
 _TOP = 5
 _GIVE_UP_AFTER_S = 60.0
-_EVERY = FrameStep(seconds=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStep:
+    """Every so many frames of a video, or one frame in so many seconds; the other field is 0."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+
+_DEFAULT_STEP = FrameStep(seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run is to do. `output` None: to standard output; `videos`: also those in folders."""
+    """`top` None: as many labels as the service returns. `output` None: standard output. `videos`: also in folders."""
 
     paths: list[str]
     target: Target
+    model: str
+    api_key: str
     jobs: int
-    top: int
+    top: int | None
     output: Path | None
     annotate: Path | None
     every: FrameStep
@@ -31,23 +43,30 @@ class Options:
     give_up_after_s: float
     retry_errors: bool
 
+    @property
+    def columns(self) -> int:
+        """How many labels a CSV row has room for."""
+        return self.top or _TOP
+
 
 def options(arguments: Sequence[str], *, api_key: str) -> Options:
-    """Exits with status 2 and a line for a wrong value; with 0 after `--help`."""
+    """Exits with status 2 and a message for a wrong value, and with 0 after `--help`."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        to = target(given.url, model=given.model, top=given.top, api_key=given.api_key or api_key)
+        to = target(given.url, api_key=given.api_key or api_key)
     except ValueError as error:
         parser.error(str(error))
     return Options(
         paths=given.paths,
         target=to,
+        model=given.model,
+        api_key=given.api_key or api_key,
         jobs=given.jobs,
-        top=given.top or _TOP,
+        top=given.top,
         output=given.output,
         annotate=given.annotate,
-        every=given.every or _EVERY,
+        every=given.every or _DEFAULT_STEP,
         videos=given.every is not None,
         give_up_after_s=given.give_up_after,
         retry_errors=given.retry_errors,
@@ -57,37 +76,36 @@ def options(arguments: Sequence[str], *, api_key: str) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ingest.client",
-        description="Classify pictures, folders of them, and videos. Run again with the same --output, it goes on.",
-        epilog="Exit status: 0 all classified, 1 some have an error in their row, 2 the run could not go on, "
-        "130 stopped by Ctrl-C.",
+        description="Classify images, folders and videos. Run the same command again to resume it, if it has --output.",
+        epilog="Exit status: 0 all images are classified, 1 some rows have an error, 2 the run could not start or "
+        "continue, 130 stopped by Ctrl-C.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, glob, or - for one picture from stdin")
-    parser.add_argument("--url", default="http://127.0.0.1:5000", help="where the service is (default: %(default)s)")
-    parser.add_argument("--model", default="", metavar="NAME", help="model to ask, where several are served")
-    parser.add_argument("--api-key", default="", metavar="KEY", help="better in SLUICE_API_KEY: options show in ps")
-    parser.add_argument(
-        "--jobs", type=_between(1, 256), default=_JOBS, help="pictures under way (default: %(default)s)"
-    )
-    parser.add_argument("--top", type=_between(1, 10_000), metavar="K", help=f"labels of each (default: {_TOP})")
-    parser.add_argument("--output", type=_output, metavar="FILE", help=".csv or .jsonl; without, CSV to stdout")
-    parser.add_argument("--retry-errors", action="store_true", help="drop the output's rows with an error, try again")
-    parser.add_argument("--annotate", type=Path, metavar="DIR", help="write copies there with the labels drawn in")
-    parser.add_argument("--every", type=_every, metavar="N|Xs", help="of videos: every Nth frame, or one in X seconds; "
-                        "takes videos in folders as well (default, for videos named directly: 1s)")  # fmt: skip
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, glob, or - for one image from stdin")
+    parser.add_argument("--url", default="http://127.0.0.1:5000", help="address of the service (default: %(default)s)")
+    parser.add_argument("--model", default="", metavar="NAME", help="model to use, if several are served")
+    parser.add_argument("--api-key", default="", metavar="KEY", help="prefer SLUICE_API_KEY; options show in ps")
+    parser.add_argument("--jobs", type=_between(1, 256), default=_JOBS, help="images in flight (default: %(default)s)")
+    parser.add_argument("--top", type=_between(1, 10_000), metavar="K", help=f"labels per image (default: {_TOP})")
+    parser.add_argument("--output", type=_output, metavar="FILE", help=".csv or .jsonl (default: CSV to stdout)")
+    parser.add_argument("--retry-errors", action="store_true", help="remove rows with an error and send them again")
+    parser.add_argument("--annotate", type=Path, metavar="DIR", help="folder for copies with their labels drawn in")
+    parser.add_argument("--every", type=frame_step, metavar="N|Xs",
+                        help="for videos: every Nth frame, or one in X seconds; also searches folders for videos "
+                        "(default, for videos that are named: 1s)")  # fmt: skip
     parser.add_argument("--give-up-after", type=_seconds, default=_GIVE_UP_AFTER_S, metavar="SECONDS",
-                        help="give up when the service is away or busy for so long (default: %(default)g)")  # fmt: skip
+                        help="stop if the service is unavailable for this long (default: %(default)g)")  # fmt: skip
     return parser
 
 
-class _between:  # noqa: N801 (argparse names a type in its messages)
-    """A whole number within limits."""
+class _between:  # noqa: N801 (argparse shows the name in messages)
+    """Parses a whole number within limits."""
 
-    def __init__(self, least: int, most: int) -> None:
-        self._least, self._most = least, most
+    def __init__(self, lowest: int, highest: int) -> None:
+        self._lowest, self._highest = lowest, highest
 
     def __call__(self, text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and self._least <= int(text[:9]) <= self._most):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self._least} to {self._most}")
+        if not (text.isascii() and text.isdecimal() and self._lowest <= int(text[:9]) <= self._highest):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self._lowest} to {self._highest}")
         return int(text)
 
 
@@ -98,11 +116,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _every(text: str) -> FrameStep:
-    try:
-        return every(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def frame_step(text: str) -> FrameStep:
+    """`10` is every tenth frame, `0.5s` one frame every half second."""
+    if re.fullmatch(r"[1-9]\d{0,8}", text):
+        return FrameStep(frames=int(text))
+    if re.fullmatch(r"\d{1,8}(\.\d{1,6})?s", text) and float(text[:-1]) > 0:
+        return FrameStep(seconds=float(text[:-1]))
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of frames (10) nor of seconds (0.5s)")
 
 
 def _output(text: str) -> Path:

@@ -1,44 +1,58 @@
-"""What an answer of the service means for one picture and for the run. Pure: sends and waits for nothing."""
+"""Decides what a response means: a result, an error of this image, a retry, or the end of the run."""
 
 import json
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from ingest.client.connection import Response
 
-#: The service is busy or away, whatever the picture: RFC 9110 and 6585, and what proxies say of a service behind them.
-_UNAVAILABLE = frozenset((429, 502, 503))
-#: It failed with this picture, perhaps by chance: tried again a few times.
-_RETRY_FEW = frozenset((408, 500, 504))
-#: No picture of this run would be taken: the key, the model's name or an option is wrong.
-_FATAL = frozenset((401, 403, 404, 405))
-_FATAL_CODES = frozenset(("bad_parameter", "unknown_model"))
+#: The service is busy or unavailable, whatever the image: RFC 9110 and 6585, and the statuses of proxies.
+_UNAVAILABLE: Final = frozenset((429, 502, 503))
+#: The service failed with this image, perhaps by chance. A few retries are worth it.
+_RETRY_FEW: Final = frozenset((408, 500, 504))
+#: Every image would be refused: the key, the model's name or an option is wrong.
+_FATAL: Final = frozenset((401, 403, 404, 405))
+_FATAL_CODES: Final = frozenset(("bad_parameter", "unknown_model"))
+#: Only this one result is missing.
+_MISSING_RESULT: Final = "unknown_result"
 
-Label = tuple[str, float]
+
+class Prediction(NamedTuple):
+    """One label with its probability, from 0 to 1."""
+
+    label: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
-class Classified:
-    """Labels with their probabilities, most probable first, and who gave them."""
+class Result:
+    """The predictions for one image, most probable first, with the model that made them and the request id."""
 
-    labels: tuple[Label, ...]
+    predictions: tuple[Prediction, ...]
     model: str
     version: str
     id: str
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The service has accepted the image and has no result yet."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """This picture has no labels, and will not have any: the reason goes into its row."""
+    """This image has no predictions, and a retry would not help."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Worth another try, not before `after_s`. `may_be_image`: it may be this picture's doing."""
+    """Try again, but not before `after_s` seconds. `may_be_image`: this image may be the cause."""
 
     reason: str
     after_s: float = 0.0
@@ -47,40 +61,55 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """The run ends here: all other pictures would fare the same."""
+    """Stop: every other image would fail for the same reason."""
 
     reason: str
 
 
-Decision = Classified | ItemFailed | Retry | Abort
+Settled = Result | Queued | ItemFailed
+Decision = Settled | Retry | Abort
 
 
-def decide(answer: Response) -> Decision:
-    document = _document(answer.body)
-    if answer.status == 200:
-        return _classified(document)
-    reason = _reason(answer.status, document)
-    if answer.status in _UNAVAILABLE:
-        return Retry(reason, _seconds(answer.retry_after))
-    if answer.status in _RETRY_FEW:
-        return Retry(reason, _seconds(answer.retry_after), may_be_image=True)
-    if answer.status < 400:
-        return Abort(f"{reason}; the service may be at {answer.location or 'another URL'}")
-    if answer.status in _FATAL or document.get("code") in _FATAL_CODES:
+def decide(response: Response) -> Decision:
+    document = _document(response.body)
+    if response.status in (200, 202):
+        return _result(document) if response.status == 200 else _queued(document)
+    reason = _reason(response.status, document)
+    if response.status in _UNAVAILABLE:
+        return Retry(reason, _seconds(response.retry_after))
+    if response.status in _RETRY_FEW:
+        return Retry(reason, _seconds(response.retry_after), may_be_image=True)
+    if response.status < 400:
+        return Abort(f"{reason}; the service may be at {response.location or 'another URL'}")
+    if document.get("code") == _MISSING_RESULT:
+        return ItemFailed(reason)
+    if response.status in _FATAL or document.get("code") in _FATAL_CODES:
         return Abort(reason)
     return ItemFailed(reason)
 
 
-def _classified(document: dict[str, Any]) -> Classified | Abort:
+def decide_stored(response: Response) -> Decision:
+    """The same for a stored result: if the request itself has failed, its failure is final."""
+    document = _document(response.body)
+    if response.status >= 400 and "id" in document:
+        return ItemFailed(_reason(response.status, document))
+    return decide(response)
+
+
+def _result(document: dict[str, Any]) -> Result | Abort:
     try:
-        labels = tuple((str(one["label"]), float(one["probability"])) for one in document["predictions"])
-        return Classified(labels, str(document["model"]), str(document["version"]), str(document["id"]))
+        predictions = tuple(Prediction(str(one["label"]), float(one["probability"])) for one in document["predictions"])
+        return Result(predictions, str(document["model"]), str(document["version"]), str(document["id"]))
     except (KeyError, TypeError, ValueError):
-        return Abort("what answers there is not Sluice")
+        return Abort("the server at this address is not Sluice")
+
+
+def _queued(document: dict[str, Any]) -> Queued | Abort:
+    return Queued(str(document["id"])) if "id" in document else Abort("the server at this address is not Sluice")
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """The answer's JSON object; an empty one where it has none, as the pages of proxies."""
+    """The response's JSON object; empty if the body is something else, such as a proxy's error page."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -89,13 +118,13 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def _reason(status: int, document: dict[str, Any]) -> str:
-    """`422 Damaged image: ...`, as far as the problem says it."""
-    told = [str(document[name]) for name in ("title", "detail") if document.get(name)]
-    return f"{status} " + (": ".join(told) or "without an explanation")
+    """`422 Damaged image: ...`, from the fields of the problem."""
+    parts = [str(document[name]) for name in ("title", "detail") if document.get(name)]
+    return f"{status} " + (": ".join(parts) or "without an explanation")
 
 
 def _seconds(retry_after: str) -> float:
-    """Retry-After is a number of seconds or a date (RFC 9110, 10.2.3); 0 for neither."""
+    """Retry-After holds seconds or a date (RFC 9110, 10.2.3); 0 if it holds neither."""
     if retry_after.isascii() and retry_after.isdecimal():
         return float(retry_after)
     try:

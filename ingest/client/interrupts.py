@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to be obeyed between two rows, never in the middle of one."""
+"""Handles Ctrl-C and SIGTERM between two rows, never in the middle of one."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Interrupts:
-    """While the block runs, the first signal is kept for `check`; the second ends the process at once."""
+    """Within the block, the first signal waits for `check`; the second ends the process at once."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
@@ -28,14 +28,14 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Stops what is to be stopped, once."""
+        """Calls `stop`, once, if a signal has arrived."""
         if self._number and not self._checked:
             self._checked = True
             self._stop()
 
     @property
     def status(self) -> int:
-        """The exit status of a process that a signal has ended, as shells have it; 0 where none came."""
+        """The exit status as shells define it, 128 plus the signal; 0 without a signal."""
         return 128 + self._number if self._number else 0
 
     def _note(self, number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""One thing to classify: a picture file, a frame of a video, or what comes by standard input. Knows no HTTP."""
+"""One image to classify: a file, a frame of a video, or standard input."""
 
 import os
 import sys
@@ -8,23 +8,20 @@ from dataclasses import dataclass
 #: The name of standard input, in the command and in the output.
 STDIN = "-"
 
-#: Longer files are not read: no service takes so much by default (20 MiB), and each job would hold one in memory.
+#: Larger files are not read: the default limit of the service is 20 MiB, and each thread would hold one in memory.
 MAX_BYTES = 256 * 2**20
 
-#: What tells one row from all others: the absolute path, and the frame where it is one of a video.
+#: Identifies a row: the absolute path, and the number of the frame if it is one of a video.
 Key = tuple[str, int | None]
 
 
 class UnreadableError(Exception):
-    """The picture cannot even be sent; the message says why."""
+    """The image cannot be sent; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Where the picture is from, and how to get its encoded bytes, which is done as late as possible.
-
-    `read` raises UnreadableError.
-    """
+    """`read` returns the encoded bytes, just before they are sent; it raises UnreadableError."""
 
     path: str
     read: Callable[[], bytes]
@@ -37,22 +34,22 @@ class Item:
 
 
 def key(path: str, frame: int | None = None) -> Key:
-    """Lexical: `photos/a.jpg`, `./photos/a.jpg` and the same with the working folder in front are one."""
+    """Compares paths as text: `photos/a.jpg`, `./photos/a.jpg` and the absolute path have the same key."""
     return shown(os.path.abspath(path)), frame  # noqa: PTH100 (Path.resolve would follow links)
 
 
 def shown(path: str) -> str:
-    r"""The path as Unicode that any file can hold: a byte that is no UTF-8 becomes `\xe9`."""
+    r"""The path as text that any file can hold: a byte that is not UTF-8 becomes `\xe9`."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def picture(path: str) -> Item:
+def image(path: str) -> Item:
     """The item of one file, or of standard input."""
     return Item(path, _read_stdin if path == STDIN else lambda: _read_file(path))
 
 
 def unreadable(path: str, why: str, *, frame: int | None = None) -> Item:
-    """An item that is known to be failed_before; it still gets its row."""
+    """An item that cannot be read. It still gets its row."""
 
     def fails() -> bytes:
         raise UnreadableError(why)
@@ -66,7 +63,7 @@ def _read_stdin() -> bytes:
 
 def _read_file(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (names that are no UTF-8 stay as they are)
+        with open(path, "rb") as file:  # noqa: PTH123 (keeps names that are not UTF-8)
             return _whole(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error

@@ -1,13 +1,13 @@
-"""The file of rows: opened, repaired and continued, one row at a time. Knows the row_format of a row by `RowFormat` alone.
+"""The output file: opens, repairs and continues it, one row at a time.
 
-Each row goes to the operating system by itself and whole, so that SIGKILL loses no row that was written. What may be
-torn all the same (a full disk, a power cut) is a last line without its end: it is cut off when the file is opened.
+Each row goes to the operating system whole, so SIGKILL loses no row that was written. A full disk or a power cut can
+still leave an incomplete last line, which is removed when the file is opened again.
 """
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,27 +17,27 @@ from ingest.client.row import Row, RowFormat
 if sys.platform != "win32":
     import fcntl
 
-#: A torn line cannot be longer than this (bytes); what is, was not written here and is not cut off.
-_LONGEST_TEAR = 2**16
+#: Longest incomplete line, in bytes. A longer one was not written by this client, and is not removed.
+_MAX_INCOMPLETE = 2**16
 
 
 class OutputError(Exception):
-    """The file cannot be written, or is not one of ours; the message says which and why."""
+    """The file cannot be written, or this client did not write it; the message says which and why."""
 
 
 class Output:
-    """Where rows go. `done` has the keys that are in it already, and whether each has an error."""
+    """Writes rows. `done` maps the key of each earlier row to whether that row has an error."""
 
     def __init__(self, file: BinaryIO, row_format: RowFormat, done: dict[Key, bool], close: Callable[[], None]) -> None:
         self.close = close
         self._file = file
-        self._form = row_format
+        self._row_format = row_format
         self.done = done
 
     def write(self, row: Row) -> None:
-        """Raises OutputError, or BrokenPipeError where nobody reads any more."""
+        """Raises OutputError, and BrokenPipeError if the reader of a pipe has closed it."""
         try:
-            _write_all(self._file, self._form.line(row))
+            _write_all(self._file, self._row_format.line(row))
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -45,16 +45,18 @@ class Output:
 
 
 def to_stream(file: BinaryIO, row_format: RowFormat) -> Output:
-    """Rows to standard output: nothing is there already."""
+    """Rows to standard output, which has no earlier rows."""
     _write_all(file, row_format.header)
     return Output(file, row_format, {}, file.flush)
 
 
 def to_file(path: Path, row_format: RowFormat, *, retry_errors: bool) -> Output:
-    """Rows to the end of a file, which is made if need be. With `retry_errors` rows with an error are dropped first."""
+    """Rows to the end of a file, which is created if needed. `retry_errors`: remove rows with an error first."""
     with ExitStack() as opened:
         try:
             file = opened.enter_context(_locked(path))
+            # A run that was killed while it rewrote the file has left this one.
+            _rewrite_path(path).unlink(missing_ok=True)
             ours = list(_ours(file, row_format, path))
             if retry_errors and any(failed for _, failed, _ in ours):
                 ours = [each for each in ours if not each[1]]
@@ -68,7 +70,7 @@ def to_file(path: Path, row_format: RowFormat, *, retry_errors: bool) -> Output:
 
 
 def _locked(path: Path) -> BinaryIO:
-    """The file, for this run alone: two runs at once would write rows twice."""
+    """Opens the file for this run alone: two runs at once would write rows twice."""
     file = path.open("a+b", buffering=0)
     if sys.platform != "win32":
         try:
@@ -80,34 +82,34 @@ def _locked(path: Path) -> BinaryIO:
 
 
 def _ours(file: BinaryIO, row_format: RowFormat, path: Path) -> Iterator[tuple[Key | None, bool, bytes]]:
-    """Key, failed, line of each row; a torn end is cut off. Raises OutputError where the file is not of this row_format."""
+    """Key, failed and line of each row. Removes an incomplete last line; raises OutputError for another format."""
     end = 0
     for number, line in enumerate(_lines(file, row_format), start=1):
         if not line.endswith(b"\n"):
-            _check_tear(line, row_format, path, first=number == 1)
+            _check_incomplete(line, row_format, path, first=number == 1)
             file.truncate(end)
             return
         end += len(line)
         if number == 1 and row_format.header:
             if line != row_format.header:
-                raise OutputError(f"{path}: has other columns than this run would write; choose another --output")
+                raise OutputError(f"{path}: has other columns than this run writes; choose another --output")
             continue
         try:
             existing = row_format.existing(line)
         except ValueError as error:
-            raise OutputError(f"{path}: line {number} is not of this client's making ({error})") from error
+            raise OutputError(f"{path}: line {number} was not written by this client ({error})") from error
         yield existing.key, existing.failed, line
 
 
-def _check_tear(line: bytes, row_format: RowFormat, path: Path, *, first: bool) -> None:
-    """Only what may have been torn here is cut off, never a line of some other file."""
+def _check_incomplete(line: bytes, row_format: RowFormat, path: Path, *, first: bool) -> None:
+    """Raises OutputError unless this client may have written the beginning of the line."""
     begins = row_format.header if first and row_format.header else row_format.opening
-    if len(line) > _LONGEST_TEAR or line[: len(begins)] != begins[: len(line)]:
-        raise OutputError(f"{path}: does not end in a row of this client's making; choose another --output")
+    if len(line) > _MAX_INCOMPLETE or line[: len(begins)] != begins[: len(line)]:
+        raise OutputError(f"{path}: does not end in a row that this client wrote; choose another --output")
 
 
 def _lines(file: BinaryIO, row_format: RowFormat) -> Iterator[bytes]:
-    """The file's lines with their ends, where a line feed within quotes ends none."""
+    """The file's lines with their line feeds. A line feed within quotes does not end a line."""
     file.seek(0)
     parts: list[bytes] = []
     quotes = 0
@@ -119,14 +121,12 @@ def _lines(file: BinaryIO, row_format: RowFormat) -> Iterator[bytes]:
                 yield b"".join(parts)
                 parts, quotes = [], 0
     if parts:
-        yield b"".join(parts).rstrip(b"\n")  # a quote is still open: torn, wherever its last part ends
+        yield b"".join(parts).rstrip(b"\n")  # a quote is still open, so the line is incomplete
 
 
 def _rewritten(path: Path, row_format: RowFormat, lines: list[bytes]) -> BinaryIO:
-    """The file anew with these rows alone, put into the place of the old one in one step."""
-    fresh = path.with_name(path.name + ".new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
+    """Replaces the file in one step by one with these rows only."""
+    fresh = _rewrite_path(path)
     new = _locked(fresh)
     _write_all(new, row_format.header + b"".join(lines))
     os.fsync(new.fileno())
@@ -134,8 +134,12 @@ def _rewritten(path: Path, row_format: RowFormat, lines: list[bytes]) -> BinaryI
     return new
 
 
+def _rewrite_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sluice-new")
+
+
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Unbuffered files may take a part at a time, as when the disk is nearly full."""
+    """An unbuffered write may take only a part, for example on a nearly full disk."""
     while data:
         data = data[file.write(data) :]
     file.flush()

@@ -1,27 +1,27 @@
-"""The threads of a run: each takes an item, delivers it, and hands over its row. Knows neither HTTP nor files.
+"""The threads of a run. Each takes an item, sends it, and puts its row into a queue.
 
-Threads, because a job waits for the network nearly always; at most one picture's bytes are held by each.
+Threads suffice because a sender mostly waits for the network. Each holds at most one image's bytes.
 """
 
 import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from ingest.client.item import Item
+from ingest.client.retry import StoppedError
 from ingest.client.row import Row
-from ingest.client.sender import StoppedError
 
-#: How often the reader of the rows gets to do something else, as looking for Ctrl-C.
-_TICK_S = 0.2
-#: After `abort`: how long threads may take to end before they are left to themselves.
-_END_S = 2.0
+#: How often the reader of the rows gets control, for example to handle Ctrl-C. In seconds.
+_TICK_S: Final = 0.2
+#: Seconds that threads may take to end after `abort`; then the run ends without them.
+_END_S: Final = 2.0
 
 
 class ItemSender(Protocol):
-    """What one thread works with."""
+    """What the threads share."""
 
     def send(self, item: Item) -> Row: ...
     def abort(self) -> None: ...
@@ -29,24 +29,24 @@ class ItemSender(Protocol):
 
 
 class Pool:
-    """Rows come in the order of completion: a slow picture holds up none, and a kill loses only what is under way."""
+    """Returns rows in the order of completion, so a slow image delays no other."""
 
-    def __init__(self, items: Iterator[Item], senders: Sequence[ItemSender], stop: threading.Event) -> None:
+    def __init__(self, items: Iterator[Item], sender: ItemSender, *, threads: int) -> None:
         self._items = items
-        self._feed = threading.Lock()
-        self._senders = senders
-        self._stop = stop
-        # Bounded: where the output is slow, so are the jobs.
-        self._rows: queue.Queue[Row | Exception | None] = queue.Queue(2 * len(senders))
+        self._items_lock = threading.Lock()
+        self._sender = sender
+        self._stopped = threading.Event()
+        # Bounded: if the output is slow, the threads wait.
+        self._rows: queue.Queue[Row | Exception | None] = queue.Queue(2 * threads)
         self._end_s = math.inf
-        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in senders]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def rows(self) -> Iterator[Row | None]:
-        """FrameStep row, None now and then while there is none; raises what a thread has raised, once all have ended."""
+        """Each row, and None now and then while there is none. Raises the first error of a thread after all ended."""
         running = len(self._threads)
         raised: Exception | None = None
         while running and not self._overdue():
@@ -66,28 +66,29 @@ class Pool:
             raise raised
 
     def abort(self) -> None:
-        """Nothing new is begun, and what is under way is broken off; rows that are finished still come."""
-        self._stop.set()
+        """Starts no further item and breaks off the requests in flight. Rows that are finished still come."""
+        self._stopped.set()
         self._end_s = min(self._end_s, time.monotonic() + _END_S)
-        for sender in self._senders:
-            sender.abort()
+        self._sender.abort()
+
+    def close(self) -> None:
+        self._sender.close()
 
     def _overdue(self) -> bool:
-        """A thread that is connecting to a host that does not answer hears of nothing for a minute."""
+        """A thread that is connecting to a silent host cannot be interrupted for a minute."""
         return time.monotonic() > self._end_s
 
-    def _work(self, sender: ItemSender) -> None:
+    def _work(self) -> None:
         try:
             while (item := self._next()) is not None:
-                self._rows.put(sender.send(item))
+                self._rows.put(self._sender.send(item))
         except StoppedError:
             pass
         except Exception as error:  # noqa: BLE001 (raised again by `rows`, in the thread that reads them)
             self._rows.put(error)
-        sender.close()
         self._rows.put(None)
 
     def _next(self) -> Item | None:
-        """Videos decode here, one frame at a time, whichever thread asks."""
-        with self._feed:
-            return None if self._stop.is_set() else next(self._items, None)
+        """The next item. Videos are decoded here, one frame at a time."""
+        with self._items_lock:
+            return None if self._stopped.is_set() else next(self._items, None)

@@ -1,20 +1,72 @@
-"""How far the run is, on standard error: a bar on a terminal, plain lines elsewhere. Counts nothing itself."""
+"""The progress of a run on standard error, and the counts behind its summary and exit status."""
 
 import sys
+import threading
 import time
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from tqdm import tqdm
 
-#: Between two plain lines, as into a log file.
-_LINE_EVERY_S = 10.0
+from ingest.client.row import Row
+
+#: Seconds between two plain lines, as in a log file.
+_LINE_EVERY_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """`skipped` were in the output already, `failed_before` of these with an error. `retried` counts retries."""
+
+    classified: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failed_before: int = 0
+    retried: int = 0
+    last_reason: str = ""
+    began_s: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, row: Row) -> None:
+        if row.error:
+            self.failed += 1
+        else:
+            self.classified += 1
+
+    def skip(self, *, failed: bool) -> None:
+        self.skipped += 1
+        self.failed_before += failed
+
+    def retry(self, reason: str) -> None:
+        """Called from any thread."""
+        with self._lock:
+            self.retried += 1
+            self.last_reason = reason
+
+    @property
+    def answered(self) -> int:
+        return self.classified + self.failed
+
+    @property
+    def status(self) -> int:
+        """0: every image has its labels. 1: some have an error instead."""
+        return 1 if self.failed or self.failed_before else 0
+
+    def text(self) -> str:
+        seconds = max(1e-3, time.monotonic() - self.began_s)
+        before = f" ({self.failed_before:,} with an error; --retry-errors sends these again)"
+        return (
+            f"classified {self.classified:,}, failed {self.failed:,}, "
+            f"skipped {self.skipped:,}{before if self.failed_before else ''}, "
+            f"retried {self.retried:,} in {seconds:.1f} s ({self.answered / seconds:.1f} images/s)"
+        )
 
 
 class Progress(Protocol):
-    """`show` is called at every row and several times a second; `note` prints a line of its own."""
+    """`show` is called for every row and several times a second; `say` prints a line."""
 
     def show(self, answered: int, total: int) -> None: ...
-    def note(self, text: str) -> None: ...
+    def say(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -24,17 +76,17 @@ def progress(total: int, *, quiet: bool) -> Progress:
 
 
 class Bar:
-    """Share, count, time left and rate, by tqdm."""
+    """A progress bar with count, rate and time left."""
 
     def __init__(self, total: int) -> None:
         self._bar = tqdm(total=total or None, unit="image", smoothing=0.05, dynamic_ncols=True)
 
     def show(self, answered: int, total: int) -> None:
-        # What a video has is an estimate at first.
+        # The number of a video's frames is an estimate at first.
         self._bar.total = max(total, answered) or None
         self._bar.update(answered - self._bar.n)
 
-    def note(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
@@ -42,7 +94,7 @@ class Bar:
 
 
 class Lines:
-    """For log files, and for terminals that show the rows."""
+    """Plain lines, for log files and for terminals that show the rows."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._began_s = self._shown_s = time.monotonic()
@@ -55,10 +107,10 @@ class Lines:
         self._shown_s = now
         rate = answered / (now - self._began_s)
         left = f", {max(0, total - answered) / rate:.0f} s left" if rate else ""
-        self.note(f"{answered:,} of {total:,} images, {rate:.1f}/s{left}")
+        self.say(f"{answered:,} of {total:,} images, {rate:.1f}/s{left}")
 
-    def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 (the command line's own voice)
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 (output of the command line)
 
     def close(self) -> None:
         pass

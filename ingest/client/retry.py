@@ -1,20 +1,35 @@
-"""How long to wait before the next try, and when to give up. Sends nothing; one object for all jobs of a run."""
+"""Sends a request until its outcome is settled: the pauses between attempts, and when to give up."""
 
+import http.client
 import random
+import ssl
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: The first pause lasts so long at most, each further one up to twice that, never more than the last.
+from ingest.client.connection import HttpConnection, Request, Response
+from ingest.client.decision import Abort, Decision, ItemFailed, Retry, Settled, decide
+
+#: The first pause lasts at most this long, in seconds. Each further pause may last twice as long, up to the longest.
 FIRST_S = 0.5
 LONGEST_S = 15.0
-#: After so many tries, and while others are answered, a picture that fails is taken for the cause.
+#: After this many attempts, if the service answers at all, the image is taken for the cause.
 TRIES = 5
 
 
-def pause_s(tries: int, after_s: float) -> float:
-    """Seconds to wait after so many tries (1 or more): at random, so that jobs refused together do not come together.
+class ServiceError(Exception):
+    """No request can succeed now: the service is unavailable, or it refuses the key, the model or an option."""
 
-    What the service asks for by Retry-After is the least; to this a random part is added.
+
+class StoppedError(Exception):
+    """The client was stopped while this request was in flight."""
+
+
+def pause_s(tries: int, after_s: float) -> float:
+    """The pause after this many attempts (1 or more), in seconds. It is random, so that clients spread out.
+
+    `after_s`, from Retry-After, is the minimum; a random part is added to it.
     """
     longest = min(LONGEST_S, FIRST_S * 2 ** min(tries - 1, 30))
     return after_s + random.uniform(0 if after_s else longest / 2, longest)  # noqa: S311 (not for secrecy)
@@ -22,7 +37,7 @@ def pause_s(tries: int, after_s: float) -> float:
 
 @dataclass(slots=True)
 class RetryPolicy:
-    """The service may be away for `limit_s`, counted from the last sign of life that any job had from it."""
+    """Shared by all connections. The service may be silent for `limit_s` seconds since its last response to any."""
 
     limit_s: float
     last_response_s: float = field(default_factory=time.monotonic)
@@ -30,10 +45,67 @@ class RetryPolicy:
     def note_response(self) -> None:
         self.last_response_s = time.monotonic()
 
-    def ends(self, since_s: float, after_s: float = 0.0) -> bool:
-        """Whether to stop waiting. `since_s`: this picture's first try; `after_s`: the pause that is asked for."""
+    def gives_up(self, since_s: float, after_s: float = 0.0) -> bool:
+        """`since_s`: time of this request's first attempt. `after_s`: the pause that the service asks for."""
         return time.monotonic() + after_s - max(since_s, self.last_response_s) > self.limit_s
 
     def gives_up_on_item(self, tries: int, since_s: float) -> bool:
-        """Whether the picture is at fault: the service has answered since its first try, just not to it."""
+        """Whether the image is the cause: the service has answered others since this request's first attempt."""
         return tries >= TRIES and self.last_response_s >= since_s
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """What the connections of one client share. `on_retry` gets the reason of each retry, from any thread."""
+
+    policy: RetryPolicy
+    stop: threading.Event
+    on_retry: Callable[[str], None]
+
+    def send(
+        self, connection: HttpConnection, request: Request, decide_on: Callable[[Response], Decision] = decide
+    ) -> Settled:
+        """Raises ServiceError, and StoppedError once `stop` is set."""
+        since_s = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            match self._try(connection, request, decide_on):
+                case Abort(reason):
+                    raise ServiceError(reason)
+                case Retry(reason, after_s, may_be_image):
+                    if may_be_image and self.policy.gives_up_on_item(tries, since_s):
+                        return ItemFailed(f"{reason} (tried {tries} times)")
+                    if self.policy.gives_up(since_s, after_s):
+                        raise ServiceError(reason)
+                    self.on_retry(reason)
+                    if self.stop.wait(pause_s(tries, after_s)):
+                        raise StoppedError
+                case settled:
+                    self.policy.note_response()
+                    return settled
+
+    def _try(self, connection: HttpConnection, request: Request, decide_on: Callable[[Response], Decision]) -> Decision:
+        if self.stop.is_set():
+            raise StoppedError
+        try:
+            response = connection.send(request)
+        except ssl.SSLCertVerificationError as error:
+            return Abort(f"its certificate is not trusted: {error.verify_message}")
+        except (OSError, http.client.HTTPException) as error:
+            if self.stop.is_set():
+                raise StoppedError from error
+            # A refused connection says nothing about the image. A connection that breaks may be due to it.
+            return Retry(_describe(error), may_be_image=not isinstance(error, ConnectionRefusedError))
+        decision = decide_on(response)
+        if isinstance(decision, Retry) and decision.may_be_image:
+            self.policy.note_response()
+        return decision
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no response in time"
+    if isinstance(error, http.client.HTTPException | ConnectionResetError | BrokenPipeError):
+        return "the connection broke off"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

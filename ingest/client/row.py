@@ -1,4 +1,4 @@
-"""One line of the output, and its row_format as CSV and as JSON. Reads and writes no file."""
+"""One row of the output, written and read as CSV or as JSON lines."""
 
 import csv
 import io
@@ -6,26 +6,27 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from ingest.client.decision import Classified, Label
+from ingest.client.decision import Prediction, Result
 from ingest.client.item import STDIN, Item, Key, key, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of one picture in the end. `frame` and `time_s` (seconds from the start) only of videos."""
+    """The outcome of one image. `frame` and `time_s` (seconds from the start) are set for videos only."""
 
     path: str
     frame: int | None = None
     time_s: float | None = None
-    labels: tuple[Label, ...] = ()
+    labels: tuple[Prediction, ...] = ()
     error: str = ""
     model: str = ""
     version: str = ""
     id: str = ""
 
     @classmethod
-    def classified_row(cls, item: Item, by: Classified) -> Self:
-        return cls(shown(item.path), item.frame, item.time_s, by.labels, "", by.model, by.version, by.id)
+    def classified(cls, item: Item, result: Result) -> Self:
+        by = (result.model, result.version, result.id)
+        return cls(shown(item.path), item.frame, item.time_s, result.predictions, "", *by)
 
     @classmethod
     def failed(cls, item: Item, reason: str) -> Self:
@@ -34,14 +35,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ExistingRow:
-    """What a later run must know of a row that an earlier one wrote. `key` is None for standard input."""
+    """What a later run needs to know of a row that an earlier run wrote. `key` is None for standard input."""
 
     key: Key | None
     failed: bool
 
 
 class RowFormat(Protocol):
-    """How rows are written. `header` opens the file, `opening` each row; `existing` raises ValueError for other lines."""
+    """`header` opens the file and `opening` each row. `existing` raises ValueError for a line of another format."""
 
     @property
     def header(self) -> bytes: ...
@@ -54,16 +55,16 @@ class RowFormat(Protocol):
 
 
 class Csv:
-    """Comma-separated by RFC 4180 with line feeds: path [, frame, time_s], label_1, probability_1, ..., id."""
+    """RFC 4180 with line feeds: path [, frame, time_s], label_1, probability_1, ..., error, model, version, id."""
 
     opening = b""
     quotes_line_feeds = True
 
     def __init__(self, *, top: int, videos: bool) -> None:
         ranks = range(1, top + 1)
-        place = ["path", "frame", "time_s"] if videos else ["path"]
+        source = ["path", "frame", "time_s"] if videos else ["path"]
         pairs = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
-        self._columns = [*place, *pairs, "error", "model", "version", "id"]
+        self._columns = [*source, *pairs, "error", "model", "version", "id"]
         self._top = top
         self._videos = videos
 
@@ -72,10 +73,10 @@ class Csv:
         return _csv_line(self._columns)
 
     def line(self, row: Row) -> bytes:
-        place = [row.path, _number(row.frame), _number(row.time_s)] if self._videos else [row.path]
+        source = [row.path, _number(row.frame), _number(row.time_s)] if self._videos else [row.path]
         pairs = [text for label, value in row.labels[: self._top] for text in (label, f"{value:.7g}")]
         blanks = [""] * (2 * self._top - len(pairs))
-        return _csv_line([*place, *pairs, *blanks, row.error, row.model, row.version, row.id])
+        return _csv_line([*source, *pairs, *blanks, row.error, row.model, row.version, row.id])
 
     def existing(self, line: bytes) -> ExistingRow:
         (fields,) = csv.reader([line.decode()], strict=True)
@@ -85,7 +86,7 @@ class Csv:
 
 
 class JsonLines:
-    """One JSON object for each row, with the service's own names for what it answered."""
+    """One JSON object for each row, with the field names of the service's responses."""
 
     header = b""
     opening = b'{"path": '
@@ -107,7 +108,7 @@ class JsonLines:
         try:
             return ExistingRow(_existing_key(document["path"], document.get("frame")), bool(document["error"]))
         except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError("a row without a path or an error") from error
+            raise ValueError("a row without path or error") from error
 
 
 def _existing_key(path: str, frame: int | None) -> Key | None:
@@ -116,7 +117,7 @@ def _existing_key(path: str, frame: int | None) -> Key | None:
 
 def _csv_line(fields: list[str]) -> bytes:
     text = io.StringIO()
-    # The writer quotes what holds its own line end; a carriage return in a file's name would come back unquoted.
+    # The writer quotes a field that contains its own line end, but not one with a carriage return.
     returns = any("\r" in field for field in fields)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerow(fields)
     return text.getvalue().encode()

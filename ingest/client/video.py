@@ -1,4 +1,4 @@
-"""Frames of videos, by PyAV (FFmpeg): every Nth, or one every so many seconds. Knows no HTTP and no rows."""
+"""Decodes frames of videos with PyAV (FFmpeg): every Nth frame, or one frame per time step."""
 
 import io
 import math
@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator
 import av
 from PIL import Image
 
-from ingest.client.frame_step import FrameStep
+from ingest.client.command import FrameStep
 from ingest.client.item import Item, unreadable
 
-#: Of the frames as they are sent: the service makes them much smaller, which leaves no trace of this compression.
+#: Quality of the frames that are sent. The service scales them down, which hides the loss.
 _JPEG_QUALITY = 95
 
 
 def items(path: str, step: FrameStep, *, skip: Callable[[int | None], bool]) -> Iterator[Item]:
-    """The chosen frames of a video, numbered from 0, each decoded when it is asked for.
+    """The chosen frames of a video, numbered from 0, each decoded when it is needed.
 
-    `skip` is asked for each by its number. A video that cannot be read (to its end) has one more item, without a
-    frame, that says so.
+    Frames for which `skip` returns true are left out. A video that cannot be read to its end has one more item, without
+    a frame number, that says so.
     """
     number = -1
     try:
         with av.open(path) as video:
             if not video.streams.video:
-                raise ValueError("has no pictures")
+                raise ValueError("has no video track")
             track = video.streams.video[0]
             track.thread_type = "AUTO"
             start_s = float((track.start_time or 0) * (track.time_base or 0))
@@ -44,7 +44,7 @@ def items(path: str, step: FrameStep, *, skip: Callable[[int | None], bool]) -> 
 
 
 def estimate(path: str, step: FrameStep) -> int:
-    """About how many frames will be chosen, by what the file says of itself; 0 where it says nothing."""
+    """About how many frames `items` will return, from the file's header; 0 if that is unknown."""
     try:
         with av.open(path) as video:
             track = video.streams.video[0]
@@ -58,11 +58,11 @@ def estimate(path: str, step: FrameStep) -> int:
 
 
 def _encoder(frame: av.VideoFrame) -> Callable[[], bytes]:
-    """The frame as JPEG. Made by the job that sends it, not by the one that holds the video."""
+    """Encodes the frame as JPEG, in the thread that sends it and not in the one that decodes the video."""
 
     def encoded() -> bytes:
         image: Image.Image = frame.to_image()
-        if frame.rotation:  # telephones store videos lying, as they do photographs; counted against the clock
+        if frame.rotation:  # phones store the orientation; it counts anticlockwise
             image = image.rotate(frame.rotation, expand=True)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)

@@ -1,6 +1,8 @@
-"""Copies of pictures with their labels drawn in: upright, readable, in the same folders."""
+"""Copies of images with their labels drawn in: upright, readable, in the same folders."""
 
 import io
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 from PIL import Image
 
 from ingest.client.annotation import Annotator, copy_path, drawn_on
-from ingest.client.decision import Classified
-from ingest.client.item import Item, UnreadableError, picture
+from ingest.client.decision import Prediction, Result
+from ingest.client.item import Item, UnreadableError, image
 from tests.support.images import noisy_scene, one_of_each, scene, stored_turned
 
-CAT = Classified((("tabby", 0.92), ("Egyptian cat", 0.05), ("tiger cat", 0.01)), "m", "1", "a")
+CAT = Result(
+    (Prediction("tabby", 0.92), Prediction("Egyptian cat", 0.05), Prediction("tiger cat", 0.01)), "m", "1", "a"
+)
 LINES = ["tabby  92.0%", "Egyptian cat  5.0%", "tiger cat  1.0%"]
 
 
@@ -31,26 +35,26 @@ def annotated(data: bytes, name: str = "photos/cat.jpg") -> Image.Image:
 
 
 def test_copies_lie_in_the_same_folders(folder: Path) -> None:
-    """Below the working folder as the pictures do, else as below the root; two pictures never share a copy."""
-    assert copy_path(picture("photos/a/b.jpg"), "JPEG") == Path("photos/a/b.jpg")
-    assert copy_path(picture(str(folder / "photos" / "b.jpg")), "JPEG") == Path("photos/b.jpg")
-    assert copy_path(picture("/elsewhere/b.jpg"), "JPEG") == Path("elsewhere/b.jpg")
-    assert copy_path(picture("../b.jpg"), "JPEG") == (folder.parent / "b.jpg").relative_to("/")
-    assert copy_path(picture("-"), "PNG") == Path("stdin.png")
+    """Below the working folder as the images do, else as below the root; two images never share a copy."""
+    assert copy_path(image("photos/a/b.jpg"), "JPEG") == Path("photos/a/b.jpg")
+    assert copy_path(image(str(folder / "photos" / "b.jpg")), "JPEG") == Path("photos/b.jpg")
+    assert copy_path(image("/elsewhere/b.jpg"), "JPEG") == Path("elsewhere/b.jpg")
+    assert copy_path(image("../b.jpg"), "JPEG") == (folder.parent / "b.jpg").relative_to("/")
+    assert copy_path(image("-"), "PNG") == Path("stdin.png")
     assert copy_path(Item("v.mp4", bytes, 20), "JPEG") == Path("v.mp4/frame_00000020.jpg")
 
 
-@pytest.mark.parametrize("background", ["white", "black", "gray", "yellow", "photograph", "noise"])
+@pytest.mark.parametrize("background", ["white", "black", "gray", "yellow", "scene", "noise"])
 def test_the_text_is_readable_on_any_background(background: str) -> None:
-    """White letters on a shade that is dark whatever was there: a contrast of 4.5 to 1 at least (WCAG 2.2, 1.4.3)."""
+    """White text on a shade that is dark whatever was there: a contrast of 4.5 to 1 at least (WCAG 2.2, 1.4.3)."""
     noise = np.random.default_rng(5).integers(0, 256, (375, 500, 3), np.uint8)
-    plain = {"photograph": noisy_scene(), "noise": Image.fromarray(noise)}
+    plain = {"scene": noisy_scene(), "noise": Image.fromarray(noise)}
     image = plain.get(background) or Image.new("RGB", (500, 375), background)
     drawn = drawn_on(image, LINES)
     changed = np.asarray(drawn.convert("L"), int)[:20, :60]
-    shade, letters = np.percentile(changed, 40), changed.max()
-    assert letters >= 250
-    assert (luminance(letters) + 0.05) / (luminance(shade) + 0.05) >= 4.5
+    shade, text = np.percentile(changed, 40), changed.max()
+    assert text >= 250
+    assert (luminance(text) + 0.05) / (luminance(shade) + 0.05) >= 4.5
     assert np.array_equal(np.asarray(drawn)[200:], np.asarray(image)[200:]), "the rest is as it was"
 
 
@@ -60,21 +64,21 @@ def luminance(grey: float) -> float:
     return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
-def test_a_small_or_narrow_picture_has_its_labels_too() -> None:
-    """The widest line fits, as long as letters of 10 pixels do."""
+def test_a_small_or_narrow_image_has_its_labels_too() -> None:
+    """The widest line fits, as long as text of 10 pixels do."""
     for width, height in ((150, 400), (300, 60), (4000, 3000), (8, 8)):
         drawn = drawn_on(Image.new("RGB", (width, height), "gray"), LINES)
         assert drawn.size == (width, height)
-        letters = np.argwhere(np.asarray(drawn.convert("L")) > 200)
+        text = np.argwhere(np.asarray(drawn.convert("L")) > 200)
         if width >= 150:
-            assert 0.05 * width < letters[:, 1].max() < width - 2
+            assert 0.05 * width < text[:, 1].max() < width - 2
 
 
 def test_a_long_label_is_made_smaller() -> None:
     """All of it is there: nothing is cut off at the right edge."""
     drawn = drawn_on(Image.new("RGB", (400, 400), "gray"), ["W" * 28])
-    letters = np.argwhere(np.asarray(drawn.convert("L")) > 200)
-    assert 350 < letters[:, 1].max() < 398
+    text = np.argwhere(np.asarray(drawn.convert("L")) > 200)
+    assert 350 < text[:, 1].max() < 398
 
 
 def test_a_copy_is_upright(folder: Path) -> None:
@@ -88,7 +92,7 @@ def test_a_copy_is_upright(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(one_of_each()))
-def test_every_kind_of_picture_has_a_copy_of_its_format(kind: str, folder: Path) -> None:
+def test_every_kind_of_image_has_a_copy_of_its_format(kind: str, folder: Path) -> None:
     """With 16 bits, palettes, transparency, several frames: what it looks like stays."""
     data = one_of_each()[kind]
     with Image.open(io.BytesIO(data)) as image:
@@ -99,7 +103,7 @@ def test_every_kind_of_picture_has_a_copy_of_its_format(kind: str, folder: Path)
 
 
 @pytest.mark.parametrize("kind", sorted(set(one_of_each()) - {"bmp rle"}))
-def test_every_kind_of_picture_looks_as_it_did(kind: str) -> None:
+def test_every_kind_of_image_looks_as_it_did(kind: str) -> None:
     """Not black, not white, not inverted: the mean brightness of parts without labels is that of the scene."""
     with Image.open(io.BytesIO(one_of_each()[kind])) as image:
         drawn = drawn_on(image, [])
@@ -111,7 +115,22 @@ def test_every_kind_of_picture_looks_as_it_did(kind: str) -> None:
         assert kind == "jpeg turned"
 
 
-def test_a_copy_that_cannot_be_drawn_is_told(folder: Path) -> None:
-    """The message goes into the picture's row."""
+def test_a_copy_that_cannot_be_drawn_is_reported(folder: Path) -> None:
+    """The message goes into the image's row."""
     with pytest.raises(UnreadableError, match="no copy could be drawn"):
-        annotated(b"no picture")
+        annotated(b"not an image")
+
+
+def test_the_next_run_removes_what_a_killed_run_left(folder: Path) -> None:
+    """An unfinished copy is known by the process that wrote it. Those of running processes stay."""
+    unfinished = folder / "copies" / ".unfinished"
+    unfinished.mkdir(parents=True)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (unfinished / f"{pid}-1").touch()
+    annotator = Annotator(folder / "copies")
+    assert [path.name for path in unfinished.iterdir()] == [f"{os.getpid()}-1"]
+    (unfinished / f"{os.getpid()}-1").unlink()
+    annotator.close()
+    assert not unfinished.exists()

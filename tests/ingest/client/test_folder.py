@@ -1,4 +1,4 @@
-"""The client against the whole service: folders classified, killed, interrupted, refused, and gone on with."""
+"""The client against the whole service: folders classified, killed, interrupted, refused, and resumed."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def folder_of(count: int, folder: Path) -> Path:
-    """Pictures 0.png, 1.png, ... in folders of a hundred."""
+    """Images 0.png, 1.png, ... in folders of a hundred."""
     for number, image in enumerate(random_images(count)):
         path = folder / str(number // 100) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def check(found: list[dict[str, str]], count: int, *, top: int = 5) -> None:
-    """One row for each picture, none twice, each with the labels of that very picture."""
+    """One row for each image, none twice, each with the labels of that image."""
     assert sorted(int(Path(row["path"]).stem) for row in found) == list(range(count))
     images = random_images(count)
     for row in found:
@@ -79,8 +79,8 @@ def check(found: list[dict[str, str]], count: int, *, top: int = 5) -> None:
         assert (row["error"], row["model"], row["version"], len(row["id"])) == ("", "tiny", "1", 32)
 
 
-def test_a_run_that_is_killed_goes_on_where_it_was(service: str, start: Start, tmp_path: Path) -> None:
-    """SIGKILL half-way through 300 random_images, a torn last line, and the same command again: 300 rows, none twice."""
+def test_a_run_that_is_killed_is_resumed(service: str, start: Start, tmp_path: Path) -> None:
+    """SIGKILL half-way through 300 images, an incomplete last line, the same command again: 300 rows, none twice."""
     folder, output = folder_of(300, tmp_path / "photos"), tmp_path / "results.csv"
     first = start(folder, "--url", service, "--output", output, "--jobs", 2)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") > 50, "some rows are written")
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(service: str, start: Start, t
 
 
 def test_an_interrupted_run_leaves_a_whole_file(processes: Processes, start: Start, tmp_path: Path) -> None:
-    """Ctrl-C while pictures are under way: at once, with a summary, and each row is complete."""
+    """Ctrl-C while images are in flight: at once, with a summary, and each row is complete."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     url = processes.ingest()[1]
     folder, output = folder_of(200, tmp_path / "photos"), tmp_path / "results.csv"
@@ -111,12 +111,12 @@ def test_an_interrupted_run_leaves_a_whole_file(processes: Processes, start: Sta
     assert f"classified {written}, failed 0" in client.text
 
 
-def test_a_damaged_picture_is_a_row_with_its_error(service: str, tmp_path: Path) -> None:
-    """It stops nothing, and the exit status says that there was one; what is no picture at all is not sent."""
+def test_a_damaged_image_is_a_row_with_its_error(service: str, tmp_path: Path) -> None:
+    """It stops nothing, and the exit status says so. A file that is not an image is not sent."""
     folder, output = folder_of(3, tmp_path / "photos"), tmp_path / "results.csv"
     (folder / "cut.jpg").write_bytes(encoded(scene(), "JPEG")[:-500])
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not an image")
     assert main([str(folder), "--url", service, "--output", str(output)]) == 1
     errors = {Path(row["path"]).name: row["error"] for row in rows(output) if row["error"]}
     assert errors == {"cut.jpg": errors["cut.jpg"], "empty.png": "is empty"}
@@ -124,7 +124,7 @@ def test_a_damaged_picture_is_a_row_with_its_error(service: str, tmp_path: Path)
     check([row for row in rows(output) if not row["error"]], 3)
 
 
-def test_rows_with_an_error_are_tried_again_when_asked_for(
+def test_rows_with_an_error_are_sent_again_on_request(
     service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Otherwise they count as done, though not as success."""
@@ -136,15 +136,15 @@ def test_rows_with_an_error_are_tried_again_when_asked_for(
     assert main(command) == 1
     good.write_bytes(whole)
     assert main(command) == 1
-    assert "skipped 4 (1 with an error; --retry-errors tries these again)" in capsys.readouterr().err
+    assert "skipped 4 (1 with an error; --retry-errors sends these again)" in capsys.readouterr().err
     assert main([*command, "--retry-errors"]) == 0
     check(rows(output), 4)
 
 
-def test_a_full_service_is_asked_again_until_it_takes_all(
+def test_a_full_service_is_retried_until_all_are_accepted(
     processes: Processes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """More jobs than the queue has room for: 503s, and a row for each picture in the end."""
+    """More jobs than the queue has room for: 503s, and a row for each image in the end."""
     processes.consumer(version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=1)
     folder, output = folder_of(16, tmp_path / "photos"), tmp_path / "results.csv"
@@ -156,7 +156,7 @@ def test_a_full_service_is_asked_again_until_it_takes_all(
 
 
 def test_an_ingest_that_restarts_costs_no_row(processes: Processes, start: Start, tmp_path: Path) -> None:
-    """SIGKILL to ingest in the middle of the run; it comes back at the same port, and the run ends well."""
+    """SIGKILL to ingest in the middle of the run; it comes back at the same port, and the run succeeds."""
     processes.consumer(version=1)
     ingest, url = processes.ingest()
     folder, output = folder_of(300, tmp_path / "photos"), tmp_path / "results.csv"
@@ -169,8 +169,8 @@ def test_an_ingest_that_restarts_costs_no_row(processes: Processes, start: Start
     check(rows(output), 300)
 
 
-def test_json_lines_hold_what_the_service_answers(service: str, tmp_path: Path) -> None:
-    """By the ending of the output's name."""
+def test_json_lines_hold_the_fields_of_responses(service: str, tmp_path: Path) -> None:
+    """By the suffix of the output's name."""
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.jsonl"
     assert main([str(folder), "--url", service, "--output", str(output), "--top", "3", "--model", "tiny"]) == 0
     found = {Path(row["path"]).stem: row for row in map(json.loads, output.read_text().splitlines())}
@@ -179,8 +179,8 @@ def test_json_lines_hold_what_the_service_answers(service: str, tmp_path: Path) 
         assert found[str(number)]["error"] is None
 
 
-def test_one_picture_comes_by_standard_input(service: str) -> None:
-    """`-` is a picture, and the rows go to standard output where no file is named."""
+def test_one_image_comes_by_standard_input(service: str) -> None:
+    """`-` is an image. Without --output the rows go to standard output."""
     (image,) = random_images(1)
     command = [sys.executable, "-m", "ingest.client", "-", "--url", service, "--top", "1"]
     done = subprocess.run(command, input=png(image), capture_output=True, cwd=ROOT, check=True)
@@ -190,12 +190,12 @@ def test_one_picture_comes_by_standard_input(service: str) -> None:
 
 
 def test_a_run_that_cannot_go_on_says_why(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit status 2 and no row, where every picture would fare the same."""
+    """Exit status 2 and no row, because every image would fail."""
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.csv"
     for wrong, why in {
         ("--model", "nope"): "404 Unknown model",
         ("--top", "11"): "400 Bad parameter",
-        ("--url", f"{service}/elsewhere"): "404 Not InputFile",
+        ("--url", f"{service}/elsewhere"): "404 Not Found",
         ("--url", "http://127.0.0.1:9", "--give-up-after", "0"): "Connection refused",
     }.items():
         assert main([str(folder), "--url", service, "--output", str(output), *wrong]) == 2
@@ -206,11 +206,11 @@ def test_a_run_that_cannot_go_on_says_why(service: str, tmp_path: Path, capsys: 
     assert "nothing: no such file or folder" in capsys.readouterr().err
 
 
-def test_the_client_knows_the_service_by_http_alone() -> None:
-    """None of the server's code, no Redis, no NumPy is imported."""
+def test_the_client_uses_the_service_by_http_alone() -> None:
+    """Of the server's code it imports the list of formats only, and neither Redis nor NumPy."""
     code = "import sys, ingest.client.__main__; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     ours = [name for name in found if name.startswith("ingest.") and not name.startswith("ingest.client")]
-    assert not ours
+    assert set(ours) == {"ingest.images", "ingest.images.formats"}
     foreign = {"redis", "starlette", "uvicorn", "numpy", "stream", "results", "pydantic", "av"}
     assert not foreign & {name.partition(".")[0] for name in found}

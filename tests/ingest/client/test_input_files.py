@@ -1,4 +1,4 @@
-"""Which files the client takes for what is named on its command line."""
+"""Which files the client finds for the paths on its command line."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def names(*named: str, videos: bool = False, without: str = "") -> list[str]:
     return [found.path for found in find(list(named), videos=videos, without=without)]
 
 
-def test_a_folder_has_its_pictures_at_any_depth(folder: Path) -> None:
+def test_a_folder_has_its_images_at_any_depth(folder: Path) -> None:
     """In order; hidden files, other endings and videos are left out."""
     assert names("photos") == ["photos/a.png", "photos/b.JPG", "photos/copies/a.png", "photos/deep/er/c.webp"]
 
@@ -38,7 +38,7 @@ def test_videos_in_folders_are_taken_when_asked_for(folder: Path) -> None:
 
 
 def test_what_is_named_directly_is_taken_whatever_it_is_called(folder: Path) -> None:
-    """The service says whether it is a picture."""
+    """The service says whether it is an image."""
     assert names("photos/notes.txt", "photos/.hidden.jpg", "photos/.git") == [
         "photos/notes.txt", "photos/.hidden.jpg", "photos/.git/x.jpg"
     ]  # fmt: skip
@@ -69,7 +69,7 @@ def test_the_folder_of_the_copies_is_passed_over(folder: Path) -> None:
 
 
 def test_links_to_folders_are_not_followed(folder: Path) -> None:
-    """They may lead in circles; links to pictures are taken."""
+    """They may form a cycle. Links to images are followed."""
     (folder / "photos" / "deep" / "up").symlink_to(folder / "photos")
     (folder / "photos" / "deep" / "link.png").symlink_to(folder / "photos" / "a.png")
     assert names("photos/deep") == ["photos/deep/link.png", "photos/deep/er/c.webp"]

@@ -1,4 +1,4 @@
-"""The client's file of rows: written, torn, repaired, and never a foreign one."""
+"""The client's output file: written, incomplete, repaired, and never the file of another program."""
 
 import csv
 import fcntl
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.client.decision import Classified
+from ingest.client.decision import Prediction, Result
 from ingest.client.item import Item, key
 from ingest.client.output import OutputError, to_file
 from ingest.client.row import Csv, JsonLines, Row, RowFormat
@@ -17,7 +17,7 @@ FORMS: dict[str, RowFormat] = {"csv": Csv(top=2, videos=False), "jsonl": JsonLin
 
 
 def row(path: str, error: str = "") -> Row:
-    labels = () if error else (("cat, tabby", 0.75), ("dog", 0.25))
+    labels = () if error else (Prediction("cat, tabby", 0.75), Prediction("dog", 0.25))
     return Row(path, labels=labels, error=error, model="m", version="1", id="a1")
 
 
@@ -46,7 +46,7 @@ def test_what_is_written_is_known_to_the_next_run(row_format: RowFormat, tmp_pat
     assert done(path, row_format) == {key(name): False for name in NAMES} | {key("bad.jpg"): True}
 
 
-def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(row_format: RowFormat, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_removed_wherever_it_ends(row_format: RowFormat, tmp_path: Path) -> None:
     """After every third byte of the rows and after each row, one with a line feed within quotes."""
     path = written(tmp_path / "out", row_format, row(NAMES[0]))
     whole_after_one = path.stat().st_size
@@ -113,7 +113,7 @@ def test_the_columns_are_as_documented() -> None:
     """Fewer labels than columns leave blanks; a video has its frame and time."""
     row_format = Csv(top=3, videos=True)
     lines = (
-        (row_format.header + row_format.line(Row("v.mp4", 20, 0.8, (("cat", 0.5),), "", "m", "2", "a1")))
+        (row_format.header + row_format.line(Row("v.mp4", 20, 0.8, (Prediction("cat", 0.5),), "", "m", "2", "a1")))
         .decode()
         .splitlines()
     )
@@ -121,17 +121,27 @@ def test_the_columns_are_as_documented() -> None:
     names = "path frame time_s label_1 probability_1 label_2 probability_2 label_3 probability_3 error model version id"
     assert header == names.split()
     assert values == ["v.mp4", "20", "0.8", "cat", "0.5", "", "", "", "", "", "m", "2", "a1"]
-    document = json.loads(JsonLines(videos=True).line(Row("v.mp4", 20, 0.8, (("cat", 0.5),), "", "m", "2", "a1")))
+    document = json.loads(
+        JsonLines(videos=True).line(Row("v.mp4", 20, 0.8, (Prediction("cat", 0.5),), "", "m", "2", "a1"))
+    )
     assert document == {
         "path": "v.mp4", "frame": 20, "time_s": 0.8, "predictions": [{"label": "cat", "probability": 0.5}],
         "error": None, "model": "m", "version": "2", "id": "a1",
     }  # fmt: skip
 
 
-def test_a_name_that_is_no_unicode_is_written_as_unicode(row_format: RowFormat, tmp_path: Path) -> None:
+def test_a_name_that_is_not_unicode_is_written_as_unicode(row_format: RowFormat, tmp_path: Path) -> None:
     """And found again by the next run."""
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    classified_row = Row.classified_row(Item(name, bytes), Classified((("cat", 1.0),), "m", "1", "a1"))
-    path = written(tmp_path / "out", row_format, classified_row)
+    classified = Row.classified(Item(name, bytes), Result((Prediction("cat", 1.0),), "m", "1", "a1"))
+    path = written(tmp_path / "out", row_format, classified)
     assert rb"caf\xe9.jpg" in path.read_bytes().replace(rb"\\", b"\\")
     assert done(path, row_format) == {key(name): False}
+
+
+def test_the_next_run_removes_a_rewrite_that_was_killed(row_format: RowFormat, tmp_path: Path) -> None:
+    """A run with --retry-errors writes a second file before it replaces the first."""
+    path = written(tmp_path / "out", row_format, row("a.jpg"))
+    (tmp_path / ".out.sluice-new").write_bytes(b"half a r")
+    assert done(path, row_format) == {key("a.jpg"): False}
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]

@@ -1,4 +1,4 @@
-"""What the client makes of answers: a row, another try, or the end. The service is scripted, HTTP is real."""
+"""What the client does with a response: a row, a retry, or the end. The service is scripted, HTTP is real."""
 
 import json
 import socket
@@ -11,13 +11,14 @@ from typing import Any, Self
 
 import pytest
 
-from ingest.client import retry as retry_policy
-from ingest.client.connection import HttpConnection, Response, target
-from ingest.client.decision import Abort, Classified, ItemFailed, Retry, decide
+from ingest.client import retry
+from ingest.client.client import Client
+from ingest.client.connection import Response, target
+from ingest.client.decision import Abort, ItemFailed, Prediction, Result, Retry, decide
 from ingest.client.item import Item
-from ingest.client.retry import RetryPolicy, pause_s
+from ingest.client.retry import ServiceError, StoppedError, pause_s
 from ingest.client.row import Row
-from ingest.client.sender import GaveUpError, Sender, StoppedError
+from ingest.client.sender import Sender
 from tests.support.scripted_service import Reply, Script, serve
 
 GOOD = Reply(
@@ -32,7 +33,7 @@ GOOD = Reply(
         }
     ).encode(),
 )
-CAT = Row("cat.jpg", None, None, (("cat", 0.5),), "", "m", "1", "a")
+CAT = Row("cat.jpg", None, None, (Prediction("cat", 0.5),), "", "m", "1", "a")
 
 
 def problem(code: str) -> bytes:
@@ -40,11 +41,11 @@ def problem(code: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "decision"),
+    ("response", "decision"),
     [
-        (Response(200, GOOD.body), Classified((("cat", 0.5),), "m", "1", "a")),
-        (Response(200, b"<html>"), Abort("what answers there is not Sluice")),
-        (Response(200, b'{"predictions": 3}'), Abort("what answers there is not Sluice")),
+        (Response(200, GOOD.body), Result((Prediction("cat", 0.5),), "m", "1", "a")),
+        (Response(200, b"<html>"), Abort("the server at this address is not Sluice")),
+        (Response(200, b'{"predictions": 3}'), Abort("the server at this address is not Sluice")),
         (Response(422, problem("damaged_image")), ItemFailed("422 Title: Detail.")),
         (Response(413, b""), ItemFailed("413 without an explanation")),
         (Response(415, problem("unsupported_media_type")), ItemFailed("415 Title: Detail.")),
@@ -59,9 +60,9 @@ def problem(code: str) -> bytes:
         (Response(504, problem("deadline_passed")), Retry("504 Title: Detail.", 0.0, may_be_image=True)),
     ],
 )  # fmt: skip
-def test_each_answer_has_its_meaning(answer: Response, decision: object) -> None:
-    """For this picture, for the next try, or for the run."""
-    assert decide(answer) == decision
+def test_each_response_has_its_meaning(response: Response, decision: object) -> None:
+    """For this image, for the next attempt, or for the run."""
+    assert decide(response) == decision
 
 
 def test_a_time_to_come_back_may_be_a_date() -> None:
@@ -86,13 +87,12 @@ def test_pauses_grow_and_differ() -> None:
 class Job:
     """A sender with what belongs to it."""
 
-    def __init__(self, script: Script, *, limit_s: float = 30, **options: str) -> None:
-        self.stop = threading.Event()
+    def __init__(self, script: Script, *, limit_s: float = 30, model: str = "", api_key: str = "") -> None:
         self.reasons: list[str] = []
-        to = target(script.url, model=options.get("model", ""), top=3, api_key=options.get("api_key", ""))
-        self.sender = Sender(
-            HttpConnection(to), retry_policy=RetryPolicy(limit_s), stop=self.stop, on_retry=self.reasons.append
+        self.client = Client(
+            script.url, model=model, api_key=api_key, give_up_after_s=limit_s, on_retry=self.reasons.append
         )
+        self.sender = Sender(self.client, top=3)
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +100,14 @@ class Job:
     def __exit__(self, *_error: object) -> None:
         self.sender.close()
 
-    def send(self, data: bytes = b"picture") -> Row:
+    def send(self, data: bytes = b"image") -> Row:
         return self.sender.send(Item("cat.jpg", lambda: data))
 
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in no time: its length is tested for itself."""
-    monkeypatch.setattr(retry_policy, "FIRST_S", 0.0)
+    monkeypatch.setattr(retry, "FIRST_S", 0.0)
 
 
 def after(*replies: Reply) -> Iterator[Reply]:
@@ -117,19 +117,19 @@ def after(*replies: Reply) -> Iterator[Reply]:
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_picture_is_sent_until_it_is_answered() -> None:
-    """Busy, away, broken off: each is one more try, and note_response of."""
+def test_an_image_is_sent_until_it_is_settled() -> None:
+    """Busy, unavailable, broken off: each is one more attempt, and is reported."""
     script = after(Reply(503, problem("overloaded")), Reply(429), Reply(0), Reply(500), Reply(502, b"<html>"))
     with serve(lambda _: next(script)) as service, Job(service) as job:
         assert job.send() == CAT
-        assert [body for _, _, body in service.got] == [b"picture"] * 6
+        assert [body for _, _, body in service.got] == [b"image"] * 6
         assert job.reasons[0] == "503 Title: Detail."
-        assert len(job.reasons) == 5 - 1  # a kept-open line that breaks is opened again without a word
+        assert len(job.reasons) == 5 - 1  # a kept-open connection that breaks is opened again silently
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_picture_that_always_fails_gets_its_error() -> None:
-    """After five tries, where the service answers at all; the next picture is sent as if nothing had been."""
+def test_an_image_that_always_fails_gets_its_error() -> None:
+    """After five attempts, if the service answers at all. The next image is not affected."""
     bad = Reply(500, problem("inference_failed"))
     with serve(lambda body: bad if body == b"poison" else GOOD) as service, Job(service) as job:
         assert job.send(b"poison").error == "500 Title: Detail. (tried 5 times)"
@@ -137,19 +137,19 @@ def test_a_picture_that_always_fails_gets_its_error() -> None:
         assert job.send() == CAT
 
 
-def test_the_run_ends_where_the_service_stays_away() -> None:
-    """After the retry_policy that was asked for: the picture gets no row, so that the next run sends it."""
+def test_the_run_ends_if_the_service_stays_unavailable() -> None:
+    """After the time limit. The image gets no row, so that the next run sends it."""
     with serve(lambda _: Reply(503, problem("no_consumer"))) as service, Job(service, limit_s=0.2) as job:
-        with pytest.raises(GaveUpError, match="503 Title: Detail"):
+        with pytest.raises(ServiceError, match="503 Title: Detail"):
             job.send()
         assert 1 <= len(service.got) <= 3
 
 
-def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
-    """A service that asks to come back in an hour is told of at once."""
+def test_a_pause_longer_than_the_limit_is_not_begun() -> None:
+    """Retry-After of an hour ends the run at once."""
     with serve(lambda _: Reply(429, headers={"Retry-After": "3600"})) as service, Job(service) as job:
         began = time.monotonic()
-        with pytest.raises(GaveUpError):
+        with pytest.raises(ServiceError):
             job.send()
         assert time.monotonic() - began < 5
         assert len(service.got) == 1
@@ -158,15 +158,15 @@ def test_a_pause_longer_than_the_patience_is_not_begun() -> None:
 def test_a_pause_ends_when_the_run_is_stopped() -> None:
     """Ctrl-C does not wait for Retry-After."""
     with serve(lambda _: Reply(503, headers={"Retry-After": "20"})) as service, Job(service) as job:
-        threading.Timer(0.1, job.stop.set).start()
+        threading.Timer(0.1, job.client.abort).start()
         began = time.monotonic()
         with pytest.raises(StoppedError):
             job.send()
         assert time.monotonic() - began < 5
 
 
-def test_a_line_that_the_service_closed_is_opened_again() -> None:
-    """Between two pictures: no retry, no pause, no last_reason."""
+def test_a_connection_that_the_service_closed_is_opened_again() -> None:
+    """Between two images: no retry, no pause, no message."""
     closing = Reply(200, GOOD.body, hangs_up=True)
     with serve(lambda _: closing) as service, Job(service) as job:
         assert [job.send() for _ in range(3)] == [CAT] * 3
@@ -174,8 +174,8 @@ def test_a_line_that_the_service_closed_is_opened_again() -> None:
         assert job.reasons == []
 
 
-def test_a_connection_that_breaks_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service ends in that very moment."""
+def test_a_connection_that_breaks_while_it_is_opened_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service ends at that moment."""
     connect, errors = socket.create_connection, iter([ConnectionResetError()])
 
     def breaking_once(address: tuple[str, int], *options: Any) -> socket.socket:
@@ -194,7 +194,7 @@ def test_the_request_says_what_the_command_said() -> None:
     with serve(lambda _: GOOD) as service, Job(service, model="a/b", api_key="secret") as job:
         job.send()
         ((path, headers, body),) = service.got
-        assert (path, body) == ("/predict/a%2Fb?top=3", b"picture")
+        assert (path, body) == ("/predict/a%2Fb?top=3", b"image")
         assert headers["Authorization"] == "Bearer secret"
 
 
@@ -203,6 +203,6 @@ def test_the_request_says_what_the_command_said() -> None:
     [("127.0.0.1:5000", ""), ("ftp://x", ""), ("http://", ""), ("http://x", "a\nb: c"), ("http://x", "é")],
 )
 def test_a_url_or_key_that_cannot_be_used_is_refused_before_the_run(url: str, key: str) -> None:
-    """Not once for each picture."""
+    """Not once for each image."""
     with pytest.raises(ValueError, match=r"URL|API key"):
-        target(url, model="", top=None, api_key=key)
+        target(url, api_key=key)

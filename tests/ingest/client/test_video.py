@@ -1,9 +1,10 @@
-"""Videos by the client: which frames are taken, when they were, and which way up."""
+"""Videos by the client: which frames are used, when they were, and which way up."""
 
 import csv
 import io
 import json
 import struct
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from ingest.client import video
 from ingest.client.__main__ import main
-from ingest.client.frame_step import FrameStep, every
+from ingest.client.command import FrameStep, frame_step
 from tests.support.scripted_service import Reply, Script, serve
 
 FRAMES = 30
@@ -55,31 +56,31 @@ def brightness(data: bytes) -> float:
 )
 def test_frames_are_taken_by_number_or_by_time(clip: Path, step: str, numbers: list[int]) -> None:
     """The very frames, with the time at which they are shown."""
-    items = list(video.items(str(clip), every(step), skip=lambda _: False))
+    items = list(video.items(str(clip), frame_step(step), skip=lambda _: False))
     assert [item.frame for item in items] == list(numbers)
     for item in items:
         assert item.frame is not None
         assert item.time_s == pytest.approx(item.frame / RATE)
         assert brightness(item.read()) == pytest.approx(item.frame * 8, abs=5)
     if step != "0.01s":
-        assert video.estimate(str(clip), every(step)) == len(items)
+        assert video.estimate(str(clip), frame_step(step)) == len(items)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "0s", "s", "1m", "", "1e3s", "nan", "99999999999"])
-def test_a_step_that_is_none_is_refused(text: str) -> None:
+def test_a_step_that_cannot_be_used_is_refused(text: str) -> None:
     """With both forms in the message."""
-    with pytest.raises(ValueError, match=r"neither a number of frames \(10\) nor of seconds \(0.5s\)"):
-        every(text)
+    with pytest.raises(ArgumentTypeError, match=r"neither a number of frames \(10\) nor of seconds \(0.5s\)"):
+        frame_step(text)
 
 
-def test_frames_that_are_known_already_are_passed_over(clip: Path) -> None:
-    """Each is asked for by its number."""
+def test_frames_that_are_known_already_are_skipped(clip: Path) -> None:
+    """`skip` gets the number of each."""
     items = video.items(str(clip), FrameStep(frames=10), skip=lambda number: number == 10)
     assert [item.frame for item in items] == [0, 20]
 
 
-def test_a_video_that_was_filmed_lying_is_turned(clip: Path) -> None:
-    """By the matrix in its track's header (ISO/IEC 14496-12, 8.3.2), as telephones write it."""
+def test_a_video_that_was_filmed_sideways_is_rotated(clip: Path) -> None:
+    """By the matrix in its track's header (ISO/IEC 14496-12, 8.3.2), as phones write it."""
     data = bytearray(clip.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
@@ -88,12 +89,12 @@ def test_a_video_that_was_filmed_lying_is_turned(clip: Path) -> None:
     with Image.open(io.BytesIO(item.read())) as image:
         assert image.size == (48, 64)
         top, bottom = np.asarray(image, int)[8, 24], np.asarray(image, int)[56, 24]
-    # Turned by 90 degrees with the clock, the left half is above.
+    # Rotated by 90 degrees clockwise, the left half is above.
     assert top[2] < 60
     assert bottom[2] > 200
 
 
-def answers() -> Iterator[Reply]:
+def replies() -> Iterator[Reply]:
     number = 0
     while True:
         number += 1
@@ -108,8 +109,8 @@ def answers() -> Iterator[Reply]:
 
 @pytest.fixture
 def service() -> Iterator[Script]:
-    """Everything is a cat."""
-    script = answers()
+    """Every image is a cat."""
+    script = replies()
     with serve(lambda _: next(script)) as served:
         yield served
 
@@ -119,8 +120,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return sorted(csv.DictReader(file), key=lambda row: (row["path"], float(row["time_s"] or -1)))
 
 
-def test_a_time_line_is_written_and_gone_on_with(clip: Path, service: Script, tmp_path: Path) -> None:
-    """A folder with a picture, a video and a broken one: again with half of the rows, and nothing is there twice."""
+def test_a_time_line_is_written_and_resumed(clip: Path, service: Script, tmp_path: Path) -> None:
+    """A folder with an image, a video and a broken one. With half of the rows, the next run adds the others once."""
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
     output = tmp_path / "out.csv"

@@ -1,0 +1,155 @@
+"""The importable clients against the whole service: predict, submit, result, cancel, and idempotency keys."""
+
+import asyncio
+import io
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.client import AsyncClient, Client, PredictionError, Result, ServiceError, StoppedError
+from tests.ingest.test_app import png, ranked
+from tests.support.processes import Processes
+from tests.support.redis.requests_direct import random_images
+from tests.support.redis.servers import Server
+from tests.support.scripted_service import Reply, serve
+
+IMAGES = random_images(4)
+
+
+@pytest.fixture(scope="module")
+def url(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of one ingest and one consumer of the tiny model, on a server that no test empties."""
+    folder = tmp_path_factory.mktemp("service")
+    server = Server(folder)
+    server.start()
+    with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+        processes.consumer(version=1)
+        yield processes.ingest()[1]
+    server.kill()
+
+
+def found(result: Result) -> list[dict[str, object]]:
+    return [{"label": label, "probability": probability} for label, probability in result.predictions]
+
+
+def test_an_image_may_be_bytes_a_path_or_a_file(url: str, tmp_path: Path) -> None:
+    """Each form gets the same predictions, with the model, the version and the request id."""
+    data = png(IMAGES[0])
+    (tmp_path / "cat.png").write_bytes(data)
+    with Client(url, model="tiny") as client:
+        for image in (data, tmp_path / "cat.png", str(tmp_path / "cat.png"), io.BytesIO(data)):
+            result = client.predict(image, top=3)
+            assert found(result) == ranked(IMAGES[0], 3)
+            assert (result.model, result.version, len(result.id)) == ("tiny", "1", 32)
+
+
+def test_a_submitted_image_is_fetched_by_its_id(url: str) -> None:
+    """From another client, too. A result can be fetched again while it is kept."""
+    with Client(url) as client, Client(url) as other:
+        request_id = client.submit(png(IMAGES[1]))
+        assert found(other.result(request_id, wait_s=30)) == ranked(IMAGES[1])
+        assert client.poll(request_id) == other.poll(request_id) == client.result(request_id)
+        assert not client.cancel(request_id), "it has ended"
+
+
+def test_an_idempotency_key_leads_to_one_request(url: str) -> None:
+    """The same key with the same image returns the same id. With another image it is refused."""
+    with Client(url) as client:
+        first = client.submit(png(IMAGES[2]), idempotency_key="order-17")
+        assert client.submit(png(IMAGES[2]), idempotency_key="order-17") == first
+        assert client.predict(png(IMAGES[2]), idempotency_key="order-17").id == first
+        assert client.submit(png(IMAGES[2])) != first
+        with pytest.raises(PredictionError, match="Idempotency-Key"):
+            client.submit(png(IMAGES[3]), idempotency_key="order-17")
+
+
+def test_failures_say_whether_other_images_may_succeed(url: str) -> None:
+    """PredictionError for this image or result; ServiceError for all."""
+    with Client(url) as client:
+        with pytest.raises(PredictionError, match="422 Damaged image"):
+            client.predict(png(IMAGES[0])[:60])
+        with pytest.raises(PredictionError, match="404 Unknown result"):
+            client.result("0" * 32)
+        with pytest.raises(ServiceError, match="400 Bad parameter"):
+            client.predict(png(IMAGES[0]), top=11)
+        assert found(client.predict(png(IMAGES[0]))) == ranked(IMAGES[0])
+    with Client(url, model="nope") as client, pytest.raises(ServiceError, match="404 Unknown model"):
+        client.predict(png(IMAGES[0]))
+    with Client("http://127.0.0.1:9", give_up_after_s=0) as client, pytest.raises(ServiceError, match="refused"):
+        client.predict(png(IMAGES[0]))
+
+
+def test_a_queued_request_can_be_waited_for_and_cancelled(processes: Processes) -> None:
+    """Without a running consumer there is no result in time. A cancelled request stays cancelled."""
+    consumer = processes.consumer(version=1, lease_s=300)
+    _, url = processes.ingest()
+    with Client(url) as client:
+        consumer.send(signal.SIGSTOP)
+        request_id = client.submit(png(IMAGES[0]))
+        assert client.poll(request_id) is None
+        with pytest.raises(TimeoutError, match=request_id):
+            client.result(request_id, wait_s=0.2)
+        assert client.cancel(request_id)
+        with pytest.raises(PredictionError, match="cancelled"):
+            client.result(request_id)
+        consumer.send(signal.SIGCONT)
+
+
+def test_a_submit_is_repeated_with_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that fails after it has accepted the image finds the first request again."""
+    monkeypatch.setattr("ingest.client.retry.FIRST_S", 0.0)
+    replies = iter([Reply(503), Reply(0), Reply(0), Reply(202, b'{"success": true, "status": "queued", "id": "a1"}')])
+    with serve(lambda _: next(replies)) as service, Client(service.url) as client:
+        assert client.submit(b"image") == "a1"
+        keys = [headers["Idempotency-Key"] for _, headers, _ in service.got]
+        assert len(keys) == 4
+        assert len(set(keys)) == 1
+        assert len(keys[0]) == 32
+
+
+def test_abort_ends_every_request() -> None:
+    """Those in flight, from another thread, and all later ones."""
+    received = threading.Event()
+
+    def never(_body: bytes) -> Reply:
+        received.set()
+        ended.wait(30)
+        return Reply(0)
+
+    ended, raised = threading.Event(), []
+    with serve(never) as service, Client(service.url) as client:
+
+        def predict() -> None:
+            with pytest.raises(StoppedError) as error:
+                client.predict(b"image")
+            raised.append(error.type)
+
+        thread = threading.Thread(target=predict)
+        thread.start()
+        assert received.wait(30)
+        client.abort()
+        thread.join(10)
+        ended.set()
+        assert raised == [StoppedError]
+        with pytest.raises(StoppedError):
+            client.predict(b"image")
+
+
+def test_the_async_client_does_the_same(url: str) -> None:
+    """Many calls at once share few connections; each gets its own predictions."""
+
+    async def use() -> None:
+        async with AsyncClient(url, connections=3) as client:
+            results = await asyncio.gather(*(client.predict(png(image)) for image in IMAGES))
+            assert [found(result) for result in results] == [ranked(image) for image in IMAGES]
+            ids = await asyncio.gather(*(client.submit(png(image), top=1) for image in IMAGES))
+            results = await asyncio.gather(*(client.result(request_id, wait_s=30) for request_id in ids))
+            assert [found(result) for result in results] == [ranked(image, 1) for image in IMAGES]
+            assert not await client.cancel(ids[0])
+            with pytest.raises(PredictionError, match="404"):
+                await client.result("0" * 32)
+
+    asyncio.run(use())
