@@ -60,13 +60,15 @@ class Session:
 
     def _open(self, path: Path, execution: Execution) -> ort.InferenceSession:
         """With CUDA graphs if that works: ONNX Runtime refuses them if any operation is not on the GPU."""
-        if self._graph_capture:
-            try:
-                return open_session(path, self.provider, execution, graphs=True)
-            except ProviderError as error:
-                logger.info("CUDA graphs are off for this network: %s", error)
-                self._graph_capture = False
-        return open_session(path, self.provider, execution, graphs=False)
+        if not self._graph_capture:
+            return open_session(path, self.provider, execution)
+        try:
+            return open_session(path, self.provider, execution, graphs=True)
+        except ProviderError as error:
+            session = open_session(path, self.provider, execution)
+            logger.info("CUDA graphs are off for this network: %s", error)
+            self._graph_capture = False
+            return session
 
     def warm(self, buffer: NDArray[np.uint8]) -> None:
         """Run each padded size once if the provider tunes itself by shape; `buffer` holds a full batch."""

@@ -22,7 +22,7 @@ def require_tensorrt() -> None:
     # The package loads its libraries when it is imported. Without it they may be installed in the system.
     with suppress(ImportError):
         importlib.import_module("tensorrt_libs")
-    require_libraries(_LIBRARIES, extra="tensorrt")
+    require_libraries(_LIBRARIES, extra="gpu,tensorrt")
 
 
 def tensorrt_version() -> str:
