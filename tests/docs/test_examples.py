@@ -59,7 +59,7 @@ def test_what_the_readme_shows_is_what_one_gets(processes: Processes, image: Pat
     shown = [
         found
         for name in ("README.md", "docs/api.md")
-        for found in re.findall(r"^\$ (curl .*)\n(\{.*?\})\n(?=```|\$)", text(name), re.MULTILINE | re.DOTALL)
+        for found in re.findall(r"^\$ (curl [^\n]*)\n(\{.*?\})\n(?=```|\$)", text(name), re.MULTILINE | re.DOTALL)
     ]
     assert len(shown) == 3
     for command, reply in shown:
