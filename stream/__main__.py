@@ -1,4 +1,4 @@
-"""`python -m stream`: run the embedded server in the foreground, for those who have no Redis."""
+"""`python -m stream`: run the embedded server in the foreground, for users who have no Redis."""
 
 import logging
 import sys
@@ -6,17 +6,18 @@ import sys
 from stream.cli import from_command_line, refuse
 from stream.embedded.server import FolderInUse, serve
 from stream.host.logs import configure
-from stream.settings import ServerSettings
+from stream.host.private_folder import UnsafeFolder
+from stream.settings import RedisSettings
 
 
 def main() -> int:
-    settings = from_command_line(ServerSettings, "python -m stream", sys.argv[1:])
+    settings = from_command_line(RedisSettings, "python -m stream", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
     if settings.redis_url:
         logging.getLogger("stream").warning("SLUICE_REDIS_URL is set: the embedded server will not be used")
     try:
-        return serve(settings.data_dir, appendfsync=settings.appendfsync)
-    except FolderInUse as error:
+        return serve(settings.data_dir, settings.durability)
+    except (FolderInUse, UnsafeFolder, OSError) as error:
         return refuse("python -m stream", error, settings.log_format)
 
 

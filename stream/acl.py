@@ -116,7 +116,7 @@ def line(user: str, password: str, rights: Sequence[Right]) -> str:
     return f"user {user} on #{digest} resetkeys resetchannels -@all {common} {allowed}"
 
 
-#: Whoever gives no password may ask whether Redis lives, and nothing else: a health check has no secret to lose.
+#: A client without a password may ask whether Redis is alive, and nothing else: a health check has no secret to lose.
 DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping"
 
 

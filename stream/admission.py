@@ -37,7 +37,7 @@ class NotReplicated(AdmissionRefused):
 
 
 class Admission:
-    """The entrance of one partition; an entry counts as admitted when so many replicas have it, within `wait_s`."""
+    """Admission to one partition. An entry counts as admitted when that many replicas have it within `wait_s`."""
 
     def __init__(
         self, redis: Redis, partition: Partition, *, result_ttl_s: float, replicas: int = 0, wait_s: float = 0.0

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 async def policy(redis: Redis) -> str:
     """The policy by which this server evicts when it is full; empty where it refuses writes, as it should.
 
-    Empty also where that may not be asked, or is not told. Raises redis-py's errors.
+    Empty also if the user may not ask, or Redis does not say. Raises redis-py's errors.
     """
     # CONFIG GET, which says the same, is an administrator's.
     try:

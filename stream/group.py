@@ -82,7 +82,7 @@ class Group:
     async def read_pending(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
 
-        Their leases begin anew, and no delivery is counted. They count as redelivered here: nobody knows how far
+        Their leases begin again, and no delivery is counted. They count as redelivered here: nobody knows how far
         they had come.
         """
         entries: Any = await self._read_pending([self._partition.entries], [GROUP, self.consumer, count, after])

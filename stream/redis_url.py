@@ -1,6 +1,6 @@
 """Redis's URLs: one server, a Cluster's nodes or Sentinels. Knows no connection, and imports no client.
 
-Settings are checked with it, and whoever only reads settings starts sooner without one.
+Settings are checked with it, and a process that only reads settings starts sooner without one.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
     3f2a...    32 hexadecimal digits: partition 0
     3f2a...-2  partition 2
 
-So whoever is asked for it finds it, however many partitions there are by now.
+So any ingest finds it, however many partitions there are by now.
 """
 
 import re

@@ -2,8 +2,7 @@
 
 The setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y`. The option wins.
 
-    RedisSettings              all processes
-    ├── ServerSettings         `python -m stream`, the embedded server
+    RedisSettings              all processes; `python -m stream`, the embedded server, has no others
     └── QueueSettings          commands about a model, such as `python -m results`
         ├── IngestSettings     `python -m ingest`
         └── ConsumerSettings   `python -m consumers`
@@ -19,11 +18,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.host.cpu import usable_cores
 from stream.host.logs import LogFormat
+from stream.host.private_folder import check_private, socket_path
 from stream.keys import valid_model_name
 from stream.redis_url import RedisUrl
 from stream.request_id import MAX_PARTITIONS
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
+
+#: What an accepted image survives: neither of the following for certain, the end of Redis's process, a power failure.
+Durability = Literal["memory", "process", "disk"]
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -47,9 +50,20 @@ class RedisSettings(BaseSettings):
         "", description="file with the CA certificates (PEM) that rediss:// trusts. Empty: those of the system"
     )
     data_dir: Path = Field(Path(".sluice"), description="folder of the embedded server's data and socket")
+    durability: Durability = Field(
+        "process",
+        description="what an accepted image survives: the end of Redis's process, a power failure too (disk), or "
+        "neither for certain (memory)",
+    )
     redis_timeout_s: Seconds = Field(1.5, description="longest wait for a reply before Redis counts as unavailable")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     log_format: LogFormat = Field("human", description="format of log lines: text for people, or JSON")
+
+    @model_validator(mode="after")
+    def _socket_is_ours(self) -> Self:
+        if not self.redis_url:
+            check_private(socket_path(self.data_dir).parent)
+        return self
 
     @field_validator("redis_url")
     @classmethod
@@ -63,14 +77,6 @@ class RedisSettings(BaseSettings):
         if name and not Path(name).is_file():
             raise ValueError(f"there is no file {name}")
         return name
-
-
-class ServerSettings(RedisSettings):
-    """The embedded server."""
-
-    appendfsync: Literal["always", "everysec", "no"] = Field(
-        "everysec", description="when the embedded server flushes its append-only file to the disk"
-    )
 
 
 class QueueSettings(RedisSettings):
@@ -251,7 +257,7 @@ class ConsumerSettings(QueueSettings):
 
 
 #: Every class, the general ones first; each adds its own settings to those of its base class.
-CLASSES: Final = (RedisSettings, ServerSettings, QueueSettings, IngestSettings, ConsumerSettings)
+CLASSES: Final = (RedisSettings, QueueSettings, IngestSettings, ConsumerSettings)
 
 
 def all_fields() -> dict[str, FieldInfo]:

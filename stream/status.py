@@ -192,10 +192,10 @@ async def read_status(redis: Redis, partition: Partition) -> Status:
 def _members(
     now_ms: int, reports: Mapping[str, ConsumerReport], alive_until: Mapping[str, bytes], held: list[list[Any]]
 ) -> tuple[ConsumerStatus, ...]:
-    holdings = {_text(name): rest for name, *rest in held}
+    pending = {_text(name): rest for name, *rest in held}
     members = []
-    for name in sorted({*reports, *holdings}):
-        count, idle_ms, oldest = holdings.get(name, (0, 0, None))
+    for name in sorted({*reports, *pending}):
+        count, idle_ms, oldest = pending.get(name, (0, 0, None))
         members.append(
             ConsumerStatus(
                 name=name,

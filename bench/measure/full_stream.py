@@ -19,8 +19,8 @@ from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bench.measure.processes import Processes
-from stream.embedded.server import socket_path
 from stream.entry import Entry
+from stream.host.private_folder import socket_path
 from stream.keys import GROUP, Partition
 
 _SIZE = 224

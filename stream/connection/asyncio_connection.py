@@ -17,7 +17,7 @@ class FailFastConnection(AbstractConnection):
     """A connection whose sending notices two things that redis-py's own does not.
 
     One that was closed while it lay idle is a lost connection on every event loop: uvloop raises RuntimeError where
-    it is written to. And whoever is cancelled while it sends is cancelled: redis-py bounds the time with
+    it is written to. A task that is cancelled while it sends is cancelled: redis-py bounds the time with
     `asyncio.wait_for`, which before Python 3.12 drops a cancellation that comes just when the command has been sent
     (https://github.com/python/cpython/issues/86296), and makes a task of each command.
     """

@@ -1,7 +1,7 @@
 """redis-py's client and pool with what a command of Sluice's needs, and nothing for those who are not there.
 
 Redis-py 8 prepares telemetry for each command, locks its pool four times and looks at a connection's socket before it
-is used: 0.36 of the 2.6 million instructions that an ingest executes for one photograph, beside decoding it. Here a
+is used: 0.36 of the 2.6 million instructions that an ingest executes for one image, apart from decoding it. Here a
 command takes a connection, is sent, and its reply is read. Knows no command and no address.
 """
 
@@ -28,7 +28,7 @@ class Pool(ConnectionPool):
     async def get_connection(self, *_command: Any, **_options: Any) -> AbstractConnection:  # noqa: ANN401
         """A connection that is connected, as far as is known: one that was closed meanwhile shows when it is used."""
         if self._free.locked():
-            await self._await_turn()
+            await self._await_lock()
         else:
             await self._free.acquire()
         connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
@@ -40,7 +40,7 @@ class Pool(ConnectionPool):
             raise
         return connection
 
-    async def _await_turn(self) -> None:
+    async def _await_lock(self) -> None:
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._free.acquire()

@@ -36,12 +36,12 @@ from stream.connection.asyncio_connection import CONNECTIONS, RESOLVING_CONNECTI
 from stream.connection.client import Client, Pool
 from stream.connection.observer import ConnectionObserver, NullObserver
 from stream.connection.resolver import ClusterResolver, Resolve, SentinelResolver
-from stream.embedded.server import socket_path
+from stream.host.private_folder import make_private, socket_path
 from stream.keys import MODELS, Partition
 from stream.redis_url import RedisUrl
 from stream.settings import RedisSettings
 
-#: How long one blocking read waits in Redis: only bounds how late a reader notices that it shall end. Four of them a
+#: How long one blocking read waits in Redis: only bounds how late a reader notices that it must end. Four of them a
 #: second cost an idle consumer 3.6 ms of CPU, one of them 3.4.
 BLOCK_S = 0.25
 
@@ -74,8 +74,12 @@ _BLOCKING: dict[type[Any], Callable[..., BlockingConnection]] = {
 
 
 def url(settings: RedisSettings) -> str:
-    """Where Redis is: the configured URL, or the embedded server's socket."""
-    return settings.redis_url or f"unix://{quote(str(socket_path(settings.data_dir)))}"
+    """Where Redis is: the configured URL, or the embedded server's socket. Raises UnsafeFolder or OSError."""
+    if settings.redis_url:
+        return settings.redis_url
+    path = socket_path(settings.data_dir)
+    make_private(path.parent)  # Made now, no other user can make it before the server does.
+    return f"unix://{quote(str(path))}"
 
 
 def connect(

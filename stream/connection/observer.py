@@ -8,10 +8,10 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 
 class ConnectionObserver(Protocol):
-    """Is told what befalls connections."""
+    """Is called about events of connections."""
 
     def connected(self) -> None:
-        """A connection was made, the first or anew."""
+        """A connection was made, the first one or a later one."""
 
     def failed(self, error: RedisError) -> None:
         """A connection could not be made, or a command on it ended with this error."""

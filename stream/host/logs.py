@@ -2,7 +2,7 @@
 
 An event is a message with its fields as `name=%s`: "claimed entry=%s deliveries=%d". People read the line as it is;
 in JSON each field stands under its name as well. The requests that a line is about are added where their ids are
-known. Whoever logs need not care for what must not be in a log: bytes, passwords and line breaks are taken out here.
+known. Callers need not remove what must not be in a log: bytes, passwords and line breaks are removed here.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What becomes of freed memory: it stays with the process, for the next picture, or goes back. Knows no picture.
+"""What becomes of freed memory: it stays with the process, for the next image, or goes back to the system.
 
-Every picture takes and frees some buffers of 0.1 to 0.6 MB. By default glibc gives each back to the system at once and
-asks for it anew, and the system fills 340 pages with zeros meanwhile: 0.5 ms of the 1.6 ms that a small photograph
+Every image takes and frees some buffers of 0.1 to 0.6 MB. By default glibc gives each back to the system at once and
+asks for it again, and the system fills 340 pages with zeros meanwhile: 0.5 ms of the 1.6 ms that a small image
 takes from file to pixels on one core of an EPYC. glibc raises these bounds by itself, up to 32 MB, but only once
 something of such a size was freed.
 """
@@ -13,10 +13,10 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 
-#: Larger than each buffer of one photograph; 16 MB for both made a worker with 32 clients 30 MB larger.
+#: Larger than each buffer of one image; 16 MB for both made a worker with 32 clients 30 MB larger.
 _MAPPED_FROM_BYTES: Final = 2 * 2**20
 
-#: Some photographs' buffers, since several are under way: with 2 MB a worker with 8 clients still got 25 pages anew for
+#: Some images' buffers, since several are under way: with 2 MB a worker with 8 clients still got 25 new pages for
 #: each of them, with 8 MB it gets 7, and is 1 MB larger.
 _FREE_AT_END_BYTES: Final = 8 * 2**20
 

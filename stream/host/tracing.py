@@ -1,6 +1,6 @@
 """Whether traces are wanted, and where their spans go: OpenTelemetry's own variables decide. Knows no span.
 
-Nothing of OpenTelemetry is imported here, nor by whoever gets None, where none are wanted.
+Nothing of OpenTelemetry is imported here, nor by callers that get None because no traces are wanted.
 """
 
 import logging

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Read again what this consumer holds, after an error: a reply may have been lost. XREADGROUP begins the leases anew
+-- Read again what this consumer holds, after an error: a reply may have been lost. XREADGROUP starts the leases again
 -- and counts a delivery; the count is put back, since an entry must not come nearer to the dead letters because a
 -- connection broke.
 --

@@ -4,7 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-from stream.embedded.server import socket_path
+import pytest
+
+from stream.host.private_folder import UnsafeFolder, check_private, make_private, socket_path
 from tests.support.processes import Processes
 from tests.support.redis.embedded import answers, client, started
 from tests.support.waiting import wait_until
@@ -71,6 +73,32 @@ def test_a_server_that_dies_ends_its_wrapper(runs: Processes, data_dir: Path) ->
     wrapper = started(runs, data_dir)
     os.kill(int(client(data_dir).info("server")["process_id"]), signal.SIGKILL)
     assert wrapper.wait() != 0
+
+
+def test_a_folder_where_others_can_put_a_socket_is_refused(runs: Processes, tmp_path: Path) -> None:
+    """Whoever puts a socket there could be our Redis: every process says so and ends with status 2."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    for module in ("stream", "ingest", "consumers"):
+        process = runs.start(module, data_dir=folder)
+        assert process.wait() == 2
+        assert f"other users can write in {folder}" in process.text
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Nor is a link followed that somebody put in the place of the folder."""
+    folder = tmp_path / "theirs"
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UnsafeFolder, match="belongs to another user"):
+        check_private(folder)
+    own = tmp_path / "own"
+    make_private(own)
+    assert own.stat().st_mode & 0o777 == 0o700
+    if os.getuid() == 0:
+        os.chown(own, 12345, 12345)
+        with pytest.raises(UnsafeFolder, match="belongs to another user"):
+            check_private(own)
 
 
 def _exists(pid: int) -> bool:

@@ -6,7 +6,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from stream.embedded.server import socket_path
+from stream.host.private_folder import socket_path
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
