@@ -36,8 +36,8 @@ def compare(folder: Path, *, rounds: int) -> list[Layer]:
     found: dict[Fleet, list[Drain]] = {fleet: [] for fleet in kinds}
     for number in range(rounds):
         # The order turns round each time: what the machine does meanwhile falls on all alike.
-        for place, fleet in enumerate(kinds[:: -1 if number % 2 else 1]):
-            found[fleet].append(drain(fleet, folder / f"nodes-{number}-{place}"))
+        for position, fleet in enumerate(kinds[:: -1 if number % 2 else 1]):
+            found[fleet].append(drain(fleet, folder / f"nodes-{number}-{position}"))
     return [_median(fleet, drains) for fleet, drains in found.items()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redis.crc import key_slot
 
-from stream.embedded.aof import FROM_BYTES
+from stream.embedded.aof import REWRITE_FROM_BYTES
 from stream.keys import Partition
 from tests.support.redis.clusters import BOUNDS, Cluster
 from tests.support.redis.servers import Server
@@ -18,7 +18,7 @@ from tests.support.redis.servers import Server
 PRIMARIES = len(BOUNDS) - 1
 
 #: As of the embedded server: each image passes through the append-only file, which is flushed every second.
-_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": str(FROM_BYTES)}
+_DURABLE = {"appendonly": "yes", "auto-aof-rewrite-min-size": str(REWRITE_FROM_BYTES)}
 
 #: Redis's own default: a server that waits for a core must not count as failed.
 _NODE_TIMEOUT_MS = 15_000
@@ -70,7 +70,7 @@ def partitions(number: int) -> list[Partition]:
 
 
 def _are_even(found: list[Partition]) -> bool:
-    held = [sum(primary(one) == place for one in found) for place in range(PRIMARIES)]
+    held = [sum(primary(one) == number for one in found) for number in range(PRIMARIES)]
     return max(held) - min(held) <= 1
 
 

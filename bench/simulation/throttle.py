@@ -13,7 +13,7 @@ from itertools import cycle
 SPOKES = 5
 
 #: Short beside what a batch takes, long beside what a change of processes costs.
-_TURN_S = 0.002
+_SLICE_S = 0.002
 
 
 def main() -> None:
@@ -24,16 +24,16 @@ def main() -> None:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         for number in cycle(range(SPOKES)):
-            _turn(pids[number : number + 1])
+            _run_slice(pids[number : number + 1])
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
 
-def _turn(pids: list[int]) -> None:
+def _run_slice(pids: list[int]) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    time.sleep(_TURN_S)
+    time.sleep(_SLICE_S)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
 
