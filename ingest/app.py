@@ -12,23 +12,24 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from ingest.api import operations
-from ingest.api.dead_letters import Letters
-from ingest.api.health import Readiness, alive
-from ingest.api.live import Live
-from ingest.api.metrics import Scrape
-from ingest.api.models import Models
-from ingest.api.predict import Predict
-from ingest.api.results import Stored
-from ingest.api.static import Page
+from ingest.api.dead_letters import REPLAY, ReplayEndpoint
+from ingest.api.health import ALIVE, READY, ReadyEndpoint, alive
+from ingest.api.live import LIVE, LiveEvents
+from ingest.api.metrics import METRICS, MetricsEndpoint
+from ingest.api.models import MODELS, ModelsEndpoint
+from ingest.api.openapi import OPENAPI, OpenApiEndpoint
+from ingest.api.predict import PredictEndpoint, predict_operation
+from ingest.api.results import CANCEL, FETCH, ResultEndpoint
+from ingest.api.static import PageEndpoints
 from ingest.auth.api_keys import configured_keys
-from ingest.backpressure import Gate
+from ingest.backpressure import BacklogLimit
+from ingest.classification import Classifier
 from ingest.dashboard.request_window import RequestWindow
 from ingest.dashboard.snapshot import SnapshotReader
-from ingest.dispatch.registry import Catalog
-from ingest.errors import MEDIA_TYPE, Problem
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import Problem
 from ingest.images.decoder import Decoder
 from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
@@ -36,14 +37,12 @@ from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
 from ingest.middleware.request_metrics import RequestMetricsMiddleware, server_timing
 from ingest.middleware.same_origin import SameOriginMiddleware
 from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
-from ingest.oip.endpoints import routes as inference_protocol
-from ingest.openapi.endpoint import OPENAPI, OpenApi
-from ingest.openapi.operation import Described
-from ingest.place import RESULT
-from ingest.refusal import refusal
-from ingest.responses import answer_problem
+from ingest.oip.endpoints import oip_routes
+from ingest.openapi.operation import DocumentedRoute
+from ingest.paths import RESULT_PATH
+from ingest.request_body import Limits
+from ingest.responses import on_disconnect, on_http_error, on_problem, problem_response
 from ingest.serving.shutdown import exit_on_failure, on_shutdown
-from ingest.uploads import Limits
 from stream.connection.clients import Connections
 from stream.host.cpu import usable_cores
 from stream.settings import IngestSettings
@@ -63,11 +62,11 @@ def create_app(
     `traces` exports the spans of requests, if they are wanted.
     """
     connections = Connections(settings, REDIS)
-    catalog = Catalog(connections, settings)
+    registry = ModelRegistry(connections, settings)
     decoder = Decoder(
         threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
         max_pixels=settings.max_pixels,
-        gate=Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
+        backlog=BacklogLimit(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
         max_bytes=_LARGEST_WAITING * settings.max_upload_bytes,
     )
     limits = Limits(
@@ -78,42 +77,44 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        running = asyncio.create_task(catalog.run())
-        exit_on_failure(running, "catalog")
+        running = asyncio.create_task(registry.run())
+        exit_on_failure(running, "model registry")
         on_shutdown(live.close)
         # A worker that has not read the models yet would refuse images that the other workers accept.
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
-                await catalog.looked.wait()
+                await registry.first_refresh.wait()
         yield
         running.cancel()
         decoder.close()
         await connections.aclose()
 
-    predict = Predict(catalog, decoder, limits, longest_s=settings.request_timeout_s)
-    stored = Stored(catalog, longest_s=settings.request_timeout_s)
+    classifier = Classifier(decoder)
+    timeout_s = settings.request_timeout_s
+    predict = PredictEndpoint(registry, classifier, limits, timeout_s=timeout_s)
+    result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
-    live = Live(SnapshotReader(connections, settings, window).read)
-    letters = Letters(connections, request_ttl_s=settings.result_ttl_s + settings.request_timeout_s)
-    scrape = Scrape(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
+    live = LiveEvents(SnapshotReader(connections, settings, window).read)
+    replay = ReplayEndpoint(connections, request_ttl_s=settings.result_ttl_s + timeout_s)
+    metrics = MetricsEndpoint(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
-            Described("/predict", predict.__call__, {"POST": operations.predict(limits)}),
-            *Page().routes(),
-            Described("/live", live.__call__, operations.LIVE),
-            Described("/dead-letters/{model}/{id}/replay", letters.replay, {"POST": operations.REPLAY}),
-            Described("/predict/{model}", predict.__call__, {"POST": operations.predict(limits)}),
-            Described(RESULT, stored.__call__, {"GET": operations.FETCH, "DELETE": operations.CANCEL}),
-            Described("/models", Models(catalog).__call__, operations.MODELS),
-            *inference_protocol(catalog, decoder, limits, longest_s=settings.request_timeout_s),
-            Described("/healthz", alive, operations.ALIVE),
-            Described("/readyz", Readiness(catalog).__call__, operations.READY),
-            Described("/metrics", scrape.__call__, operations.METRICS),
+            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(limits)}),
+            *PageEndpoints().routes(),
+            DocumentedRoute("/live", live.__call__, LIVE),
+            DocumentedRoute("/dead-letters/{model}/{id}/replay", replay.__call__, {"POST": REPLAY}),
+            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(limits)}),
+            DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
+            DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
+            *oip_routes(registry, classifier, limits, timeout_s=timeout_s),
+            DocumentedRoute("/healthz", alive, ALIVE),
+            DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
+            DocumentedRoute("/metrics", metrics.__call__, METRICS),
         ],
         exception_handlers={
-            Problem: answer_problem,
-            HTTPException: _answer_http_error,
-            ClientDisconnect: _answer_client_gone,
+            Problem: on_problem,
+            HTTPException: on_http_error,
+            ClientDisconnect: on_disconnect,
             Exception: _answer_internal_error,
         },
         middleware=_middleware(settings, connections.shared, window, traces),
@@ -122,8 +123,8 @@ def create_app(
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
     app.router.redirect_slashes = False
     keys, limited = bool(configured_keys(settings)), bool(settings.rate_limit_per_s)
-    described = OpenApi(app.routes, catalog, keys=keys, limited=limited)
-    app.routes.append(Described("/openapi.json", described.__call__, OPENAPI))
+    document = OpenApiEndpoint(app.routes, registry, keys=keys, limited=limited)
+    app.routes.append(DocumentedRoute("/openapi.json", document.__call__, OPENAPI))
     return app
 
 
@@ -171,28 +172,11 @@ def _rate_limit(settings: IngestSettings, redis: Redis) -> list[Middleware]:
     return [Middleware(RateLimitMiddleware, limit=limit)]
 
 
-async def _answer_http_error(_request: Request, error: Exception) -> Response:
-    """Starlette's own errors (404, 405) in the form of all others."""
-    assert isinstance(error, HTTPException)
-    document = {
-        "type": "about:blank",
-        "title": error.detail,
-        "status": error.status_code,
-        "detail": f"{error.detail}. Send images by POST to /predict.",
-        "code": error.detail.lower().replace(" ", "_"),
-        "success": False,
-    }
-    return JSONResponse(document, status_code=error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
-
-
-async def _answer_client_gone(_request: Request, _error: Exception) -> Response:
-    # The client has disconnected, so the status shows only in logs. nginx uses 499 for the same.
-    return Response(status_code=499)
-
-
 async def _answer_internal_error(request: Request, _error: Exception) -> Response:
     # Starlette raises the error again after this response, and the server logs it with its traceback. The response
     # passes no middleware, so it must add their headers here.
-    response = refusal(Problem("An error of the service, not of the image. It has been logged."), request.url.path)
+    response = problem_response(
+        Problem("An error of the service, not of the image. It has been logged."), request.url.path
+    )
     response.headers.update({**SECURITY_HEADERS, "Server-Timing": server_timing(request.scope)})
     return response

@@ -1,59 +1,59 @@
-"""The gate: how much may wait, and refusing before any work is spent on what would be refused anyway.
+"""Backpressure: limits on waiting images, by number and by time, that refuse work before it costs anything.
 
-One stands before the stream and one before the threads that decode. Without it an overloaded service decodes
-pictures that it then refuses, and takes the cores for that from the consumers: goodput falls the more is offered.
-Pure arithmetic, knows no Redis.
+One limit bounds the images in the stream, another those that wait to be decoded. Without them an overloaded service
+would decode images that it then refuses, and take the cores from the consumers: the more is offered, the less is done.
 """
 
 import math
 import time
 from collections.abc import Callable
+from typing import Final
 
-#: Fewest images that may wait, whatever the rate: a batch for a consumer that has just begun.
-_FEWEST = 32
+#: Fewest images that may wait, whatever the rate: one batch for a consumer that has just started.
+_MIN_LIMIT: Final = 32
 
-#: The part of the queue that drains before the gate opens again, and the longest time that it stays shut, in seconds.
-_DRAINED = 0.1
-_LONGEST_SHUT_S = 0.5
+#: The share of the queue that drains before images are accepted again, and the longest such pause in seconds.
+_DRAINED_SHARE: Final = 0.1
+_MAX_CLOSED_S: Final = 0.5
 
-#: Retry-After, in seconds, where no rate is known to compute it from, and its upper bound where one is.
-_UNKNOWN_S = 2.0
-_LONGEST_RETRY_S = 60.0
+#: Retry-After in seconds: where no rate is known to compute it from, and its upper bound where one is known.
+_DEFAULT_RETRY_S: Final = 2.0
+_MAX_RETRY_S: Final = 60.0
 
 
-class Gate:
-    """Bounds the backlog by number and by time: at the measured speed nothing waits beyond `max_wait_s`."""
+class BacklogLimit:
+    """Limits the backlog to `max_backlog` images, and to what is done within `max_wait_s` at the measured rate."""
 
     def __init__(self, *, max_backlog: int, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_backlog = max_backlog
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._images_per_s = 0.0
-        self._shut_until_s = -math.inf
+        self._closed_until_s = -math.inf
 
     def set_rate(self, images_per_s: float) -> None:
-        """What can be done together: by all living consumers, or all threads; 0 where it is not known."""
+        """The rate of all live consumers, or of all threads, together; 0 if unknown."""
         self._images_per_s = images_per_s
 
     @property
-    def most(self) -> int:
+    def limit(self) -> int:
         """How many images may wait now."""
         if self._images_per_s == 0:
             return self._max_backlog
-        return min(self._max_backlog, max(_FEWEST, int(self._images_per_s * self._max_wait_s)))
+        return min(self._max_backlog, max(_MIN_LIMIT, int(self._images_per_s * self._max_wait_s)))
 
     @property
-    def shut(self) -> bool:
-        """Whether whatever comes would be refused."""
-        return self._clock() < self._shut_until_s
+    def is_closed(self) -> bool:
+        """Whether any image would be refused."""
+        return self._clock() < self._closed_until_s
 
-    def shut_for(self, backlog: int) -> None:
-        """The stream was full with so many images: nobody need try until a part of them is done."""
-        self._shut_until_s = self._clock() + min(self._drain_s(backlog) * _DRAINED, _LONGEST_SHUT_S)
+    def close_for(self, backlog: int) -> None:
+        """The queue was full with this many images: refuse others until a part of them is done."""
+        self._closed_until_s = self._clock() + min(self._drain_s(backlog) * _DRAINED_SHARE, _MAX_CLOSED_S)
 
     def retry_after_s(self, backlog: int) -> float:
-        """When the backlog will have drained, as far as can be known."""
-        return min(self._drain_s(backlog), _LONGEST_RETRY_S)
+        """When the backlog will have drained, as far as is known."""
+        return min(self._drain_s(backlog), _MAX_RETRY_S)
 
     def _drain_s(self, backlog: int) -> float:
-        return backlog / self._images_per_s if self._images_per_s > 0 else _UNKNOWN_S
+        return backlog / self._images_per_s if self._images_per_s > 0 else _DEFAULT_RETRY_S

@@ -1,33 +1,43 @@
-"""What may go wrong with a request, and how a client is told (RFC 9457). Knows no web framework, no picture.
+"""The problems that a request can end with, and which failure of a consumer or of Redis becomes which problem.
 
 Problem
- ├─ NoImage 400                 ├─ DamagedImage 422
- ├─ MalformedUpload 400         ├─ InferenceFailed 500
- ├─ BadParameter 400            ├─ Overloaded 503
- ├─ Unauthorized 401            ├─ NoConsumer 503
- ├─ ForeignOrigin 403
- ├─ UnknownModel 404            ├─ KeyReused 422
- ├─ UnknownResult 404           ├─ TooManyRequests 429
- ├─ UnknownLetter 404
- ├─ Cancelled 410
- ├─ RequestTimeout 408          ├─ StreamUnavailable 503
- ├─ PayloadTooLarge 413         └─ DeadlinePassed 504
- ├─ TooManyPixels 413
- └─ UnsupportedMediaType 415
+ ├─ NoImage 400              ├─ PayloadTooLarge 413
+ ├─ MalformedUpload 400      ├─ TooManyPixels 413
+ ├─ BadParameter 400         ├─ UnsupportedMediaType 415
+ ├─ Unauthorized 401         ├─ DamagedImage 422
+ ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
+ ├─ UnknownModel 404         ├─ TooManyRequests 429
+ ├─ UnknownResult 404        ├─ InferenceFailed 500
+ ├─ UnknownDeadLetter 404    ├─ Overloaded 503
+ ├─ RequestTimeout 408       ├─ NoConsumer 503
+ └─ Cancelled 410            ├─ MixedVersions 503
+                             ├─ StreamUnavailable 503
+                             └─ DeadlinePassed 504
 """
 
+import logging
 import math
-from typing import ClassVar, Literal, NotRequired
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Final, Literal, NotRequired
 
+from redis.exceptions import RedisError
 from typing_extensions import TypedDict
 
-from ingest.place import place_of
+from ingest.paths import result_url
+from results.outcome import Done, Failed, Outcome
+from stream.connection.clients import is_temporary
 
-MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+#: Retry-After in seconds where the time of recovery is unknown.
+RETRY_S: Final = 2.0
 
 
 class ProblemDocument(TypedDict):
-    """The problem details object of RFC 9457, with `success` and, once accepted, `id` as in every answer."""
+    """The problem details object of RFC 9457, with `success` and, once the image was accepted, `id`."""
 
     type: str
     title: str
@@ -39,10 +49,10 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(Exception):
-    """The one way a request fails; the web boundary turns it into an answer.
+    """The one way in which a request fails. `ingest.responses` turns it into a response.
 
-    `detail` is one sentence or two for the client: what was wrong, and what to do about it. `request_id` is that of a
-    request that was accepted: its state can be asked for.
+    `detail` tells the client in one or two sentences what was wrong and what to do about it. `request_id` names a
+    request that was accepted, whose state can be fetched.
     """
 
     status: ClassVar[int] = 500
@@ -70,14 +80,14 @@ class Problem(Exception):
         return document
 
     def headers(self) -> dict[str, str]:
-        """What the answer needs beside its body; Retry-After counts whole seconds (RFC 9110, 10.2.3)."""
+        """The response's headers. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
         headers = {}
         if self.closes:
             headers["Connection"] = "close"
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.request_id is not None:
-            headers["Location"] = place_of(self.request_id)
+            headers["Location"] = result_url(self.request_id)
         return headers
 
 
@@ -97,33 +107,29 @@ class Unauthorized(Problem):
     status, code, title = 401, "unauthorized", "Unauthorized"
 
     def headers(self) -> dict[str, str]:
-        """A 401 names the ways to authenticate (RFC 9110, 11.6.1). Basic first: Chromium asks its user for no other."""
+        """A 401 lists the authentication schemes (RFC 9110, 11.6.1). Basic is first: Chromium prompts for no other."""
         return {**super().headers(), "WWW-Authenticate": 'Basic realm="sluice", charset="UTF-8", Bearer realm="sluice"'}
 
 
-class ForeignOrigin(Problem):
-    status, code, title = 403, "foreign_origin", "Foreign origin"
+class CrossOriginRequest(Problem):
+    status, code, title = 403, "cross_origin_request", "Cross-origin request"
 
 
 class UnknownModel(Problem):
     status, code, title = 404, "unknown_model", "Unknown model"
 
 
-class RequestTimeout(Problem):
-    status, code, title = 408, "request_timeout", "The request took too long to arrive"
-    closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
-
-
-class KeyReused(Problem):
-    status, code, title = 422, "key_reused", "Idempotency-Key used before"
-
-
 class UnknownResult(Problem):
     status, code, title = 404, "unknown_result", "Unknown result"
 
 
-class UnknownLetter(Problem):
-    status, code, title = 404, "unknown_letter", "Unknown dead letter"
+class UnknownDeadLetter(Problem):
+    status, code, title = 404, "unknown_dead_letter", "Unknown dead letter"
+
+
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request took too long to arrive"
+    closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
 
 
 class Cancelled(Problem):
@@ -139,11 +145,15 @@ class TooManyPixels(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    status, code, title = 415, "unsupported_media_type", "Not an image format that is taken"
+    status, code, title = 415, "unsupported_media_type", "Not a supported image format"
 
 
 class DamagedImage(Problem):
     status, code, title = 422, "damaged_image", "Damaged image"
+
+
+class IdempotencyKeyReused(Problem):
+    status, code, title = 422, "idempotency_key_reused", "Idempotency-Key was used before"
 
 
 class TooManyRequests(Problem):
@@ -162,9 +172,46 @@ class NoConsumer(Problem):
     status, code, title = 503, "no_consumer", "No consumer is ready"
 
 
+class MixedVersions(Problem):
+    status, code, title = 503, "mixed_versions", "Several versions are served"
+
+
 class StreamUnavailable(Problem):
     status, code, title = 503, "stream_unavailable", "The stream is unavailable"
 
 
 class DeadlinePassed(Problem):
     status, code, title = 504, "deadline_passed", "Deadline passed"
+
+
+def raise_for_outcome(outcome: Outcome) -> Done:
+    """The prediction; raises the Problem that a failure is to its client."""
+    match outcome:
+        case Done():
+            return outcome
+        case Failed(reason="expired"):
+            raise DeadlinePassed(
+                f"{outcome.detail} Send it again, or look later whether it was answered after all.",
+                request_id=outcome.id,
+            )
+        case Failed(reason="cancelled"):
+            raise Cancelled(outcome.detail, request_id=outcome.id)
+        case Failed(reason="wrong_size"):
+            raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
+        case Failed():
+            raise InferenceFailed(outcome.detail, request_id=outcome.id)
+
+
+@contextmanager
+def redis_errors_as_503() -> Iterator[None]:
+    """Turn an error of Redis, or its silence, into StreamUnavailable."""
+    try:
+        yield
+    except (RedisError, TimeoutError) as error:
+        if isinstance(error, RedisError) and not is_temporary(error):
+            # The traceback would show our code, and nothing of ours has failed.
+            logger.error("Redis refuses a command of ingest: %s", error)  # noqa: TRY400
+        raise StreamUnavailable(
+            f"Redis cannot answer at present ({type(error).__name__}). Send the request again later.",
+            retry_after_s=RETRY_S,
+        ) from error

@@ -1,7 +1,4 @@
-"""Which paths and methods need less protection than the others.
-
-Middleware and the OpenAPI document both ask here, so that the document says what the middleware does.
-"""
+"""Paths and methods that several parts of ingest must recognise: endpoints, middleware and the OpenAPI document."""
 
 from typing import Final
 
@@ -9,11 +6,27 @@ from typing import Final
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _OPEN_BELOW: Final = "/v2/health/"
 
+#: Where the result of a request is, as Starlette writes a route.
+RESULT_PATH: Final = "/results/{id}"
+
+#: Below these roots are the inference protocols of other servers. Their errors are `{"error": "..."}`.
+_PROTOCOLS: Final = ("/v2",)
+
 #: Methods that change nothing (RFC 9110, 9.2.1).
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Machines read these again and again, or without an end: their traces would only hide the others.
 _UNTRACED: Final = frozenset({"/metrics", "/live"})
+
+
+def result_url(request_id: str) -> str:
+    """The path of a request's result."""
+    return RESULT_PATH.format(id=request_id)
+
+
+def is_protocol(path: str) -> bool:
+    """Whether this path belongs to the inference protocol of another server."""
+    return any(path == root or path.startswith(f"{root}/") for root in _PROTOCOLS)
 
 
 def is_open(path: str) -> bool:

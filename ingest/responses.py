@@ -1,21 +1,95 @@
-"""What a client reads: the JSON of predictions and of problems. Pure, knows no Redis."""
+"""The bodies and headers of responses: predictions, queued requests and problems.
+
+Under the paths of an inference protocol a problem is `{"error": "..."}`, elsewhere a problem document (RFC 9457).
+"""
 
 from collections.abc import Sequence
+from typing import Final, Literal
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import TypedDict
 
-from ingest.errors import MEDIA_TYPE, Problem
+from ingest.errors import MEDIA_TYPE, Problem, ProblemDocument
 from ingest.metrics import PROBLEMS
-from ingest.shapes import Prediction
+from ingest.paths import is_protocol
 from results.outcome import Done
 
 #: Digits of a probability after the point: float32 has seven significant ones.
-_DIGITS = 7
+_DIGITS: Final = 7
+
+
+class Label(TypedDict):
+    """A class of the model and its probability."""
+
+    label: str
+    probability: float
+
+
+class Prediction(TypedDict):
+    """One image's labels, most probable first, with the model and version that computed them."""
+
+    success: Literal[True]
+    predictions: list[Label]
+    model: str
+    version: str
+    id: str
+
+
+class Queued(TypedDict):
+    """One image that has no result yet, and the URL where the result will be."""
+
+    success: Literal[True]
+    status: Literal["queued"]
+    id: str
+    location: str
+
+
+class Failure(TypedDict):
+    """One image of several that failed."""
+
+    success: Literal[False]
+    error: ProblemDocument
+
+
+class NamedPrediction(Prediction):
+    """A prediction, with the file name that the client gave."""
+
+    filename: str | None
+
+
+class NamedQueued(Queued):
+    """A queued image, with the file name that the client gave."""
+
+    filename: str | None
+
+
+class NamedFailure(Failure):
+    """A failure, with the file name that the client gave."""
+
+    filename: str | None
+
+
+Named = NamedPrediction | NamedQueued | NamedFailure
+
+
+class Results(TypedDict):
+    """Several images, in the order sent."""
+
+    success: Literal[True]
+    results: list[Named]
+
+
+class ProtocolError(TypedDict):
+    """A problem as the inference protocols write it."""
+
+    error: str
 
 
 def prediction(done: Done, *, model: str, labels: Sequence[str]) -> Prediction:
-    """One image's answer: its labels, most probable first, and who gave it."""
+    """The response to one image."""
     ranked = zip(done.indices, done.probabilities, strict=True)
     return {
         "success": True,
@@ -26,8 +100,17 @@ def prediction(done: Done, *, model: str, labels: Sequence[str]) -> Prediction:
     }
 
 
-def stages(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
-    """Headers that say where the time went (Server-Timing, milliseconds) and what computed it."""
+def named(filename: str | None, result: Prediction | Queued | Failure) -> Named:
+    """The result of one image of several."""
+    return {"filename": filename, **result}  # type: ignore[return-value]
+
+
+def failure(problem: Problem) -> Failure:
+    return {"success": False, "error": problem.document()}
+
+
+def timing_headers(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
+    """Headers that say where the time went (Server-Timing, milliseconds), what ran the image, and in which batch."""
     timing = {"decode": decode_ms, "queue": done.queue_ms, "inference": done.run_ms, "total": total_ms}
     return {
         "Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in timing.items()),
@@ -36,21 +119,58 @@ def stages(done: Done, *, decode_ms: float, total_ms: float) -> dict[str, str]:
     }
 
 
-def cache_status(answers: Sequence[Done], *, on: bool) -> dict[str, str]:
-    """The header that says whether all of these were known answers (RFC 9211); none where there is no cache."""
-    if not on or not answers:
+def cache_status(results: Sequence[Done], *, enabled: bool) -> dict[str, str]:
+    """The header that says whether all of these came from the cache (RFC 9211). There is none without a cache."""
+    if not enabled or not results:
         return {}
-    return {"Cache-Status": "sluice; hit" if all(done.cached for done in answers) else "sluice; fwd=miss"}
+    return {"Cache-Status": "sluice; hit" if all(done.cached for done in results) else "sluice; fwd=miss"}
 
 
-def problem_response(problem: Problem) -> JSONResponse:
+def problem_response(problem: Problem, path: str) -> JSONResponse:
+    """The problem in the form that clients of this path read."""
     PROBLEMS.labels(problem.code).inc()
-    return JSONResponse(
-        problem.document(), status_code=problem.status, headers=problem.headers(), media_type=MEDIA_TYPE
-    )
+    if is_protocol(path):
+        return protocol_error(problem.status, problem.detail, problem.headers())
+    return JSONResponse(problem.document(), problem.status, problem.headers(), MEDIA_TYPE)
 
 
-async def answer_problem(_request: Request, error: Exception) -> JSONResponse:
+def protocol_error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(ProtocolError(error=detail), status, headers)
+
+
+async def send_problem(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond from a middleware, before any endpoint has seen the request."""
+    await problem_response(problem, scope["path"])(scope, receive, send)
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for every Problem."""
     assert isinstance(error, Problem)
-    return problem_response(error)
+    return problem_response(error, request.url.path)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for its own errors, 404 and 405."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+    path = request.url.path
+    if is_protocol(path):
+        use = headers.get("Allow", "").replace(", ", " or ")
+        detail = f"{request.method} is not supported here. Use {use}." if use else f"There is no {path[:200]!r} here."
+        return protocol_error(error.status_code, detail, headers)
+    document = {
+        "type": "about:blank",
+        "title": error.detail,
+        "status": error.status_code,
+        "detail": f"{error.detail}. Send images by POST to /predict.",
+        "code": error.detail.lower().replace(" ", "_"),
+        "success": False,
+    }
+    return JSONResponse(document, error.status_code, headers, MEDIA_TYPE)
+
+
+async def on_disconnect(_request: Request, _error: Exception) -> Response:
+    """Starlette's exception handler for ClientDisconnect. Nobody reads it; 499 is nginx's status for the same."""
+    return Response(status_code=499)

@@ -1,116 +1,184 @@
-"""Requests whose client can come back: Prefer (RFC 7240) and Idempotency-Key. Knows no format.
+"""Asynchronous requests: the Prefer header (RFC 7240) and Idempotency-Key.
 
-An idempotency key leads to one request id for as long as results are kept. Admission knows its ids, so that the
-same request sent again, by a client that lost the answer, finds the first one's result and adds no second entry,
-whichever ingest it reaches and whenever the first attempt broke off.
+An idempotency key leads to one request id for as long as results are kept. Admission recognises ids that it has seen.
+So a client that lost the response and sends the request again gets the first result, and no second entry is added.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ingest import request_trace
-from ingest.api.preferences import Preferences
 from ingest.auth.owner import owner
-from ingest.concurrency import each_or_problem
-from ingest.dispatch.model_client import Dispatch, Picture
-from ingest.errors import BadParameter, Cancelled, DeadlinePassed, KeyReused, Problem
-from ingest.failures import done_or_problem
-from ingest.images.decoder import Decoder
-from ingest.place import place_of
-from ingest.responses import cache_status, prediction
-from ingest.shapes import Failure, Named, Prediction, Queued, Results, named
+from ingest.classification import Classifier, Target
+from ingest.concurrency import gather_or_problem
+from ingest.dispatch.model_client import ModelClient
+from ingest.errors import (
+    BadParameter,
+    Cancelled,
+    DeadlinePassed,
+    IdempotencyKeyReused,
+    InferenceFailed,
+    Overloaded,
+    Problem,
+    StreamUnavailable,
+    raise_for_outcome,
+)
+from ingest.openapi.operation import Header, Parameter
+from ingest.paths import result_url
+from ingest.responses import Prediction, Queued, Results, cache_status, failure, named, prediction
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State
-from stream.model import ModelDescription
 
-LONGEST_KEY = 255
+_MAX_KEY_LENGTH: Final = 255
 
 #: Seconds after which a client may ask again for a result that is not there yet.
-RETRY_S = 1
+POLL_S: Final = 1
+
+PREFERENCE_APPLIED: Final = Header("Preference-Applied", "Which preferences were applied")
+POLL_HEADER: Final = Header("Retry-After", "Seconds until the client should ask again", always=True)
+PREFER: Final = Parameter(
+    "Prefer",
+    "header",
+    "respond-async, or wait=N with N in seconds (RFC 7240). Other preferences are ignored",
+    {"type": "string"},
+)
+IDEMPOTENCY_KEY: Final = Parameter(
+    "Idempotency-Key",
+    "header",
+    "The same key with the same image gives the same result, however often it is sent",
+    {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_LENGTH},
+)
+#: Problems of a request that was accepted.
+ACCEPTED_PROBLEMS: Final = (Cancelled, InferenceFailed, Overloaded, StreamUnavailable, DeadlinePassed)
+
+_TOKEN: Final = re.compile(
+    r"""\s*([!#$%&'*+.^_`|~\w-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s;,"]*)))?\s*(?:;[^,]*)?(?:,|$)""", re.ASCII
+)
 
 
-class Deferred:
-    """Answers the images of one request, with their results or with the places where these will be."""
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """`respond_async`: a response before the result is welcome. `wait_s`: how long to wait for the result first."""
 
-    def __init__(self, request: Request, dispatch: Dispatch, decoder: Decoder, *, longest_s: float) -> None:
-        self._dispatch = dispatch
-        self._decoder = decoder
-        self._longest_s = longest_s
-        self._answers: list[Done] = []
-        self._preferences = Preferences.parse(request.headers.getlist("prefer"))
-        self._key = request.headers.get("idempotency-key")
-        if self._key is not None and not 0 < len(self._key) <= LONGEST_KEY:
-            raise BadParameter(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters, a UUID for example.")
+    respond_async: bool = False
+    wait_s: float | None = None
+
+    @classmethod
+    def parse(cls, headers: Iterable[str]) -> Self:
+        """All Prefer headers together. Unknown and malformed ones are ignored, and the first of a name counts."""
+        found: dict[str, str] = {}
+        for match in _TOKEN.finditer(", ".join(headers)):
+            name, quoted, plain = match.groups()
+            found.setdefault(name.lower(), quoted or plain or "")
+        wait = found.get("wait", "")
+        wait_s = float(wait) if wait.isascii() and wait.isdecimal() and len(wait) < 10 else None
+        return cls("respond-async" in found, wait_s)
 
     @property
-    def wanted(self) -> bool:
-        """Whether the client asked for any of this."""
-        return self._preferences.deferred or self._key is not None
+    def accepts_202(self) -> bool:
+        """Whether the client can handle a response without the result."""
+        return self.respond_async or self.wait_s is not None
 
-    async def answer(self, model: ModelDescription, uploads: Sequence[Upload], top: int) -> Response:
-        """One image: its answer, or 202 with a Location. Several: a list, 202 where any is not answered yet."""
-        work = [self._one(model, upload, top, number) for number, upload in enumerate(uploads)]
+    def wait_at_most_s(self, timeout_s: float) -> float:
+        """How long to wait before responding without the result."""
+        return min(self.wait_s or 0.0, timeout_s)
+
+    def applied(self) -> str:
+        """The Preference-Applied header."""
+        names = ["respond-async"] if self.respond_async else []
+        return ", ".join(names if self.wait_s is None else [*names, f"wait={self.wait_s:.0f}"])
+
+
+class AsyncRequest:
+    """A request whose results are stored under ids that the client can come back to."""
+
+    def __init__(self, preferences: Preferences, key: str | None, *, timeout_s: float) -> None:
+        self._preferences = preferences
+        self._key = key
+        self._timeout_s = timeout_s
+        self._done: list[Done] = []
+
+    @classmethod
+    def parse(cls, request: Request, *, timeout_s: float) -> Self | None:
+        """None if the client asks neither by Prefer nor by Idempotency-Key. Raises BadParameter."""
+        preferences = Preferences.parse(request.headers.getlist("prefer"))
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= _MAX_KEY_LENGTH:
+            raise BadParameter(f"Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters, for example a UUID.")
+        if key is None and not preferences.accepts_202:
+            return None
+        return cls(preferences, key, timeout_s=timeout_s)
+
+    async def respond(self, uploads: Sequence[Upload], target: Target, classifier: Classifier) -> Response:
+        """One image: its prediction, or 202 with a Location. Several: a list, with 202 if any has no result yet."""
+        work = [self._one(upload, number, target, classifier) for number, upload in enumerate(uploads)]
         if len(work) == 1:
             only = await work[0]
             queued = "status" in only
-            return self._response(only, 202 if queued else 200, place=place_of(only["id"]) if queued else None)
-        documents = [_in_its_place(result) for result in await each_or_problem(work)]
-        status = 202 if any("status" in document for document in documents) else 200
-        results: list[Named] = [
-            named(upload.filename, document) for upload, document in zip(uploads, documents, strict=True)
-        ]
-        return self._response(Results(success=True, results=results), status)
+            location = result_url(only["id"]) if queued else None
+            return self._response(only, 202 if queued else 200, target, location=location)
+        outcomes = await gather_or_problem(work)
+        results = [failure(one) if isinstance(one, Problem) else one for one in outcomes]
+        status = 202 if any("status" in result for result in results) else 200
+        body = Results(
+            success=True,
+            results=[named(upload.filename, result) for upload, result in zip(uploads, results, strict=True)],
+        )
+        return self._response(body, status, target)
 
-    async def _one(self, model: ModelDescription, upload: Upload, top: int, number: int) -> Prediction | Queued:
-        request_id = await self._reserve(upload, top, number) if self._key is not None else ""
-        pixels = await self._decoder.decode(upload, model)
-        picture = Picture(pixels, top, self._decoder.remaining_s)
-        request_id = await self._dispatch.submit(model, picture, request_id=request_id)
-        deferred = self._preferences.deferred
-        wait_s = self._preferences.wait_at_most_s(self._longest_s) if deferred else self._longest_s
-        state = await self._dispatch.wait(request_id, wait_s)
-        if state == "queued" and not deferred:
+    async def _one(self, upload: Upload, number: int, target: Target, classifier: Classifier) -> Prediction | Queued:
+        client = target.client
+        reserved = await self._reserve(upload, number, target) if self._key is not None else ""
+        image = await classifier.prepare(upload, target)
+        request_id = await client.submit(target.model, image, request_id=reserved)
+        accepts_202 = self._preferences.accepts_202
+        wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
+        state = await client.wait(request_id, wait_s)
+        if state == "queued" and not accepts_202:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):
-            self._answers.append(state)
+            self._done.append(state)
             request_trace.mark_answered(state)
-            await self._dispatch.remember(picture, state)
-        return await document(self._dispatch, request_id, state)
+            await client.cache_answer(image, state)
+        return await state_document(client, request_id, state)
 
-    async def _reserve(self, upload: Upload, top: int, number: int) -> str:
-        # Two owners may choose the same key and must not meet; an owner's name has no space.
+    async def _reserve(self, upload: Upload, number: int, target: Target) -> str:
+        # Two owners may choose the same key and must not meet. The name of an owner has no space.
         digest = hashlib.sha256(f"{number} {owner()} {self._key}".encode()).hexdigest()
-        fingerprint = hashlib.sha256(b"%d " % top + upload.data).hexdigest()
-        request_id, first = await self._dispatch.reserve(digest, fingerprint)
+        fingerprint = hashlib.sha256(b"%d " % target.top + upload.data).hexdigest()
+        request_id, first = await target.client.reserve(digest, fingerprint)
         if first != fingerprint:
-            raise KeyReused("This Idempotency-Key was used with another image. Take a new key for each image.")
+            raise IdempotencyKeyReused(
+                "This Idempotency-Key was used with another image. Use a new key for each image."
+            )
         return request_id
 
-    def _response(self, body: Prediction | Queued | Results, status: int, *, place: str | None = None) -> Response:
-        headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.deferred else {}
-        headers |= cache_status(self._answers, on=self._dispatch.caches)
+    def _response(
+        self, body: Prediction | Queued | Results, status: int, target: Target, *, location: str | None = None
+    ) -> Response:
+        headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.accepts_202 else {}
+        headers |= cache_status(self._done, enabled=target.client.caches)
         if status == 202:
-            headers["Retry-After"] = str(RETRY_S)
-        if place:
-            headers["Location"] = place
+            headers["Retry-After"] = str(POLL_S)
+        if location:
+            headers["Location"] = location
         return JSONResponse(body, status_code=status, headers=headers)
 
 
-def _in_its_place(result: Prediction | Queued | Problem) -> Prediction | Queued | Failure:
-    return {"success": False, "error": result.document()} if isinstance(result, Problem) else result
-
-
-async def document(dispatch: Dispatch, request_id: str, state: State) -> Prediction | Queued:
-    """The answer to a request in this state, or where it will be; raises the Problem that it ended with."""
+async def state_document(client: ModelClient, request_id: str, state: State) -> Prediction | Queued:
+    """The result of a request in this state, or the URL where it will be; raises the Problem that it ended with."""
     match state:
         case Done() | Failed():
-            done = done_or_problem(state)
-            return prediction(done, model=dispatch.name, labels=await dispatch.labels(done.version))
+            done = raise_for_outcome(state)
+            return prediction(done, model=client.name, labels=await client.labels(done.version))
         case "cancelled":
             raise Cancelled("The request was cancelled. Send the image again.")
         case _:
-            return {"success": True, "status": "queued", "id": request_id, "location": place_of(request_id)}
+            return {"success": True, "status": "queued", "id": request_id, "location": result_url(request_id)}

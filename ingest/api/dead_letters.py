@@ -1,13 +1,13 @@
-"""`POST /dead-letters/{model}/{id}/replay`: give a dead letter another chance. The only thing of them that HTTP can change."""
+"""`POST /dead-letters/{model}/{id}/replay`: queue a dead letter again."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from ingest import outage
-from ingest.errors import UnknownLetter
+from ingest.errors import StreamUnavailable, UnknownDeadLetter, redis_errors_as_503
+from ingest.openapi.operation import DocumentedResponse, Operation
 from results.dead_letters import AllDeadLetters, DeadLetter, DeadLetters, NotReplayable
 from stream.connection.clients import Connections
 from stream.keys import Partition, valid_model_name
@@ -21,18 +21,18 @@ class Replayed(TypedDict):
     id: str
 
 
-class Letters:
-    """The endpoint. A replayed request is queued again, and its result is kept for so long."""
+class ReplayEndpoint:
+    """The endpoint. The result of a replayed request is kept for `request_ttl_s`."""
 
     def __init__(self, connections: Connections, *, request_ttl_s: float) -> None:
         self._connections = connections
         self._request_ttl_s = request_ttl_s
 
-    async def replay(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response:
         model, letter_id = request.path_params["model"], request.path_params["id"]
         if not valid_model_name(model):
             raise _unknown(letter_id)
-        with outage.told():
+        with redis_errors_as_503():
             count = (await partition_counts(self._connections.shared)).get(model, 1)
             letters = AllDeadLetters(self._connections, [Partition(model, number) for number in range(count)])
             letter = next((one for one in await letters.all() if one.id == letter_id), None)
@@ -44,10 +44,17 @@ class Letters:
         try:
             return await letters.replay(letter, request_ttl_s=self._request_ttl_s)
         except NotReplayable as error:
-            raise UnknownLetter(f"{error}.") from error
+            raise UnknownDeadLetter(f"{error}.") from error
 
 
-def _unknown(letter_id: str) -> UnknownLetter:
-    return UnknownLetter(
-        f"There is no dead letter {letter_id[:60]!r}: it was replayed or dropped, or newer ones took its place."
+def _unknown(letter_id: str) -> UnknownDeadLetter:
+    return UnknownDeadLetter(
+        f"There is no dead letter {letter_id[:60]!r}. It was replayed or dropped, or newer ones displaced it."
     )
+
+
+REPLAY: Final = Operation(
+    "Replay a dead letter",
+    {200: DocumentedResponse("It is queued.", Replayed)},
+    (UnknownDeadLetter, StreamUnavailable),
+)

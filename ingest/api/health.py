@@ -1,14 +1,14 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether it takes images. Knows no HTTP but the answer."""
+"""`GET /healthz` and `GET /readyz`: whether the process is alive, and whether it accepts images."""
 
-from typing import Literal, NotRequired
+from typing import Final, Literal, NotRequired
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from ingest.dispatch.registry import Catalog, Degraded
-from ingest.errors import NoConsumer
-from ingest.outage import RETRY_S
+from ingest.dispatch.registry import Degraded, ModelRegistry
+from ingest.errors import NoConsumer, StreamUnavailable
+from ingest.openapi.operation import DocumentedResponse, Operation
 
 
 class Alive(TypedDict):
@@ -18,7 +18,7 @@ class Alive(TypedDict):
 
 
 class Ready(TypedDict):
-    """Images are taken for these models."""
+    """Images are accepted for these models."""
 
     status: Literal["ready"]
     models: list[str]
@@ -29,22 +29,22 @@ async def alive(_request: Request) -> Response:
     return JSONResponse(Alive(status="alive"))
 
 
-class Readiness:
+class ReadyEndpoint:
     """The endpoint of `/readyz`."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
 
     async def __call__(self, _request: Request) -> Response:
-        ready = Ready(status="ready", models=accepting(self._catalog))
-        if degraded := self._catalog.degraded:
+        ready = Ready(status="ready", models=self._registry.require_ready())
+        if degraded := self._registry.degraded:
             ready["degraded"] = degraded
         return JSONResponse(ready)
 
 
-def accepting(catalog: Catalog) -> list[str]:
-    """The models that images are taken for, one at least; raises StreamUnavailable, NoConsumer."""
-    catalog.refuse_in_outage()
-    if not catalog.accepting:
-        raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=RETRY_S)
-    return catalog.accepting
+ALIVE: Final = Operation("Is the process alive?", {200: DocumentedResponse("It answers.", Alive)})
+READY: Final = Operation(
+    "Is the service ready?",
+    {200: DocumentedResponse("It accepts images.", Ready)},
+    (NoConsumer, StreamUnavailable),
+)

@@ -1,9 +1,9 @@
-"""`GET /metrics`: what this ingest counted, and how each model's group stands at this moment. Counts nothing itself."""
+"""`GET /metrics`: the metrics of this ingest, and the present state of each model's consumer group."""
 
 import asyncio
 import os
 import re
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,14 +19,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest.metrics import REGISTRY
+from ingest.openapi.operation import DocumentedResponse, Operation
 from results.outcome import Reason
 from stream.connection.clients import Connections
 from stream.presence import CachedPartitionCounts
 from stream.status import Status, read_model
 
+METRICS: Final = Operation("Read the metrics", {200: DocumentedResponse("For Prometheus.", media_type="text/plain")})
 
-class Scrape:
-    """The endpoint. `folder` holds the values of all workers where there are several."""
+
+class MetricsEndpoint:
+    """The endpoint. `folder` holds the values of all workers if there are several."""
 
     def __init__(self, connections: Connections, *, timeout_s: float, folder: Path | None = None) -> None:
         self._connections = connections
@@ -37,17 +40,17 @@ class Scrape:
     async def __call__(self, _request: Request) -> Response:
         whole = CollectorRegistry()
         whole.register(self._own())
-        whole.register(GroupFigures(await self._look()))
+        whole.register(GroupCollector(await self._read_groups()))
         return Response(generate_latest(whole), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     def _own(self) -> Collector:
         if self._folder is None:
             return REGISTRY
-        _forget_the_dead(self._folder)
+        _remove_dead_workers(self._folder)
         return MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
 
-    async def _look(self) -> list[Status] | None:
-        """The status of each model's group; None where Redis does not say it in time."""
+    async def _read_groups(self) -> list[Status] | None:
+        """The status of each model's group; None if Redis does not answer in time."""
         try:
             counts = await self._counts.counts()
             return await asyncio.gather(*(self._read(name, count) for name, count in counts.items()))
@@ -58,11 +61,11 @@ class Scrape:
         return await read_model(self._connections, model, partitions, timeout_s=self._timeout_s)
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """What a worker that was killed had in flight is in flight no more; what it counted stays counted."""
+def _remove_dead_workers(folder: Path) -> None:
+    """Drop the gauges of workers that were killed. Their counters stay."""
     for path in folder.glob("gauge_live*_*.db"):
         pid = int(re.sub(r"\D", "", path.stem))
-        with suppress(FileNotFoundError):  # Another worker does the same.
+        with suppress(FileNotFoundError):  # another worker does the same
             if not _runs(pid):
                 mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
@@ -75,8 +78,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-class GroupFigures(Collector):
-    """The figures of all groups. They are the same at every ingest: take their maximum, never their sum."""
+class GroupCollector(Collector):
+    """The metrics of all groups. Every ingest reports the same values: aggregate them by maximum, never by sum."""
 
     def __init__(self, groups: list[Status] | None) -> None:
         self._groups = groups
@@ -98,17 +101,17 @@ class GroupFigures(Collector):
 
 _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (
     ("sluice_backlog_entries", "Images accepted and not completed.", lambda group: group.backlog),
-    ("sluice_pending_entries", "Images in consumers' hands.", lambda group: group.pending),
+    ("sluice_pending_entries", "Images that consumers have read and not completed.", lambda group: group.pending),
     (
         "sluice_oldest_entry_age_seconds",
-        "Age of the oldest image that is not completed; 0 where there is none.",
+        "Age of the oldest image that is not completed; 0 if there is none.",
         lambda group: group.oldest_s or 0.0,
     ),
-    ("sluice_dead_letters", "Dead letters that nobody has replayed or dropped.", lambda group: group.dead_letters),
-    ("sluice_living_consumers", "Consumers whose heartbeat holds.", lambda group: group.living),
+    ("sluice_dead_letters", "Dead letters that were neither replayed nor dropped.", lambda group: group.dead_letters),
+    ("sluice_living_consumers", "Consumers with a current heartbeat.", lambda group: group.living),
     (
         "sluice_capacity_images_per_second",
-        "What the living consumers can do together, at the speed that each measured.",
+        "Throughput of all live consumers together, at the speed that each measured.",
         lambda group: group.images_per_s,
     ),
 )
@@ -117,7 +120,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (
 def _partitions(groups: list[Status]) -> Iterable[Metric]:
     labels = ["model", "partition"]
     up = GaugeMetricFamily("sluice_partition_up", "Whether this partition answered this scrape in time.", labels=labels)
-    about = "Images in this partition that were accepted and not completed; missing where it does not answer."
+    about = "Images in this partition that were accepted and not completed; absent if it does not answer."
     waiting = GaugeMetricFamily("sluice_partition_backlog_entries", about, labels=labels)
     for group in groups:
         for number, backlog in enumerate(group.backlogs):
@@ -128,27 +131,27 @@ def _partitions(groups: list[Status]) -> Iterable[Metric]:
 
 
 def _consumers(groups: list[Status]) -> Metric:
-    about = "Consumers by what they run on and do (idle, running, unloaded); dead ones for ten minutes."
+    about = "Consumers by version, execution provider and state (idle, running, unloaded); dead ones for ten minutes."
     gauge = GaugeMetricFamily("sluice_consumers", about, labels=["model", "version", "provider", "state"])
     for group in groups:
-        tally = Tally(
+        counts = Counter(
             (member.report.version, member.report.provider, member.report.state if member.alive else "dead")
             for member in group.members
             if member.report
         )
-        for labels, count in tally.items():
+        for labels, count in counts.items():
             gauge.add_metric([group.model, *labels], count)
     return gauge
 
 
-#: From zero on: Prometheus cannot see the first of something as an increase.
+#: These are reported as zero before the first one: Prometheus cannot see the first event as an increase.
 _EVENTS: Final = ("completed", "superseded", "replayed", *get_args(Reason))
 
 
 def _events(groups: list[Status]) -> Metric:
-    about = "Images by how they ended, over all processes since the data in Redis began."
+    about = "Images by how they ended, over all processes since Redis has its data."
     counter = CounterMetricFamily("sluice_group_events_total", about, labels=["model", "event"])
-    # Without what was counted in a partition that is away it would fall, which Prometheus takes for a new beginning.
+    # Without an unavailable partition the sum would fall, which Prometheus takes for a reset.
     for group in (one for one in groups if not one.away):
         for event in sorted({*_EVENTS, *group.counters}):
             counter.add_metric([group.model, event], group.counters.get(event, 0))

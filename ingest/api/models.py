@@ -1,17 +1,19 @@
-"""`GET /models`: what is served, and by whom. Knows no image."""
+"""`GET /models`: the models and versions that are served."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from ingest.dispatch.model_client import Dispatch
-from ingest.dispatch.registry import Catalog
+from ingest.dispatch.model_client import ModelClient
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import StreamUnavailable
+from ingest.openapi.operation import DocumentedResponse, Operation
 
 
 class Size(TypedDict):
-    """Of the pictures that a model takes, in pixels; those that are sent are resized to it."""
+    """The model's input size in pixels. Images are resized to it."""
 
     height: int
     width: int
@@ -35,32 +37,37 @@ class ModelList(TypedDict):
     models: list[ServedModel]
 
 
-class Models:
-    """The endpoint: an entry for each version of each model that a living consumer serves."""
+class ModelsEndpoint:
+    """The endpoint. It lists each version of each model that a live consumer serves."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
 
     async def __call__(self, _request: Request) -> Response:
-        self._catalog.refuse_in_outage()
-        listed = [entry for name in self._catalog.served for entry in await _entries(self._catalog.find(name))]
+        self._registry.refuse_in_outage()
+        listed = [entry for name in self._registry.served for entry in await _entries(self._registry.find(name))]
         return JSONResponse(ModelList(success=True, models=listed))
 
 
-async def _entries(dispatch: Dispatch) -> list[ServedModel]:
-    """The versions of one model, oldest first. All have one input size: consumers refuse any other beside it."""
-    model = dispatch.model
+async def _entries(client: ModelClient) -> list[ServedModel]:
+    """The versions of one model, oldest first. All have one input size, because consumers refuse a second one."""
+    model = client.model
     entries: list[ServedModel] = []
-    for version in sorted({one.version for one in dispatch.consumers}, key=int):
-        serving = [one for one in dispatch.consumers if one.version == version]
+    for version in client.served_versions:
+        serving = [one for one in client.consumers if one.version == version]
         entries.append(
             {
-                "name": dispatch.name,
+                "name": client.name,
                 "version": version,
                 "input": {"height": model.height, "width": model.width},
-                "labels": len(await dispatch.labels(version)),
+                "labels": len(await client.labels(version)),
                 "provider": ", ".join(sorted({one.provider for one in serving})),
                 "consumers": len(serving),
             }
         )
     return entries
+
+
+MODELS: Final = Operation(
+    "List the models", {200: DocumentedResponse("Each version.", ModelList)}, (StreamUnavailable,)
+)

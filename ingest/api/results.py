@@ -1,41 +1,66 @@
-"""`/results/{id}`: come back for a result, wait for it, or cancel the request. Knows no picture."""
+"""`/results/{id}`: fetch a result, wait for it, or cancel its request."""
+
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest.api.async_requests import RETRY_S, document
-from ingest.api.preferences import Preferences
-from ingest.dispatch.registry import Catalog
+from ingest.api.async_requests import (
+    ACCEPTED_PROBLEMS,
+    POLL_HEADER,
+    POLL_S,
+    PREFER,
+    PREFERENCE_APPLIED,
+    Preferences,
+    state_document,
+)
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import UnknownResult
+from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.responses import Prediction, Queued
 
 
-class Stored:
-    """The endpoints of results that are kept under their id."""
+class ResultEndpoint:
+    """The endpoint for results that are kept under their request's id."""
 
-    def __init__(self, catalog: Catalog, *, longest_s: float) -> None:
-        self._catalog = catalog
-        self._longest_s = longest_s
+    def __init__(self, registry: ModelRegistry, *, timeout_s: float) -> None:
+        self._registry = registry
+        self._timeout_s = timeout_s
 
     async def __call__(self, request: Request) -> Response:
         return await (self.delete(request) if request.method == "DELETE" else self.get(request))
 
     async def get(self, request: Request) -> Response:
-        """200 with the answer, the problem where it failed, 202 while it is queued; waits as `Prefer: wait=N` says."""
+        """200 with the prediction, 202 while it is queued, or the request's problem. `Prefer: wait=N` waits."""
         request_id = request.path_params["id"]
-        dispatch, state = await self._catalog.locate(request_id)
+        client, state = await self._registry.locate(request_id)
         preferences = Preferences.parse(request.headers.getlist("prefer"))
-        wait_s = preferences.wait_at_most_s(self._longest_s)
+        wait_s = preferences.wait_at_most_s(self._timeout_s)
         if state == "queued" and wait_s:
-            state = await dispatch.wait(request_id, wait_s)
+            state = await client.wait(request_id, wait_s)
         headers = {"Preference-Applied": preferences.applied()} if wait_s else {}
         if state == "queued":
-            headers["Retry-After"] = str(RETRY_S)
+            headers["Retry-After"] = str(POLL_S)
         status = 202 if state == "queued" else 200
-        return JSONResponse(await document(dispatch, request_id, state), status_code=status, headers=headers)
+        return JSONResponse(await state_document(client, request_id, state), status_code=status, headers=headers)
 
     async def delete(self, request: Request) -> Response:
-        """204 where the request was queued and is cancelled now; else what `get` answers."""
+        """204 if the request was queued and is now cancelled, else the response of `get`."""
         request_id = request.path_params["id"]
-        dispatch, _ = await self._catalog.locate(request_id)
-        if await dispatch.cancel(request_id):
+        client, _ = await self._registry.locate(request_id)
+        if await client.cancel(request_id):
             return Response(status_code=204)
         return await self.get(request)
+
+
+_RESULT: Final = {
+    200: DocumentedResponse("The prediction.", Prediction, headers=(PREFERENCE_APPLIED,)),
+    202: DocumentedResponse("Still queued.", Queued, headers=(POLL_HEADER, PREFERENCE_APPLIED)),
+}
+FETCH: Final = Operation("Fetch a result", _RESULT, (UnknownResult, *ACCEPTED_PROBLEMS), (PREFER,))
+CANCEL: Final = Operation(
+    "Cancel a request",
+    {204: DocumentedResponse("It was queued, and is cancelled.", media_type=None), **_RESULT},
+    (UnknownResult, *ACCEPTED_PROBLEMS),
+    (PREFER,),
+)

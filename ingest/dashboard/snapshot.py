@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from ingest.backpressure import Gate
+from ingest.backpressure import BacklogLimit
 from ingest.dashboard.request_window import WINDOW_S, RequestWindow
 from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
@@ -90,7 +90,7 @@ class _Model:
     def __init__(self, connections: Connections, settings: IngestSettings, name: str) -> None:
         self._connections = connections
         self._name = name
-        self._gate = Gate(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
+        self._backlog_limit = BacklogLimit(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
         # The same as in `python -m consumers status`: late enough to be no accident, and before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
         self._timeout_s = settings.redis_timeout_s
@@ -101,7 +101,7 @@ class _Model:
     async def read(self, partitions: int) -> dict[str, Any]:
         status = await read_model(self._connections, self._name, partitions, timeout_s=self._timeout_s)
         now_s = status.now_ms / 1000
-        self._gate.set_rate(status.images_per_s)
+        self._backlog_limit.set_rate(status.images_per_s)
         self._images = {member.name: self._images.get(member.name, _per_consumer()) for member in status.members}
         return {
             "model": status.model,
@@ -109,7 +109,7 @@ class _Model:
             "images_per_s": self._completed.note(now_s, status.counters.get("completed", 0)),
             "capacity_per_s": status.images_per_s,
             "backlog": status.backlog,
-            "backlog_limit": self._gate.most,
+            "backlog_limit": self._backlog_limit.limit,
             "pending": status.pending,
             "oldest_s": status.oldest_s,
             "drain_s": status.drain_s,

@@ -1,20 +1,28 @@
-"""Dispatch: pixels of one model go into the stream, and their outcome comes back. Knows no HTTP and no picture."""
+"""The client of one model: sends prepared images to its consumers and waits for their predictions."""
 
 import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from ingest import metrics, outage
-from ingest import request_trace
+from ingest import metrics, request_trace
 from ingest.auth.owner import new_id
 from ingest.dispatch.cache import Cache
-from ingest.dispatch.partition_client import Route
-from ingest.dispatch.partitions import Routes
-from ingest.errors import NoConsumer, Overloaded, Problem, StreamUnavailable
-from ingest.failures import done_or_problem
+from ingest.dispatch.partition_client import PartitionClient
+from ingest.dispatch.partitions import Partitions
+from ingest.errors import (
+    RETRY_S,
+    MixedVersions,
+    NoConsumer,
+    Overloaded,
+    Problem,
+    StreamUnavailable,
+    UnknownModel,
+    raise_for_outcome,
+    redis_errors_as_503,
+)
 from results.outcome import Done, Failed, Outcome
 from results.store import State
 from stream.connection.clients import Connections
@@ -27,85 +35,109 @@ from stream.settings import IngestSettings
 
 T = TypeVar("T")
 
-#: What one partition says that another need not.
-_ELSEWHERE = (NoConsumer, Overloaded, StreamUnavailable)
+#: Problems of one partition that another may not have.
+_TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One image on its way: raw uint8 [height, width, 3] of the model it was prepared for, how many classes are wanted
-    (0: all), and for how long further pictures will still be decoded."""
+class PreparedImage:
+    """A decoded image: raw uint8 [height, width, 3] of the model that it was prepared for.
+
+    `top` is the number of classes wanted (0: all). `decoding_s` is how long ingest will still decode other images.
+    """
 
     pixels: bytes
     top: int
-    more_s: float = 0.0
+    decoding_s: float = 0.0
 
 
-class Dispatch:
-    """The way to the consumers of one model and back."""
+class ModelClient:
+    """Sends images to the consumers of one model, and finds the results of earlier requests."""
 
     def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
         self._versions: dict[str, ModelDescription] = {}
         self._cache = Cache(connections, settings, Partition(model))
-        self.routes = Routes(connections, settings, model, ingest=ingest)
+        self.partitions = Partitions(connections, settings, model, ingest=ingest)
         self.name = model
         self.consumers: list[ConsumerReport] = []
 
     async def refresh(self) -> None:
-        """Learn who is alive and what they serve; raises redis-py's errors or TimeoutError."""
-        await self.routes.refresh()
+        """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
+        await self.partitions.refresh()
         # One consumer serves many partitions.
-        living = {one.name: one for route in self.routes for one in route.consumers}
-        self.consumers = list(living.values())
-        for route in self.routes:
-            news = any(self._is_news(one) for one in route.consumers)
-            if not route.away and (news or (self._settings.accept_without_consumers and not self._versions)):
-                self._versions.update(await route.versions())
+        alive = {one.name: one for partition in self.partitions for one in partition.consumers}
+        self.consumers = list(alive.values())
+        for partition in self.partitions:
+            unknown = any(self._is_unknown(one) for one in partition.consumers)
+            expected = self._settings.accept_without_consumers and not self._versions
+            if not partition.unavailable_reason and (unknown or expected):
+                self._versions.update(await partition.versions())
 
-    def _is_news(self, report: ConsumerReport) -> bool:
-        """Whether a consumer serves what is not known here: another version, or another file under a known one."""
+    def _is_unknown(self, report: ConsumerReport) -> bool:
+        """Whether a consumer serves a version that is not known here, or another file under a known version."""
         known = self._versions.get(report.version)
         return known is None or report.digest not in {"", known.digest}
 
     @property
     def caches(self) -> bool:
-        """Whether an answer may come from the cache."""
-        return self._cache.on
+        """Whether predictions may come from the cache."""
+        return self._cache.enabled
 
     @property
     def model(self) -> ModelDescription:
-        """The newest version that is offered; pictures are prepared for it. Raises NoConsumer."""
+        """The newest version on offer, for which images are prepared. Raises NoConsumer."""
         versions = self._offered()
         if not versions:
             raise NoConsumer(
                 f"No consumer serves {self.name} at present. Start one with: python -m consumers --model {self.name}",
-                retry_after_s=outage.RETRY_S,
+                retry_after_s=RETRY_S,
             )
         return self._versions[max(versions, key=int)]
 
     @property
     def accepts(self) -> bool:
-        """Whether images are taken, as far as this depends on consumers."""
+        """Whether images are accepted, as far as this depends on consumers."""
         return bool(self._offered())
 
+    @property
+    def served_versions(self) -> list[str]:
+        """The versions that live consumers serve, oldest first."""
+        return sorted({one.version for one in self.consumers}, key=int)
+
     def _offered(self) -> list[str]:
-        """The versions that living consumers serve; where none lives and none need, all that were ever announced."""
+        """The versions that live consumers serve. If there are and need be none: all that were ever announced."""
         if not self.consumers and self._settings.accept_without_consumers:
             return list(self._versions)
         return [one.version for one in self.consumers if one.version in self._versions]
 
+    def require_version(self, version: str) -> None:
+        """Raise UnknownModel unless a consumer serves this version."""
+        served = self.served_versions
+        if version not in served:
+            raise UnknownModel(
+                f"There is no version {version[:40]!r} of {self.name}. Served at present: {', '.join(served)}."
+            )
+
+    def refuse_mixed_versions(self, version: str | None, *, answered: str | None = None) -> None:
+        """Raise MixedVersions if one version is wanted, and others are served with it or have `answered`.
+
+        The consumers of all versions share the partitions, so a request cannot choose between them.
+        """
+        if version is None or (len(self.served_versions) <= 1 and answered in {None, version}):
+            return
+        raise MixedVersions(
+            f"Version {version} of {self.name} cannot be chosen while several versions are served. Leave the version "
+            "out, or send the request again when only one is served.",
+            retry_after_s=RETRY_S,
+        )
+
     def refuse_if_full(self) -> None:
-        """Raise Overloaded where an image would be refused everywhere, before anybody decodes it."""
-        refusal: Overloaded | None = None
-        for route in self.routes.spread():
-            try:
-                return route.refuse_if_full()
-            except Overloaded as problem:
-                refusal = problem
-        assert refusal
-        raise refusal
+        """Raise Overloaded if every partition would refuse an image, before anybody decodes it."""
+        refusals = [partition.refusal for partition in self.partitions.candidates()]
+        if all(refusals) and (last := refusals[-1]):
+            raise last
 
     async def labels(self, version: str) -> tuple[str, ...]:
         """The labels of the version that answered."""
@@ -113,43 +145,51 @@ class Dispatch:
 
     async def _described(self, version: str) -> ModelDescription:
         if version not in self._versions:
-            with outage.told():
+            with redis_errors_as_503():
                 await self.refresh()
         return self._versions[version]
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""
-        route = self.routes.of(request_id)
-        with outage.told():
-            return await route.store.state(request_id) if route else "unknown"
+        partition = self.partitions.of_request(request_id)
+        with redis_errors_as_503():
+            return await partition.store.state(request_id) if partition else "unknown"
 
     async def cancel(self, request_id: str) -> bool:
-        """Cancel a request that is still queued; False where there is none. Raises StreamUnavailable."""
-        route = self.routes.of(request_id)
-        with outage.told():
-            return await route.store.cancel(request_id) if route else False
+        """Cancel a request that is still queued; False if there is none. Raises StreamUnavailable."""
+        partition = self.partitions.of_request(request_id)
+        with redis_errors_as_503():
+            return await partition.store.cancel(request_id) if partition else False
 
-    async def classify(self, model: ModelDescription, picture: Picture, *, version: str | None = None) -> Done:
-        """Have one image classified; raises a Problem where that fails. Cancelling it cancels the work.
+    async def classify(self, model: ModelDescription, image: PreparedImage, *, version: str | None = None) -> Done:
+        """Classify one image; raises a Problem on failure. Cancelling this call cancels the work.
 
-        A known answer of the model, or of the `version` that is wanted, saves the work.
+        A cached prediction of the model, or of the `version` that is wanted, saves the work.
         """
-        asked = model if version is None else await self._described(version)
-        if self.caches and (known := await self._cache.recall(asked, _entry(new_id(), model, picture, reply=""))):
+        if known := await self._recall(model, image, version):
             return known
-        done = await self._run(model, picture)
-        await self._cache.keep(picture.pixels, done)
+        done = await self._run(model, image)
+        await self.cache_answer(image, done)
         return done
 
-    async def _run(self, model: ModelDescription, picture: Picture) -> Done:
+    async def _recall(self, model: ModelDescription, image: PreparedImage, version: str | None) -> Done | None:
+        if not self.caches:
+            return None
+        wanted = model if version is None else await self._described(version)
+        known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id())
+        if known:
+            logs.add_request_id(known.id)
+        return known
+
+    async def _run(self, model: ModelDescription, image: PreparedImage) -> Done:
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()
         try:
-            route, entry, reply = await self._send(model, picture)
+            partition, request_id, reply = await self._send(model, image)
             try:
-                done = done_or_problem(await self._await(entry.id, reply))
+                done = raise_for_outcome(await self._await(request_id, reply))
             except asyncio.CancelledError:
-                await route.drop(entry.id)
+                await partition.cancel(request_id)
                 raise
             finally:
                 reply.cancel()
@@ -159,48 +199,55 @@ class Dispatch:
         finally:
             metrics.IN_FLIGHT.dec()
 
-    async def _send(self, model: ModelDescription, picture: Picture) -> tuple[Route, Entry, asyncio.Future[Outcome]]:
-        """Have the image accepted wherever it is; raises what the last partition said where none takes it."""
+    async def _send(
+        self, model: ModelDescription, image: PreparedImage
+    ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
+        """Have any partition accept the image; raises the last partition's problem if none does."""
 
-        async def send(route: Route) -> tuple[Route, Entry, asyncio.Future[Outcome]]:
-            entry = _entry(new_id(route.number), model, picture, reply=self._ingest)
-            return route, entry, await route.send(entry)
+        async def send(partition: PartitionClient) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
+            entry = _entry(new_id(partition.number), model, image, reply=self._ingest)
+            return partition, entry.id, await partition.send(entry)
 
-        return await _first(self.routes.spread(), send)
+        sent = await _try_partitions(self.partitions.candidates(), send)
+        logs.add_request_id(sent[1])
+        return sent
 
-    async def submit(self, model: ModelDescription, picture: Picture, *, request_id: str = "") -> str:
+    async def submit(self, model: ModelDescription, image: PreparedImage, *, request_id: str = "") -> str:
         """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
 
-        An id that was accepted before is not accepted again, and nothing is changed. It names its partition, so that no
-        other takes the image.
+        An id that was accepted before is not accepted again, and nothing changes. The id names its partition, so
+        no other partition takes the image.
         """
 
-        async def submit(route: Route) -> str:
-            entry = _entry(request_id or new_id(route.number), model, picture, reply="")
-            if await self._cache.recall(model, entry) is None:
-                await route.admit(entry)
+        async def submit(partition: PartitionClient) -> str:
+            entry = _entry(request_id or new_id(partition.number), model, image, reply="")
+            if await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id) is None:
+                await partition.admit(entry)
             return entry.id
 
-        return await _first([self._route(request_id)] if request_id else self.routes.spread(), submit)
+        candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()
+        accepted = await _try_partitions(candidates, submit)
+        logs.add_request_id(accepted)
+        return accepted
 
-    def _route(self, request_id: str) -> Route:
-        route = self.routes.of(request_id)
-        assert route, "ids that were reserved name partitions that there are"
-        return route
+    def _partition(self, request_id: str) -> PartitionClient:
+        partition = self.partitions.of_request(request_id)
+        assert partition, "a reserved id names a partition that exists"
+        return partition
 
-    async def remember(self, picture: Picture, done: Done) -> None:
-        """Keep the answer to a picture that was submitted, for those who ask the same."""
-        await self._cache.keep(picture.pixels, done)
+    async def cache_answer(self, image: PreparedImage, done: Done) -> None:
+        """Keep the prediction for other requests with the same pixels."""
+        await self._cache.keep(image.pixels, done)
 
     async def wait(self, request_id: str, wait_s: float) -> State:
-        """Where a request stands: as soon as it has ended, after `wait_s` seconds at the latest."""
+        """Where a request stands: as soon as it has ended, and after `wait_s` seconds at the latest."""
         if wait_s <= 0:
             return await self.state(request_id)
-        route = self._route(request_id)
-        reply = route.expect(request_id)
+        partition = self._partition(request_id)
+        reply = partition.expect(request_id)
         try:
-            with outage.told():
-                state = await route.store.subscribe(request_id, self._ingest)
+            with redis_errors_as_503():
+                state = await partition.store.subscribe(request_id, self._ingest)
             if state != "queued":
                 return state
             async with asyncio.timeout(wait_s):
@@ -212,39 +259,39 @@ class Dispatch:
 
     async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
         """The request id and the fingerprint that an idempotency key was first used with."""
-        offered = new_id(self.routes.spread()[0].number)
-        # Keys have one place, however many partitions there are: it must be found again when that number has changed.
-        with outage.told():
-            return await self.routes.first.store.reserve_idempotency_key(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
+        offered = new_id(self.partitions.candidates()[0].number)
+        # All keys are in the first partition: they must be found again after the number of partitions has changed.
+        store = self.partitions.first.store
+        with redis_errors_as_503():
+            return await store.reserve_idempotency_key(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
 
     async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 return await reply
         except TimeoutError:
-            return await self._late(request_id)
+            return await self._check_at_deadline(request_id)
 
-    async def _late(self, request_id: str) -> Outcome:
-        """At the deadline, one look at the store: a reply that was dropped from the stream is found there."""
+    async def _check_at_deadline(self, request_id: str) -> Outcome:
+        """Look into the store once: a reply that was trimmed from the reply stream is found there."""
         state = await self.state(request_id)
         if isinstance(state, Done | Failed):
             return state
         return Failed(request_id, "expired", "No consumer answered in time.")
 
 
-async def _first(routes: Iterable[Route], take: Callable[[Route], Awaitable[T]]) -> T:
-    """What the first route gives that takes the image; raises what the last one said where none does."""
+async def _try_partitions(partitions: Iterable[PartitionClient], take: Callable[[PartitionClient], Awaitable[T]]) -> T:
+    """The result of the first partition that takes the image; raises the last one's problem if none does."""
     refusal: Problem | None = None
-    for route in routes:
+    for partition in partitions:
         try:
-            return await take(route)
-        except _ELSEWHERE as problem:
+            return await take(partition)
+        except _TRY_NEXT as problem:
             refusal = problem
     assert refusal
     raise refusal
 
 
-def _entry(request_id: str, model: ModelDescription, picture: Picture, *, reply: str) -> Entry:
-    logs.add_request_id(request_id)
-    more_ms = math.ceil(picture.more_s * 1000)
-    return Entry(request_id, reply, picture.top, model.height, model.width, picture.pixels, more_ms=more_ms)
+def _entry(request_id: str, model: ModelDescription, image: PreparedImage, *, reply: str) -> Entry:
+    more_ms = math.ceil(image.decoding_s * 1000)
+    return Entry(request_id, reply, image.top, model.height, model.width, image.pixels, more_ms=more_ms)

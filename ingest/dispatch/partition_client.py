@@ -1,18 +1,20 @@
-"""A route: the way to the consumers of one partition and back. Knows no other partition."""
+"""The client of one partition: admits images into its stream and receives their outcomes."""
 
 import asyncio
 import logging
 import math
 from contextlib import suppress
+from typing import Final
 
 from redis.exceptions import RedisError
 
-from ingest import metrics
-from ingest.dispatch.entrance import Entrance
-from ingest.errors import StreamUnavailable
+from ingest import metrics, request_trace
+from ingest.backpressure import BacklogLimit
+from ingest.errors import RETRY_S, NoConsumer, Overloaded, StreamUnavailable, redis_errors_as_503
 from results.outcome import Outcome
 from results.replies import Replies
 from results.store import Store
+from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
 from stream.keys import Partition
@@ -22,23 +24,39 @@ from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
+#: The share of redis_timeout_s that replicas have to acknowledge an image.
+_REPLICATION_SHARE: Final = 0.5
 
-class Route:
-    """One partition, as this ingest sees it; `away` says why it cannot be reached, empty while it can."""
 
-    def __init__(self, connections: Connections, settings: IngestSettings, partition: Partition, *, ingest: str) -> None:
+class PartitionClient:
+    """One partition as this ingest sees it. `unavailable_reason` is empty while the partition can be reached."""
+
+    def __init__(
+        self, connections: Connections, settings: IngestSettings, partition: Partition, *, ingest: str
+    ) -> None:
         redis = connections.client_for(partition)
-        self._timeout_s = settings.redis_timeout_s
-        # The only partition is away when Redis is, and that is told once for all.
+        self._settings = settings
+        self._model = partition.model
+        # The only partition is unavailable when Redis is, and the registry logs that.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._reader = connect_reader(settings, metrics.REDIS, partition)
         self.store = Store(redis, partition)
         self._replies = Replies(self._reader, self.store, partition, ingest=ingest)
         self._presence = Presence(redis, partition)
-        self._entrance = Entrance(redis, self.store, settings, partition)
+        self._admission = Admission(
+            redis,
+            partition,
+            result_ttl_s=settings.result_ttl_s,
+            replicas=settings.wait_replicas,
+            wait_s=settings.redis_timeout_s * _REPLICATION_SHARE,
+        )
+        self._backlog = BacklogLimit(
+            max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
+        )
+        self._refusing = False
         self.number = partition.number
         self.consumers: list[ConsumerReport] = []
-        self.away = ""
+        self.unavailable_reason = ""
 
     async def run(self) -> None:
         """Receive replies until cancelled."""
@@ -48,59 +66,98 @@ class Route:
             await self._reader.aclose()
 
     async def refresh(self) -> RedisError | TimeoutError | None:
-        """Learn who is alive; the error where the partition cannot be reached."""
+        """Read which consumers are alive. Returns the error if the partition cannot be reached."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._settings.redis_timeout_s):
                 reports = await self._presence.consumers()
         except (RedisError, TimeoutError) as error:
-            self._lose(f"Redis does not answer ({type(error).__name__})")
+            self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
             return error
-        if self.away:
-            logger.info("partition %d is back", self.number)
-        self.away = ""
+        if self.unavailable_reason:
+            logger.info("partition %d is available again", self.number)
+        self.unavailable_reason = ""
         self.consumers = [one for one in reports if one.alive]
-        self._entrance.set_rate(math.fsum(one.images_per_s for one in self.consumers))
+        self._backlog.set_rate(math.fsum(one.images_per_s for one in self.consumers))
         return None
 
-    def _lose(self, why: str) -> None:
-        if not self.away:
-            logger.log(self._log_level, "partition %d is away: %s", self.number, why)
-        self.away = why
+    def _mark_unavailable(self, reason: str) -> None:
+        if not self.unavailable_reason:
+            logger.log(self._log_level, "partition %d is unavailable: %s", self.number, reason)
+        self.unavailable_reason = reason
 
     async def versions(self) -> dict[str, ModelDescription]:
         """All versions ever announced here; raises redis-py's errors."""
         return await self._presence.versions()
 
-    def refuse_if_full(self) -> None:
-        """Raise Overloaded where an image would be refused, before anybody decodes it."""
-        self._entrance.refuse_if_full()
+    @property
+    def refusal(self) -> Overloaded | None:
+        """The problem that an image would meet here now; None if it would be admitted as far as is known."""
+        return self._overloaded(self._backlog.limit) if self._backlog.is_closed else None
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
-        """A future for the outcome; to be made before the request is admitted, and cancelled in the end."""
+        """A future for the outcome. Create it before the request is admitted, and cancel it in the end."""
         return self._replies.expect(request_id)
 
-    async def admit(self, entry: Entry) -> None:
-        """Let one image in; raises Overloaded, NoConsumer or StreamUnavailable."""
-        try:
-            await self._entrance.admit(entry)
-        except StreamUnavailable as problem:
-            # Until the next look nobody else need wait to learn it.
-            self._lose(problem.detail)
-            raise
-
     async def send(self, entry: Entry) -> asyncio.Future[Outcome]:
-        """Admit an image whose outcome is waited for; cancelling this cancels the work."""
+        """Admit an image, and return a future for its outcome. Cancelling this call cancels the work."""
         reply = self.expect(entry.id)
         try:
             await self.admit(entry)
         except BaseException as error:
             reply.cancel()
             if isinstance(error, asyncio.CancelledError):
-                await self.drop(entry.id)
+                await self.cancel(entry.id)
             raise
         return reply
 
-    async def drop(self, request_id: str) -> None:
-        """Cancel what nobody waits for any more, as far as Redis can be told."""
+    async def admit(self, entry: Entry) -> None:
+        """Admit one image; raises Overloaded, NoConsumer or StreamUnavailable."""
+        try:
+            await self._admit(entry)
+            self._refusing = False
+        except StreamUnavailable as unavailable:
+            # Reading may still work, for example when Redis is full: only this line reports it then.
+            logger.log(logging.DEBUG if self._refusing else logging.WARNING, "images are refused: %s", unavailable)
+            self._refusing = True
+            # Other requests avoid this partition until the next refresh.
+            self._mark_unavailable(unavailable.detail)
+            raise
+        except QueueFull as full:
+            self._backlog.close_for(full.backlog)
+            raise self._overloaded(full.backlog) from full
+        except NoLiveConsumer as error:
+            raise NoConsumer(
+                f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=RETRY_S
+            ) from error
+
+    async def _admit(self, entry: Entry) -> None:
+        try:
+            with redis_errors_as_503():
+                async with asyncio.timeout(self._settings.redis_timeout_s):
+                    await self._admission.admit(
+                        request_trace.mark_sent(entry),
+                        timeout_s=self._settings.request_timeout_s,
+                        max_backlog=self._backlog.limit,
+                        without_consumers=self._settings.accept_without_consumers,
+                    )
+        except NotReplicated as error:
+            if entry.reply:
+                # The client sends it again under another id.
+                with suppress(RedisError):
+                    await self.store.cancel(entry.id)
+            raise StreamUnavailable(
+                f"Fewer than {self._settings.wait_replicas} replicas of Redis have the image in time. "
+                "Send it again later.",
+                retry_after_s=RETRY_S,
+            ) from error
+
+    async def cancel(self, request_id: str) -> None:
+        """Cancel a request that nobody waits for any more, if Redis can be reached."""
         with suppress(RedisError):
             await asyncio.shield(self.store.cancel(request_id))
+
+    def _overloaded(self, backlog: int) -> Overloaded:
+        return Overloaded(
+            f"The queue is full ({backlog} images wait). Send the image again after the time in Retry-After.",
+            retry_after_s=self._backlog.retry_after_s(backlog),
+        )

@@ -1,18 +1,18 @@
-"""The catalog: which models are served, and the dispatch to each. Learns from Redis, knows no file."""
+"""The registry of served models, kept up to date from Redis, with a client for each."""
 
 import asyncio
 import logging
 import os
 import secrets
 import socket
+from typing import Final
 
 from redis.exceptions import RedisError
 from typing_extensions import TypedDict
 
 from ingest.auth.owner import belongs_to_caller
-from ingest.dispatch.model_client import Dispatch
-from ingest.errors import BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
-from ingest.outage import RETRY_S
+from ingest.dispatch.model_client import ModelClient
+from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream.connection.clients import Backoff, Connections
 from stream.presence import partition_counts, raise_partition_count
@@ -20,12 +20,12 @@ from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
-#: How old the list of living consumers may be. Admission itself looks at the list in Redis; this one decides
-#: how pictures are prepared and what `/readyz` says.
-_REFRESH_S = 1.0
+#: How old the list of live consumers may be. Admission reads the list in Redis itself. This copy decides how images
+#: are prepared, and what `/readyz` says.
+_REFRESH_S: Final = 1.0
 
-#: The same while no image is taken: a consumer may come at any moment, and whoever waits for it waits for this too.
-_EXPECTANT_S = 0.1
+#: The same while no image is accepted. A consumer may start at any moment, and clients wait until ingest sees it.
+_REFRESH_UNREADY_S: Final = 0.1
 
 
 class Degraded(TypedDict):
@@ -36,21 +36,21 @@ class Degraded(TypedDict):
     why: str
 
 
-class Catalog:
-    """All dispatches of one ingest process."""
+class ModelRegistry:
+    """The clients of all models, for one ingest process."""
 
     def __init__(self, connections: Connections, settings: IngestSettings) -> None:
         self._connections = connections
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._dispatches: dict[str, Dispatch] = {}
+        self._clients: dict[str, ModelClient] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
-        #: Set once Redis was asked, whatever came of it.
-        self.looked = asyncio.Event()
+        #: Set after the first attempt to read from Redis, whether it succeeded or not.
+        self.first_refresh = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep the catalog fresh and receive replies until cancelled; survives any outage of Redis."""
+        """Refresh the registry and receive replies until cancelled; survives any outage of Redis."""
         backoff = Backoff()
         async with asyncio.TaskGroup() as self._tasks:
             while True:
@@ -58,105 +58,123 @@ class Catalog:
                     await self._refresh()
                 except (RedisError, TimeoutError) as error:
                     self.outage = f"Redis does not answer ({type(error).__name__})"
-                    logger.log(backoff.log_level, "cannot refresh the catalog: %s", error)
-                    self.looked.set()
+                    logger.log(backoff.log_level, "cannot refresh the model registry: %s", error)
+                    self.first_refresh.set()
                     await backoff.pause()
                 else:
                     self.outage = None
-                    self.looked.set()
+                    self.first_refresh.set()
                     backoff.reset()
-                    await asyncio.sleep(_REFRESH_S if self.accepting else _EXPECTANT_S)
+                    await asyncio.sleep(_REFRESH_S if self.accepting else _REFRESH_UNREADY_S)
 
     async def _refresh(self) -> None:
         assert self._tasks is not None
         for name, count in (await self._counts()).items():
-            dispatch = self._dispatches.get(name) or Dispatch(
-                self._connections, self._settings, name, ingest=self._name
-            )
-            new = dispatch.routes.grow(count)
-            if name not in self._dispatches:
-                # Nothing runs for a model before it was reached once: the next attempt begins with another dispatch.
-                await dispatch.refresh()
-                self._dispatches[name] = dispatch
-            for route in new:
-                self._tasks.create_task(route.run())
-            await dispatch.refresh()
+            known = self._clients.get(name)
+            client = known or ModelClient(self._connections, self._settings, name, ingest=self._name)
+            new = client.partitions.ensure(count)
+            if not known:
+                # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
+                await client.refresh()
+                self._clients[name] = client
+            for partition in new:
+                self._tasks.create_task(partition.run())
+            if known:
+                await client.refresh()
 
     async def _counts(self) -> dict[str, int]:
-        """How many partitions each model has; what is known where the list itself is away, in a Cluster."""
+        """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""
         try:
             counts = await partition_counts(self._connections.shared)
             for name, count in counts.items():
                 if count < self._settings.partitions:
                     await raise_partition_count(self._connections.shared, name, self._settings.partitions)
         except RedisError:
-            if not self._dispatches:
+            if not self._clients:
                 raise
-            return dict.fromkeys(self._dispatches, 1)
+            return dict.fromkeys(self._clients, 1)
         return counts
 
     @property
     def degraded(self) -> list[Degraded]:
-        """Partitions that take no image at present, of models that are served otherwise."""
+        """Partitions that take no image at present, of models that accept images otherwise."""
         return [
             Degraded(model=name, partition=number, why=why)
             for name in self.accepting
-            for number, why in self._dispatches[name].routes.degraded
+            for number, why in self._clients[name].partitions.degraded
         ]
+
+    @property
+    def served(self) -> list[str]:
+        """Names of the models that a live consumer serves."""
+        return sorted(name for name, client in self._clients.items() if client.consumers)
+
+    @property
+    def accepting(self) -> list[str]:
+        """Names of the models that images are accepted for."""
+        return sorted(name for name, client in self._clients.items() if client.accepts)
+
+    def require_ready(self) -> list[str]:
+        """The models that images are accepted for, at least one; raises StreamUnavailable or NoConsumer."""
+        self.refuse_in_outage()
+        if not self.accepting:
+            raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=RETRY_S)
+        return self.accepting
 
     def refuse_in_outage(self) -> None:
         """Raise StreamUnavailable while Redis does not answer."""
         if self.outage:
             raise StreamUnavailable(f"{self.outage}.", retry_after_s=RETRY_S)
 
-    async def locate(self, request_id: str) -> tuple[Dispatch, State]:
-        """The dispatch that a request was made to, and where it stands; raises UnknownResult, StreamUnavailable."""
-        if not self._dispatches:
+    async def locate(self, request_id: str) -> tuple[ModelClient, State]:
+        """The model that a request was made to, and the request's state; raises UnknownResult, StreamUnavailable."""
+        if not self._clients:
             self.refuse_in_outage()
-        # Of somebody else's request not even the existence is known: it is not looked for.
-        for dispatch in self._dispatches.values() if belongs_to_caller(request_id) else ():
-            state = await dispatch.state(request_id)
+        # A caller must not learn whether another's request exists, so such a request is not looked for.
+        for client in self._clients.values() if belongs_to_caller(request_id) else ():
+            state = await client.state(request_id)
             if state != "unknown":
-                return dispatch, state
+                return client, state
         raise UnknownResult("There is no such request, or its result has expired. Send the image again.")
 
-    @property
-    def served(self) -> list[str]:
-        """Names of the models that a living consumer serves."""
-        return sorted(name for name, dispatch in self._dispatches.items() if dispatch.consumers)
+    def find(self, name: str | None) -> ModelClient:
+        """The client of a model, or of the default model.
 
-    @property
-    def accepting(self) -> list[str]:
-        """Names of the models that images are taken for: those served and, where that is set, those to be served."""
-        return sorted(name for name, dispatch in self._dispatches.items() if dispatch.accepts)
-
-    def find(self, name: str | None) -> Dispatch:
-        """The dispatch to a model, or to the default model.
-
-        Raises UnknownModel, BadParameter or NoConsumer; StreamUnavailable where Redis does not say what there is.
+        Raises UnknownModel, BadParameter or NoConsumer, and StreamUnavailable if Redis cannot say what is served.
         """
         wanted = name or self._settings.model or self._only()
         try:
-            return self._dispatches[wanted]
+            return self._clients[wanted]
         except KeyError:
-            have = ", ".join(self.served) or "none"
             if name and not self.outage:
-                raise UnknownModel(f"There is no model {wanted!r}. Served at present: {have}.") from None
-            raise self._nobody(wanted) from None
+                served = ", ".join(self.served) or "none"
+                raise UnknownModel(f"There is no model {wanted!r}. Served at present: {served}.") from None
+            raise self._no_consumer(wanted) from None
+
+    def find_served(self, name: str, version: str | None) -> ModelClient:
+        """The client of a model that a consumer serves at present, in this version if one is named.
+
+        Raises UnknownModel, NoConsumer, StreamUnavailable.
+        """
+        client = self.find(name)
+        _ = client.model  # raises if no consumer serves it
+        if version is not None:
+            client.require_version(version)
+        return client
 
     def _only(self) -> str:
         names = self.accepting
         if len(names) > 1:
             raise BadParameter(
-                f"Several models are served; name one in the path: {', '.join(f'/predict/{name}' for name in names)}."
+                f"Several models are served. Name one in the path: {', '.join(f'/predict/{name}' for name in names)}."
             )
-        if not names and len(self._dispatches) == 1:
-            return next(iter(self._dispatches))
+        if not names and len(self._clients) == 1:
+            return next(iter(self._clients))
         if not names:
-            raise self._nobody("")
+            raise self._no_consumer("")
         return names[0]
 
-    def _nobody(self, name: str) -> Problem:
+    def _no_consumer(self, name: str) -> Problem:
         if self.outage:
             return StreamUnavailable(f"{self.outage}. Send the image again later.", retry_after_s=RETRY_S)
         return NoConsumer(

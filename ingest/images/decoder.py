@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ingest.backpressure import Gate
+from ingest.backpressure import BacklogLimit
 from ingest.errors import Overloaded
 from ingest.images.decode import EncodedImage
 from ingest.metrics import DECODE
@@ -23,15 +23,15 @@ class Decoder:
     If the pool has one thread, the event loop decodes small JPEGs itself, one per iteration. To hand such an image to a
     thread and back would add a tenth to its time.
 
-    `gate` limits the images that wait by number and, at the measured speed, by time. `max_bytes` limits the size of
+    `backlog` limits the images that wait by number and, at the measured speed, by time. `max_bytes` limits the size of
     their files. An image is accepted whatever its size if no other one waits.
     """
 
-    def __init__(self, *, threads: int, max_pixels: int, gate: Gate, max_bytes: int) -> None:
+    def __init__(self, *, threads: int, max_pixels: int, backlog: BacklogLimit, max_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._max_pixels = max_pixels
-        self._gate = gate
+        self._backlog = backlog
         self._max_bytes = max_bytes
         self._inline_lock = asyncio.Lock()
         self._pending = 0
@@ -61,12 +61,12 @@ class Decoder:
         return pixels
 
     def _refuse_if_full(self, size: int) -> None:
-        too_many = self._pending >= self._gate.most
+        too_many = self._pending >= self._backlog.limit
         too_large = self._pending > 0 and self._pending_bytes + size > self._max_bytes
         if too_many or too_large:
             raise Overloaded(
                 f"{self._pending} images wait to be decoded. Send the image again after the time in Retry-After.",
-                retry_after_s=self._gate.retry_after_s(self._pending),
+                retry_after_s=self._backlog.retry_after_s(self._pending),
             )
 
     async def _run(self, image: EncodedImage, model: ModelDescription) -> tuple[bytes, float]:
@@ -85,7 +85,7 @@ class Decoder:
     def _update_mean(self, seconds: float) -> None:
         """Wall-clock time, because other processes on the same cores make the queue longer, too."""
         self._image_s = (1 - _NEWEST) * self._image_s + _NEWEST * seconds if self._image_s else seconds
-        self._gate.set_rate(self._threads / self._image_s)
+        self._backlog.set_rate(self._threads / self._image_s)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

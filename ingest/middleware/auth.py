@@ -10,7 +10,7 @@ from ingest.auth.api_keys import ReloadingKeyring
 from ingest.auth.owner import set_owner
 from ingest.errors import Unauthorized
 from ingest.paths import is_open
-from ingest.refusal import refuse
+from ingest.responses import send_problem
 
 
 class AuthMiddleware:
@@ -25,7 +25,7 @@ class AuthMiddleware:
             key = _presented_key(Headers(scope=scope))
             name = self._keys.owner(key) if key else None
             if name is None:
-                await refuse(_unauthorized(key), scope, receive, send)
+                await send_problem(_unauthorized(key), scope, receive, send)
                 return
             set_owner(name)
         await self._app(scope, receive, send)

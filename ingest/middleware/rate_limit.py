@@ -15,11 +15,10 @@ from redis.asyncio import Redis
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest import outage
 from ingest.auth.owner import owner
-from ingest.errors import Problem, StreamUnavailable, TooManyRequests
+from ingest.errors import Problem, StreamUnavailable, TooManyRequests, redis_errors_as_503
 from ingest.paths import is_open, is_page
-from ingest.refusal import refuse
+from ingest.responses import send_problem
 from stream.keys import rate
 from stream.scripts import load
 
@@ -108,14 +107,14 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            with outage.told():
+            with redis_errors_as_503():
                 state = await self._limit.count(_client(scope))
         except StreamUnavailable as problem:
-            await refuse(problem, scope, receive, send)
+            await send_problem(problem, scope, receive, send)
             return
         send_with_state = _with_headers(self._limit.headers(state), send)
         if state.wait_s:
-            await refuse(_refusal(state), scope, receive, send_with_state)
+            await send_problem(_refusal(state), scope, receive, send_with_state)
         else:
             await self._app(scope, receive, send_with_state)
 

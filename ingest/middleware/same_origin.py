@@ -9,9 +9,9 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.errors import ForeignOrigin
+from ingest.errors import CrossOriginRequest
 from ingest.paths import SAFE_METHODS
-from ingest.refusal import refuse
+from ingest.responses import send_problem
 
 
 class SameOriginMiddleware:
@@ -26,8 +26,8 @@ class SameOriginMiddleware:
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             if origin is not None and not self._trusts(origin, headers.get("host", "")):
-                refusal = ForeignOrigin("Pages of this origin may not use the service. Its operator can allow them.")
-                await refuse(refusal, scope, receive, send)
+                problem = CrossOriginRequest("Pages of this origin may not use the service. The operator can allow them.")
+                await send_problem(problem, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

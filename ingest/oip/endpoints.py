@@ -1,4 +1,4 @@
-"""The protocol's routes. Knows which endpoint answers which path, and the small ones themselves."""
+"""The routes below `/v2`: inference, and the endpoints for health, metadata and the index."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -6,100 +6,126 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from ingest.api.health import accepting
-from ingest.dispatch.registry import Catalog
-from ingest.errors import BadParameter
-from ingest.images.decoder import Decoder
-from ingest.oip import metadata, operations
-from ingest.oip.body import read_body
-from ingest.oip.errors import Nowhere, in_protocol
-from ingest.oip.inference import Inference
-from ingest.oip.schemas import Entry, IndexRequest, ModelReady, ServerLive, ServerReady
-from ingest.oip.selection import select, versions
-from ingest.openapi.operation import Described
-from ingest.uploads import Limits
+from ingest.classification import Classifier
+from ingest.dispatch.model_client import ModelClient
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import BadParameter, NoConsumer, StreamUnavailable
+from ingest.oip.inference import BODY_PROBLEMS, MODEL_PROBLEMS, InferEndpoint, infer_operation, refuse_form
+from ingest.oip.metadata import (
+    IndexEntry,
+    IndexRequest,
+    Model,
+    ModelReady,
+    Server,
+    ServerLive,
+    ServerReady,
+    model_configuration,
+    model_metadata,
+    server_metadata,
+)
+from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
+from ingest.openapi.schemas import inline
+from ingest.request_body import Limits, read_body
 
-#: The request for the index says one thing at most.
-_MOST_INDEX_BYTES: Final = 4096
+#: A request for the index holds one flag at most.
+_MAX_INDEX_BYTES: Final = 4096
 
 _INDEX_REQUEST: Final = TypeAdapter(IndexRequest)
 
+SERVER: Final = Operation("Describe the server", {200: DocumentedResponse("The server and its extensions.", Server)})
+LIVE: Final = Operation("Is the process alive?", {200: DocumentedResponse("It answers.", ServerLive)})
+READY: Final = Operation(
+    "Is the service ready?",
+    {200: DocumentedResponse("It accepts images.", ServerReady)},
+    (NoConsumer, StreamUnavailable),
+)
+MODEL: Final = Operation(
+    "Describe a model's tensors", {200: DocumentedResponse("The metadata.", Model)}, MODEL_PROBLEMS
+)
+MODEL_READY: Final = Operation("Is this model served?", {200: DocumentedResponse("It is.", ModelReady)}, MODEL_PROBLEMS)
+CONFIGURATION: Final = Operation(
+    "Get a model's configuration in Triton's form",
+    {200: DocumentedResponse("The configuration.", dict[str, Any])},
+    MODEL_PROBLEMS,
+)
+INDEX: Final = Operation(
+    "List the versions that are served",
+    {200: DocumentedResponse("Each of them.", list[IndexEntry])},
+    BODY_PROBLEMS,
+    body=Body("A filter; no body is the same as {}.", {JSON: {"schema": inline(IndexRequest)}}, required=False),
+)
 
-def routes(catalog: Catalog, decoder: Decoder, limits: Limits, *, longest_s: float) -> list[Route]:
-    """All routes below /v2, the one that answers whatever is no route last."""
-    endpoints = Endpoints(catalog, limits)
-    inference = Inference(catalog, decoder, limits, longest_s=longest_s)
-    model = "/v2/models/{model}"
-    version = model + "/versions/{version}"
-    known = [
-        Described("/v2", in_protocol(endpoints.server), operations.SERVER),
-        Described("/v2/health/live", in_protocol(endpoints.live), operations.LIVE),
-        Described("/v2/health/ready", in_protocol(endpoints.ready), operations.READY),
-        Described("/v2/repository/index", in_protocol(endpoints.index), {"POST": operations.INDEX}),
+
+def oip_routes(
+    registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float
+) -> list[DocumentedRoute]:
+    """All routes below /v2."""
+    endpoints = MetadataEndpoints(registry, limits)
+    infer = InferEndpoint(registry, classifier, limits, timeout_s=timeout_s)
+    routes = [
+        DocumentedRoute("/v2", endpoints.server, SERVER),
+        DocumentedRoute("/v2/health/live", endpoints.live, LIVE),
+        DocumentedRoute("/v2/health/ready", endpoints.ready, READY),
+        DocumentedRoute("/v2/repository/index", endpoints.index, {"POST": INDEX}),
     ]
-    for path in (model, version):
-        known += [
-            Described(path, in_protocol(endpoints.model), operations.MODEL),
-            Described(f"{path}/ready", in_protocol(endpoints.model_ready), operations.MODEL_READY),
-            Described(f"{path}/config", in_protocol(endpoints.configuration), operations.CONFIGURATION),
-            Described(f"{path}/infer", in_protocol(inference.__call__), {"POST": operations.infer(limits)}),
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            DocumentedRoute(path, endpoints.model, MODEL),
+            DocumentedRoute(f"{path}/ready", endpoints.model_ready, MODEL_READY),
+            DocumentedRoute(f"{path}/config", endpoints.configuration, CONFIGURATION),
+            DocumentedRoute(f"{path}/infer", infer.__call__, {"POST": infer_operation(limits)}),
         ]
-    return [*known, Route("/v2/{path:path}", Nowhere(known), include_in_schema=False)]
+    return routes
 
 
-class Endpoints:
-    """All that is answered from the catalog alone."""
+class MetadataEndpoints:
+    """The endpoints that need the registry alone."""
 
-    def __init__(self, catalog: Catalog, limits: Limits) -> None:
-        self._catalog = catalog
-        self._limits = replace(limits, max_bytes=min(limits.max_bytes, _MOST_INDEX_BYTES))
+    def __init__(self, registry: ModelRegistry, limits: Limits) -> None:
+        self._registry = registry
+        self._limits = replace(limits, max_bytes=min(limits.max_bytes, _MAX_INDEX_BYTES))
 
     async def server(self, _request: Request) -> Response:
-        return JSONResponse(metadata.of_server())
+        return JSONResponse(server_metadata())
 
     async def live(self, _request: Request) -> Response:
         return JSONResponse(ServerLive(live=True))
 
     async def ready(self, _request: Request) -> Response:
-        accepting(self._catalog)
+        self._registry.require_ready()
         return JSONResponse(ServerReady(ready=True))
 
     async def model(self, request: Request) -> Response:
-        return JSONResponse(metadata.of_model(**await self._described(request)))
+        client, version = self._served(request)
+        return JSONResponse(await model_metadata(client, version))
 
     async def configuration(self, request: Request) -> Response:
-        return JSONResponse(metadata.configuration(**await self._described(request)))
+        client, version = self._served(request)
+        return JSONResponse(await model_configuration(client, version))
 
     async def model_ready(self, request: Request) -> Response:
-        self._catalog.refuse_in_outage()
-        dispatch, _ = select(self._catalog, request.path_params)
-        return JSONResponse(ModelReady(name=dispatch.name, ready=True))
+        self._registry.refuse_in_outage()
+        client, _ = self._served(request)
+        return JSONResponse(ModelReady(name=client.name, ready=True))
 
     async def index(self, request: Request) -> Response:
-        """The models that are served: what no consumer serves is not known here, so `ready` changes nothing."""
+        """The versions that live consumers serve. Others are unknown here, so the filter changes nothing."""
+        refuse_form(request)
         body = await read_body(request, self._limits)
         try:
             _INDEX_REQUEST.validate_json(body or b"{}", strict=True)
         except ValidationError as error:
-            raise BadParameter("The request is no JSON object whose ready, if any, is true or false.") from error
-        dispatches = [self._catalog.find(name) for name in self._catalog.served]
+            raise BadParameter("The request must be a JSON object; its ready, if any, is true or false.") from error
+        clients = [self._registry.find(name) for name in self._registry.served]
         return JSONResponse(
             [
-                Entry(name=dispatch.name, version=version, state="READY", reason="")
-                for dispatch in dispatches
-                for version in versions(dispatch)
+                IndexEntry(name=client.name, version=version, state="READY", reason="")
+                for client in clients
+                for version in client.served_versions
             ]
         )
 
-    async def _described(self, request: Request) -> dict[str, Any]:
-        dispatch, version = select(self._catalog, request.path_params)
-        model = dispatch.model
-        return {
-            "name": dispatch.name,
-            "versions": versions(dispatch),
-            "height": model.height,
-            "width": model.width,
-            "classes": len(await dispatch.labels(version or model.version)),
-        }
+    def _served(self, request: Request) -> tuple[ModelClient, str | None]:
+        version = request.path_params.get("version")
+        return self._registry.find_served(request.path_params["model"], version), version

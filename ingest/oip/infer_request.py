@@ -1,20 +1,23 @@
-"""What an inference request asks for: its images and the form of its answer. Pure, knows no model and no HTTP."""
+"""Parses an inference request: its images, and the form of the response that it asks for."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ingest.errors import BadParameter
 from ingest.oip.tensors import INPUT, OUTPUT, Image, elements, pixels
-from ingest.oip.wire import Envelope
+from ingest.oip.wire import Message
 
-#: Most images in one request. Each is an entry of its own, and all of its probabilities are in the answer.
-MOST_IMAGES: Final = 1024
+#: Most images in one request. Each is an entry of its own, and all of its probabilities are in the response.
+MAX_IMAGES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """`id` is the client's, given back to it. `classes` is how many labels of each image are wanted instead of all
-    probabilities; 0: the probabilities."""
+class InferRequest:
+    """A parsed request.
+
+    `id` is the client's, and is returned to it. `binary` asks for binary data instead of JSON numbers. `classes` is
+    the number of labels wanted for each image; 0: all probabilities.
+    """
 
     id: str
     images: list[Image]
@@ -22,61 +25,59 @@ class Asked:
     classes: int
 
 
-def read(envelope: Envelope, *, height: int, width: int) -> Asked:
-    """Raises BadParameter where the request is not one for a model of this input size."""
-    document = envelope.document
+def parse_request(message: Message, *, height: int, width: int) -> InferRequest:
+    """Raises BadParameter unless the request is one for a model of this input size."""
+    document = message.document
     parameters = _object(document, "parameters")
     binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"))
-    return Asked(
+    return InferRequest(
         id=_text(document, "id"),
-        images=_images(_only(document.get("inputs"), INPUT), envelope, height, width),
+        images=_images(_only(document.get("inputs"), INPUT), message, height, width),
         binary=binary,
         classes=classes,
     )
 
 
-def _images(tensor: dict[str, Any], envelope: Envelope, height: int, width: int) -> list[Image]:
+def _images(tensor: dict[str, Any], message: Message, height: int, width: int) -> list[Image]:
     shape = tensor.get("shape")
     if not (isinstance(shape, list) and shape and all(type(one) is int and one >= 0 for one in shape)):
         raise BadParameter(f"shape of {INPUT} must be a list of whole numbers, as [1, {height}, {width}, 3].")
     match tensor.get("datatype"):
         case "UINT8" if shape[1:] == [height, width, 3]:
             _check_count(shape[0])
-            return pixels(_data(tensor, envelope, numbers=True), shape[0], height * width * 3)
+            return pixels(_data(tensor, message, numbers=True), shape[0], height * width * 3)
         case "BYTES" if len(shape) == 1:
             _check_count(shape[0])
-            return elements(_data(tensor, envelope, numbers=False), shape[0])
+            return elements(_data(tensor, message, numbers=False), shape[0])
         case datatype:
             raise BadParameter(
                 f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 [N, {height}, {width}, 3] "
-                "(pixels, RGB) or BYTES [N] (encoded pictures, such as JPEG or PNG)."
+                "(pixels, RGB) or BYTES [N] (encoded images, such as JPEG or PNG)."
             )
 
 
 def _check_count(count: int) -> None:
-    if not 1 <= count <= MOST_IMAGES:
-        raise BadParameter(f"The request has {count} images; a request has 1 to {MOST_IMAGES}.")
+    if not 1 <= count <= MAX_IMAGES:
+        raise BadParameter(f"The request has {count} images; a request has 1 to {MAX_IMAGES}.")
 
 
-def _data(tensor: dict[str, Any], envelope: Envelope, *, numbers: bool) -> memoryview | bytes | list[Any]:
-    """Binary data as a memoryview, numbers as the text of their array, strings as a list."""
+def _data(tensor: dict[str, Any], message: Message, *, numbers: bool) -> memoryview | list[Any]:
+    """Binary data, or the numbers or strings of the JSON."""
     parameters = _object(tensor, "parameters")
     if "shared_memory_region" in parameters:
         raise BadParameter("Shared memory is not supported. Send the tensor in the request.")
     size = parameters.get("binary_data_size")
     if size is not None:
-        if type(size) is not int or size != len(envelope.binary) or "data" in tensor:
+        if type(size) is not int or size != len(message.binary) or "data" in tensor:
             raise BadParameter(
-                f"binary_data_size of {INPUT} is {_shown(size)}, and {len(envelope.binary)} bytes follow the JSON; "
+                f"binary_data_size of {INPUT} is {_shown(size)}, and {len(message.binary)} bytes follow the JSON; "
                 "they must be equal, and the tensor must have no data of its own."
             )
-        return envelope.binary
-    if len(envelope.binary):
-        raise BadParameter(f"{len(envelope.binary)} bytes follow the JSON, but {INPUT} has no binary_data_size.")
+        return message.binary
+    if len(message.binary):
+        raise BadParameter(f"{len(message.binary)} bytes follow the JSON, but {INPUT} has no binary_data_size.")
     data = tensor.get("data")
-    if numbers and envelope.holds_numbers(data):
-        return envelope.numbers
-    if isinstance(data, list) and not numbers:
+    if isinstance(data, list):
         return data
     wanted = "whole numbers from 0 to 255" if numbers else "strings"
     raise BadParameter(f"data of {INPUT} must be a list of {wanted}.")
@@ -87,7 +88,7 @@ def _output(outputs: object, binary: bool) -> tuple[bool, int]:
         return binary, 0
     parameters = _object(_only(outputs, OUTPUT), "parameters")
     if "shared_memory_region" in parameters:
-        raise BadParameter("Shared memory is not supported. The answer has the tensor in it.")
+        raise BadParameter("Shared memory is not supported. The response contains the tensor.")
     classes = parameters.get("classification", 0)
     if type(classes) is not int or classes < 0:
         raise BadParameter(f"classification is {_shown(classes)}; it must say how many labels are wanted.")
@@ -131,3 +132,55 @@ def _text(document: dict[str, Any], name: str) -> str:
 
 def _shown(value: object) -> str:
     return repr(value)[:100]
+
+
+_PARAMETERS: Final = {"type": ["object", "null"]}
+
+#: The request's schema. It cannot say whether the data agrees with its shape.
+REQUEST_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": ["string", "null"]},
+        "parameters": {"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}},
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": {"const": INPUT},
+                    "datatype": {"enum": ["UINT8", "BYTES"]},
+                    "shape": {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 0},
+                        "minItems": 1,
+                        "maxItems": 4,
+                    },
+                    "data": {"type": "array"},
+                    "parameters": _PARAMETERS,
+                },
+            },
+        },
+        "outputs": {
+            "type": ["array", "null"],
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"const": OUTPUT},
+                    "parameters": {
+                        "type": ["object", "null"],
+                        "properties": {
+                            "classification": {"type": "integer", "minimum": 0},
+                            "binary_data": {"type": "boolean"},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}

@@ -1,28 +1,51 @@
-"""The answer to an inference request: its JSON, and the binary data behind it. Knows no Redis."""
+"""Encodes the response to an inference request: JSON, and the binary data that follows it."""
 
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 import numpy as np
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
-from ingest.errors import Overloaded
-from ingest.oip.infer_request import Asked
+from ingest.errors import RETRY_S, Overloaded
+from ingest.oip.infer_request import InferRequest
 from ingest.oip.tensors import OUTPUT, float_data, float_json, ranked, string_data, string_json
-from ingest.outage import RETRY_S
 from results.outcome import Done
 
 
-async def answer(asked: Asked, name: str, answers: Sequence[Done], labels: Sequence[Sequence[str]]) -> Response:
-    """The answers of all images in their order; `labels` are those of the version that answered each.
+class OutputTensor(TypedDict):
+    """Probabilities or labels of all images; `data` is absent if it follows as binary data."""
 
-    Raises Overloaded where two versions answered that do not have the same classes, InferenceFailed.
+    name: str
+    datatype: Literal["FP32", "BYTES"]
+    shape: list[int]
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[dict[str, int]]
+
+
+class InferResponse(TypedDict):
+    """The response to an inference request."""
+
+    model_name: str
+    model_version: NotRequired[str]
+    id: NotRequired[str]
+    outputs: list[OutputTensor]
+
+
+async def encode_response(
+    asked: InferRequest, name: str, predictions: Sequence[Done], labels: Sequence[Sequence[str]]
+) -> Response:
+    """The predictions of all images in order; `labels` are those of the version that answered each.
+
+    Raises Overloaded if two versions answered that do not have the same classes, and InferenceFailed.
     """
-    if len({len(done.probabilities) for done in answers}) > 1:
-        raise Overloaded("The model is being replaced by one with other classes. Send it again.", retry_after_s=RETRY_S)
-    rows = np.array([done.probabilities for done in answers], np.float32)
+    if len({len(done.probabilities) for done in predictions}) > 1:
+        raise Overloaded(
+            "The model is being replaced by one with other classes. Send the request again.", retry_after_s=RETRY_S
+        )
+    rows = np.array([done.probabilities for done in predictions], np.float32)
     tensor: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape)}
     if asked.classes:
         texts = []
@@ -33,8 +56,8 @@ async def answer(asked: Asked, name: str, answers: Sequence[Done], labels: Seque
         data, parts = string_data(texts) if asked.binary else b"", string_json(texts)
     else:
         data, parts = float_data(rows) if asked.binary else b"", float_json(rows)
-    document = _document(asked, name, answers)
-    headers = {"X-Sluice-Provider": ", ".join(sorted({done.provider for done in answers}))}
+    document = _document(asked, name, predictions)
+    headers = {"X-Sluice-Provider": ", ".join(sorted({done.provider for done in predictions}))}
     if asked.binary:
         text = _dump(document | {"outputs": [tensor | {"parameters": {"binary_data_size": len(data)}}]})
         headers["Inference-Header-Content-Length"] = str(len(text))
@@ -42,8 +65,8 @@ async def answer(asked: Asked, name: str, answers: Sequence[Done], labels: Seque
     return Response(await _written(document, tensor, parts), headers=headers, media_type="application/json")
 
 
-def _document(asked: Asked, name: str, answers: Sequence[Done]) -> dict[str, Any]:
-    versions = {done.version for done in answers}
+def _document(asked: InferRequest, name: str, predictions: Sequence[Done]) -> dict[str, Any]:
+    versions = {done.version for done in predictions}
     document = {"model_name": name}
     if len(versions) == 1:
         document["model_version"] = versions.pop()
@@ -53,7 +76,7 @@ def _document(asked: Asked, name: str, answers: Sequence[Done]) -> dict[str, Any
 
 
 async def _written(document: dict[str, Any], tensor: dict[str, Any], parts: Iterator[bytes]) -> bytes:
-    """The answer as JSON, its data last. A million numbers take a second to write: others have their turn between."""
+    """The response as JSON, its data last. A million numbers take a second to write: other requests run in between."""
     text = _dump(document | {"outputs": [tensor | {"data": []}]})
     end = text.rindex(b"]}]}")
     written = [text[:end]]
@@ -64,5 +87,5 @@ async def _written(document: dict[str, Any], tensor: dict[str, Any], parts: Iter
 
 
 def _dump(document: dict[str, Any]) -> bytes:
-    # All but ASCII is escaped: what the client calls its request may hold half a surrogate pair.
+    # Everything but ASCII is escaped, because the client's id may hold half a surrogate pair.
     return json.dumps(document, separators=(",", ":")).encode()

@@ -1,69 +1,124 @@
-"""`POST /v2/models/{model}/infer`: a tensor of images in, a tensor of probabilities out. Knows no Redis."""
+"""`POST /v2/models/{model}/infer`: a tensor of images in, a tensor of probabilities out."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.disconnects import unless_gone
-from ingest.dispatch.registry import Catalog
-from ingest.images.decoder import Decoder
-from ingest.oip.body import coding_of, read_body, unpacked
-from ingest.oip.bulk import Convoy
-from ingest.oip.infer_request import Asked, read
-from ingest.oip.infer_response import answer
-from ingest.oip.selection import select
-from ingest.oip.wire import HEADER_LENGTH, split, take_apart
+from ingest.classification import Classifier, Target
+from ingest.concurrency import cancel_on_disconnect
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import (
+    BadParameter,
+    Cancelled,
+    DamagedImage,
+    DeadlinePassed,
+    InferenceFailed,
+    MixedVersions,
+    NoConsumer,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    StreamUnavailable,
+    TooManyPixels,
+    UnknownModel,
+    UnsupportedMediaType,
+)
+from ingest.oip.bulk import BulkClassifier
+from ingest.oip.infer_request import MAX_IMAGES, REQUEST_SCHEMA, InferRequest, parse_request
+from ingest.oip.infer_response import InferResponse, encode_response
+from ingest.oip.tensors import INPUT
+from ingest.oip.wire import HEADER_LENGTH, parse
+from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.request_body import CONTENT_CODINGS, Limits, read_body
 from ingest.responses import cache_status
-from ingest.uploads import Limits
+from ingest.uploads import is_form
 from stream.model import ModelDescription
 
-#: JSON of more bytes is read beside the event loop.
-_MOST_AT_ONCE: Final = 2**16
+#: A body of more bytes is parsed in a thread.
+_MAX_INLINE: Final = 2**16
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_OCTETS: Final = "application/octet-stream"
 
 
-class Inference:
+class InferEndpoint:
     """The endpoint."""
 
-    def __init__(self, catalog: Catalog, decoder: Decoder, limits: Limits, *, longest_s: float) -> None:
-        self._catalog = catalog
-        self._decoder = decoder
+    def __init__(self, registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float) -> None:
+        self._registry = registry
+        self._classifier = classifier
         self._limits = limits
-        self._longest_s = longest_s
-        # Unpacking and reading take a core and some times the tensor's size in memory: one after the other.
-        self._reading = asyncio.Lock()
+        self._timeout_s = timeout_s
+        # To parse takes a core and several times the tensor's size in memory: one request at a time.
+        self._parsing = asyncio.Lock()
 
     async def __call__(self, request: Request) -> Response:
-        dispatch, version = select(self._catalog, request.path_params)
-        model = dispatch.model
-        coding = coding_of(request)
-        dispatch.refuse_if_full()
-        asked = await self._read(request, model, packed=bool(coding))
-        convoy = Convoy(dispatch, self._decoder, model, version=version, longest_s=self._longest_s)
-        answers = await unless_gone(request, convoy.classify(asked.images))
-        labels = {version: await dispatch.labels(version) for version in {done.version for done in answers}}
-        response = await answer(asked, dispatch.name, answers, [labels[done.version] for done in answers])
-        response.headers.update(cache_status(answers, on=dispatch.caches))
+        version = request.path_params.get("version")
+        client = self._registry.find_served(request.path_params["model"], version)
+        target = Target(client, client.model, version=version)
+        refuse_form(request)
+        client.refuse_mixed_versions(version)
+        client.refuse_if_full()
+        asked = await self._read(request, target.model)
+        bulk = BulkClassifier(self._classifier, target, timeout_s=self._timeout_s)
+        predictions = await cancel_on_disconnect(request, bulk.classify(asked.images))
+        labels = {version: await client.labels(version) for version in {done.version for done in predictions}}
+        response = await encode_response(
+            asked, client.name, predictions, [labels[done.version] for done in predictions]
+        )
+        response.headers.update(cache_status(predictions, enabled=client.caches))
         return response
 
-    async def _read(self, request: Request, model: ModelDescription, *, packed: bool) -> Asked:
+    async def _read(self, request: Request, model: ModelDescription) -> InferRequest:
         body = await read_body(request, self._limits)
-        if packed:
-            body = await self._beside(unpacked, body, self._limits)
-        text, binary = split(body, request.headers.get(HEADER_LENGTH))
-        if len(text) <= _MOST_AT_ONCE:
-            return _asked(text, binary, model)
-        return await self._beside(_asked, text, binary, model)
-
-    async def _beside(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        async with self._reading:
-            return await asyncio.to_thread(work, *arguments, **named)
+        arguments = (body, request.headers.get(HEADER_LENGTH), model)
+        if len(body) <= _MAX_INLINE:
+            return _parse(*arguments)
+        async with self._parsing:
+            return await asyncio.to_thread(_parse, *arguments)
 
 
-def _asked(text: bytes, binary: memoryview, model: ModelDescription) -> Asked:
-    return read(take_apart(text, binary), height=model.height, width=model.width)
+def _parse(body: bytes, header_length: str | None, model: ModelDescription) -> InferRequest:
+    return parse_request(parse(body, header_length), height=model.height, width=model.width)
+
+
+def refuse_form(request: Request) -> None:
+    """Raise UnsupportedMediaType if the body is a form."""
+    if is_form(request):
+        raise UnsupportedMediaType("The protocol has no forms. Send the request as JSON, followed by binary data.")
+
+
+_LENGTH: Final = {"type": "integer", "minimum": 0}
+BODY_PROBLEMS: Final = (BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType)
+MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
+_IMAGE_PROBLEMS: Final = (TooManyPixels, DamagedImage, Cancelled, InferenceFailed, Overloaded, DeadlinePassed)
+
+
+def infer_operation(limits: Limits) -> Operation:
+    """The declaration, with these limits."""
+    content: dict[str, dict[str, Any]] = {
+        JSON: {"schema": REQUEST_SCHEMA},
+        _OCTETS: {"schema": {"maxLength": limits.max_bytes}},
+    }
+    return Operation(
+        f"Classify 1 to {MAX_IMAGES} images",
+        {
+            200: DocumentedResponse(
+                "The probabilities, or the labels, of all images.",
+                InferResponse,
+                headers=(
+                    Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran them", always=True),
+                    Header(HEADER_LENGTH, "If binary data follows: how many bytes of the response are JSON"),
+                    Header("Cache-Status", "If the cache is on: whether all of these came from it"),
+                ),
+                others={_OCTETS: {}},
+            )
+        },
+        (*BODY_PROBLEMS, *MODEL_PROBLEMS, *_IMAGE_PROBLEMS),
+        (
+            Parameter(HEADER_LENGTH, "header", "How many bytes of the body are JSON; all, if left out", _LENGTH),
+            Parameter("Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}),
+        ),
+        Body(f"One tensor {INPUT}: UINT8 [N, height, width, 3] or BYTES [N].", content),
+    )

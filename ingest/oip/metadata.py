@@ -1,26 +1,46 @@
-"""What the protocol tells of the server and of a model. Pure, knows no Redis."""
+"""What the protocol says about the server, a model and the models that are served."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from typing_extensions import TypedDict
 
-from ingest.oip.infer_request import MOST_IMAGES
+from ingest.dispatch.model_client import ModelClient
+from ingest.oip.infer_request import MAX_IMAGES
 from ingest.oip.tensors import INPUT, OUTPUT
 from ingest.version import own_version
 
-#: What Triton calls a model that ONNX Runtime runs; clients look for it.
+#: What Triton calls a model that ONNX Runtime runs. Clients look for it.
 _PLATFORM: Final = "onnxruntime_onnx"
 
-#: By the names under which Triton reports them. Its model repository extension has loading and unloading as well.
+#: Under the names that Triton reports. Its model repository extension includes loading and unloading.
 _EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration")
 
 
 class Server(TypedDict):
-    """The server, and the protocol's extensions that it has."""
+    """The server, and the protocol's extensions that it supports."""
 
     name: str
     version: str
     extensions: list[str]
+
+
+class ServerLive(TypedDict):
+    """The process answers."""
+
+    live: Literal[True]
+
+
+class ServerReady(TypedDict):
+    """Images are accepted."""
+
+    ready: Literal[True]
+
+
+class ModelReady(TypedDict):
+    """A consumer of this model is alive."""
+
+    name: str
+    ready: Literal[True]
 
 
 class Tensor(TypedDict):
@@ -32,7 +52,7 @@ class Tensor(TypedDict):
 
 
 class Model(TypedDict):
-    """A model, the versions of it that are served, its input and its output."""
+    """A model, its versions that are served, its input and its output."""
 
     name: str
     versions: list[str]
@@ -41,30 +61,50 @@ class Model(TypedDict):
     outputs: list[Tensor]
 
 
-def of_server() -> Server:
+class IndexRequest(TypedDict, total=False):
+    """A filter for the index. All that is listed is ready, so it changes nothing."""
+
+    ready: bool
+
+
+class IndexEntry(TypedDict):
+    """A version of a model in the index."""
+
+    name: str
+    version: str
+    state: Literal["READY"]
+    reason: Literal[""]
+
+
+def server_metadata() -> Server:
     return {"name": "sluice", "version": own_version(), "extensions": list(_EXTENSIONS)}
 
 
-def of_model(name: str, *, versions: list[str], height: int, width: int, classes: int) -> Model:
-    """Shapes with the number of images, which is variable, as their first dimension."""
+async def model_metadata(client: ModelClient, version: str | None) -> Model:
+    """The first dimension of each shape is the number of images, which is variable."""
+    model = client.model
+    classes = len(await client.labels(version or model.version))
     return {
-        "name": name,
-        "versions": versions,
+        "name": client.name,
+        "versions": client.served_versions,
         "platform": _PLATFORM,
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, height, width, 3]}],
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, model.height, model.width, 3]}],
         "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, classes]}],
     }
 
 
-def configuration(name: str, *, versions: list[str], height: int, width: int, classes: int) -> dict[str, Any]:
-    """What of Triton's model configuration holds here too; shapes without the number of images."""
+async def model_configuration(client: ModelClient, version: str | None) -> dict[str, Any]:
+    """The part of Triton's model configuration that applies here. Shapes are without the number of images."""
+    model = client.model
+    classes = len(await client.labels(version or model.version))
+    dims = [model.height, model.width, 3]
     return {
-        "name": name,
+        "name": client.name,
         "platform": _PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"specific": {"versions": [int(one) for one in versions]}},
-        "max_batch_size": MOST_IMAGES,
-        "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": [height, width, 3]}],
+        "version_policy": {"specific": {"versions": [int(one) for one in client.served_versions]}},
+        "max_batch_size": MAX_IMAGES,
+        "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": dims}],
         "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [classes]}],
         "dynamic_batching": {},
     }

@@ -1,4 +1,4 @@
-"""The tensors of the protocol: what goes in, and what comes out, as JSON and as binary data. Pure.
+"""The protocol's tensors: images in, probabilities or labels out, as JSON and as binary data.
 
 Binary data is little-endian, row major, without padding. An element of BYTES is its length in bytes (uint32) and
 itself (the protocol's binary tensor data extension).
@@ -14,36 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import BadParameter, InferenceFailed
-from ingest.oip.json_uint8 import whole_numbers
+from ingest.request_body import whole_numbers
 from ingest.uploads import Upload
 
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
-#: Pixels of the model's own size, or an encoded picture that has yet to be decoded.
+#: Pixels of the model's own size, or an encoded image that must be decoded.
 Image = memoryview | Upload
 
 Probabilities = NDArray[np.float32]
 
 
-def pixels(data: memoryview | bytes | list[Any], count: int, image_bytes: int) -> list[Image]:
-    """The images of a UINT8 tensor, from binary data or from the text of an array; raises BadParameter."""
-    if isinstance(data, bytes):
+def pixels(data: memoryview | list[Any], count: int, image_bytes: int) -> list[Image]:
+    """The images of a UINT8 tensor, from binary data or from numbers; raises BadParameter."""
+    if isinstance(data, list):
         try:
-            data = whole_numbers(data).data
+            data = memoryview(whole_numbers(data))
         except ValueError as error:
             raise BadParameter(
                 f"data of {INPUT} must be a list of whole numbers from 0 to 255, nested or flat: {error}."
             ) from error
     if len(data) != count * image_bytes:
         raise BadParameter(f"{INPUT} has {len(data)} values; its shape says {count * image_bytes}.")
-    assert isinstance(data, memoryview)
     return [data[start : start + image_bytes] for start in range(0, len(data), image_bytes)]
 
 
-def elements(data: memoryview | bytes | list[Any], count: int) -> list[Image]:
-    """The encoded pictures of a BYTES tensor, from binary data or from strings; raises BadParameter."""
-    assert not isinstance(data, bytes)
+def elements(data: memoryview | list[Any], count: int) -> list[Image]:
+    """The encoded images of a BYTES tensor, from binary data or from strings; raises BadParameter."""
     found = [_encoded(one) for one in data] if isinstance(data, list) else list(islice(_elements(data), count + 1))
     if len(found) != count:
         have = f"more than {count}" if len(found) > count else str(len(found))
@@ -52,7 +50,7 @@ def elements(data: memoryview | bytes | list[Any], count: int) -> list[Image]:
 
 
 def _encoded(text: object) -> bytes:
-    # The protocol has no base64: a string of JSON is the text that it is. Hardly any picture is text.
+    # The protocol has no base64: a JSON string stands for its own text. Hardly any image is text.
     if not isinstance(text, str):
         raise BadParameter(f"data of {INPUT} must be a list of strings.")
     return text.encode(errors="surrogatepass")
@@ -73,7 +71,7 @@ def _elements(data: memoryview) -> Iterator[bytes]:
 def ranked(row: Probabilities, labels: Sequence[str], count: int) -> list[str]:
     """The `count` most probable classes of one image, as value:index:label (the classification extension).
 
-    Equal values come in class order; where a class has no label, there is no third part. Values have six decimals.
+    Equal values are in class order. A class without a label has no third part. Values have six decimals.
     """
     best = np.argsort(-row, kind="stable")[:count].tolist()
     return [f"{row[index]:f}:{index}" + (f":{labels[index]}" if labels[index] else "") for index in best]
@@ -91,7 +89,7 @@ def string_data(rows: Sequence[Sequence[str]]) -> bytes:
 def float_json(rows: Probabilities) -> Iterator[bytes]:
     """The numbers of each row, with the commas between them. Nine digits tell any two float32 apart."""
     if not np.isfinite(rows).all():
-        raise InferenceFailed("The model's answer has values that are no numbers. Ask for binary data to see them.")
+        raise InferenceFailed("The model's output has values that are no numbers. Ask for binary data to see them.")
     form = ",".join(["%.9g"] * rows.shape[1])
     for number, row in enumerate(rows):
         yield ("," * (number > 0) + form % tuple(row.tolist())).encode()

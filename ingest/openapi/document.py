@@ -1,4 +1,4 @@
-"""The document: OpenAPI 3.1 from the routes of the application, each of which says what it does. Knows no Redis."""
+"""The OpenAPI 3.1 document, made from the operations that the application's routes declare."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,18 +9,17 @@ from starlette.routing import BaseRoute, Route
 
 from ingest.errors import (
     MEDIA_TYPE,
-    ForeignOrigin,
+    CrossOriginRequest,
     Problem,
     ProblemDocument,
     StreamUnavailable,
     TooManyRequests,
     Unauthorized,
 )
-from ingest.paths import is_open
-from ingest.paths import SAFE_METHODS
-from ingest.oip.errors import Error, is_protocol
-from ingest.openapi.operation import JSON, Answer, Described, Operation, Parameter
+from ingest.openapi.operation import JSON, DocumentedResponse, DocumentedRoute, Operation, Parameter
 from ingest.openapi.schemas import Schemas
+from ingest.paths import SAFE_METHODS, is_open, is_protocol
+from ingest.responses import ProtocolError
 
 _SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -31,13 +30,16 @@ _SECURITY: Final = {
 _TIMING: Final = {"Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}}}
 
 
-class Undescribed(TypeError):
-    """A route that does not say what it does."""
+class UndocumentedRoute(TypeError):
+    """A route without an operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What of the service's settings and state the document depends on."""
+    """The settings and the state of the service that the document depends on.
+
+    `classes` is the largest number of classes of a served model; None if no model is served.
+    """
 
     version: str
     keys: bool
@@ -46,25 +48,25 @@ class Service:
 
 
 class Document:
-    """Puts the document together; raises Undescribed."""
+    """Builds the document; raises UndocumentedRoute."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._schemas = Schemas()
 
-    def of(self, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    def build(self, routes: Iterable[BaseRoute]) -> dict[str, Any]:
         paths: dict[str, Any] = {}
         for route in routes:
-            if isinstance(route, Described):
+            if isinstance(route, DocumentedRoute):
                 paths[route.path] = {method.lower(): self._operation(route, method) for method in route.operations}
             elif not isinstance(route, Route) or route.include_in_schema:
-                raise Undescribed(f"{route} does not say what it does; make it a Described")
+                raise UndocumentedRoute(f"{route} has no operation; make it a DocumentedRoute")
         return {
             "openapi": "3.1.0",
             "info": {
                 "title": "Sluice",
                 "version": self._service.version,
-                "description": "Photographs in, labels out.",
+                "description": "Classifies images with a Keras model.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": paths,
@@ -74,14 +76,14 @@ class Document:
             },
         }
 
-    def _operation(self, route: Described, method: str) -> dict[str, Any]:
+    def _operation(self, route: DocumentedRoute, method: str) -> dict[str, Any]:
         operation = route.operations[method]
         names = re.findall(r"{(\w+)", route.path)
         written: dict[str, Any] = {
             "summary": operation.summary,
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path)]),
             "parameters": [_in_path(name) for name in names] + [self._parameter(one) for one in operation.parameters],
-            "responses": {str(status): self._answer(answer) for status, answer in operation.answers.items()}
+            "responses": {str(status): self._response(one) for status, one in operation.responses.items()}
             | self._problems(route.path, method, operation),
         }
         if operation.body:
@@ -95,27 +97,29 @@ class Document:
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
         schema = parameter.schema(self._service.classes) if callable(parameter.schema) else parameter.schema
-        return {"name": parameter.name, "in": parameter.place, "description": parameter.description, "schema": schema}
+        return {
+            "name": parameter.name, "in": parameter.location, "description": parameter.description, "schema": schema
+        }  # fmt: skip
 
-    def _answer(self, answer: Answer) -> dict[str, Any]:
+    def _response(self, response: DocumentedResponse) -> dict[str, Any]:
         headers = _TIMING | {
             one.name: {"description": one.description, "required": one.always, "schema": {"type": "string"}}
-            for one in answer.headers
+            for one in response.headers
         }
-        written: dict[str, Any] = {"description": answer.description, "headers": headers}
-        if answer.media_type:
-            schema = {"type": "string"} if answer.kind is None else self._schemas.of(answer.kind)
-            written["content"] = {answer.media_type: {"schema": schema}, **answer.others}
+        written: dict[str, Any] = {"description": response.description, "headers": headers}
+        if response.media_type:
+            schema = {"type": "string"} if response.kind is None else self._schemas.schema_for(response.kind)
+            written["content"] = {response.media_type: {"schema": schema}, **response.others}
         return written
 
     def _problems(self, path: str, method: str, operation: Operation) -> dict[str, Any]:
-        found: list[type[Problem]] = [Problem, *operation.problems, *self._at_the_entrance(path, method)]
+        found: list[type[Problem]] = [Problem, *operation.problems, *self._middleware_problems(path, method)]
         statuses = {one.status for one in found} | ({404} if "{" in path else set())
         return {str(status): self._problem(path, status, found) for status in sorted(statuses)}
 
-    def _at_the_entrance(self, path: str, method: str) -> Sequence[type[Problem]]:
-        """What the guards answer before any endpoint does."""
-        found: list[type[Problem]] = [] if method in SAFE_METHODS else [ForeignOrigin]
+    def _middleware_problems(self, path: str, method: str) -> Sequence[type[Problem]]:
+        """The problems that middleware responds with before any endpoint runs."""
+        found: list[type[Problem]] = [] if method in SAFE_METHODS else [CrossOriginRequest]
         if self._service.keys and not is_open(path):
             found.append(Unauthorized)
         if self._service.limited and not is_open(path):
@@ -127,10 +131,11 @@ class Document:
         titles = [one.title for one in here] + (["Not found"] if status == 404 else [])
         written: dict[str, Any] = {"description": "; ".join(dict.fromkeys(titles)), "headers": _problem_headers(status)}
         if is_protocol(path):
-            return {**written, "content": {JSON: {"schema": self._schemas.of(Error)}}}
+            return {**written, "content": {JSON: {"schema": self._schemas.schema_for(ProtocolError)}}}
         codes = [one.code for one in here] + (["not_found"] if status == 404 else [])
         own = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
-        return {**written, "content": {MEDIA_TYPE: {"schema": {"allOf": [self._schemas.of(ProblemDocument), own]}}}}
+        schema = {"allOf": [self._schemas.schema_for(ProblemDocument), own]}
+        return {**written, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def _problem_headers(status: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Operations: what an endpoint takes and answers, declared beside it. Pure, knows no endpoint in particular.
+"""How an endpoint declares what it accepts and returns. The declaration is in the endpoint's own file.
 
-The types of answers are those that the endpoints build (mypy holds them to it), the problems are the classes that
-they raise, limits and names are the constants that they check by.
+The types of responses are those that endpoints build (mypy checks it), problems are the classes that they raise, and
+limits and names are the constants that they check by.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header of an answer; one that is not `always` there is there where its description says."""
+    """A header of a response. If it is not `always` there, its description says when it is."""
 
     name: str
     description: str
@@ -30,31 +30,31 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A success. `kind` is the type of its JSON, None where it has no JSON body."""
+class DocumentedResponse:
+    """A successful response. `kind` is the type of its JSON, None if the body is not JSON."""
 
     description: str
     kind: TypeForm[Any] | None = None
     media_type: str | None = JSON
     headers: Sequence[Header] = ()
-    #: Other media types of the same answer, with their schemas.
+    #: Other media types of the same response, with their schemas.
     others: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter in the query, the path or a header, with its JSON schema."""
+    """A parameter with its JSON schema. `location` is query, path or header."""
 
     name: str
-    place: str
+    location: str
     description: str
-    #: Or what gives it for the most classes that a served model has, None where none is served.
+    #: The schema, or a function that returns it for the largest number of classes served (None: nothing is served).
     schema: Mapping[str, Any] | Callable[[int | None], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request's body: what stands in the document for each media type that is taken."""
+    """A request's body: the document's entry for each media type that is accepted."""
 
     description: str
     content: Mapping[str, Mapping[str, Any]]
@@ -63,17 +63,17 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one route does."""
+    """What one method of a route does."""
 
     summary: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, DocumentedResponse]
     problems: Sequence[type[Problem]] = ()
     parameters: Sequence[Parameter] = ()
     body: Body | None = None
 
 
-class Described(Route):
-    """A route that says what it does, method by method where it has several."""
+class DocumentedRoute(Route):
+    """A route with its operation, or with one for each method."""
 
     def __init__(self, path: str, endpoint: Endpoint, operations: Operation | Mapping[str, Operation]) -> None:
         self.operations = {"GET": operations} if isinstance(operations, Operation) else dict(operations)

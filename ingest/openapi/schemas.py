@@ -1,26 +1,26 @@
-"""JSON schemas from the types that endpoints build and check by. Knows no endpoint."""
+"""JSON schemas of the types that endpoints build and check by."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 from typing_extensions import TypeForm
 
-_PLACE = "#/components/schemas/{model}"
+_REFERENCE: Final = "#/components/schemas/{model}"
 
 
 class Schemas:
-    """Collects what is referred to by its name."""
+    """Makes schemas, and collects those of named types as the document's components."""
 
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
 
-    def of(self, kind: TypeForm[Any]) -> dict[str, Any]:
-        """The schema of this type; what it names is among the components."""
-        schema = TypeAdapter[Any](kind).json_schema(ref_template=_PLACE)
+    def schema_for(self, kind: TypeForm[Any]) -> dict[str, Any]:
+        """The schema of this type. The named types in it become components."""
+        schema = TypeAdapter[Any](kind).json_schema(ref_template=_REFERENCE)
         self._keep(schema.pop("$defs", {}))
         if schema.get("type") == "object" and "properties" in schema:
             self._keep({schema["title"]: schema})
-            return {"$ref": _PLACE.format(model=schema["title"])}
+            return {"$ref": _REFERENCE.format(model=schema["title"])}
         return schema
 
     def _keep(self, schemas: dict[str, Any]) -> None:

@@ -181,7 +181,7 @@ def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes:
     _, url = processes.ingest(accept_without_consumers=True)
     _, strict = processes.ingest(ready=False)
     (image,) = random_images(1)
-    wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has its catalog")
+    wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has read it")
     assert httpx.post(strict + "/predict", content=png(image)).status_code == 503
     with concurrent.futures.ThreadPoolExecutor(1) as client, redis.Redis.from_url(server.url) as observer:
         answer = client.submit(httpx.post, url + "/predict", content=png(image), timeout=60)
@@ -193,7 +193,7 @@ def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes:
 def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> None:
     """Nobody knows how to prepare its pictures: not ready, and refused."""
     _, url = processes.ingest(ready=False, accept_without_consumers=True)
-    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its catalog")
+    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its model registry")
     assert httpx.post(url + "/predict", content=png(random_images(1)[0])).json()["code"] == "no_consumer"
 
 
@@ -296,11 +296,11 @@ def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes:
         wait_until(lambda: service.post("/predict", content=png(image)).status_code == 200, "it answers again")
 
 
-def test_an_ingest_that_lost_its_catalog_ends(processes: Processes) -> None:
+def test_an_ingest_that_lost_its_model_registry_ends(processes: Processes) -> None:
     """By a mistake of ours: it must not stay, look alive and answer nobody."""
     ended = processes.start("tests.support.programs.failing_registry", port=free_port(), redis_timeout_s=0.2)
     assert ended.wait() == 0
-    assert "the catalog has ended" in ended.text
+    assert "the model registry has ended" in ended.text
 
 
 def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:

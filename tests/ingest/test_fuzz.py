@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import Problem
 from ingest.images.decode import to_pixels
-from ingest.uploads import Limits
+from ingest.request_body import Limits
 from tests.support.images import bomb, chunk, encoded, model, one_of_each, png, run_length_bmp, scene
 from tests.support.upload_server import UploadServer, serve
 

@@ -79,7 +79,7 @@ def test_an_ingest_that_has_never_met_redis_says_so(path: str, processes: Proces
     """And neither that nobody serves nor that there is no such model: it can't know."""
     nowhere = f"redis://127.0.0.1:{free_port()}"
     ingest, url = processes.ingest(ready=False, redis_url=nowhere)
-    wait_until(lambda: ingest.says("cannot refresh the catalog"), "it has tried")
+    wait_until(lambda: ingest.says("cannot refresh the model registry"), "it has tried")
     answer = httpx.post(url + path, content=png(IMAGE))
     assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
 
@@ -92,7 +92,7 @@ def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Serv
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 503, "ingest has noticed")
     own_server.start()
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready again")
-    assert ingest.text.count("cannot refresh the catalog") == 1
+    assert ingest.text.count("cannot refresh the model registry") == 1
     assert consumer.text.count("cannot read") == 1
 
 

@@ -75,4 +75,4 @@ def test_another_site_s_page_changes_nothing(processes: Processes) -> None:
             headers = {} if origin is None else {"Origin": origin}
             answer = client.request(method, "/nowhere", headers=headers)
             assert answer.status_code == status, (origin, method)
-            assert (answer.json()["code"] == "foreign_origin") == (status == 403)
+            assert (answer.json()["code"] == "cross_origin_request") == (status == 403)

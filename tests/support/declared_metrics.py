@@ -7,7 +7,7 @@ from consumers import metrics as consumer
 from consumers.batch_size import BatchSizer
 from consumers.in_flight import WorkerState
 from ingest import metrics as ingest
-from ingest.api.metrics import GroupFigures
+from ingest.api.metrics import GroupCollector
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
 from stream.status import ConsumerStatus, Status
@@ -41,7 +41,7 @@ Declared = dict[str, dict[str, tuple[str, str]]]
 def declared() -> Declared:
     """What ingest and a consumer show of their own, without what prometheus_client says of the process."""
     return {
-        "ingest": _named(ingest.REGISTRY, GroupFigures([STATUS])),
+        "ingest": _named(ingest.REGISTRY, GroupCollector([STATUS])),
         "consumer": _named(consumer.REGISTRY, FIGURES),
     }
 

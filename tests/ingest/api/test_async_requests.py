@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from ingest.api.preferences import Preferences
+from ingest.api.async_requests import Preferences
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, random_images
@@ -126,7 +126,7 @@ def test_a_key_belongs_to_one_image(processes: Processes) -> None:
         httpx.post(f"{url}/predict", content=png(OTHER), headers=key),
         httpx.post(f"{url}/predict?top=2", content=png(IMAGE), headers=key),
     ):
-        assert (changed.status_code, changed.json()["code"]) == (422, "key_reused")
+        assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key_reused")
     too_long = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Idempotency-Key": "x" * 256})
     assert too_long.status_code == 400
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ingest.api.live import Live
+from ingest.api.live import LiveEvents
 from ingest.dashboard.request_window import RequestWindow
 from ingest.dashboard.snapshot import RateEstimator
 from tests.ingest.test_app import png
@@ -78,7 +78,7 @@ async def test_all_who_watch_share_one_look_and_nobody_looks_unwatched() -> None
         looks += 1
         return {"look": looks}
 
-    live = Live(look, interval_s=0.01)
+    live = LiveEvents(look, interval_s=0.01)
 
     async def take(count: int) -> list[bytes]:
         events = live.events()
@@ -89,7 +89,7 @@ async def test_all_who_watch_share_one_look_and_nobody_looks_unwatched() -> None
     one, other = await asyncio.gather(take(20), take(20))
     assert one == other
     assert json.loads(one[0].removeprefix(b"data: ")) == {"look": 1}
-    assert live.watching == 0
+    assert live.clients == 0
     before = looks
     assert before <= 22
     await take(1)
@@ -116,7 +116,7 @@ async def test_a_mistake_ends_the_stream_and_the_next_begins_anew() -> None:
             raise KeyError("a mistake")
         return {}
 
-    live = Live(look)
+    live = LiveEvents(look)
 
     async def data() -> bytes:
         events = [event async for event, _ in zip_async(live.events(), 1)]
@@ -167,7 +167,7 @@ def test_a_dead_letter_is_told_without_its_request_and_replayed(processes: Proce
         replay = f"{url}/dead-letters/tiny/{letter['id']}/replay"
         assert httpx.post(replay).json() == {"success": True, "id": letter["id"]}
         again = httpx.post(replay)
-        assert (again.status_code, again.json()["code"]) == (404, "unknown_letter")
+        assert (again.status_code, again.json()["code"]) == (404, "unknown_dead_letter")
         assert httpx.post(f"{url}/dead-letters/no%20model/1-1/replay").status_code == 404
         assert httpx.get(replay).status_code == 405
 

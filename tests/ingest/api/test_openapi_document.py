@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from ingest.app import create_app
 from ingest.images.formats import MEDIA_TYPES
-from ingest.openapi.document import Document, Service, Undescribed
+from ingest.openapi.document import Document, Service, UndocumentedRoute
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
@@ -21,7 +21,7 @@ OPEN = Service("1", keys=False, limited=False, classes=10)
 
 
 def document(service: Service = OPEN, **settings: Any) -> dict[str, Any]:
-    return Document(service).of(create_app(IngestSettings(**settings)).routes)
+    return Document(service).build(create_app(IngestSettings(**settings)).routes)
 
 
 def test_a_route_that_says_nothing_of_itself_fails() -> None:
@@ -30,8 +30,8 @@ def test_a_route_that_says_nothing_of_itself_fails() -> None:
     async def nothing(_request: Request) -> Response:
         return Response()
 
-    with pytest.raises(Undescribed):
-        Document(OPEN).of([Route("/new", nothing)])
+    with pytest.raises(UndocumentedRoute):
+        Document(OPEN).build([Route("/new", nothing)])
 
 
 def test_every_route_is_in_the_document() -> None:

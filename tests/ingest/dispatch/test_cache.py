@@ -106,18 +106,20 @@ def test_labels_are_cut_from_a_tensor_in_the_order_of_a_consumer() -> None:
 
 
 def test_another_version_gives_its_own_answer(processes: Processes, server: Server) -> None:
-    """Whichever is newest, or is named; an answer of one never stands for the other's."""
-    for version in (1, 2):
-        processes.consumer(version=version)
-    _, url = processes.ingest(cache_ttl_s=600)
-    wait_until(lambda: len(httpx.get(f"{url}/models").json()["models"]) == 2, "both are known")
-    for _ in range(2):
-        for version, seed in ((1, 7), (2, 8)):
-            named = infer(url, IMAGE[None], version)
-            assert_right(named, IMAGE[None], seed=seed)
-            assert named.json()["model_version"] == str(version)
-    assert named.headers["cache-status"] == HIT
+    """Whichever is served; an answer of one never stands for the other's."""
+    _, url = processes.ingest(cache_ttl_s=600, ready=False)
+    for versions in ((1, 7), (2, 8)), ((1, 7), (2, 8)):
+        for version, seed in versions:
+            consumer = processes.consumer(version=version)
+            wait_until(lambda: _served(url) == [str(version)], "this version alone is served")  # noqa: B023
+            for _ in range(2):
+                named = infer(url, IMAGE[None], version)
+                assert_right(named, IMAGE[None], seed=seed)
+                assert named.json()["model_version"] == str(version)
+            assert named.headers["cache-status"] == HIT
+            consumer.stop()
     assert len(kept(server)) == 2
+    assert inferences(server) == 2
 
 
 def test_a_file_in_another_s_place_gives_its_own_answer(processes: Processes, tmp_path: Path) -> None:
@@ -131,6 +133,10 @@ def test_a_file_in_another_s_place_gives_its_own_answer(processes: Processes, tm
     wait_until(lambda: _top(url) == ranked(IMAGE, seed=8), "the new file answers")
     assert predict(url).headers["cache-status"] == HIT
     assert predict(url).json()["predictions"] == ranked(IMAGE, seed=8)
+
+
+def _served(url: str) -> list[str]:
+    return [model["version"] for model in httpx.get(f"{url}/models").json().get("models", [])]
 
 
 def _top(url: str) -> object:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.backpressure import Gate
+from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded
 from ingest.images.decoder import Decoder
 from ingest.uploads import Upload
@@ -24,8 +24,8 @@ class Decoders:
     def __init__(self) -> None:
         self._made: list[Decoder] = []
 
-    def __call__(self, gate: Gate, *, max_bytes: int = PLENTY) -> Decoder:
-        self._made.append(Decoder(threads=1, max_pixels=10**6, gate=gate, max_bytes=max_bytes))
+    def __call__(self, backlog: BacklogLimit, *, max_bytes: int = PLENTY) -> Decoder:
+        self._made.append(Decoder(threads=1, max_pixels=10**6, backlog=backlog, max_bytes=max_bytes))
         return self._made[-1]
 
     def close(self) -> None:
@@ -55,17 +55,17 @@ async def all_at_once(decoder: Decoder, upload: Upload, count: int) -> list[Over
 
 async def test_before_a_picture_was_timed_only_the_number_counts(decoders: Decoders, upload: Upload) -> None:
     """Nothing is known of the speed: come back in two seconds."""
-    refused = await all_at_once(decoders(Gate(max_backlog=5, max_wait_s=0.001)), upload, 8)
+    refused = await all_at_once(decoders(BacklogLimit(max_backlog=5, max_wait_s=0.001)), upload, 8)
     assert [problem.retry_after_s for problem in refused] == [2, 2, 2]
 
 
 async def test_no_more_wait_than_can_be_decoded_in_time(decoders: Decoders, upload: Upload) -> None:
     """At the speed measured; who is refused comes back when those who wait are done."""
-    gate = Gate(max_backlog=1000, max_wait_s=1e-6)
-    decoder = decoders(gate)
+    backlog = BacklogLimit(max_backlog=1000, max_wait_s=1e-6)
+    decoder = decoders(backlog)
     await all_at_once(decoder, upload, 3)
-    assert gate.most == 32, "a millionth of a second is enough for none, but a few may always wait"
-    expected_s = gate.retry_after_s(32)
+    assert backlog.limit == 32, "a millionth of a second is enough for none, but a few may always wait"
+    expected_s = backlog.retry_after_s(32)
     refused = await all_at_once(decoder, upload, 40)
     assert [problem.retry_after_s for problem in refused] == [expected_s] * 8
     assert 0 < expected_s < 60
@@ -73,18 +73,18 @@ async def test_no_more_wait_than_can_be_decoded_in_time(decoders: Decoders, uplo
 
 async def test_a_slower_picture_makes_the_queue_shorter(decoders: Decoders, upload: Upload) -> None:
     """What counts is the time that lately was needed."""
-    gate = Gate(max_backlog=10**9, max_wait_s=1000)
-    decoder = decoders(gate)
+    backlog = BacklogLimit(max_backlog=10**9, max_wait_s=1000)
+    decoder = decoders(backlog)
     await all_at_once(decoder, upload, 3)
-    before = gate.most
+    before = backlog.limit
     noise = np.random.default_rng(1).integers(0, 256, (900, 900, 3), np.uint8)
     await all_at_once(decoder, Upload(None, encoded(Image.fromarray(noise), "PNG")), 5)
-    assert gate.most < before
+    assert backlog.limit < before
 
 
 async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders, upload: Upload) -> None:
     """Less with each picture that is done, and nothing in the end."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10))
+    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
     await decoder.decode(upload, model())
     assert decoder.remaining_s == 0
     left: list[float] = []
@@ -99,30 +99,30 @@ async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders
 
 async def test_bytes_that_wait_are_bounded(decoders: Decoders, upload: Upload) -> None:
     """By the size of what was sent, however fast it could be decoded."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), max_bytes=5 * len(upload.data) // 2)
+    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10), max_bytes=5 * len(upload.data) // 2)
     assert len(await all_at_once(decoder, upload, 6)) == 4
 
 
 async def test_a_picture_above_the_bound_is_taken_where_none_waits(decoders: Decoders, upload: Upload) -> None:
     """Else it would be refused for ever."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10), max_bytes=1)
+    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10), max_bytes=1)
     assert len(await all_at_once(decoder, upload, 2)) == 1
     assert not await all_at_once(decoder, upload, 1)
 
 
 async def test_a_damaged_picture_leaves_its_place(decoders: Decoders, upload: Upload) -> None:
     """And says nothing of the speed."""
-    gate = Gate(max_backlog=1, max_wait_s=10)
-    decoder = decoders(gate, max_bytes=1)
+    backlog = BacklogLimit(max_backlog=1, max_wait_s=10)
+    decoder = decoders(backlog, max_bytes=1)
     with pytest.raises(DamagedImage):
         await decoder.decode(Upload(None, upload.data[:100]), model())
-    assert gate.most == 1
+    assert backlog.limit == 1
     assert not await all_at_once(decoder, upload, 1)
 
 
 async def test_a_small_photograph_does_not_wait_for_a_large_picture(decoders: Decoders, upload: Upload) -> None:
     """One thread decodes what takes long; what does not is decoded beside it."""
-    decoder = decoders(Gate(max_backlog=1000, max_wait_s=10))
+    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
     noise = np.random.default_rng(1).integers(0, 256, (990, 990, 3), np.uint8)
     large = asyncio.create_task(decoder.decode(Upload(None, encoded(Image.fromarray(noise), "PNG")), model()))
     await asyncio.sleep(0)

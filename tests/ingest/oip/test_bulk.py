@@ -34,7 +34,7 @@ def assert_right(answer: httpx.Response, images: NDArray[np.uint8], *, seed: int
 
 
 def test_more_images_than_the_queue_takes_are_answered_all_the_same(processes: Processes) -> None:
-    """The convoy has as many under way as are taken, and tries the others again: in order, none lost."""
+    """Those that are refused are tried again: in order, none lost."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
     images = random_images(12)
@@ -69,22 +69,27 @@ def test_a_request_leaves_room_for_others(processes: Processes, server: Server) 
 
 
 def test_a_version_that_is_named_is_the_one_that_answers(processes: Processes) -> None:
-    """Two versions take from one stream; who names none may get both, and is told no version then."""
-    for version in (1, 2):
-        processes.consumer(version=version)
+    """Two versions take from one stream, so nobody can choose between them. Who names none may get both."""
+    consumers = [processes.consumer(version=version) for version in (1, 2)]
     _, url = processes.ingest()
     metadata = f"{url}/v2/models/tiny"
     wait_until(lambda: httpx.get(metadata).json()["versions"] == ["1", "2"], "both are known")
     images = random_images(20)
-    for version, seed in ((1, 7), (2, 8)):
-        answer = infer(url, images, version)
-        assert_right(answer, images, seed=seed)
-        assert answer.json()["model_version"] == str(version)
+    for version in (1, 2):
+        refused = infer(url, images, version)
+        assert (refused.status_code, list(refused.json())) == (503, ["error"])
+        assert "cannot be chosen while several versions are served" in refused.json()["error"]
+        assert int(refused.headers["retry-after"]) >= 1
     mixed = infer(url, images)
     assert mixed.json().get("model_version") in {None, "1", "2"}
     rows = np.array(mixed.json()["outputs"][0]["data"]).reshape(20, 10)
     truths = [tiny_model.expected(images, tiny_model.weights(seed=seed)) for seed in (7, 8)]
     assert all(any(np.allclose(row, truth[at], atol=1e-5) for truth in truths) for at, row in enumerate(rows))
+    consumers[0].stop()
+    wait_until(lambda: httpx.get(metadata).json()["versions"] == ["2"], "one is left")
+    answer = infer(url, images, 2)
+    assert_right(answer, images, seed=8)
+    assert answer.json()["model_version"] == "2"
 
 
 def test_a_client_that_hangs_up_cancels_all_of_its_images(processes: Processes, server: Server) -> None:

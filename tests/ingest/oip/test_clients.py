@@ -12,7 +12,8 @@ from tritonclient.utils import InferenceServerException
 from ingest.images.decode import to_pixels
 from tests.ingest.test_app import png
 from tests.support import images as pictures
-from tests.support.inference_protocol import TOLERANCE, Service, photographs, serving
+from tests.support.inference_protocol import TOLERANCE, Service, serving
+from tests.support.inference_protocol import images as images_of_noise
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_tensors_are_answered_as_onnx_runtime_answers_them(
     client: triton.InferenceServerClient, service: Service, count: int, binary: bool
 ) -> None:
     """Both ways as binary data and as JSON; more than a batch at once comes back in order."""
-    images = photographs(count)
+    images = images_of_noise(count)
     result = client.infer("tiny", tensor(images, binary=binary), outputs=wanted(binary=binary), request_id="mine")
     assert_equal(result.as_numpy("probabilities"), service.direct(images))
     response = result.get_response()
@@ -100,21 +101,19 @@ def test_tensors_are_answered_as_onnx_runtime_answers_them(
 
 
 @pytest.mark.parametrize("count", [1, 32, 100])
-def test_pictures_are_answered_like_their_pixels(
+def test_encoded_images_are_answered_like_their_pixels(
     client: triton.InferenceServerClient, service: Service, count: int
 ) -> None:
     """BYTES: files of the model's own size, of which each pixel is known."""
-    images = photographs(count)
+    images = images_of_noise(count)
     result = client.infer("tiny", encoded(images))
     assert_equal(result.as_numpy("probabilities"), service.direct(images))
     assert "id" not in result.get_response()
 
 
-def test_photographs_of_any_size_are_prepared_for_the_model(
-    client: triton.InferenceServerClient, service: Service
-) -> None:
+def test_images_of_any_size_are_prepared_for_the_model(client: triton.InferenceServerClient, service: Service) -> None:
     """A JPEG, a PNG and a WebP in one tensor: decoded and resized as /predict does it."""
-    files = [pictures.encoded(pictures.photograph(), kind) for kind in ("JPEG", "PNG", "WEBP")]
+    files = [pictures.encoded(pictures.noisy_scene(), kind) for kind in ("JPEG", "PNG", "WEBP")]
     given = triton.InferInput("images", [3], "BYTES").set_data_from_numpy(np.array(files, np.object_))
     result = client.infer("photo", [given])
     pixels = [to_pixels(file, pictures.model(224, 224), 10**6) for file in files]
@@ -122,18 +121,16 @@ def test_photographs_of_any_size_are_prepared_for_the_model(
     assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
 
 
-def test_a_hundred_photographs_of_real_size_fit_one_request(
-    client: triton.InferenceServerClient, service: Service
-) -> None:
+def test_a_hundred_images_of_real_size_fit_one_request(client: triton.InferenceServerClient, service: Service) -> None:
     """15 MB of pixels, 1,000 classes."""
-    images = photographs(100, size=224)
+    images = images_of_noise(100, size=224)
     result = client.infer("photo", tensor(images), model_version="1", outputs=wanted())
     assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
 
 
-def test_pixels_as_json_are_read_block_by_block(client: triton.InferenceServerClient, service: Service) -> None:
-    """300,000 numbers: more than one block, read beside the event loop."""
-    images = photographs(2, size=224)
+def test_pixels_as_json_are_parsed_in_a_thread(client: triton.InferenceServerClient, service: Service) -> None:
+    """300,000 numbers, beside the event loop."""
+    images = images_of_noise(2, size=224)
     result = client.infer("photo", tensor(images, binary=False), outputs=wanted(binary=False))
     assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
 
@@ -144,7 +141,7 @@ def test_classification_names_the_most_probable(
     client: triton.InferenceServerClient, service: Service, binary: bool, classes: int
 ) -> None:
     """value:index:label, as many as were asked for or as there are."""
-    images = photographs(5)
+    images = images_of_noise(5)
     result = client.infer("tiny", tensor(images), outputs=wanted(binary=binary, classes=classes))
     answer = result.as_numpy("probabilities")
     assert answer.shape == (5, min(classes, 10))
@@ -161,7 +158,7 @@ def test_a_compressed_request_is_unpacked(
     client: triton.InferenceServerClient, service: Service, algorithm: str, binary: bool
 ) -> None:
     """Both of tritonclient's algorithms; the answer need not be compressed though it was asked for."""
-    images = photographs(32)
+    images = images_of_noise(32)
     result = client.infer(
         "tiny",
         tensor(images, binary=binary),
@@ -174,9 +171,9 @@ def test_a_compressed_request_is_unpacked(
 def test_errors_reach_the_client_as_sentences(client: triton.InferenceServerClient) -> None:
     """What tritonclient raises has the status and the text, for what there is and for extensions that are not here."""
     attempts = [
-        ("404", "Served at present: photo, tiny", lambda: client.infer("nowhere", tensor(photographs(1)))),
-        ("404", "no version '7'", lambda: client.infer("tiny", tensor(photographs(1)), model_version="7")),
-        ("400", "takes UINT8 [N, 16, 16, 3]", lambda: client.infer("tiny", tensor(photographs(1, size=8)))),
+        ("404", "Served at present: photo, tiny", lambda: client.infer("nowhere", tensor(images_of_noise(1)))),
+        ("404", "no version '7'", lambda: client.infer("tiny", tensor(images_of_noise(1)), model_version="7")),
+        ("400", "takes UINT8 [N, 16, 16, 3]", lambda: client.infer("tiny", tensor(images_of_noise(1, size=8)))),
         ("404", "no '/v2/repository/models/tiny/load'", lambda: client.load_model("tiny")),
         ("404", "no '/v2/systemsharedmemory/status'", client.get_system_shared_memory_status),
     ]
@@ -197,14 +194,14 @@ async def test_the_asyncio_client_works_as_well(aio_client: triton_aio.Inference
     assert (await aio_client.get_model_config("tiny"))["max_batch_size"] >= 100
     assert len(await aio_client.get_model_repository_index()) == 2
     for count in (1, 32, 100):
-        images = photographs(count)
+        images = images_of_noise(count)
         truth = service.direct(images)
         for inputs in (tensor(images), tensor(images, binary=False), encoded(images)):
             result = await aio_client.infer("tiny", inputs, request_compression_algorithm="gzip")
             assert_equal(result.as_numpy("probabilities"), truth)
             result = await aio_client.infer("tiny", inputs, outputs=wanted(binary=False))
             assert_equal(result.as_numpy("probabilities"), truth)
-    result = await aio_client.infer("tiny", encoded(photographs(2)), outputs=wanted(classes=2))
+    result = await aio_client.infer("tiny", encoded(images_of_noise(2)), outputs=wanted(classes=2))
     assert result.as_numpy("probabilities").shape == (2, 2)
     with pytest.raises(InferenceServerException, match="no model"):
-        await aio_client.infer("nowhere", tensor(photographs(1)))
+        await aio_client.infer("nowhere", tensor(images_of_noise(1)))

@@ -11,9 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from ingest.oip.infer_request import MOST_IMAGES
+from ingest.oip.infer_request import MAX_IMAGES
 from tests.ingest.test_app import png
-from tests.support.inference_protocol import TOLERANCE, Service, photographs, serving
+from tests.support.inference_protocol import TOLERANCE, Service, serving
+from tests.support.inference_protocol import images as images_of_noise
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def as_binary(size: object, shape: list[int], datatype: str = "UINT8") -> dict[s
         (asking(shape=[True, 16, 16, 3]), "shape of images must be"),
         (asking(shape=[-1, 16, 16, 3]), "shape of images must be"),
         (asking(shape=[0, 16, 16, 3], data=[]), "0 images"),
-        (asking(shape=[MOST_IMAGES + 1, 16, 16, 3]), f"1 to {MOST_IMAGES}"),
+        (asking(shape=[MAX_IMAGES + 1, 16, 16, 3]), f"1 to {MAX_IMAGES}"),
         (asking(shape=[16, 16, 3]), "takes UINT8 [N, 16, 16, 3]"),
         (asking(shape=[1, 3, 16, 16]), "takes UINT8 [N, 16, 16, 3]"),
         (asking(datatype="FP32"), "images is 'FP32'"),
@@ -80,6 +81,8 @@ def as_binary(size: object, shape: list[int], datatype: str = "UINT8") -> dict[s
         (asking(data=[0.5] * 768), "whole numbers from 0 to 255"),
         (asking(data=[0] * 767 + [256]), "above 255"),
         (asking(data=[0] * 767 + [-1]), "whole numbers from 0 to 255"),
+        (asking(data=[True] * 768), "whole numbers from 0 to 255"),
+        (asking(data=[[0] * 767, 0]), "some elements are arrays and some are not"),
         (asking(data=[0] * 767 + ["x"]), "whole numbers from 0 to 255"),
         (asking(data=[0] * 767), "767 values; its shape says 768"),
         (asking(shape=[2, 16, 16, 3]), "768 values; its shape says 1536"),
@@ -134,9 +137,9 @@ def test_broken_binary_data_is_a_400(client: httpx.Client, document: object, bin
         (b"\xff\xfe", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"inputs": [{"data": [1, 2', "no JSON"),
-        (json.dumps(asking()).replace("0, 0", "0 0", 1).encode(), "a space between two numbers"),
-        (json.dumps(asking()).replace("0, 0", "0, 00", 1).encode(), "a leading zero"),
-        (json.dumps(asking()).replace("[0,", "[[0,", 1).encode(), "brackets do not match"),
+        (json.dumps(asking()).replace("0, 0", "0 0", 1).encode(), "no JSON: Expecting ',' delimiter"),
+        (json.dumps(asking()).replace("0, 0", "0, 00", 1).encode(), "no JSON: Expecting ',' delimiter"),
+        (json.dumps(asking()).replace("[0,", "[[0,", 1).encode(), "no JSON: Expecting ',' delimiter"),
     ],
 )
 def test_what_is_no_json_is_a_400(client: httpx.Client, body: bytes, text: str) -> None:
@@ -157,6 +160,7 @@ def test_what_is_too_much_is_a_413(client: httpx.Client) -> None:
     bomb = gzip.compress(bytes(2**25))
     assert_error(client.post("/infer", content=bomb, headers={"Content-Encoding": "gzip"}), 413, "more than")
     assert_error(client.post("/infer", content=b'{"id": [' + b"{}," * 2**19 + b"{}]}"), 413, "of JSON")
+    assert_error(client.post("/infer", json=asking(data=[0] * 2 * 2**20)), 413, "Send binary data")
 
 
 @pytest.mark.parametrize(
@@ -180,10 +184,10 @@ def test_a_form_is_a_415(client: httpx.Client) -> None:
     assert_error(client.post("/infer", files={"image": b"x"}), 415, "no forms")
 
 
-def test_a_picture_that_cannot_be_read_names_its_place(client: httpx.Client) -> None:
+def test_an_image_that_cannot_be_read_is_named_by_its_number(client: httpx.Client) -> None:
     """One bad element fails the request: the protocol has no answer for a part."""
-    good = png(photographs(1)[0])
-    for bad, status in ((b"no picture", 415), (good[:80], 422)):
+    good = png(images_of_noise(1)[0])
+    for bad, status in ((b"no image", 415), (good[:80], 422)):
         data = b"".join(struct.pack("<I", len(one)) + one for one in (good, good, bad))
         assert_error(post(client, as_binary(len(data), [3], "BYTES"), data), status, "Image 2 (counted from 0):")
     assert_error(client.post("/infer", json=asking(datatype="BYTES", shape=[1], data=["text"])), 415, "")
@@ -191,7 +195,7 @@ def test_a_picture_that_cannot_be_read_names_its_place(client: httpx.Client) -> 
 
 def test_numbers_may_be_nested_or_flat_and_anywhere(client: httpx.Client, service: Service) -> None:
     """Row major either way; the data may come before the rest, and other fields may be named alike."""
-    images = photographs(2)
+    images = images_of_noise(2)
     truth = service.direct(images)
     data: list[Any]
     for data in (images.tolist(), images.ravel().tolist(), images.reshape(2, -1).tolist()):

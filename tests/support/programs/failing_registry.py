@@ -1,15 +1,15 @@
-"""`python -m tests.support.programs.failing_registry`: an ingest whose catalog fails in a way that nobody foresaw."""
+"""`python -m tests.support.programs.failing_registry`: an ingest whose model registry fails unexpectedly."""
 
 import sys
 
 from ingest.__main__ import main
-from ingest.dispatch.registry import Catalog
+from ingest.dispatch.registry import ModelRegistry
 
 
-async def _fail(self: Catalog) -> None:
+async def _fail(self: ModelRegistry) -> None:
     raise RuntimeError("nobody foresaw this")
 
 
 if __name__ == "__main__":
-    Catalog._refresh = _fail  # type: ignore[method-assign]
+    ModelRegistry._refresh = _fail  # type: ignore[method-assign]
     sys.exit(main())

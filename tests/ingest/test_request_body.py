@@ -1,0 +1,80 @@
+"""JSON bodies: numbers against a plain reading of the same arrays, and what is refused."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.errors import BadParameter, PayloadTooLarge
+from ingest.request_body import MAX_JSON, flatten, parse_json_object, whole_numbers
+
+
+def nested(depth: int) -> st.SearchStrategy[Any]:
+    """Arrays of arrays, all equally deep."""
+    inner: st.SearchStrategy[Any] = st.integers(0, 255)
+    for _ in range(depth):
+        inner = st.lists(inner, min_size=1, max_size=4)
+    return inner
+
+
+def flat(value: Any) -> list[int]:
+    return [one for inner in value for one in flat(inner)] if isinstance(value, list) else [value]
+
+
+@given(st.integers(1, 5).flatmap(nested), st.sampled_from([None, 2]))
+def test_every_array_is_read_in_order(value: Any, indent: int | None) -> None:
+    """However deep it is nested, and however it is spaced."""
+    document = parse_json_object(json.dumps({"data": value}, indent=indent).encode())
+    assert list(whole_numbers(document["data"])) == flat(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[]", "something else"),
+        ("[[]]", "something else"),
+        ("[1.0]", "something else"),
+        ("[1e1]", "something else"),
+        ("[true]", "something else"),
+        ("[1, true]", "something else"),
+        ('["1"]', "something else"),
+        ('[["ab"], ["c"]]', "something else"),
+        ("[null]", "something else"),
+        ("[NaN]", "something else"),
+        ("[{}]", "something else"),
+        ("[-1]", "below 0"),
+        ("[256]", "above 255"),
+        ("[1, 1000]", "above 255"),
+        (f"[{10**30}]", "above 255"),
+        ("[1, [2]]", "something else"),
+        ("[[1], 2]", "some elements are arrays"),
+    ],
+)
+def test_whatever_is_no_byte_is_refused(text: str, why: str) -> None:
+    """A ValueError that says why."""
+    with pytest.raises(ValueError, match=why):
+        whole_numbers(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "7", "[1,]", "[01]", "[1 2]", '{"a": [1}', "\ufeff{}", '{"a": ' + "9" * 5000 + "}"]
+)
+def test_what_is_no_json_object_is_refused(text: str) -> None:
+    """A BadParameter, whatever it is."""
+    with pytest.raises(BadParameter, match="no JSON"):
+        parse_json_object(text.encode())
+
+
+def test_too_much_json_is_refused_with_what_to_do_instead() -> None:
+    """By its size, and by what it would become in memory."""
+    with pytest.raises(PayloadTooLarge, match="Send binary data"):
+        parse_json_object(b'{"data": [' + b"1," * (MAX_JSON // 2) + b"1]}")
+    with pytest.raises(PayloadTooLarge, match="objects of JSON"):
+        parse_json_object(b'{"data": [' + b"{}," * 10_000 + b"{}]}")
+
+
+def test_nothing_is_as_flat_as_it_gets() -> None:
+    """An empty array has no elements, at any depth."""
+    assert flatten([]) == flatten([[]]) == flatten([[], []]) == []
