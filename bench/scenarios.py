@@ -93,7 +93,7 @@ def measure_closed(plan: Plan, found: Results) -> None:
     """The closed loop, then what Server-Timing says, then the open loop, with the same running systems."""
     image = images.BY_NAME[plan.image]()
     loads = {clients: _closed(image, clients, plan.seconds) for clients in plan.clients}
-    # A scaled decode can't be told from a full one where the image is small.
+    # A scaled decode cannot be distinguished from a full one where the image is small.
     chosen = [one for one in plan.chosen if plan.image == "large" or one.name != "mosec-draft"]
     with interleaved.started(chosen, plan.task(), image, left_out=found.notes) as running:
         found.closed += _rows(interleaved.compare(running, loads, rounds=plan.rounds), plan.model, plan.image)

@@ -6,16 +6,16 @@
 -- reply {now_ms, letter...}; a letter is {id, fields and values without px, bytes of px or nil}
 local time = redis.call('TIME')
 local page = {time[1] * 1000 + math.floor(time[2] / 1000)}
-for _, letter in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
     local fields, bytes = {}, false
-    for i = 1, #letter[2], 2 do
-        if letter[2][i] == 'px' then
-            bytes = #letter[2][i + 1]
+    for i = 1, #entry[2], 2 do
+        if entry[2][i] == 'px' then
+            bytes = #entry[2][i + 1]
         else
-            fields[#fields + 1] = letter[2][i]
-            fields[#fields + 1] = letter[2][i + 1]
+            fields[#fields + 1] = entry[2][i]
+            fields[#fields + 1] = entry[2][i + 1]
         end
     end
-    page[#page + 1] = {letter[1], fields, bytes}
+    page[#page + 1] = {entry[1], fields, bytes}
 end
 return page

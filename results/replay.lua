@@ -16,13 +16,13 @@ for number, kind in ipairs({'stream', 'stream', 'hash'}) do
     end
 end
 
-local letter = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
-if not letter then
+local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
+if not entry then
     return false
 end
 local fields = {}
-for i = ADDED + 1, #letter[2], 2 do
-    local name, value = letter[2][i], letter[2][i + 1]
+for i = ADDED + 1, #entry[2], 2 do
+    local name, value = entry[2][i], entry[2][i + 1]
     if name == 'reply' then
         value = ''
     elseif name == 'due' then

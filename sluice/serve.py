@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
         print(_port_taken(options.port, run_file), file=sys.stderr)
         return 2
     try:
-        with _step("model") as told:
+        with _step("model") as report:
             served = prepare(options.model, options.export, options.models_dir)
-            told.append(f"{served.name} version {served.version} ({served.reason})")
+            report.append(f"{served.name} version {served.version} ({served.reason})")
     except ExportFailed as failure:
         return failure.status
     except KeyboardInterrupt:
@@ -163,9 +163,9 @@ async def _report_ready(options: Options) -> None:
 def _step(name: str) -> Iterator[list[str]]:
     """Time a step and print one line for it: its name, what the step appended, its duration."""
     started = time.monotonic()
-    told: list[str] = []
-    yield told
-    _say(f"{name:10}{' '.join(told)}   {time.monotonic() - started:.1f} s")
+    report: list[str] = []
+    yield report
+    _say(f"{name:10}{' '.join(report)}   {time.monotonic() - started:.1f} s")
 
 
 def _say(line: str) -> None:

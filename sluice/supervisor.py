@@ -67,10 +67,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
-        keepers = [asyncio.create_task(self._keep(program)) for program in self._programs]
+        tasks = [asyncio.create_task(self._keep(program)) for program in self._programs]
         await self._stopping.wait()
-        for program, keeper in zip(reversed(self._programs), reversed(keepers), strict=True):
-            await self._end(program, keeper)
+        for program, task in zip(reversed(self._programs), reversed(tasks), strict=True):
+            await self._end(program, task)
         return self._status
 
     async def _keep(self, program: Program) -> None:
@@ -99,7 +99,7 @@ class Supervisor:
         self._processes[program.name] = process
         return await process.wait()
 
-    async def _end(self, program: Program, keeper: asyncio.Task[None]) -> None:
+    async def _end(self, program: Program, task: asyncio.Task[None]) -> None:
         process = self._processes.get(program.name)
         if process is not None and process.returncode is None:
             process.terminate()
@@ -109,7 +109,7 @@ class Supervisor:
                 self._report(f"{program.name} did not stop within {program.stop_s:g} s; killing it")
                 process.kill()
                 await process.wait()
-        await keeper
+        await task
 
 
 def _die_with_parent() -> None:

@@ -53,9 +53,9 @@ class Status:
 
     Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
     where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
-    `counters` counts events over all processes since the data began. Of several partitions together `backlogs` has
-    that of each, None for those that are `away`, of which nothing else is in the figures. `evicts` is the policy by
-    which a full Redis throws keys away, as far as somebody has asked for it.
+    `counters` counts events over all processes since the data began. For several partitions, `backlogs` has one
+    number for each: None if it is `unavailable`, and then all other figures lack it. `evicts` is the policy by which a
+    full Redis deletes keys, if it was read.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Status:
     evicts: str = ""
 
     @property
-    def away(self) -> tuple[int, ...]:
+    def unavailable(self) -> tuple[int, ...]:
         """The numbers of the partitions that do not answer."""
         return tuple(number for number, backlog in enumerate(self.backlogs) if backlog is None)
 
@@ -94,7 +94,7 @@ class Status:
 
     def problems(self, *, max_age_s: float) -> list[str]:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
-        found = [f"Partition {number} does not answer." for number in self.away]
+        found = [f"Partition {number} does not answer." for number in self.unavailable]
         if self.evicts:
             found.append(f"Redis evicts queued images when its memory is full: maxmemory-policy is {self.evicts}.")
         if self.living == 0:

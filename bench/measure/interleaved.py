@@ -60,7 +60,7 @@ def compare(
             # Another one begins each time, so that none always follows the same one.
             for one in (*running[number:], *running[:number]):
                 found.setdefault((one.system.name, name), []).append(_awake(one, load)[0])
-            say(f"round {number + 1} of {rounds}, {name}: " + _told(running, name, found))
+            say(f"round {number + 1} of {rounds}, {name}: " + _summary(running, name, found))
     return found
 
 
@@ -74,7 +74,7 @@ def _awake(one: Running, load: Load) -> tuple[Measurement, Sample]:
             one.processes.pause()
 
 
-def _told(running: Sequence[Running], name: K, found: dict[tuple[str, K], list[Measurement]]) -> str:
+def _summary(running: Sequence[Running], name: K, found: dict[tuple[str, K], list[Measurement]]) -> str:
     return ", ".join(f"{one.system.name} {found[one.system.name, name][-1].per_s:.0f}/s" for one in running)
 
 

@@ -60,8 +60,8 @@ def _grouped(axes: Axes, rows: list[Row], value: Callable[[Measurement], float])
     width = 0.8 / len(systems)
     for number, system in enumerate(systems):
         own = [row for row in rows if row.system == system]
-        places = [loads.index(row.load) + (number - (len(systems) - 1) / 2) * width for row in own]
-        axes.bar(places, [value(row.measured) for row in own], width, label=system, color=_COLOURS.get(system))
+        positions = [loads.index(row.load) + (number - (len(systems) - 1) / 2) * width for row in own]
+        axes.bar(positions, [value(row.measured) for row in own], width, label=system, color=_COLOURS.get(system))
     axes.set_xticks(range(len(loads)), [str(load) for load in loads])
     axes.legend(frameon=False, fontsize="small")
 

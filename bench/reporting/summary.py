@@ -6,7 +6,7 @@ from bench.reporting.report import table
 from bench.reporting.results import Results, find
 from bench.reporting.targets import targets
 
-#: CPU per request is told where the systems are busy.
+#: CPU per request is reported where the systems are busy.
 _BUSY = 32
 
 

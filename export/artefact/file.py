@@ -18,7 +18,7 @@ from export.errors import ConversionFailed, OutputRefused, UnreadableFile
 def write(proto: onnx.ModelProto, description: Description, target: Path, *, replaces: bool = True) -> int:
     """Writes the ONNX ModelProto with its metadata to `target`; returns the file's size in bytes.
 
-    Whoever looks sees the old file or the new one, never a part: it is written beside its place, and
+    A reader sees the old file or the new one, never a part: it is written beside its place, and
     takes it when it is complete and on disk. Without `replaces` a file that is there by then stays as it is.
     Raises OutputRefused, ConversionFailed.
     """
@@ -46,7 +46,7 @@ def read(path: Path) -> tuple[onnx.ModelProto, Description]:
         return proto, parse({entry.key: entry.value for entry in proto.metadata_props})
     except (KeyError, ValueError, TypeError, zlib.error) as error:
         raise UnreadableFile(
-            f"{path} is no artefact of this format ({error}): export it first, a foreign file with --onnx FILE"
+            f"{path} is no artefact of this format ({error}): export it first, any other ONNX file with --onnx FILE"
         ) from error
 
 

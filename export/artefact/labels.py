@@ -87,7 +87,7 @@ def _in_order(value: dict[str, object]) -> list[object]:
     """The names of {"0": "cat"} or of {"cat": 0}, by their index."""
     names_to_indices = all(isinstance(index, int) for index in value.values())
     if names_to_indices and all(key.isdecimal() for key in value):
-        raise ValueError("both the keys and the values are numbers, so that the names can't be told from the indices")
+        raise ValueError("both the keys and the values are numbers, so that names and indices look the same")
     by_index = {str(index): name for name, index in value.items()} if names_to_indices else value
     if len(by_index) < len(value):
         raise ValueError("two names have the same index")

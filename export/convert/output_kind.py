@@ -1,6 +1,6 @@
 """What a network's outputs are: one of N classes, one of two, independent labels, or plain values.
 
-Three witnesses are heard, in this order:
+Three sources decide, in this order:
 
 1. the path to the output, walked backwards through operators that keep the order and the range of the numbers;
 2. the loss that the file says the model was trained with;

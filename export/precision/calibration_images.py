@@ -53,7 +53,7 @@ def read(
     channels: int = 3,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> CalibrationImages:
-    """Every other image is held out; `on_progress` is told how many of how many were read. Raises ImagesUnusable."""
+    """Every other image is held out; `on_progress` gets how many of how many were read. Raises ImagesUnusable."""
     files = image_folder.spread(find(folder), MAX_IMAGES)
     different: dict[bytes, Pixels] = {}
     skipped = 0

@@ -37,7 +37,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def quantised(proto: onnx.ModelProto, images: Pixels, on_progress: OnProgress) -> onnx.ModelProto:
-    """`on_progress` is told how many of how many images have been run; raises ConversionFailed."""
+    """`on_progress` gets how many of how many images were run; raises ConversionFailed."""
     # ONNX Runtime's tools open sessions of their own, which warn of harmless things.
     onnxruntime.set_default_logger_severity(3)
     correction = images[:CORRECTION_IMAGES]

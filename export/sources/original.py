@@ -100,9 +100,9 @@ def image_input(
 
 
 def _layout(shape: tuple[int | None, ...], given: Layout | None, usual: Layout | None) -> Layout:
-    places: tuple[tuple[Layout, int], ...] = (("nhwc", 3), ("nchw", 1))
-    exact = [name for name, axis in places if shape[axis] in CHANNELS]
-    open_ones = [name for name, axis in places if shape[axis] is None]
+    axes: tuple[tuple[Layout, int], ...] = (("nhwc", 3), ("nchw", 1))
+    exact = [name for name, axis in axes if shape[axis] in CHANNELS]
+    open_ones = [name for name, axis in axes if shape[axis] is None]
     if given is not None:
         if given in exact or given in open_ones:
             return given
@@ -112,7 +112,7 @@ def _layout(shape: tuple[int | None, ...], given: Layout | None, usual: Layout |
             f"the model does not take images: its input is {text(shape)}, and 1 (grey), 3 (RGB) or 4 (RGBA) channels"
             " are needed"
         )
-    colour = [name for name, axis in places if shape[axis] == 3]
+    colour = [name for name, axis in axes if shape[axis] == 3]
     candidates = [usual] if usual in exact else colour or exact or open_ones
     if len(candidates) == 1:
         return candidates[0]

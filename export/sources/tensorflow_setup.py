@@ -1,6 +1,6 @@
 """TensorFlow and Keras as an export needs them: quiet, on the CPU, channels last.
 
-Whoever imports this module pays for TensorFlow's start, so only what runs the work does.
+To import this module takes the time of TensorFlow's start, so only modules that need it do.
 """
 
 import logging
