@@ -1,4 +1,4 @@
-"""`python -m ingest.health [--wait SECONDS]`: is the service ready? For container health checks and `make run`."""
+"""`python -m ingest.health [--wait SECONDS]`: checks whether the service is ready, for containers and scripts."""
 
 import argparse
 import sys
@@ -10,13 +10,15 @@ from stream.settings import IngestSettings
 
 _INTERVAL_S = 0.1
 
-#: The service is on this very machine: whatever proxy the environment names is not for it.
-_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+#: The service runs on this machine, so a proxy from the environment must not be used.
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ingest.health", description=__doc__)
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for readiness")
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="wait up to this long until it is ready"
+    )
     wait_s = parser.parse_args().wait
     settings = IngestSettings()
     url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"
@@ -31,9 +33,9 @@ def main() -> int:
 
 
 def not_ready(url: str) -> str:
-    """Why the service at this URL is not ready; empty where it is."""
+    """Why the service at this URL is not ready; empty if it is."""
     try:
-        with _DIRECTLY.open(f"{url}/readyz", timeout=5):
+        with _WITHOUT_PROXY.open(f"{url}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as error:
         return error.read().decode(errors="replace")

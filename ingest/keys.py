@@ -1,15 +1,15 @@
-"""`python -m ingest.keys add|remove NAME`, `list`: look after the file of API keys. Serves nothing.
+"""`python -m ingest.keys add|remove NAME`, `list`: manages the file of API keys.
 
-A running ingest follows the file: what is added or removed here counts there within a second.
+A running ingest reads the file again within a second of a change.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.auth.api_keys import BadKey, StoredKey, from_lines, new_key
+from stream.cli import complain, write_atomically
 from stream.settings import IngestSettings
 
 PROGRAM = "python -m ingest.keys"
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     file = given.file or IngestSettings().api_keys_file
     if not file:
-        return _complain("say which file with --file FILE or SLUICE_API_KEYS_FILE")
+        return complain(PROGRAM, "say which file with --file FILE or SLUICE_API_KEYS_FILE", 2)
     path = Path(file)
     try:
         match given.command:
@@ -30,39 +30,39 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 return show(path)
     except (BadKey, OSError) as error:
-        return _complain(str(error))
+        return complain(PROGRAM, str(error), 2)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAM, description="Look after the file of API keys.")
+    parser = argparse.ArgumentParser(PROGRAM, description="Manage the file of API keys.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "add": "print a new key, once; the file keeps its hash. A name may have several keys",
-        "remove": "all keys of this name open no longer",
-        "list": "the names, one line for each key",
+        "remove": "remove all keys of this name",
+        "list": "print the names, one line for each key",
     }
     for command, does in about.items():
         one = commands.add_parser(command, help=does, description=does)
         if command != "list":
-            one.add_argument("name", metavar="NAME", help="whose key: letters, digits, '_' and '-'")
-        one.add_argument("--file", metavar="FILE", help="the file; SLUICE_API_KEYS_FILE where it is left out")
+            one.add_argument("name", metavar="NAME", help="the owner's name: letters, digits, '_' and '-'")
+        one.add_argument("--file", metavar="FILE", help="the file; default: SLUICE_API_KEYS_FILE")
     return parser
 
 
 def add(path: Path, name: str) -> int:
-    """Print a new key and append its hash; the file is made where there is none, for its owner to read alone."""
+    """Print a new key and append its hash; a new file can be read by its owner only."""
     key = new_key()
     stored = StoredKey.of(name, key)
     before = path.read_text() if path.exists() else ""
     from_lines(before)  # nothing is added to a file that ingest could not read
     _write(path, [*before.splitlines(), stored.encode()])
     sys.stdout.write(f"{key}\n")
-    sys.stderr.write(f"This is the key of {name}; it is shown this once. {path} keeps only its hash.\n")
+    sys.stderr.write(f"This is the key of {name}. It is shown only once: {path} keeps only its hash.\n")
     return 0
 
 
 def remove(path: Path, name: str) -> int:
-    """Take all keys of this name out of the file; 1 where there is none."""
+    """Remove all keys of this name from the file; returns 1 if there is none."""
     lines = path.read_text().splitlines()
     kept = [line for line in lines if line.strip().partition(":")[0] != name]
     if len(kept) == len(lines):
@@ -79,19 +79,8 @@ def show(path: Path) -> int:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    # Put in place as a whole: a running ingest never reads half a file.
-    new = path.with_name(f"{path.name}.new")
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:  # noqa: PTH123 (with its mode)
-        file.writelines(f"{line}\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def _complain(message: str) -> int:
-    sys.stderr.write(f"{PROGRAM}: {message}\n")
-    return 2
+    write_atomically(path, "".join(f"{line}\n" for line in lines), mode=mode)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A multipart/form-data body (RFC 7578), chunk by chunk, to its images in memory. Knows no request.
+"""Parses a multipart/form-data body (RFC 7578) chunk by chunk into the images in it.
 
-The package multipart finds the boundaries (20 microseconds for one image of 70 KB); no part becomes a file.
+The package multipart finds the boundaries (20 microseconds for one image of 70 KB). No part is written to a file.
 """
 
 import re
@@ -11,24 +11,24 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 
 from ingest.errors import MalformedUpload, PayloadTooLarge
 
-#: What the parts that are images are called.
+#: The name of the parts that are images.
 IMAGE: Final = "image"
 
-#: Parts beside the images: the fields of a form that someone has written around it.
-_MOST_OTHER_PARTS: Final = 64
-_MOST_HEADERS: Final = 16
-_MOST_HEADER_BYTES: Final = 4096
-_MOST_NAME_CHARACTERS: Final = 255
+#: Most parts that are no images: other fields of the form.
+_MAX_OTHER_PARTS: Final = 64
+_MAX_HEADERS: Final = 16
+_MAX_HEADER_BYTES: Final = 4096
+_MAX_NAME_CHARACTERS: Final = 255
 
-#: RFC 7578 forbids this form, and some clients send it all the same for names that are not ASCII.
+#: RFC 7578 forbids this parameter, but some clients send it for names that are not ASCII.
 _EXTENDED_FILENAME: Final = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
 
 
 def boundary_of(content_type: str) -> str:
-    """The boundary that a form's Content-Type names; raises MalformedUpload where it names none."""
+    """The boundary in a form's Content-Type; raises MalformedUpload if there is none."""
     kind, options = parse_options_header(content_type)
     if kind != "multipart/form-data":
-        raise MalformedUpload("The only multipart content type taken is multipart/form-data. Send a form.")
+        raise MalformedUpload("The only supported multipart content type is multipart/form-data. Send a form.")
     boundary: str = options.get("boundary", "")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, 5.1.1
         raise MalformedUpload(
@@ -39,7 +39,7 @@ def boundary_of(content_type: str) -> str:
 
 
 class Form:
-    """Collects the parts named `image`; passes over the others and remembers their names."""
+    """Collects the parts named `image`. Of the others it keeps the names only."""
 
     def __init__(self, boundary: str, *, max_images: int) -> None:
         self.images: list[tuple[str | None, bytes]] = []
@@ -47,18 +47,18 @@ class Form:
         self._max_images = max_images
         self._filename: str | None = None
         self._chunks: list[bytes] | None = None
-        # Headers are bytes to us: whether they are UTF-8 shows when one is read. Latin-1 keeps each.
+        # Latin-1 keeps each byte of a header. Whether a name is UTF-8 is checked when it is read.
         self._parser = PushMultipartParser(
             boundary.encode("latin-1"),
-            max_header_count=_MOST_HEADERS,
-            max_header_size=_MOST_HEADER_BYTES,
+            max_header_count=_MAX_HEADERS,
+            max_header_size=_MAX_HEADER_BYTES,
             header_charset="latin-1",
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; raises MalformedUpload and PayloadTooLarge."""
+        """Parse the next bytes of the body; raises MalformedUpload and PayloadTooLarge."""
         if not chunk:
-            return  # To the parser it would be the end.
+            return  # The parser would take it for the end.
         try:
             for event in self._parser.parse(chunk):
                 if event is None:
@@ -71,7 +71,7 @@ class Form:
             raise MalformedUpload(f"The form can't be read: {error}. Let the HTTP library write it.") from error
 
     def end(self) -> None:
-        """The body has ended; raises MalformedUpload where the form has not."""
+        """The body has ended; raises MalformedUpload if the form is not complete."""
         try:
             self._parser.close()
         except MultipartError as error:
@@ -87,9 +87,9 @@ class Form:
             return
         self._chunks = None
         self.other_names.append(_text(part.name)[:40])
-        if len(self.other_names) > _MOST_OTHER_PARTS:
+        if len(self.other_names) > _MAX_OTHER_PARTS:
             raise PayloadTooLarge(
-                f"The form has more than {_MOST_OTHER_PARTS} parts that are no images. Leave them out."
+                f"The form has more than {_MAX_OTHER_PARTS} parts that are no images. Leave them out."
             )
 
     def _end_part(self) -> None:
@@ -98,7 +98,7 @@ class Form:
         image = b"".join(self._chunks)
         self._chunks = None
         if not image and not self._filename:
-            # A browser sends this for a file input in which nothing was chosen.
+            # A browser sends this for a file input without a file.
             self.other_names.append("image (empty)")
             return
         if len(self.images) == self._max_images:
@@ -117,12 +117,12 @@ def _filename(part: MultipartSegment) -> str | None:
     if extended := _EXTENDED_FILENAME.search(part.header("Content-Disposition", "")):
         charset, quoted = extended.groups()
         encoding = "latin-1" if charset.lower() == "iso-8859-1" else "utf-8"
-        return unquote(quoted, encoding, "replace")[:_MOST_NAME_CHARACTERS]
-    return None if part.filename is None else _text(part.filename)[:_MOST_NAME_CHARACTERS]
+        return unquote(quoted, encoding, "replace")[:_MAX_NAME_CHARACTERS]
+    return None if part.filename is None else _text(part.filename)[:_MAX_NAME_CHARACTERS]
 
 
 def _text(latin: str) -> str:
-    """UTF-8, as browsers and curl write names; Latin-1, which never fails, where it is none."""
+    """UTF-8, as browsers and curl write names, else Latin-1, which never fails."""
     try:
         return latin.encode("latin-1").decode()
     except UnicodeDecodeError:

@@ -29,27 +29,27 @@ class ReplayEndpoint:
         self._request_ttl_s = request_ttl_s
 
     async def __call__(self, request: Request) -> Response:
-        model, letter_id = request.path_params["model"], request.path_params["id"]
+        model, dead_letter_id = request.path_params["model"], request.path_params["id"]
         if not valid_model_name(model):
-            raise _unknown(letter_id)
+            raise _unknown(dead_letter_id)
         with redis_errors_as_503():
             count = (await partition_counts(self._connections.shared)).get(model, 1)
-            letters = AllDeadLetters(self._connections, [Partition(model, number) for number in range(count)])
-            letter = next((one for one in await letters.all() if one.id == letter_id), None)
-            if letter is None or not await self._replay(letters.in_partition_of(letter), letter):
-                raise _unknown(letter_id)
-        return JSONResponse(Replayed(success=True, id=letter_id))
+            dead_letters = AllDeadLetters(self._connections, [Partition(model, number) for number in range(count)])
+            dead_letter = next((one for one in await dead_letters.all() if one.id == dead_letter_id), None)
+            if dead_letter is None or not await self._replay(dead_letters.in_partition_of(dead_letter), dead_letter):
+                raise _unknown(dead_letter_id)
+        return JSONResponse(Replayed(success=True, id=dead_letter_id))
 
-    async def _replay(self, letters: DeadLetters, letter: DeadLetter) -> bool:
+    async def _replay(self, dead_letters: DeadLetters, dead_letter: DeadLetter) -> bool:
         try:
-            return await letters.replay(letter, request_ttl_s=self._request_ttl_s)
+            return await dead_letters.replay(dead_letter, request_ttl_s=self._request_ttl_s)
         except NotReplayable as error:
             raise UnknownDeadLetter(f"{error}.") from error
 
 
-def _unknown(letter_id: str) -> UnknownDeadLetter:
+def _unknown(dead_letter_id: str) -> UnknownDeadLetter:
     return UnknownDeadLetter(
-        f"There is no dead letter {letter_id[:60]!r}. It was replayed or dropped, or newer ones displaced it."
+        f"There is no dead letter {dead_letter_id[:60]!r}. It was replayed or dropped, or newer ones displaced it."
     )
 
 

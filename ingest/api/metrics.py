@@ -152,7 +152,7 @@ def _events(groups: list[Status]) -> Metric:
     about = "Images by how they ended, over all processes since Redis has its data."
     counter = CounterMetricFamily("sluice_group_events_total", about, labels=["model", "event"])
     # Without an unavailable partition the sum would fall, which Prometheus takes for a reset.
-    for group in (one for one in groups if not one.away):
+    for group in (one for one in groups if not one.unavailable):
         for event in sorted({*_EVENTS, *group.counters}):
             counter.add_metric([group.model, event], group.counters.get(event, 0))
     return counter

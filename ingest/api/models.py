@@ -1,4 +1,4 @@
-"""`GET /models`: the models and versions that are served."""
+"""`GET /models` and `GET /models/{model}/labels`: the models and versions that are served, and what they can see."""
 
 from typing import Final, Literal
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
-from ingest.errors import StreamUnavailable
+from ingest.errors import StreamUnavailable, UnknownModel
 from ingest.openapi.operation import DocumentedResponse, Operation
 
 
@@ -37,6 +37,15 @@ class ModelList(TypedDict):
     models: list[ServedModel]
 
 
+class Labels(TypedDict):
+    """All labels of one version, in the order of the model's outputs."""
+
+    success: Literal[True]
+    model: str
+    version: str
+    labels: list[str]
+
+
 class ModelsEndpoint:
     """The endpoint. It lists each version of each model that a live consumer serves."""
 
@@ -47,6 +56,19 @@ class ModelsEndpoint:
         self._registry.refuse_in_outage()
         listed = [entry for name in self._registry.served for entry in await _entries(self._registry.find(name))]
         return JSONResponse(ModelList(success=True, models=listed))
+
+
+class LabelsEndpoint:
+    """The endpoint. It returns the labels of the newest version that is served."""
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+
+    async def __call__(self, request: Request) -> Response:
+        client = self._registry.find(request.path_params["model"])
+        version = client.model.version
+        labels = list(await client.labels(version))
+        return JSONResponse(Labels(success=True, model=client.name, version=version, labels=labels))
 
 
 async def _entries(client: ModelClient) -> list[ServedModel]:
@@ -70,4 +92,10 @@ async def _entries(client: ModelClient) -> list[ServedModel]:
 
 MODELS: Final = Operation(
     "List the models", {200: DocumentedResponse("Each version.", ModelList)}, (StreamUnavailable,)
+)
+
+LABELS: Final = Operation(
+    "List the labels of a model",
+    {200: DocumentedResponse("Its labels.", Labels)},
+    (StreamUnavailable, UnknownModel),
 )

@@ -18,6 +18,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
 }
 
 #: The page may run only its own files, send requests only to its own origin, and appear in no frame. Thumbnails are
@@ -39,7 +40,9 @@ FILE = Operation(
     "Get a file of the page",
     {
         200: DocumentedResponse(
-            "The file.", media_type="text/css", others={"text/javascript": {}, "image/svg+xml": {}, "text/html": {}}
+            "The file.",
+            media_type="text/css",
+            others={"text/javascript": {}, "image/svg+xml": {}, "image/jpeg": {}, "text/html": {}},
         )
     },
 )

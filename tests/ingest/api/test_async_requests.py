@@ -38,33 +38,39 @@ def test_preferences_are_read_as_the_rfc_says(headers: list[str], expected: Pref
 
 
 def test_a_client_need_not_wait(processes: Processes) -> None:
-    """202 with a Location at once; the result is there for whoever waits for it, at any ingest."""
+    """202 with a Location at once; the result is there for any client that waits, at any ingest."""
     processes.consumer(rogue="slow", version=1)
     (_, one), (_, other) = processes.ingest(), processes.ingest()
     accepted = httpx.post(f"{one}/predict", content=png(IMAGE), headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
     assert accepted.headers["preference-applied"] == "respond-async"
-    place = accepted.headers["location"]
-    assert accepted.json() == {"success": True, "status": "queued", "id": place.rpartition("/")[2], "location": place}
-    answer = httpx.get(other + place, headers={"Prefer": "wait=20"}, timeout=30)
+    location = accepted.headers["location"]
+    assert accepted.json() == {
+        "success": True,
+        "status": "queued",
+        "id": location.rpartition("/")[2],
+        "location": location,
+    }
+    answer = httpx.get(other + location, headers={"Prefer": "wait=20"}, timeout=30)
     assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(IMAGE))
     assert answer.headers["preference-applied"] == "wait=20"
     assert answer.elapsed.total_seconds() < 10
 
 
 def test_many_can_wait_for_one_result(processes: Processes) -> None:
-    """At the same ingest and at others, each is told."""
+    """At the same ingest and at others, each gets it."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     urls = [processes.ingest()[1] for _ in range(2)]
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
-        places = [
+        urls_of_results = [
             httpx.post(f"{urls[0]}/predict", content=png(IMAGE), headers={"Prefer": "respond-async"}).headers[
                 "location"
             ]
             for _ in range(5)
         ]
         ask = [
-            clients.submit(httpx.get, url + places[-1], headers={"Prefer": "wait=20"}, timeout=30) for url in urls * 4
+            clients.submit(httpx.get, url + urls_of_results[-1], headers={"Prefer": "wait=20"}, timeout=30)
+            for url in urls * 4
         ]
         assert [one.result().json()["predictions"] for one in ask] == [ranked(IMAGE)] * 8
 
@@ -81,8 +87,8 @@ def test_a_client_may_wait_for_a_while(processes: Processes) -> None:
     assert httpx.get(url + late.headers["location"], headers={"Prefer": "wait=1"}).status_code == 202
 
 
-def test_several_images_have_a_place_each(processes: Processes) -> None:
-    """One that is damaged has its error in its place."""
+def test_several_images_have_a_url_each(processes: Processes) -> None:
+    """One that is damaged has its error in the list."""
     processes.consumer(rogue="slow", version=1)
     _, url = processes.ingest()
     files = [

@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from ingest.api.live import LiveEvents
-from ingest.dashboard.request_window import RequestWindow
-from ingest.dashboard.snapshot import RateEstimator
+from ingest.dashboard.request_window import RateEstimator, RequestWindow
 from tests.ingest.test_app import png
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import marked, random_images
@@ -22,7 +21,7 @@ IMAGE = png(random_images(1)[0])
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass when a test says so."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -60,7 +59,7 @@ def test_only_the_last_minute_counts() -> None:
 
 
 def test_a_rate_is_that_of_its_window() -> None:
-    """Unknown at first, and again where the count begins anew."""
+    """Unknown at first, and again when the count starts again."""
     rate = RateEstimator(window_s=10)
     assert [rate.note(at_s, 5 * at_s) for at_s in (0, 1, 2)] == [None, 5, 5]
     assert rate.note(12, 110) == 10, "100 more in the 10 s before"
@@ -107,7 +106,7 @@ async def zip_async(events: Any, count: int) -> Any:
 
 
 @pytest.mark.anyio
-async def test_a_mistake_ends_the_stream_and_the_next_begins_anew() -> None:
+async def test_a_mistake_ends_the_stream_and_the_next_starts_again() -> None:
     """Nobody waits for ever for a snapshot that will not come."""
     failing = True
 
@@ -147,13 +146,13 @@ def test_a_snapshot_tells_the_group_and_the_last_minute(processes: Processes) ->
         assert (model["model"], model["backlog"], model["oldest_s"], model["problems"]) == ("tiny", 0, None, [])
         assert {row["state"] for row in model["consumers"]} <= {"idle", "running"}
         assert {row["provider"] for row in model["consumers"]} == {"CPUExecutionProvider"}
-        assert snapshot["here"]["statuses"] == {"200": 5}
-        assert snapshot["here"]["batches"] == {"1": 5}
-        assert 0 < snapshot["here"]["p50_ms"] <= snapshot["here"]["p99_ms"] < 1000
+        assert snapshot["requests"]["statuses"] == {"200": 5}
+        assert snapshot["requests"]["batches"] == {"1": 5}
+        assert 0 < snapshot["requests"]["p50_ms"] <= snapshot["requests"]["p99_ms"] < 1000
 
 
-def test_a_dead_letter_is_told_without_its_request_and_replayed(processes: Processes) -> None:
-    """Whoever knows a request's id may fetch its result; a letter that is not there is a 404."""
+def test_a_dead_letter_is_shown_without_its_request_and_replayed(processes: Processes) -> None:
+    """A client that knows a request's id may fetch its result; a dead letter that is not there is a 404."""
     processes.consumer(rogue="raise", version=1)
     _, url = processes.ingest()
     with snapshots(url) as coming:
@@ -161,18 +160,18 @@ def test_a_dead_letter_is_told_without_its_request_and_replayed(processes: Proce
         answer = httpx.post(f"{url}/predict", content=png(marked()))
         assert answer.status_code == 500
         lists = (one["models"][0]["newest_dead_letters"] for one in coming)
-        (letter,) = next(letters for letters in lists if letters)
-        assert set(letter) == {"id", "failed_ms", "reason", "deliveries", "holders", "replayable"}
-        assert letter["replayable"]
-        replay = f"{url}/dead-letters/tiny/{letter['id']}/replay"
-        assert httpx.post(replay).json() == {"success": True, "id": letter["id"]}
+        (dead_letter,) = next(letters for letters in lists if letters)
+        assert set(dead_letter) == {"id", "failed_ms", "reason", "deliveries", "holders", "replayable"}
+        assert dead_letter["replayable"]
+        replay = f"{url}/dead-letters/tiny/{dead_letter['id']}/replay"
+        assert httpx.post(replay).json() == {"success": True, "id": dead_letter["id"]}
         again = httpx.post(replay)
         assert (again.status_code, again.json()["code"]) == (404, "unknown_dead_letter")
         assert httpx.post(f"{url}/dead-letters/no%20model/1-1/replay").status_code == 404
         assert httpx.get(replay).status_code == 405
 
 
-def test_an_outage_is_told_and_ends(processes: Processes, own_server: Server) -> None:
+def test_an_outage_is_shown_and_ends(processes: Processes, own_server: Server) -> None:
     """The stream of snapshots itself goes on."""
     processes.consumer(version=1, redis_url=own_server.url, lease_s=3, redis_timeout_s=1)
     _, url = processes.ingest(redis_url=own_server.url, redis_timeout_s=1)
@@ -196,7 +195,7 @@ def test_with_keys_neither_the_page_nor_its_data_are_open(processes: Processes) 
     with snapshots(url, **{"X-API-Key": key}) as coming:
         snapshot = next(coming)
     assert snapshot["models"][0]["model"] == "tiny"
-    assert snapshot["here"]["keys"] is True
+    assert snapshot["requests"]["keys"] is True
 
 
 def test_who_watches_holds_up_no_ending(processes: Processes) -> None:
@@ -204,7 +203,7 @@ def test_who_watches_holds_up_no_ending(processes: Processes) -> None:
     processes.consumer(version=1).ready()
     ingest, url = processes.ingest(workers=2)
     with snapshots(url) as coming:
-        assert next(coming)["here"]["workers"] == 2
+        assert next(coming)["requests"]["workers"] == 2
         began = time.monotonic()
         ingest.stop()
         list(coming)

@@ -37,8 +37,8 @@ def test_a_route_that_says_nothing_of_itself_fails() -> None:
 def test_every_route_is_in_the_document() -> None:
     """With its methods, but for the one that answers what is no route."""
     routes = [one for one in create_app(IngestSettings()).routes if isinstance(one, Route) and one.include_in_schema]
-    told = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
-    assert told == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
+    documented = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
+    assert documented == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
 
 
 def test_limits_and_formats_are_those_that_are_checked() -> None:
@@ -50,37 +50,37 @@ def test_limits_and_formats_are_those_that_are_checked() -> None:
     assert predict["parameters"][0]["schema"] == {"type": "integer", "default": 5, "minimum": 1, "maximum": 10}
 
 
-def test_keys_and_limits_are_told_where_there_are_any() -> None:
+def test_keys_and_limits_are_documented_if_there_are_any() -> None:
     """Health needs none of them."""
-    told = document(Service("1", keys=True, limited=True, classes=None))
-    assert set(told["components"]["securitySchemes"]) == {"bearer", "key", "basic"}
-    assert {"401", "429"} <= told["paths"]["/models"]["get"]["responses"].keys()
-    assert {"401", "429"}.isdisjoint(told["paths"]["/healthz"]["get"]["responses"])
+    documented = document(Service("1", keys=True, limited=True, classes=None))
+    assert set(documented["components"]["securitySchemes"]) == {"bearer", "key", "basic"}
+    assert {"401", "429"} <= documented["paths"]["/models"]["get"]["responses"].keys()
+    assert {"401", "429"}.isdisjoint(documented["paths"]["/healthz"]["get"]["responses"])
     assert "security" not in document()["paths"]["/models"]["get"]
 
 
 def test_answers_are_as_the_document_says(processes: Processes) -> None:
-    """One photograph, several, one for later, a problem, an error of the protocol: each by its schema."""
+    """One image, several, one for later, a problem, an error of the protocol: each by its schema."""
     processes.consumer(version=1)
     _, url = processes.ingest()
     (image,) = random_images(1)
-    photograph = png(image)
-    several = [("image", ("a.png", photograph)), ("image", ("b.png", photograph[:50]))]
+    content = png(image)
+    several = [("image", ("a.png", content)), ("image", ("b.png", content[:50]))]
     with httpx.Client(base_url=url) as client:
-        told = client.get("/openapi.json").json()
+        documented = client.get("/openapi.json").json()
         for path, answer in (
-            ("/predict", client.post("/predict", content=photograph)),
+            ("/predict", client.post("/predict", content=content)),
             ("/predict", client.post("/predict", files=several)),
-            ("/predict", client.post("/predict", content=photograph, headers={"Prefer": "respond-async"})),
-            ("/predict", client.post("/predict", content=b"no picture")),
+            ("/predict", client.post("/predict", content=content, headers={"Prefer": "respond-async"})),
+            ("/predict", client.post("/predict", content=b"no image")),
             ("/models", client.get("/models")),
             ("/v2/models/{model}", client.get("/v2/models/tiny")),
             ("/v2/models/{model}", client.get("/v2/models/other")),
             ("/results/{id}", client.get("/results/other")),
         ):
-            operation = told["paths"][path][answer.request.method.lower()]
-            told_answer = operation["responses"][str(answer.status_code)]
-            schema = told_answer["content"][answer.headers["content-type"]]["schema"]
-            jsonschema.Draft202012Validator({**schema, "components": told["components"]}).validate(answer.json())
-            required = [name for name, one in told_answer["headers"].items() if one.get("required")]
+            operation = documented["paths"][path][answer.request.method.lower()]
+            response = operation["responses"][str(answer.status_code)]
+            schema = response["content"][answer.headers["content-type"]]["schema"]
+            jsonschema.Draft202012Validator({**schema, "components": documented["components"]}).validate(answer.json())
+            required = [name for name, one in response["headers"].items() if one.get("required")]
             assert all(name in answer.headers for name in required)

@@ -49,6 +49,6 @@ def test_no_request_breaks_what_the_document_says(processes: Processes, tmp_path
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    told = json.loads(report.read_text())
-    assert told["operations"]["tested"] == told["operations"]["total"] - 1
-    assert told["test_cases"]["generated"] >= max(500, CASES)
+    summary = json.loads(report.read_text())
+    assert summary["operations"]["tested"] == summary["operations"]["total"] - 1
+    assert summary["test_cases"]["generated"] >= max(500, CASES)

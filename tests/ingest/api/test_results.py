@@ -32,20 +32,20 @@ def test_an_id_that_never_was_is_unknown(processes: Processes) -> None:
 
 
 def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Processes, server: Server) -> None:
-    """504 names the place where the result will be, if it comes; DELETE takes the work back."""
+    """504 names the location where the result will be, if it comes; DELETE takes the work back."""
     consumer = processes.consumer(version=1, lease_s=60)
     _, url = processes.ingest(request_timeout_s=0.3, max_wait_s=0.1)
     consumer.kill()  # it counts as alive for its lease, so images are accepted
     (image,) = random_images(1)
     late = httpx.post(f"{url}/predict", content=png(image))
     assert late.status_code == 504
-    place = url + late.headers["location"]
-    waiting = httpx.get(place)
+    location = url + late.headers["location"]
+    waiting = httpx.get(location)
     assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
     assert int(waiting.headers["retry-after"]) >= 1
-    assert httpx.delete(place).status_code == 204
-    assert httpx.get(place).json()["code"] == "cancelled"
-    assert httpx.delete(place).status_code == 410
+    assert httpx.delete(location).status_code == 204
+    assert httpx.get(location).json()["code"] == "cancelled"
+    assert httpx.delete(location).status_code == 410
 
 
 def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Processes, server: Server) -> None:

@@ -23,7 +23,7 @@ HIT, MISS = "sluice; hit", "sluice; fwd=miss"
 
 
 def predict(url: str, **request: object) -> httpx.Response:
-    """One picture, IMAGE unless the request says otherwise."""
+    """One image, IMAGE unless the request says otherwise."""
     answer = httpx.post(f"{url}/predict", **({"content": png(IMAGE), "timeout": 30} | request))  # type: ignore[arg-type]
     assert answer.status_code == 200, answer.text
     return answer
@@ -63,7 +63,7 @@ def test_the_same_pixels_are_not_computed_again(processes: Processes, server: Se
 
 
 def test_nothing_is_kept_unless_asked_for(processes: Processes, server: Server) -> None:
-    """By default each picture is computed, no key is written, and no header speaks of a cache."""
+    """By default each image is computed, no key is written, and no header speaks of a cache."""
     processes.consumer(version=1)
     _, url = processes.ingest()
     answers = [predict(url) for _ in range(2)]
@@ -73,7 +73,7 @@ def test_nothing_is_kept_unless_asked_for(processes: Processes, server: Server) 
 
 
 def test_what_is_kept_expires(processes: Processes, server: Server) -> None:
-    """Then the picture is computed again."""
+    """Then the image is computed again."""
     processes.consumer(version=1)
     _, url = processes.ingest(cache_ttl_s=0.1)
     predict(url)
@@ -82,7 +82,7 @@ def test_what_is_kept_expires(processes: Processes, server: Server) -> None:
     assert inferences(server) == 2
 
 
-def test_an_answer_serves_whoever_wants_no_more_labels(processes: Processes, server: Server) -> None:
+def test_a_prediction_serves_requests_for_no_more_labels(processes: Processes, server: Server) -> None:
     """More labels than are kept are computed once, and serve all afterwards, tensors of all classes among them."""
     processes.consumer(version=1)
     _, url = processes.ingest(cache_ttl_s=600)
@@ -188,7 +188,7 @@ def test_a_failure_is_not_kept(processes: Processes, server: Server) -> None:
 
 
 def test_a_cache_that_cannot_be_read_fails_no_request(processes: Processes, server: Server) -> None:
-    """What lies there instead of an answer is an error of Redis, or no outcome: the picture is computed."""
+    """What lies there instead of an answer is an error of Redis, or no outcome: the image is computed."""
     processes.consumer(version=1)
     _, url = processes.ingest(cache_ttl_s=600)
     predict(url)

@@ -42,7 +42,7 @@ def test_more_images_than_the_queue_takes_are_answered_all_the_same(processes: P
 
 
 def test_a_queue_full_of_others_is_a_503_at_once(processes: Processes, server: Server) -> None:
-    """None of the request's images was taken: nothing is thrown away, and the client is told when to come back."""
+    """None of the request's images was taken: nothing is thrown away, and Retry-After says when to send it again."""
     consumer = processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(max_backlog=3)
     with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor(1) as others:

@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from ingest.images.decode import to_pixels
 from tests.ingest.test_app import png
-from tests.support import images as pictures
+from tests.support import images as files_of_images
 from tests.support.inference_protocol import TOLERANCE, Service, serving
 from tests.support.inference_protocol import images as images_of_noise
 
@@ -113,10 +113,10 @@ def test_encoded_images_are_answered_like_their_pixels(
 
 def test_images_of_any_size_are_prepared_for_the_model(client: triton.InferenceServerClient, service: Service) -> None:
     """A JPEG, a PNG and a WebP in one tensor: decoded and resized as /predict does it."""
-    files = [pictures.encoded(pictures.noisy_scene(), kind) for kind in ("JPEG", "PNG", "WEBP")]
+    files = [files_of_images.encoded(files_of_images.noisy_scene(), kind) for kind in ("JPEG", "PNG", "WEBP")]
     given = triton.InferInput("images", [3], "BYTES").set_data_from_numpy(np.array(files, np.object_))
     result = client.infer("photo", [given])
-    pixels = [to_pixels(file, pictures.model(224, 224), 10**6) for file in files]
+    pixels = [to_pixels(file, files_of_images.model(224, 224), 10**6) for file in files]
     images = np.frombuffer(b"".join(pixels), np.uint8).reshape(3, 224, 224, 3)
     assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
 

@@ -253,7 +253,7 @@ def test_the_default_is_json_unless_binary_is_asked_for(client: httpx.Client) ->
         ("GET", "/v2/models/tiny/versions/x", 404, None),
     ],
 )
-def test_what_is_not_there_is_told_in_the_protocols_form(
+def test_what_is_not_there_is_an_error_in_the_protocols_form(
     service: Service, method: str, path: str, status: int, allowed: str | None
 ) -> None:
     """404, and 405 with what is allowed."""
