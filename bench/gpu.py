@@ -1,139 +1,230 @@
-"""`python -m bench.gpu`: ResNet50 on an NVIDIA GPU. Raw session, consumer alone, whole path; CUDA and TensorRT.
+"""`python -m bench.gpu`: what an NVIDIA GPU makes of ResNet50, from the raw session to the whole path.
 
-fp16 is a reduced artefact under CUDA, and TensorRT's own (trt_fp16_enable) from the fp32 artefact.
+For each provider and precision: the difference to the golden output, what a change of the batch size costs, the raw
+session with and without CUDA graphs, a consumer alone, the whole path, and what overlapping copies and runs could gain.
+Writes one JSON file, and a table to the terminal. A step that fails is reported, and the next one goes on.
+
+`--quick` takes under 8 minutes. `--models random` needs no network and no TensorFlow. `--pretend` runs the same steps
+on the CPU, to test them; its figures say nothing about a GPU, and the file says so.
 """
 
 import argparse
+import io
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from PIL import Image
 
-from bench import artefacts, images
-from bench.artefacts import FP16, FP32, Repository
+from bench import artefacts, models, random_resnet50
+from bench.artefacts import FP16, FP32
+from bench.gpu_steps import Measured, copies, golden_difference, raw_rates, switching
 from bench.measure import full_stream, interleaved, load
-from bench.measure.limits import BATCHES
-from bench.measure.measuring import measure
 from bench.systems import Task
-from consumers.onnx.providers import Execution, cuda_options, gpu_present, session_options, tensorrt_options
+from consumers.gpu import devices as gpus
+from consumers.onnx.providers import CPU, CUDA, TENSORRT, Execution, Provider
 
-_MODEL = "resnet50"
-_CLIENTS = (1, 32, 64, 256)
-_SIZE = 224
-_RAW_S = 1.0
+#: Seconds of work for a consumer alone, at the rate of the raw session, and most entries: 3 GB.
+_CONSUMER_S = 4.0
+_MOST_ENTRIES = 20_000
+_FEWEST_ENTRIES = 200
 
-#: TensorRT builds its engines before a consumer is ready.
-_PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_CLIENTS = (32, 256)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    provider: Literal["cuda", "tensorrt"]
-    precision: Literal["fp32", "fp16"]
+    """One file on one provider."""
+
+    provider: Provider
+    precision: str
+    version: str
 
     @property
-    def version(self) -> str:
-        """TensorRT makes its own fp16 of the fp32 artefact."""
-        return FP16 if (self.provider, self.precision) == ("cuda", "fp16") else FP32
-
-    @property
-    def served(self) -> bool:
-        """Whether consumers can be told to serve so: with TensorRT they always take fp16."""
-        return (self.provider, self.precision) != ("tensorrt", "fp32")
+    def batches(self) -> tuple[int, ...]:
+        """TensorRT's engines are for one range of sizes: that of a consumer, so that they are built once."""
+        return (1, 8, 32, 128, 256) if self.provider is CUDA else (1, 8, 32)
 
     def __str__(self) -> str:
-        return f"{self.provider} {self.precision}"
+        return f"{self.provider.name} {self.precision}"
 
 
-CASES = (Case("cuda", "fp32"), Case("cuda", "fp16"), Case("tensorrt", "fp32"), Case("tensorrt", "fp16"))
+#: TensorRT computes the fp32 file in fp16.
+GPU_CASES = (Case(CUDA, "fp32", FP32), Case(CUDA, "fp16", FP16), Case(TENSORRT, "fp32 as fp16", FP32))
+CPU_CASES = (Case(CPU, "fp32", FP32),)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m bench.gpu", description=__doc__)
-    parser.add_argument("--models-dir", type=Path, default=Path(".sluice/bench/models"))
-    parser.add_argument("--seconds", type=int, default=5, help="of each load through the whole path. Default: 5")
-    given = parser.parse_args()
-    if not gpu_present():
-        print("bench.gpu: no NVIDIA GPU here: the driver (libcuda) is absent or reports no device. Nothing measured.")
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, and for how long."""
+
+    repository: Path
+    model: str
+    folder: Path
+    raw_s: float
+    path_s: int
+
+    def path(self, case: Case) -> Path:
+        return self.repository / self.model / case.version / "model.onnx"
+
+    def execution(self, case: Case, *, graphs: bool = True) -> Execution:
+        """As a consumer runs it. Engines are built once: in the folder where the consumers of the later steps look."""
+        name: Any = case.provider.name
+        return Execution(name, 0, max(case.batches), cuda_graphs=graphs, cache_dir=self.folder / "data")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    if not given.pretend and not gpus.visible():
+        print(f"bench.gpu: {gpus.why_none()}. Nothing measured; --pretend runs the steps on the CPU.")
         return 1
-    repository = artefacts.prepare(given.models_dir.resolve(), [(_MODEL, FP32), (_MODEL, FP16)])
-    print("| what | provider, precision | batch or clients | images/s | p50 ms | p99 ms |\n|" + " --- |" * 6)
-    for case in CASES:
-        for line in _lines(case, repository, given.seconds):
-            print(line, flush=True)
+    cases = CPU_CASES if given.pretend else GPU_CASES
+    with _plan(given) as plan:
+        results = {"about": _about(given, plan), "cases": {str(case): _measure(case, plan) for case in cases}}
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(*_table(results), sep="\n")
+    print(f"written: {given.output}")
     return 0
 
 
-def _lines(case: Case, repository: Repository, seconds: int) -> Iterator[str]:
-    path = repository.path(_MODEL, case.version)
-    if path is None:
-        yield f"| left out: {repository.missing[_MODEL, case.version]} | {case} | | | | |"
-        return
-    for batch, rate, batch_ms in raw(case, path):
-        yield f"| raw session.run | {case} | {batch} | {rate:.0f} | {batch_ms:.2f} | |"
-    if not case.served:
-        yield f"| consumer, whole path | {case}: consumers take fp16 with TensorRT | | | | |"
-        return
-    with tempfile.TemporaryDirectory(dir=interleaved.scratch()) as folder:
-        yield f"| consumer alone | {case} | full stream | {_consumer(case, repository, Path(folder)):.0f} | | |"
-        yield from _whole_path(case, repository, Path(folder), seconds)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.gpu", description=__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="shorter, under 8 minutes")
+    add("--pretend", action="store_true", help="run the steps on the CPU, to test them")
+    add("--models", choices=("published", "random", "nearzero"), default="published", help="which network to measure")
+    add("--models-dir", type=Path, default=Path(".sluice/bench/models"))
+    add("--output", type=Path, default=Path(".sluice/bench/gpu.json"))
+    return parser
 
 
-def raw(case: Case, path: Path) -> Iterator[tuple[int, float, float]]:
-    """Batch, images per second and ms of a batch, copies to and from the GPU included."""
-    ort.preload_dlls()
-    providers: list[tuple[str, dict[str, Any]]] = [(_PROVIDERS[case.provider], _options(case, path))]
-    session = ort.InferenceSession(str(path), session_options(0), providers=providers)
-    assert session.get_providers()[0] == _PROVIDERS[case.provider], session.get_providers()
-    images = np.random.default_rng(1).integers(0, 256, (max(BATCHES), _SIZE, _SIZE, 3), np.uint8)
-    for batch in BATCHES:
-        feed = {"images": images[:batch]}
-        session.run(None, feed)
-        count, began = 0, time.perf_counter()
-        while (spent := time.perf_counter() - began) < _RAW_S:
-            session.run(None, feed)
-            count += 1
-        yield batch, count * batch / spent, spent * 1000 / count
+@contextmanager
+def _plan(given: argparse.Namespace) -> Iterator[Plan]:
+    repository = given.models_dir.resolve() / given.models
+    match given.models:
+        case "published":
+            artefacts.prepare(repository, [("resnet50", FP32), ("resnet50", FP16)])
+        case "random":
+            random_resnet50.build(repository)
+        case "nearzero":
+            models.build(repository)
+    name = models.NAME if given.models == "nearzero" else "resnet50"
+    with tempfile.TemporaryDirectory(prefix="sluice-gpu-", dir=interleaved.scratch()) as folder:
+        yield Plan(repository, name, Path(folder), 1.0 if given.quick else 3.0, 4 if given.quick else 10)
 
 
-def _options(case: Case, path: Path) -> dict[str, Any]:
-    """The consumers' own, but for TensorRT's precision."""
-    if case.provider == "cuda":
-        return cuda_options(graphs=False)
-    stated = tensorrt_options(path, Execution(provider="tensorrt", max_batch=max(BATCHES)))
-    cache = Path(stated["trt_engine_cache_path"]).with_name(f"bench-{case.precision}")
-    caches = {"trt_engine_cache_path": str(cache), "trt_timing_cache_path": str(cache)}
-    return {**stated, "trt_fp16_enable": case.precision == "fp16", **caches}
+def _about(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pretended": given.pretend,
+        "model": plan.model,
+        "weights": given.models,
+        "gpu": "none: pretended on the CPU" if given.pretend else gpus.name(0),
+        "cuda_of_the_driver": list(gpus.supported_cuda()),
+        "onnxruntime": ort.__version__,
+    }
 
 
-def _consumer(case: Case, repository: Repository, folder: Path) -> float:
-    with full_stream.server(folder) as redis:
+def _measure(case: Case, plan: Plan) -> dict[str, Measured]:
+    """Each step by its name; a step that failed has its error."""
+    rates: dict[str, float] = {}
+
+    def raw(*, graphs: bool) -> Measured:
+        found = raw_rates(plan.path(case), plan.execution(case, graphs=graphs), case.batches, plan.raw_s)
+        rates.update(found if graphs else {})
+        return dict(found)
+
+    def consumer() -> Measured:
+        best = max(rates.values(), default=0.0)
+        rate = _consumer_alone(case, plan, best)
+        return {"images_per_s": rate, "of_the_raw_session": rate / best if best else 0.0}
+
+    steps: dict[str, Callable[[], Measured]] = {
+        "golden": lambda: golden_difference(plan.path(case), plan.execution(case)),
+        "switching": lambda: switching(plan.path(case), plan.execution(case), case.batches),
+        "switching, no graphs": lambda: switching(plan.path(case), plan.execution(case, graphs=False), case.batches),
+        "raw session": lambda: raw(graphs=True),
+        "raw session, no graphs": lambda: raw(graphs=False),
+        "overlap": lambda: copies(plan.path(case), plan.execution(case)),
+        "consumer alone": consumer,
+        "whole path": lambda: _whole_path(case, plan),
+    }
+    return {name: _attempt(case, name, step) for name, step in steps.items()}
+
+
+def _attempt(case: Case, name: str, step: Callable[[], Measured]) -> Measured:
+    began_s = time.monotonic()
+    try:
+        found = step()
+    except Exception as error:  # noqa: BLE001 (whatever fails on a new machine is a result, and the others count)
+        found = {"error": f"{type(error).__name__}: {error}"}
+    interleaved.say(f"{case}, {name}: {time.monotonic() - began_s:.0f} s {found.get('error', '')}")
+    return found
+
+
+def _consumer_alone(case: Case, plan: Plan, raw_per_s: float) -> float:
+    """Images per second of `python -m consumers` on a full stream."""
+    entries = int(min(max(raw_per_s * _CONSUMER_S, _FEWEST_ENTRIES), _MOST_ENTRIES))
+    with full_stream.server(plan.folder) as redis:
         return full_stream.rate_of_consumer(
-            redis, folder, repository.folder, model=_MODEL, version=case.version, provider=case.provider
+            redis,
+            plan.folder,
+            plan.repository,
+            model=plan.model,
+            version=case.version,
+            provider=case.provider.name,
+            entries=entries,
         )
 
 
-def _whole_path(case: Case, repository: Repository, folder: Path, seconds: int) -> Iterator[str]:
-    task = Task(repository.folder, _MODEL, case.version, folder, {"SLUICE_PROVIDER": case.provider})
+def _whole_path(case: Case, plan: Plan) -> Measured:
+    """Images per second and latency over HTTP, for two numbers of clients."""
+    settings = {"SLUICE_PROVIDER": case.provider.name, "SLUICE_DATA_DIR": str(plan.folder / "data")}
+    task = Task(plan.repository, plan.model, case.version, plan.folder, settings)
     left_out: list[str] = []
-    with interleaved.started(interleaved.by_name("sluice"), task, images.small(), left_out=left_out) as running:
+    found: Measured = {}
+    image = _image()
+    with interleaved.started(interleaved.by_name("sluice"), task, image, left_out=left_out) as running:
         for one in running:
-            upload = one.system.upload(images.small())
+            upload = one.system.upload(image)
             for clients in _CLIENTS:
+                sample = load.closed(one.port, upload, clients=clients, seconds=plan.path_s)
+                found[f"{clients} clients, images_per_s"] = sample.per_s
+                found[f"{clients} clients, p99_ms"] = sample.p99_ms
+    if left_out:
+        raise RuntimeError(left_out[0])
+    return found
 
-                def run(clients: int = clients) -> load.Sample:
-                    return load.closed(one.port, upload, clients=clients, seconds=seconds)  # noqa: B023
 
-                got, _ = measure(one, run)
-                figures = f"{got.per_s:.0f} | {got.p50_ms:.2f} | {got.p99_ms:.1f}"
-                yield f"| whole path | {case} | {clients} | {figures} |"
-    yield from (f"| whole path | {case}: {why} | | | | |" for why in left_out)
+def _image() -> bytes:
+    """A JPEG of 500 x 375 pixels whose size is that of a photograph."""
+    coarse = np.random.default_rng(1).integers(0, 256, (24, 32, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC).save(data, "JPEG", quality=95)
+    return data.getvalue()
+
+
+def _table(results: dict[str, Any]) -> Iterator[str]:
+    about = results["about"]
+    yield f"{about['model']} ({about['weights']}) on {about['gpu']}, {about['date']}"
+    if about["pretended"]:
+        yield "Pretended: these figures are the CPU's, and say nothing about a GPU."
+    yield "| case | step | figure | value |\n| --- | --- | --- | --- |"
+    for case, steps in results["cases"].items():
+        for step, figures in steps.items():
+            for figure, value in figures.items():
+                shown = f"{value:.4g}" if isinstance(value, float) else value
+                yield f"| {case} | {step} | {figure} | {shown} |"
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ _COUNT = 32
 #: Entries in the full stream: 600 MB, since a bare loop takes more than ten thousand a second.
 ENTRIES = 4000
 
-#: TensorRT builds its engines first.
-_PATIENCE_S = 300.0
+#: TensorRT builds its engines first, which takes minutes.
+_PATIENCE_S = 900.0
 
 
 @contextmanager
@@ -47,21 +47,23 @@ def server(folder: Path) -> Iterator[Redis]:
         processes.stop()
 
 
-def rate_of_consumer(redis: Redis, folder: Path, models_dir: Path, *, model: str, version: str, provider: str) -> float:
+def rate_of_consumer(
+    redis: Redis, folder: Path, models_dir: Path, *, model: str, version: str, provider: str, entries: int = ENTRIES
+) -> float:
     """Entries per second that `python -m consumers` completes."""
     options = ["--models-dir", str(models_dir), "--model", model, "--version", version, "--provider", provider]
     command = [sys.executable, "-m", "consumers", *options, "--data-dir", str(folder / "data")]
-    return _rate(redis, Partition(model), command, folder)
+    return _rate(redis, Partition(model), command, folder, entries)
 
 
 def rate_of_bare_loop(redis: Redis, folder: Path) -> float:
     """Entries per second that a synchronous redis-py loop reads, joins and acknowledges."""
     command = [sys.executable, "-m", "bench.measure.full_stream", str(socket_path(folder / "data"))]
-    return _rate(redis, Partition("bare"), command, folder)
+    return _rate(redis, Partition("bare"), command, folder, ENTRIES)
 
 
-def _rate(redis: Redis, partition: Partition, command: list[str], folder: Path) -> float:
-    fill(redis, partition, ENTRIES)
+def _rate(redis: Redis, partition: Partition, command: list[str], folder: Path, entries: int) -> float:
+    fill(redis, partition, entries)
     processes = Processes(folder / "worker.log")
     processes.start(command, {})
     try:
