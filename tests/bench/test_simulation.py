@@ -65,11 +65,11 @@ def test_partitions_lie_on_the_primaries_as_evenly_as_they_can() -> None:
     """From one to eight of them, whatever their names' hash would have it."""
     for count in range(1, 9):
         held = Counter(primary(one) for one in partitions(count))
-        assert sorted(held.values(), reverse=True) == [len(range(place, count, 3)) for place in range(min(count, 3))]
+        assert sorted(held.values(), reverse=True) == [len(range(first, count, 3)) for first in range(min(count, 3))]
 
 
 def test_a_throttled_process_is_held_up_and_let_go_in_the_end() -> None:
-    """Stopped and continued in turns, until the throttle is told to end."""
+    """Stopped and continued alternately, until the throttle must end."""
     held = subprocess.Popen(["sleep", "600"])
     throttle = subprocess.Popen([sys.executable, "-m", "bench.simulation.throttle", str(held.pid)], cwd=ROOT)
     try:

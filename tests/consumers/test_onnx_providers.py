@@ -12,8 +12,8 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as bindings
 
 from consumers.gpu import devices as gpus
+from consumers.onnx import providers, tensorrt
 from consumers.onnx import session as sessions
-from consumers.onnx import tensorrt
 from consumers.onnx.assignment import RECORD, Assignment, assignment_of, check_assignment
 from consumers.onnx.model import GoldenMismatch, Model
 from consumers.onnx.providers import (
@@ -46,13 +46,17 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "supported_cuda", lambda: (13, 0))
     monkeypatch.setattr(gpus, "compute_capability", lambda _: (9, 0))
     monkeypatch.setattr(gpus, "name", lambda _: "NVIDIA H200")
+    monkeypatch.setattr(providers, "tensorrt_installed", lambda: True)
 
 
-def test_auto_tries_the_best_provider_first(one_gpu: None) -> None:
-    """Without TensorRT if fp32 must be exact, and a named provider alone."""
+def test_auto_tries_the_best_provider_first(one_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TensorRT if it is not installed or fp32 must be exact, and a named provider alone."""
     assert candidates(Execution()) == [TENSORRT, CUDA, CPU]
     assert candidates(Execution(strict_fp32=True)) == [CUDA, CPU]
     assert candidates(Execution("cuda")) == [CUDA]
+    monkeypatch.setattr(providers, "tensorrt_installed", lambda: False)
+    assert candidates(Execution()) == [CUDA, CPU]
+    assert candidates(Execution("tensorrt")) == [TENSORRT]
 
 
 def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader:
     """From the group, the heartbeats and the counters, at one moment and by Redis's clock."""
     graveyard = Graveyard(client, reader, partition)
     await graveyard.open()
-    await graveyard.bury(entry())
+    await graveyard.add(entry())
     reported = replace(report(graveyard.group.consumer), images_per_s=50.0, images=7)
     await Presence(client, partition).heartbeat(reported, lease_s=60)
     await graveyard.admit(entry())

@@ -50,6 +50,7 @@ def test_the_gpu_file_changes_only_what_the_other_has() -> None:
     (device,) = consumer["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], consumer["environment"]["SLUICE_PROVIDER"]) == ("nvidia", "cuda")
     assert set(consumer["build"]["args"]["EXTRAS"].split()) == {"consumers", "gpu"}
+    assert over["consumer"]["volumes"] == [f"engines:{consumer['environment']['SLUICE_DATA_DIR']}"], "engines are kept"
     assert consumer["build"]["args"].keys() <= {arg.split("=")[0] for arg in stages()["consumer"].all("ARG")}
 
 
@@ -62,7 +63,7 @@ def test_every_variable_is_a_setting() -> None:
 
 
 def test_the_grace_fits_the_settings() -> None:
-    """Whoever stops a process waits longer than the process takes to finish what it holds."""
+    """The engine waits longer for a process to stop than the process takes to finish what it holds."""
     shutdown_grace_s = QueueSettings.model_fields["shutdown_grace_s"].default
     for service in ("ingest", "consumer"):
         assert seconds(composed()[service]["stop_grace_period"]) >= shutdown_grace_s + 5, service
@@ -253,7 +254,7 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
         assert find_spec(f"{module}.__main__"), module
         assert stage.last("USER") == "sluice"
         assert stage.instructions.index(("USER", "sluice")) > max(
-            place for place, (word, _) in enumerate(stage.instructions) if word in {"RUN", "COPY"}
+            index for index, (word, _) in enumerate(stage.instructions) if word in {"RUN", "COPY"}
         )
 
 

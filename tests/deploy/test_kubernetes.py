@@ -117,7 +117,7 @@ def test_every_variable_is_a_setting_and_they_fit_each_other(manifests: dict[tup
     assert consumer_settings(built(K8S / "overlays/cpu")).provider == "cpu"
 
 
-def test_whoever_is_stopped_has_the_time_it_takes(manifests: dict[tuple[str, str], Manifest]) -> None:
+def test_a_stopped_process_has_the_time_it_takes(manifests: dict[tuple[str, str], Manifest]) -> None:
     """The wait before SIGTERM counts into the grace of the pod."""
     for name, its in (("ingest", ingest_settings(manifests)), ("consumer", consumer_settings(manifests))):
         found = container(manifests, name)
@@ -250,8 +250,8 @@ def test_secrets_are_named_and_not_here(manifests: dict[tuple[str, str], Manifes
         assert keys <= made
     (secret,) = manifests["TriggerAuthentication", "scaler"]["spec"]["secretTargetRef"]
     assert secret == {"parameter": "password", "name": "sluice-redis", "key": "scaler"}
-    told = (ROOT / "docs" / "scaling.md").read_text()
-    assert all(f"--from-file={key}=" in told for key in made - {"admin"})
+    documented = (ROOT / "docs" / "scaling.md").read_text()
+    assert all(f"--from-file={key}=" in documented for key in made - {"admin"})
     for name in ("ingest", "consumer"):
         volumes = {one["name"]: one["mountPath"] for one in container(manifests, name)["volumeMounts"]}
         assert environment(manifests, name)["SLUICE_REDIS_PASSWORD_FILE"] == f"{volumes['password']}/password"
@@ -271,7 +271,7 @@ def test_images_are_the_dockerfile_s_targets_in_this_version(manifests: dict[tup
 
 
 def test_export_makes_the_model_where_consumers_look(manifests: dict[tuple[str, str], Manifest]) -> None:
-    """The model that they are told to serve; without a fallback, which would have another name."""
+    """The model that they must serve; without a fallback, which would have another name."""
     model = manifests["ConfigMap", "sluice-settings"]["data"]["SLUICE_MODEL"]
     words = [word.replace("$(SLUICE_MODEL)", model) for word in container(manifests, "export")["args"]]
     given = arguments.parse(words)
@@ -339,12 +339,12 @@ def test_more_partitions_are_counted_as_the_documents_say(manifests: dict[tuple[
     spec = manifests[patch["target"]["kind"], patch["target"]["name"]]["spec"]
     for change in yaml.safe_load(patch["patch"]):
         *path, last = change["path"].removeprefix("/spec/").split("/")
-        place = functools.reduce(lambda found, name: found[name], path, spec)
+        target = functools.reduce(lambda found, name: found[name], path, spec)
         if change["op"] == "add":
             assert last == "-"
-            place.append(change["value"])
+            target.append(change["value"])
         else:
             assert change["op"] == "replace"
-            assert last in place
-            place[last] = change["value"]
+            assert last in target
+            target[last] = change["value"]
     _triggers(spec, consumer_settings(manifests).model, partitions=3)

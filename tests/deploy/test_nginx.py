@@ -115,7 +115,7 @@ def test_requests_are_spread_and_no_result_is_lost_with_an_ingest(
 
 
 def _until_answered(client: httpx.Client, body: bytes, failed: list[int]) -> dict[str, object]:
-    """One picture under one key, sent again for as long as no ingest says what became of it."""
+    """One image under one key, sent again until an ingest says what became of it."""
     key = {"Idempotency-Key": str(uuid.uuid4())}
     while True:
         answer = client.post("/predict", content=body, headers=key)
@@ -131,9 +131,9 @@ def _completed(client: redis.Redis) -> int:
 
 
 def _requests(url: str) -> int:
-    """How many pictures this ingest has answered for."""
-    told = re.findall(r'^sluice_requests_total\{route="/predict",status="200"\} (\S+)', _metrics(url), re.MULTILINE)
-    return int(float(told[0])) if told else 0
+    """How many images this ingest has answered for."""
+    counted = re.findall(r'^sluice_requests_total\{route="/predict",status="200"\} (\S+)', _metrics(url), re.MULTILINE)
+    return int(float(counted[0])) if counted else 0
 
 
 def _metrics(url: str) -> str:
@@ -148,9 +148,9 @@ def test_what_waits_can_be_fetched_after_its_ingest_was_killed(balancer: Balance
     images = random_images(12)
     with httpx.Client(base_url=balancer.url, timeout=30) as client:
         headers = {"Prefer": "respond-async"}
-        places = [client.post("/predict", content=png(one), headers=headers).headers["location"] for one in images]
+        locations = [client.post("/predict", content=png(one), headers=headers).headers["location"] for one in images]
         ingests[0][0].kill()
-        answers = [client.get(place, headers={"Prefer": "wait=20"}) for place in places]
+        answers = [client.get(location, headers={"Prefer": "wait=20"}) for location in locations]
         assert [one.json().get("predictions") for one in answers] == [ranked(image) for image in images]
 
 
@@ -204,7 +204,7 @@ def _times() -> dict[str, int]:
 
 
 def test_its_times_fit_ours() -> None:
-    """Whoever has the shorter one is the one who speaks: that shall be ingest, but for connections that lie idle."""
+    """The one with the shorter time-out responds: that must be ingest, except for idle connections."""
     times, ours = _times(), IngestSettings()
     longest_s = ours.request_timeout_s + ours.redis_timeout_s
     assert f" client_max_body_size {ours.max_upload_bytes // 2**20}m;" in (FOLDER / "nginx.conf").read_text()

@@ -84,7 +84,7 @@ def test_the_dashboard_s_panels_do_not_overlap_and_say_what_they_show() -> None:
 
 
 def test_compose_starts_them_with_the_profile_alone() -> None:
-    """Confined as all other services, open to this machine only, with the files that they are told to read."""
+    """Confined as all other services, open to this machine only, with the files that they must read."""
     services = parsed()["services"]
     assert not set(MONITORING) & composed().keys()
     for name in MONITORING:

@@ -77,7 +77,7 @@ def test_panels_and_alerts_work_on_a_real_system(system: tuple[Process, dict[str
         predict = f"http://{targets['sluice-ingest']}/predict"
 
         def all_show_something() -> bool:
-            for body in (png(random_images(1)[0]), png(marked()), b"no picture"):
+            for body in (png(random_images(1)[0]), png(marked()), b"no image"):
                 service.post(predict, content=body)
             waiting.difference_update([one for one in waiting if query(_of_all(one))])
             return not waiting

@@ -62,7 +62,7 @@ def test_every_form_gives_the_same_names(tmp_path: Path, name: str, text: str) -
         (b'{"cat": 0, "dog": 0}', "two names have the same index"),
         (b'{"cat": 0, "cat": 1}', "the key 'cat' is there twice"),
         (b'{"0": "cat", "0": "dog"}', "the key '0' is there twice"),
-        (b'{"0": 1, "1": 0}', "the names can't be told from the indices"),
+        (b'{"0": 1, "1": 0}', "so that names and indices look the same"),
         (b"1 dog\n0 cat\n", "not in the order 0, 1, 2"),
         (b"\x80\x04\x95cposix\nsystem\n", "not UTF-8"),
         (b'["cat", ', "can't be read: Expecting value"),

@@ -223,7 +223,7 @@ def test_efficientnets_downloaded_weights_give_what_keras_makes_of_them() -> Non
 
 
 def test_a_download_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras itself waits for ever; whatever the system reports is told in its own words."""
+    """Keras itself waits for ever; whatever the system reports is printed in its own words."""
     seen = []
 
     def stalling(**_options: object) -> keras.Model:

@@ -11,7 +11,7 @@ from export.errors import BeyondTolerance
 EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32)
 
 
-def test_the_pictures_are_the_same_each_time() -> None:
+def test_the_images_are_the_same_each_time() -> None:
     """Sixteen, of the size asked for, no two alike, the golden image first."""
     images = parity.sample_images(30, 40)
     assert images.shape == (16, 30, 40, 3)

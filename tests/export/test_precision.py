@@ -1,4 +1,4 @@
-"""int8 and fp16 of an artefact, by the command line: what is written, what is told, what is refused."""
+"""int8 and fp16 of an artefact, by the command line: what is written, what is printed, what is refused."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fp32(tmp_path: Path) -> Path:
-    """models/tiny/1, wrapped from a foreign file."""
+    """models/tiny/1, wrapped from an ONNX file."""
     (tmp_path / "labels.txt").write_text("one\ntwo\nthree\nfour\n")
     file = tiny_onnx.save(tiny_onnx.model(), tmp_path / "tiny.onnx")
     options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "unit", "--output", str(tmp_path / "models")]
@@ -56,14 +56,14 @@ def answer(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside its fp32 form, with the next number, its agreement told and stored."""
+    """Beside its fp32 form, with the next number, its agreement printed and stored."""
     capsys.readouterr()
     assert main(["--from", str(fp32), "--precision", "int8", "--calibrate", str(photos)]) == 0
     path = fp32.parent / "2" / "model.onnx"
-    told, found, before = capsys.readouterr().out, metadata(path), metadata(fp32 / "model.onnx")
-    assert told.startswith(f"wrote {path}: int8, ")
-    assert "of 20 held-out images" in told
-    assert told.count("\n") == 1
+    printed, found, before = capsys.readouterr().out, metadata(path), metadata(fp32 / "model.onnx")
+    assert printed.startswith(f"wrote {path}: int8, ")
+    assert "of 20 held-out images" in printed
+    assert printed.count("\n") == 1
     assert (found["sluice.version"], found["sluice.precision"]) == ("2", "int8")
     agreement = json.loads(found["sluice.agreement"])
     assert (agreement["kind"], agreement["images"]) == ("held-out", 20)
@@ -78,7 +78,7 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_the_agreement_that_is_stored_is_the_one_that_is_found(fp32: Path, photos: Path, precision: str) -> None:
-    """Computed here anew over the images that were held out."""
+    """Computed here again over the images that were held out."""
     assert main(["--from", str(fp32), "--precision", precision, "--calibrate", str(photos)]) == 0
     path = fp32.parent / "2" / "model.onnx"
     size = tiny_onnx.SIZE
@@ -106,7 +106,7 @@ def test_the_golden_output_is_the_files_own(fp32: Path, photos: Path, precision:
     assert golden.max() == pytest.approx(others.max(), abs=1e-3)
 
 
-def test_fp16_keeps_its_ends_and_needs_no_photographs(fp32: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fp16_keeps_its_ends_and_needs_no_images(fp32: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pixels in, float32 out, half the size within, softmax and mean left as they were."""
     assert main(["--from", str(fp32), "--precision", "fp16", "--version", "7", "--name", "half"]) == 0
     path = fp32.parent.parent / "half" / "7" / "model.onnx"
@@ -157,7 +157,7 @@ def test_neither_needs_tensorflow(fp32: Path, photos: Path) -> None:
     assert ended.stderr.splitlines() == [f"[{number}/4] {title}" for number, title in enumerate(steps, 1)]
 
 
-def test_too_little_agreement_is_refused_unless_told_otherwise(
+def test_too_little_agreement_is_refused_unless_allowed(
     fp32: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A network whose classes were turned round stands for one that int8 ruins."""

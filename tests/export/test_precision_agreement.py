@@ -9,7 +9,7 @@ from export.precision import agreement
 FP32 = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.36, 0.34, 0.3], [0.29, 0.42, 0.29]], np.float32)
 
 
-def test_undecided_pictures_are_told_apart() -> None:
+def test_undecided_images_are_distinguished() -> None:
     """Third and fourth have a lead of 0.02 and 0.13; only the third changes its first class."""
     other = FP32[:, [0, 1, 2]].copy()
     other[2] = (0.3, 0.38, 0.32)
@@ -22,7 +22,7 @@ def test_undecided_pictures_are_told_apart() -> None:
     )
 
 
-def test_without_a_decided_picture_nothing_is_said_of_them() -> None:
+def test_without_a_decided_image_nothing_is_said_of_them() -> None:
     """An untrained network is never sure."""
     flat = np.full((2, 3), 1 / 3, np.float32)
     found = agreement.measure(flat, flat, kind="synthetic")

@@ -19,7 +19,7 @@ SQUASH = Resize("squash", None, "bicubic")
 
 @pytest.mark.parametrize(("width", "height"), [(160, 120), (50, 333), (64, 48), (20, 15), (333, 41)])
 @pytest.mark.parametrize("shorter_side", [None, 72])
-def test_a_photograph_becomes_what_the_service_makes_of_it(
+def test_an_image_becomes_what_the_service_makes_of_it(
     tmp_path: Path, width: int, height: int, shorter_side: int | None
 ) -> None:
     """Else the ranges would be those of other pixels."""
@@ -60,14 +60,14 @@ def test_half_of_them_are_held_out(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("no image either")
     (folder / "more").mkdir()
     test_images.scene().save(folder / "more" / "UPPER.JPG")
-    told = []
+    reported = []
     found = calibration_images.read(
-        folder, height=8, width=8, resize=SQUASH, on_progress=lambda *counts: told.append(counts)
+        folder, height=8, width=8, resize=SQUASH, on_progress=lambda *counts: reported.append(counts)
     )
     assert (len(found.calibration), len(found.held_out), found.skipped) == (11, 10, 1)
     both = {pixels.tobytes() for half in (found.calibration, found.held_out) for pixels in half}
     assert len(both) == 21
-    assert told[-1] == (25, 25)
+    assert reported[-1] == (25, 25)
 
 
 def test_of_very_many_an_even_selection_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tests.support.models import tiny_keras
 pytestmark = tiny_keras.quiet_keras
 
 #: Those that come with scikit-image itself.
-PHOTOGRAPHS = ("astronaut", "camera", "cat", "coffee", "coins", "hubble_deep_field", "moon", "rocket", "brick")
+SCENES = ("astronaut", "camera", "cat", "coffee", "coins", "hubble_deep_field", "moon", "rocket", "brick")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def prepared(image: Image.Image) -> npt.NDArray[np.uint8]:
         ("camera", {"tripod"}, 0.9),
     ],
 )
-def test_photographs_are_recognised(exported: Path, image: str, names: set[str], probability: float) -> None:
+def test_real_images_are_recognised(exported: Path, image: str, names: set[str], probability: float) -> None:
     """Two cups and a cat are enough to tell a wrong padding, epsilon or channel order."""
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     pixels = prepared(Image.fromarray(getattr(skimage.data, image)()))
@@ -95,7 +95,7 @@ def crops(folder: Path, count: int) -> Path:
     folder.mkdir()
     random = np.random.default_rng(13)
     for number in range(count):
-        name = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
+        name = SCENES[number % len(SCENES)]
         image = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
         share, right, down = random.uniform((0.5, 0, 0), (1, 1, 1))
         width, height = round(image.width * share), round(image.height * share)
@@ -104,7 +104,7 @@ def crops(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_int8_says_of_photographs_what_fp32_says(exported: Path, tmp_path: Path) -> None:
+def test_int8_says_of_real_images_what_fp32_says(exported: Path, tmp_path: Path) -> None:
     """Top-1 on nine of ten that were not used for calibration, and on all where fp32 leads by 0.1."""
     images = crops(tmp_path / "photos", 72)
     assert main(["--from", str(exported), "--precision", "int8", "--calibrate", str(images)]) == 0

@@ -69,7 +69,7 @@ def own(tmp_path: Path, normalised: npt.NDArray[Any], *, layout: str = "nchw", k
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_a_foreign_file_becomes_an_artefact(tmp_path: Path, layout: str) -> None:
+def test_an_onnx_file_becomes_an_artefact(tmp_path: Path, layout: str) -> None:
     """Layout, normalisation and softmax are in the graph: pixels in, probabilities out, in any number."""
     assert export(tmp_path, tiny_onnx.model(layout=layout), "--layout", layout) == 0
     expected = softmax(own(tmp_path, (sample_images(SIZE, SIZE) / 255 - MEAN) / DEVIATION, layout=layout))

@@ -103,31 +103,31 @@ def test_a_view_outside_its_memory_is_refused(
 @pytest.mark.parametrize("name", ["os.system", "posix.system", "builtins.eval", "torch.load", "collections.deque"])
 def test_no_other_name_is_looked_up(tmp_path: Path, name: str) -> None:
     """A pickle that calls a program gets no further than its name."""
-    witness = tmp_path / "witness"
+    marker = tmp_path / "marker"
     module, _, function = name.rpartition(".")
-    path = write(tmp_path / "a.pth", {"x": Call(Global(module, function), f"touch {witness}")})
+    path = write(tmp_path / "a.pth", {"x": Call(Global(module, function), f"touch {marker}")})
     with pytest.raises(UnreadableFile, match=f"it names {name}"):
         torch_checkpoint.read(path)
-    assert not witness.exists()
+    assert not marker.exists()
 
 
 class Trap:
     """What an attacker's object looks like: its pickle is a call."""
 
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self.witness}",)
+        return os.system, (f"touch {self.marker}",)
 
 
 def test_a_plain_malicious_pickle_does_nothing(tmp_path: Path) -> None:
     """The same file would run its command under pickle.load."""
-    path, witness = tmp_path / "evil.pth", tmp_path / "witness"
-    path.write_bytes(pickle.dumps(Trap(witness)))
+    path, marker = tmp_path / "evil.pth", tmp_path / "marker"
+    path.write_bytes(pickle.dumps(Trap(marker)))
     with pytest.raises(UnreadableFile, match="which no list of tensors needs"):
         torch_checkpoint.read(path)
-    assert not witness.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(

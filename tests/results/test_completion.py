@@ -93,8 +93,8 @@ async def test_of_a_batch_only_what_was_held_is_changed(
     assert states == [done(sent[0]), done(sent[1]), done(sent[2]), "queued"]
     for ingest, answered in (("ingest-0", [sent[0], sent[2]]), ("ingest-1", [sent[1]])):
         entries: Any = await client.xrange(partition.replies(ingest))
-        ((_, told),) = entries  # one for all of a batch
-        assert [decode(outcome) for outcome in told.values()] == [done(one) for one in answered]
+        ((_, announced),) = entries  # one for all of a batch
+        assert [decode(outcome) for outcome in announced.values()] == [done(one) for one in answered]
         assert await client.pttl(partition.replies(ingest)) > 0
     assert await client.hgetall(partition.counters) == {b"completed": b"3", b"superseded": b"2"}
 
@@ -109,12 +109,12 @@ async def test_a_dead_letter_keeps_the_entry_and_the_reason(
         outcome = Failed(one.id, "dead_letter", "why")
         await completion.complete([Completed(delivery.entry_id, outcome, "", "poison", deliveries=3)])
     found: Any = await client.xrange(partition.dead_letters)
-    letters = [fields for _, fields in found]
-    assert [fields[b"id"].decode() for fields in letters] == [one.id for one in sent[2:]]
-    assert letters[0][b"reason"] == b"poison"
-    assert letters[0][b"deliveries"] == b"3"
-    assert letters[0][b"holders"] == b"anna"
-    assert Entry.decode(letters[0]).pixels == sent[2].pixels
+    dead_letters = [fields for _, fields in found]
+    assert [fields[b"id"].decode() for fields in dead_letters] == [one.id for one in sent[2:]]
+    assert dead_letters[0][b"reason"] == b"poison"
+    assert dead_letters[0][b"deliveries"] == b"3"
+    assert dead_letters[0][b"holders"] == b"anna"
+    assert Entry.decode(dead_letters[0]).pixels == sent[2].pixels
 
 
 async def test_completing_works_when_redis_is_out_of_memory(

@@ -44,7 +44,7 @@ class Graveyard:
         """Admit it where the stream is empty; raises QueueFull where it is not."""
         await self._admission.admit(one, timeout_s=60, max_backlog=1)
 
-    async def bury(self, one: Entry, reason: str = "poison") -> None:
+    async def add(self, one: Entry, reason: str = "poison") -> None:
         await self.admit(one)
         (delivery,) = await self.group.read(1)
         outcome = Failed(one.id, "dead_letter", "why")
@@ -66,7 +66,7 @@ def dead_letters(client: Redis, partition: Partition) -> DeadLetters:
 async def test_a_dead_letter_tells_all_but_its_pixels(graveyard: Graveyard, dead_letters: DeadLetters) -> None:
     """Who held it, how often and why it was given up; the pixels are counted, and read only on demand."""
     one = entry(reply="ingest-1")
-    await graveyard.bury(one, "it is poisonous")
+    await graveyard.add(one, "it is poisonous")
     (dead_letter,) = await dead_letters.all()
     assert (dead_letter.request_id, dead_letter.reason, dead_letter.deliveries) == (one.id, "it is poisonous", 3)
     assert (dead_letter.holders, dead_letter.pixels) == (("anna",), len(one.pixels))
@@ -82,7 +82,7 @@ async def test_all_dead_letters_are_found_however_many(graveyard: Graveyard, dea
     """They are read in pages, none twice and none left out, the oldest first."""
     sent = [entry() for _ in range(53)]
     for one in sent:
-        await graveyard.bury(one)
+        await graveyard.add(one)
     assert [dead_letter.request_id for dead_letter in await dead_letters.all()] == [one.id for one in sent]
 
 
@@ -100,7 +100,7 @@ async def test_a_replayed_entry_is_the_very_same(
 ) -> None:
     """Same request, same pixels; no deadline, no trace and nobody who waits; its request is queued again."""
     one = replace(entry(reply="ingest-1", top=3), traceparent="00-1-2-01", sent_ns=1)
-    await graveyard.bury(one)
+    await graveyard.add(one)
     (dead_letter,) = await dead_letters.all()
     assert await dead_letters.replay(dead_letter, request_ttl_s=TTL_S)
     (delivery,) = await graveyard.group.read(32)
@@ -117,7 +117,7 @@ async def test_replaying_again_changes_nothing(
 ) -> None:
     """The dead letter is gone: no second entry, and an outcome that came meanwhile stands."""
     one = entry()
-    await graveyard.bury(one)
+    await graveyard.add(one)
     (dead_letter,) = await dead_letters.all()
     assert await dead_letters.replay(dead_letter, request_ttl_s=TTL_S)
     await client.set(partition.request(one.id), "an outcome", ex=60)
@@ -133,7 +133,7 @@ async def test_of_operators_who_replay_and_drop_at_once_one_wins(
 ) -> None:
     """Each dead letter is either replayed once or dropped once."""
     for _ in range(20):
-        await graveyard.bury(entry())
+        await graveyard.add(entry())
     async with connect(settings) as other_client:
         other = DeadLetters(other_client, partition)
         replayed = 0
@@ -151,7 +151,7 @@ async def test_of_operators_who_replay_and_drop_at_once_one_wins(
 
 async def test_a_full_stream_takes_a_replay(graveyard: Graveyard, dead_letters: DeadLetters) -> None:
     """The entry was accepted once; it is new images that must wait."""
-    await graveyard.bury(entry())
+    await graveyard.add(entry())
     await graveyard.admit(entry())
     (dead_letter,) = await dead_letters.all()
     assert await dead_letters.replay(dead_letter, request_ttl_s=TTL_S)
@@ -187,7 +187,7 @@ async def test_without_memory_a_replay_is_refused_and_changes_nothing(
 ) -> None:
     """Dropping still works: it frees memory."""
     one = entry()
-    await graveyard.bury(one)
+    await graveyard.add(one)
     (dead_letter,) = await dead_letters.all()
     await client.config_set("maxmemory", "1mb")
     try:

@@ -76,8 +76,8 @@ def _description(name: str) -> ModelDescription:
 async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, graveyard: Graveyard) -> None:
     """Either of its ids names it; what is dropped is gone."""
     one, other = entry(), entry()
-    await graveyard.bury(one, "first reason")
-    await graveyard.bury(other, "second reason")
+    await graveyard.add(one, "first reason")
+    await graveyard.add(other, "second reason")
     listed = await operator("dead-letters", "list")
     heading, first, second = listed.out.splitlines()
     assert listed.status == 0
@@ -98,7 +98,7 @@ async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, gra
 async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> None:
     """The same facts with names and without cutting; one line for each letter that was changed."""
     one = entry()
-    await graveyard.bury(one, "why")
+    await graveyard.add(one, "why")
     (dead_letter,) = (await operator("dead-letters", "list", "--json")).document
     assert dead_letter == (await operator("dead-letters", "show", one.id, "--json")).document | {
         "age_s": dead_letter["age_s"]
@@ -112,12 +112,10 @@ async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> N
     assert (await operator("dead-letters", "list", "--json")).document == []
 
 
-async def test_the_picture_of_a_dead_letter_can_be_seen(
-    operator: Operator, graveyard: Graveyard, tmp_path: Path
-) -> None:
+async def test_the_image_of_a_dead_letter_can_be_seen(operator: Operator, graveyard: Graveyard, tmp_path: Path) -> None:
     """Its pixels are written as a PPM file, which viewers open."""
     one = entry()
-    await graveyard.bury(one)
+    await graveyard.add(one)
     path = tmp_path / "dead.ppm"
     assert (await operator("dead-letters", "show", one.id, "--image", str(path))).status == 0
     assert path.read_bytes() == b"P6 2 1 255\n" + one.pixels
@@ -132,7 +130,7 @@ async def test_all_are_replayed_and_what_is_missing_is_said(
     """Status 1 where something was not found; the others are replayed all the same."""
     sent = [entry() for _ in range(3)]
     for one in sent:
-        await graveyard.bury(one)
+        await graveyard.add(one)
     some = await operator("dead-letters", "replay", "never-was", sent[1].id, sent[1].id)
     assert some.status == 1
     assert some.out.count("replayed") == 1
@@ -147,9 +145,9 @@ async def test_all_are_replayed_and_what_is_missing_is_said(
         assert (await operator("dead-letters", command, "never-was")).status == 1
 
 
-async def test_without_memory_the_operator_is_told(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
+async def test_without_memory_the_operator_sees_why(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
     """Status 2 and one line that says what to do; the letter stays."""
-    await graveyard.bury(entry())
+    await graveyard.add(entry())
     await client.config_set("maxmemory", "1mb")
     try:
         refused = await operator("dead-letters", "replay", "--all")
@@ -179,7 +177,7 @@ async def test_where_a_request_stands(
 ) -> None:
     """Queued, cancelled, done with its labels, failed with its reason; unknown is status 1."""
     one, other = entry(), entry()
-    await graveyard.bury(other)
+    await graveyard.add(other)
     await graveyard.admit(one)
     assert (await operator("get", one.id, "--json")).document == {"id": one.id, "state": "queued"}
     await Store(client, partition).cancel(one.id)
@@ -272,7 +270,7 @@ async def test_a_dead_letter_is_replayed_and_classified(
     await graveyard.open()
     (image,) = random_images(1)
     one = entry(top=0, height=16, width=16, pixels=image.tobytes())
-    await graveyard.bury(one)
+    await graveyard.add(one)
     await client.zadd(MODELS, {TINY.model: 1})
     assert _command(settings, "dead-letters", "replay", one.id).returncode == 0
     queued = _command(settings, "get", one.id, "--json")

@@ -1,4 +1,4 @@
-"""What browsers are told: nothing but to read the answer; and other sites' pages only what was configured."""
+"""What browsers may do: read the response; and pages of other sites only what was configured."""
 
 import httpx
 import pytest

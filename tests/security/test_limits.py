@@ -31,11 +31,11 @@ def limit(client: Redis, *, per_s: float = 0.5, burst: int = 3) -> RateLimit:
 async def test_a_burst_passes_and_the_next_has_to_wait(client: Redis) -> None:
     """Over two ingests together; somebody else has a bucket of his own."""
     one, other = limit(client), limit(client)
-    standings = [await each.count("key:alice") for each in (one, other, one, other)]
-    assert [standing.left for standing in standings] == [2, 1, 0, 0]
-    assert [bool(standing.wait_s) for standing in standings] == [False, False, False, True]
-    assert standings[-1].wait_s == pytest.approx(2, abs=0.5)
-    assert [standing.reset_s for standing in standings] == pytest.approx([2, 4, 6, 6], abs=0.5)
+    states = [await each.count("key:alice") for each in (one, other, one, other)]
+    assert [state.left for state in states] == [2, 1, 0, 0]
+    assert [bool(state.wait_s) for state in states] == [False, False, False, True]
+    assert states[-1].wait_s == pytest.approx(2, abs=0.5)
+    assert [state.reset_s for state in states] == pytest.approx([2, 4, 6, 6], abs=0.5)
     assert (await one.count("key:bob")).left == 2
 
 
@@ -109,7 +109,7 @@ def test_beyond_the_limit_is_429(processes: Processes) -> None:
 
 
 def test_without_redis_nobody_is_counted_and_nobody_served(processes: Processes, own_server: Server) -> None:
-    """The 503 of the request path; whoever has no key is still told that, and health answers."""
+    """The 503 of the request path; a client without a key still gets a 401, and health checks work."""
     given: dict[str, Any] = {"api_keys": f"alice:{ALICE}", "rate_limit_per_s": 100, "redis_timeout_s": 0.5}
     _, url = processes.ingest(ready=False, redis_url=own_server.url, **given)
     assert httpx.get(f"{url}/nowhere", headers=bearer(ALICE)).status_code == 404

@@ -50,18 +50,18 @@ def test_a_result_is_its_owner_s_alone(processes: Processes) -> None:
     processes.consumer(version=1)
     (_, one), (_, other) = processes.ingest(api_keys=KEYS), processes.ingest(api_keys=KEYS)
     answer = httpx.post(f"{one}/predict", content=png(IMAGE), headers=bearer(ALICE)).json()
-    place = f"/results/{answer['id']}"
+    location = f"/results/{answer['id']}"
     for url in (one, other):
-        assert httpx.get(url + place, headers={"X-API-Key": ALICE}).json() == answer
+        assert httpx.get(url + location, headers={"X-API-Key": ALICE}).json() == answer
         unknown = httpx.get(f"{url}/results/{new_id()}", headers=bearer(BOB))
         for method in ("GET", "DELETE"):
-            foreign = httpx.request(method, url + place, headers={"Prefer": "wait=5", **bearer(BOB)})
+            foreign = httpx.request(method, url + location, headers={"Prefer": "wait=5", **bearer(BOB)})
             assert (foreign.status_code, foreign.json()) == (404, unknown.json())
             assert foreign.headers.keys() == unknown.headers.keys()
         bare = answer["id"].removeprefix("alice.")
         for guess in (bare, f"bob.{bare}", f"bob.{answer['id']}", f"bob%2e{bare}"):
             assert httpx.get(f"{url}/results/{guess}", headers=bearer(BOB)).status_code == 404
-    assert httpx.get(one + place, headers=bearer(ALICE)).json() == answer
+    assert httpx.get(one + location, headers=bearer(ALICE)).json() == answer
 
 
 def test_a_request_that_is_queued_is_its_owner_s_alone(processes: Processes) -> None:
@@ -70,10 +70,13 @@ def test_a_request_that_is_queued_is_its_owner_s_alone(processes: Processes) -> 
     _, url = processes.ingest(api_keys=KEYS)
     consumer.kill()  # it counts as alive for its lease, so images are accepted
     headers = {"Prefer": "respond-async", **bearer(ALICE)}
-    place = url + httpx.post(f"{url}/predict", content=png(IMAGE), headers=headers).headers["location"]
-    assert [httpx.request(method, place, headers=bearer(BOB)).status_code for method in ("GET", "DELETE")] == [404, 404]
-    assert httpx.get(place, headers=bearer(ALICE)).status_code == 202
-    assert httpx.delete(place, headers=bearer(ALICE)).status_code == 204
+    location = url + httpx.post(f"{url}/predict", content=png(IMAGE), headers=headers).headers["location"]
+    assert [httpx.request(method, location, headers=bearer(BOB)).status_code for method in ("GET", "DELETE")] == [
+        404,
+        404,
+    ]
+    assert httpx.get(location, headers=bearer(ALICE)).status_code == 202
+    assert httpx.delete(location, headers=bearer(ALICE)).status_code == 204
 
 
 def test_two_owners_may_choose_the_same_idempotency_key(processes: Processes) -> None:

@@ -92,7 +92,7 @@ def _native(folder: Path, authority: Authority, own: Pair, client: Pair, *, mutu
 
 
 def test_a_client_proves_itself_where_it_must(secured: Secured, processes: Processes) -> None:
-    """By a certificate that the URL names; the server refuses whoever has none."""
+    """By a certificate that the URL names; the server refuses clients without one."""
     given: dict[str, Any] = {"redis_url": secured.url(own=False), "redis_ca_file": secured.authority.file}
     look = processes.start("consumers.status", redis_timeout_s=1, **given)
     assert look.wait() == (2 if secured.demands_certificate else 1)

@@ -1,4 +1,4 @@
-"""No process of ours sends usage data: ONNX Runtime would, unless it is told not to before it is imported."""
+"""No process of ours sends usage data: ONNX Runtime would, unless that is switched off before it is imported."""
 
 import os
 import subprocess

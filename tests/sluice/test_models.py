@@ -74,7 +74,7 @@ def test_the_default_is_exported_once_and_falls_back(exports: list[tuple[str, ..
 
 
 def test_a_named_network_is_never_replaced_by_the_fallback(exports: list[tuple[str, ...]], tmp_path: Path) -> None:
-    """Whoever names a network gets it, or the reason why not, though another one is there; its case is no matter."""
+    """A named network is served, or the reason why not is printed, even if another one exists. Its case is ignored."""
     (tmp_path / models.FALLBACK / "1").mkdir(parents=True)
     (tmp_path / models.FALLBACK / "1" / "model.onnx").touch()
     served = prepare("MobileNetV2", (), tmp_path)

@@ -75,7 +75,7 @@ async def test_nothing_is_admitted_where_nobody_is_alive(client: Redis, partitio
     await eventually(refused, "the heartbeat has ended")
 
 
-async def test_an_image_may_wait_for_whoever_comes(client: Redis, partition: Partition) -> None:
+async def test_an_image_may_wait_for_a_consumer(client: Redis, partition: Partition) -> None:
     """Where something starts consumers when images wait, they are admitted before; the bound holds all the same."""
     admission = Admission(client, partition, result_ttl_s=60)
     assert await admission.admit(entry(), timeout_s=60, max_backlog=1, without_consumers=True) == 1

@@ -43,7 +43,7 @@ def test_a_command_survives_the_reset_of_an_idle_connection(server: Server, uvlo
     uvloop_runner.run(_across_a_reset(server, connect, lambda client: client.ping()))
 
 
-def test_a_reader_is_told_that_its_connection_was_reset(server: Server, uvloop_runner: asyncio.Runner) -> None:
+def test_a_reader_notices_that_its_connection_was_reset(server: Server, uvloop_runner: asyncio.Runner) -> None:
     """A blocking read is never repeated by itself."""
 
     async def fails(client: Redis) -> None:
@@ -53,10 +53,10 @@ def test_a_reader_is_told_that_its_connection_was_reset(server: Server, uvloop_r
     uvloop_runner.run(_across_a_reset(server, connect_reader, fails))
 
 
-async def _after(turns: int) -> None:
+async def _after(iterations: int) -> None:
     """Let the event loop turn so often."""
     loop = asyncio.get_running_loop()
-    for _ in range(turns):
+    for _ in range(iterations):
         turned = loop.create_future()
         loop.call_soon(turned.set_result, None)
         await turned
@@ -67,22 +67,20 @@ async def _endlessly(client: Redis, value: bytes) -> None:
         await client.echo(value)
 
 
-async def _cancelled_at_every_turn(server: Server, value: bytes) -> None:
+async def _cancelled_at_every_iteration(server: Server, value: bytes) -> None:
     async with connect(RedisSettings(redis_url=server.url)) as client:
-        for turns in range(60):
+        for iterations in range(60):
             working = asyncio.create_task(_endlessly(client, value))
-            await _after(turns)
+            await _after(iterations)
             working.cancel()
             done, _ = await asyncio.wait({working}, timeout=5)
-            assert done, f"cancelled after {turns} turns of the event loop, it went on"
+            assert done, f"cancelled after {iterations} turns of the event loop, it went on"
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000], ids=["sent at once", "sent in parts"])
-def test_whoever_is_cancelled_amid_a_command_is_cancelled(
-    server: Server, uvloop_runner: asyncio.Runner, size: int
-) -> None:
+def test_a_task_cancelled_amid_a_command_is_cancelled(server: Server, uvloop_runner: asyncio.Runner, size: int) -> None:
     """At whichever turn of the event loop it happens."""
-    uvloop_runner.run(_cancelled_at_every_turn(server, bytes(size)))
+    uvloop_runner.run(_cancelled_at_every_iteration(server, bytes(size)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 #: Short times, so that nothing is waited for long; a failover takes longer than any of Redis's answers.
 _SETTINGS: dict[str, Any] = {"lease_s": 2, "redis_timeout_s": 1, "request_timeout_s": 20}
 
-#: Longest time without an answer, in seconds: the bar is 10, this is for slow machines. Clients whose pictures were all
+#: Longest time without an answer, in seconds: the target is 10, this is for slow machines. Clients whose images were
 #: lost learn it at the deadline, and send the next ones only then.
 _BACK_S = 60
 
@@ -50,7 +50,7 @@ def test_a_cluster_that_loses_a_primary_goes_on(cluster: Cluster, models_dir: Pa
             cluster.primary(TINY.entries).kill()
             load.wait_for_more(100, timeout_s=_BACK_S)
     assert load.answers.keys() <= {"right", "stream_unavailable", "no_consumer", "deadline_passed"}, load.answers
-    assert load.answers["deadline_passed"] <= 4, "one picture of each client was in flight"
+    assert load.answers["deadline_passed"] <= 4, "one image of each client was in flight"
 
 
 def test_nothing_is_lost_with_a_primary_where_replicas_are_waited_for(
@@ -99,7 +99,7 @@ def test_sentinels_make_the_replica_the_primary(watched: Watched, models_dir: Pa
             wait_until(lambda: watched.primary.info("replication", "role") == "slave", "it is a replica now")
             load.wait_for_more(50)
     assert load.answers.keys() <= {"right", "stream_unavailable", "no_consumer", "deadline_passed"}, load.answers
-    assert load.answers["deadline_passed"] <= 4, "one picture of each client was in flight"
+    assert load.answers["deadline_passed"] <= 4, "one image of each client was in flight"
 
 
 def _serve(processes: Processes, **settings: Any) -> str:

@@ -29,6 +29,7 @@ def test_each_level_has_its_way_of_writing(
 
 def test_what_was_written_survives_the_end_of_the_server(runs: Processes, data_dir: Path) -> None:
     """Also after a rewrite; the next run has only the file."""
+    runs.share(SLUICE_DURABILITY="process")
     first = started(runs, data_dir)
     with client(data_dir) as embedded:
         embedded.set("image", b"a" * 100_000)

@@ -37,7 +37,7 @@ def test_the_server_of_a_killed_run_is_replaced(runs: Processes, data_dir: Path)
 
 
 def test_two_runs_do_not_share_a_folder(runs: Processes, data_dir: Path) -> None:
-    """The second is told, and the first is not disturbed."""
+    """The second reports it, and the first is not disturbed."""
     started(runs, data_dir)
     second = runs.start("stream", data_dir=data_dir)
     assert second.wait() == 2
@@ -69,14 +69,14 @@ def test_the_server_is_private(runs: Processes, data_dir: Path) -> None:
 
 
 def test_a_server_that_dies_ends_its_wrapper(runs: Processes, data_dir: Path) -> None:
-    """Whoever supervises the wrapper sees it, and starts another."""
+    """The wrapper's supervisor sees it, and starts another."""
     wrapper = started(runs, data_dir)
     os.kill(int(client(data_dir).info("server")["process_id"]), signal.SIGKILL)
     assert wrapper.wait() != 0
 
 
 def test_a_folder_where_others_can_put_a_socket_is_refused(runs: Processes, tmp_path: Path) -> None:
-    """Whoever puts a socket there could be our Redis: every process says so and ends with status 2."""
+    """A process that puts a socket there could pose as our Redis: every process says so and ends with status 2."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o777)

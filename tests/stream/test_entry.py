@@ -57,7 +57,7 @@ def test_a_traced_entry_has_two_fields_more() -> None:
 
 
 def test_an_entry_says_that_more_are_on_their_way() -> None:
-    """A hint: whoever does not know it reads the same entry."""
+    """A hint: a reader that does not know it reads the same entry."""
     followed = replace(ENTRY, more_ms=7)
     assert as_redis_stores(["due", followed.due_ms, *followed.fields()]) == {**GOLDEN, b"more": b"7"}
     assert Entry.decode({**GOLDEN, b"more": b"7"}) == followed
@@ -77,7 +77,7 @@ def test_an_entry_names_its_channels_unless_they_are_three(channels: int) -> Non
 @settings(deadline=None)  # a loaded machine takes any time
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.uuids(), st.integers(0, 2**50), st.data())
 def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, due: int, data: st.DataObject) -> None:
-    """For any picture, class count and deadline, traced or not."""
+    """For any image, class count and deadline, traced or not."""
     pixels = data.draw(st.binary(min_size=height * width * 3, max_size=height * width * 3))
     entry = Entry(id=f"{id_}", reply="", top=top, height=height, width=width, pixels=pixels, due_ms=due)
     if sent := data.draw(st.integers(0, 2**62)):

@@ -34,7 +34,7 @@ async def add(client: Redis, partition: Partition, pixels: bytes, *, more_ms: in
 
 
 async def test_pixels_lie_in_the_rows(client: Redis, reader: Reader, partition: Partition) -> None:
-    """As large as a photograph: they come in many pieces."""
+    """As large as an image: they come in many pieces."""
     pixels = bytes(range(256)) * 588
     group = Group(client, reader, partition, consumer="anna", lease_s=60)
     await group.create()
@@ -46,12 +46,12 @@ async def test_pixels_lie_in_the_rows(client: Redis, reader: Reader, partition: 
     assert rows == [pixels] * 2
 
 
-async def test_a_lost_connection_is_told_and_made_anew(server: Server, client: Redis, partition: Partition) -> None:
+async def test_a_lost_connection_is_seen_and_made_again(server: Server, client: Redis, partition: Partition) -> None:
     """A read is never repeated by itself: its reply may have been lost."""
-    proxy, told = Proxy(server.port), RecordingObserver()
+    proxy, observer = Proxy(server.port), RecordingObserver()
     await proxy.start()
     try:
-        async with Reader(RedisSettings(redis_url=proxy.url), told) as reader:
+        async with Reader(RedisSettings(redis_url=proxy.url), observer) as reader:
             group = Group(client, reader, partition, consumer="anna", lease_s=60)
             await group.create()
             await add(client, partition, b"abc")
@@ -63,7 +63,7 @@ async def test_a_lost_connection_is_told_and_made_anew(server: Server, client: R
             assert len(await group.read(1)) == 1
     finally:
         await proxy.close()
-    assert told.events == ["connected", "ConnectionError", "connected"]
+    assert observer.events == ["connected", "ConnectionError", "connected"]
 
 
 async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: Redis, partition: Partition) -> None:
@@ -93,9 +93,9 @@ def waiting(partition: Partition) -> list[str | int]:
 
 async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, partition: Partition) -> None:
     """The connection is given up: the answer may come when nobody expects it any more."""
-    told = RecordingObserver()
+    observer = RecordingObserver()
     settings = RedisSettings(redis_url=own_server.url, redis_timeout_s=0.1)
-    async with Redis.from_url(own_server.url) as redis, Reader(settings, told) as reader:
+    async with Redis.from_url(own_server.url) as redis, Reader(settings, observer) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
         assert await reader.entries(waiting(partition)) == []
         own_server.signal(signal.SIGSTOP)
@@ -105,22 +105,24 @@ async def test_a_server_that_falls_silent_is_a_time_out(own_server: Server, part
         finally:
             own_server.signal(signal.SIGCONT)
         assert await reader.entries(waiting(partition)) == []
-    assert told.events == ["connected", "TimeoutError", "connected"]
+    assert observer.events == ["connected", "TimeoutError", "connected"]
 
 
-async def test_a_primary_that_cannot_be_found_is_told(partition: Partition) -> None:
+async def test_a_primary_that_cannot_be_found_is_reported(partition: Partition) -> None:
     """As a connection that cannot be made."""
-    told = RecordingObserver()
-    async with Reader(RedisSettings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}"), told, partition) as reader:
+    observer = RecordingObserver()
+    settings = RedisSettings(redis_url=f"redis+cluster://127.0.0.1:{free_port()}")
+    async with Reader(settings, observer, partition) as reader:
         with pytest.raises(RedisConnectionError):
             await reader.entries(waiting(partition))
-    assert told.events == ["ConnectionError"]
+    assert observer.events == ["ConnectionError"]
 
 
 async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, partition: Partition) -> None:
     """It has done nothing, and once there is a primary again the reader is on a connection to it."""
-    told = RecordingObserver()
-    async with Redis.from_url(own_server.url) as redis, Reader(RedisSettings(redis_url=own_server.url), told) as reader:
+    observer = RecordingObserver()
+    settings = RedisSettings(redis_url=own_server.url)
+    async with Redis.from_url(own_server.url) as redis, Reader(settings, observer) as reader:
         await redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
         assert await reader.entries(waiting(partition)) == []
         await redis.execute_command("REPLICAOF", "127.0.0.1", free_port())  # type: ignore[no-untyped-call]
@@ -128,7 +130,7 @@ async def test_a_server_that_becomes_a_replica_is_left(own_server: Server, parti
             await reader.entries(waiting(partition))
         await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
         assert await reader.entries(waiting(partition)) == []
-    assert told.events == ["connected", "ConnectionError", "connected"]
+    assert observer.events == ["connected", "ConnectionError", "connected"]
 
 
 @pytest.fixture
@@ -155,11 +157,11 @@ async def test_a_reader_follows_its_slot_to_another_node(
     pair: tuple[ClusterNode, ClusterNode], partition: Partition
 ) -> None:
     """While the slot is on its way it passes by itself; then the reader goes where it is now."""
-    (first, second), told = pair, RecordingObserver()
+    (first, second), observer = pair, RecordingObserver()
     slot = key_slot(partition.entries.encode())
     first.redis.xgroup_create(partition.entries, GROUP, id="0", mkstream=True)
     url = f"redis+cluster://127.0.0.1:{first.port}"
-    async with Reader(RedisSettings(redis_url=url), told, partition) as reader:
+    async with Reader(RedisSettings(redis_url=url), observer, partition) as reader:
         assert await reader.entries(waiting(partition)) == []
         second.ask(f"CLUSTER SETSLOT {slot} IMPORTING {first.id}")
         first.ask(f"CLUSTER SETSLOT {slot} MIGRATING {second.id}")
@@ -171,4 +173,4 @@ async def test_a_reader_follows_its_slot_to_another_node(
         with pytest.raises(RedisConnectionError, match="no primary"):
             await reader.entries(waiting(partition))
         assert await reader.entries(waiting(partition)) == []
-    assert told.events == ["connected", "TryAgainError", "ConnectionError", "connected"]
+    assert observer.events == ["connected", "TryAgainError", "ConnectionError", "connected"]

@@ -125,7 +125,7 @@ def lines(process: Process) -> Lines:
 
 
 def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes) -> None:
-    """What the client is told as `id`, at ingest and at the consumer; uvicorn's lines have the same shape."""
+    """What the client receives as `id`, at ingest and at the consumer; uvicorn's lines have the same shape."""
     consumer = processes.consumer(rogue="raise", version=1, log_format="json")
     ingest, url = processes.ingest(log_format="json", log_level="debug")
     good = httpx.post(f"{url}/predict", content=png(random_images(1)[0])).json()["id"]

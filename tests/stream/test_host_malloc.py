@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Takes and frees buffers of a photograph's size, and prints how many pages the system had to fill for each.
+# Takes and frees buffers of an image's size, and prints how many pages the system had to fill for each.
 _PROGRAM = """
 import resource, sys
 from stream.host.malloc import keep_freed_memory
@@ -29,7 +29,7 @@ print((faults() - before) / 100)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_buffers_of_a_photograph_are_taken_from_memory_that_was_freed() -> None:
+def test_buffers_of_an_image_are_taken_from_memory_that_was_freed() -> None:
     """Without it, each buffer is a hundred fresh pages; with it, none."""
     assert _faults("given back") > 50
     assert _faults("kept") < 1

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "parsed"),
     [
         ("redis://host:1/2", RedisUrl("server", "redis://host:1/2")),
         ("unix:///somewhere", RedisUrl("server", "unix:///somewhere")),
@@ -42,9 +42,9 @@ pytestmark = pytest.mark.anyio
         ),
     ],
 )
-def test_a_url_names_one_server_or_many(url: str, place: RedisUrl) -> None:
+def test_a_url_names_one_server_or_many(url: str, parsed: RedisUrl) -> None:
     """What stands behind the hosts is as redis-py reads it for one server."""
-    assert RedisUrl.parse(url) == place
+    assert RedisUrl.parse(url) == parsed
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_url_names_one_server_or_many(url: str, place: RedisUrl) -> None:
 )
 def test_a_url_that_cannot_be_read_ends_the_process(url: str) -> None:
     """As any wrong setting; what is said of it shows no piece of a password."""
-    with pytest.raises(ValidationError, match="redis_url") as told:
+    with pytest.raises(ValidationError, match="redis_url") as refused:
         RedisSettings(redis_url=url)
-    assert all("secret" not in problem["msg"] for problem in told.value.errors())
+    assert all("secret" not in problem["msg"] for problem in refused.value.errors())
 
 
 async def test_where_nobody_answers_nothing_is_found() -> None:
     """It counts as a lost connection."""
-    nobody = (("127.0.0.1", free_port()),)
-    for find in (ClusterResolver(nobody, 0, {}).resolve, SentinelResolver(nobody, "mine", {}).resolve):
+    unreachable = (("127.0.0.1", free_port()),)
+    for find in (ClusterResolver(unreachable, 0, {}).resolve, SentinelResolver(unreachable, "mine", {}).resolve):
         with pytest.raises(RedisConnectionError):
             await find()
 
 
-async def test_why_no_node_says_where_a_slot_is_is_told(server: Server) -> None:
+async def test_why_no_node_says_where_a_slot_is_is_reported(server: Server) -> None:
     """A password that is wrong, or a server that is no Cluster, would else look as if it were away."""
     find = ClusterResolver((("127.0.0.1", server.port),), 0, {}).resolve
     with pytest.raises(RedisConnectionError, match="cluster support disabled"):

@@ -56,7 +56,7 @@ def test_the_service_follows_sentinels_that_ask_for_a_password(
         (image,) = random_images(1)
         assert httpx.post(f"{base}/predict", content=png(image)).json()["predictions"] == ranked(image)
         watched.primary.kill()
-        wait_until(lambda: httpx.get(f"{base}/readyz").status_code == 503, "the primary is away")
+        wait_until(lambda: httpx.get(f"{base}/readyz").status_code == 503, "the primary is unavailable")
         wait_until(lambda: httpx.get(f"{base}/readyz").status_code == 200, "its replica has taken over")
         assert httpx.post(f"{base}/predict", content=png(image)).json()["predictions"] == ranked(image)
         assert not [word for word in (SERVERS, SENTINELS) if word in consumer.text + ingest.text]
@@ -78,7 +78,7 @@ async def test_the_password_of_the_sentinels_may_stand_in_the_url(watched: Watch
     [("", "Authentication required"), ("?sentinel_password=not-theirs", "invalid username-password pair")],
 )
 async def test_sentinels_that_refuse_are_no_riddle(watched: Watched, query: str, said: str) -> None:
-    """What they said is told, and no password."""
+    """Their replies are reported, and no password."""
     with pytest.raises(RedisConnectionError, match=said) as refused:
         async with connect(RedisSettings(redis_url=url(watched.addresses, query))) as client:
             await client.ping()

@@ -53,7 +53,7 @@ class World:
         await self.complete(dead_letter_reason="poison")
         await self.admit(self.first)
         (self.delivery,) = await self.group.read(1)
-        (self.letter,) = await self.dead_letters.all()
+        (self.dead_letter,) = await self.dead_letters.all()
         await self.store.subscribe(self.first.id, "ingest-2")
 
     async def admit(self, one: Entry) -> None:
@@ -116,7 +116,7 @@ _SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] =
     "remove_dead_consumers": (lambda world: world.group.remove_dead_consumers(), ("entries",)),
     "renew": (lambda world: world.group.renew([world.delivery.entry_id]), ("entries",)),
     "replay": (
-        lambda world: world.dead_letters.replay(world.letter, request_ttl_s=60),
+        lambda world: world.dead_letters.replay(world.dead_letter, request_ttl_s=60),
         ("entries", "dead_letters", "counters"),
     ),
 }

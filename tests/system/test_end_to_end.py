@@ -43,7 +43,7 @@ def test_http_answers_what_keras_answers(server: Server, tmp_path: Path) -> None
             found = {one["label"]: one["probability"] for one in answer["predictions"]}
             expected = dict(zip(tiny_keras.LABELS, probabilities.tolist(), strict=True))
             assert found == pytest.approx(expected, abs=1e-4)
-    assert np.abs(truth[0] - truth[1]).max() > 1e-3, "pictures that are all answered alike would show nothing"
+    assert np.abs(truth[0] - truth[1]).max() > 1e-3, "images that are all classified alike would show nothing"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def lite0(server: Server, exported_lite0: Exported, tmp_path: Path) -> Iterator[
         yield processes.ingest()[1]
 
 
-PHOTOGRAPHS = {
+SCENES = {
     "chelsea": {"tabby", "tiger_cat", "Egyptian_cat"},
     "coffee": {"espresso", "cup"},
     "camera": {"tripod"},
@@ -62,9 +62,9 @@ PHOTOGRAPHS = {
 }
 
 
-def test_real_photographs_are_classified_right(lite0: str) -> None:
+def test_real_images_are_classified_right(lite0: str) -> None:
     """By JPEG, PNG and WebP alike."""
-    for name, labels in PHOTOGRAPHS.items():
+    for name, labels in SCENES.items():
         pixels = getattr(skimage.data, name)()
         for kind in ("JPEG", "PNG", "WEBP"):
             answer = httpx.post(f"{lite0}/predict", files={"image": (name, file_of(pixels, kind))}, timeout=30)

@@ -55,8 +55,8 @@ class Interleaving(RuleBasedStateMachine):
         self.presence = Presence(self.world.redis, self.partition)
         self.admission = Admission(self.world.redis, self.partition, result_ttl_s=600)
         self.second = 0  # how often a completion came second
-        self.buried = 0
-        self.listening: dict[str, set[str]] = {}  # request -> the ingests that its outcome is told to
+        self.given_up = 0
+        self.listening: dict[str, set[str]] = {}  # request -> the ingests that receive its outcome
         self.waiting: list[str] = []  # requests not yet delivered, in the order of their admission
         self.before = Image()
         report = ConsumerReport(name="alive", host="here", pid=1, version="1", provider="cpu", state="idle")
@@ -126,7 +126,7 @@ class Interleaving(RuleBasedStateMachine):
     @precondition(lambda self: any(actor.hands for actor in self.actors))
     @rule(which=CONSUMER)
     def renew(self, which: int) -> None:
-        """Leases of what is held begin anew; what another has claimed stays with it."""
+        """Leases of what is held begin again; what another has claimed stays with it."""
         actor = self._holding(which)
         held = list(actor.hands)
         lost = self.world.run(actor.group.renew(held))
@@ -181,13 +181,13 @@ class Interleaving(RuleBasedStateMachine):
             self.renew(self.actors.index(paused))
 
     @precondition(lambda self: any(actor.hands for actor in self.actors))
-    @rule(which=CONSUMER, pick=PICK, count=st.integers(1, 3), bury=st.booleans(), arrives=MOSTLY)
-    def complete(self, which: int, pick: int, count: int, bury: bool, arrives: bool) -> None:
+    @rule(which=CONSUMER, pick=PICK, count=st.integers(1, 3), give_up=st.booleans(), arrives=MOSTLY)
+    def complete(self, which: int, pick: int, count: int, give_up: bool, arrives: bool) -> None:
         """Outcomes for some of what a consumer believes to hold; where the reply is lost it will do so again."""
         actor = self._holding(which)
         entries = list(actor.hands)
         chosen = [actor.hands[one] for one in (entries[pick % len(entries) :] + entries)[:count]]
-        self._complete(actor, chosen, bury=bury)
+        self._complete(actor, chosen, give_up=give_up)
         if arrives:
             for one in chosen:
                 actor.hands.pop(one.entry_id, None)
@@ -209,7 +209,7 @@ class Interleaving(RuleBasedStateMachine):
 
     @precondition(lambda self: self.before.pending)
     @rule(which=CONSUMER)
-    def tidy(self, which: int) -> None:
+    def remove_dead(self, which: int) -> None:
         self.world.run(self.actors[which].group.remove_dead_consumers())
         self._check()
 
@@ -229,7 +229,7 @@ class Interleaving(RuleBasedStateMachine):
         self.waiting.clear()
         self._check()
         if last.hands:
-            self._complete(last, list(last.hands.values()), bury=False)
+            self._complete(last, list(last.hands.values()), give_up=False)
         now = self._check()
         assert now.outcomes().keys() == self.requests.keys()
         assert not now.entries
@@ -259,16 +259,16 @@ class Interleaving(RuleBasedStateMachine):
 
         self.world.run(age())
 
-    def _complete(self, actor: Actor, chosen: list[Delivery], *, bury: bool) -> None:
+    def _complete(self, actor: Actor, chosen: list[Delivery], *, give_up: bool) -> None:
         batch = []
         for one in {delivery.entry_id: delivery for delivery in chosen}.values():
             entry = _entry(one)
             outcome = self._outcome(entry)
-            batch.append(Completed(one.entry_id, outcome, entry.reply, "poison" if bury else "", one.deliveries))
+            batch.append(Completed(one.entry_id, outcome, entry.reply, "poison" if give_up else "", one.deliveries))
         mine = self.world.run(actor.completion.complete(batch))
         assert mine == [finished.entry_id in self.before.pending for finished in batch]
         self.second += mine.count(False)
-        self.buried += mine.count(True) * bury
+        self.given_up += mine.count(True) * give_up
         before, now = self.before, self._check()
         for finished, first in zip(batch, mine, strict=True):
             stored = now.states[finished.outcome.id]
@@ -289,7 +289,7 @@ class Interleaving(RuleBasedStateMachine):
         outcomes = now.outcomes()
         # Each accepted image is in the stream once, or has its outcome, and never both.
         assert sorted([*now.entries.values(), *outcomes]) == sorted(self.requests)
-        # An outcome never changes, and was told to those who wait at most once, as it is stored.
+        # An outcome never changes, and was sent at most once to those who wait, as it is stored.
         assert {one: outcomes.get(one) for one in before.outcomes()} == before.outcomes()
         for ingest in INGESTS[1:]:
             waited_for = [value for one, value in outcomes.items() if ingest in self.listening[one]]
@@ -302,7 +302,7 @@ class Interleaving(RuleBasedStateMachine):
         assert all(held.deliveries <= now.pending.get(one, held).deliveries for one, held in before.pending.items())
         assert now.counters.get("completed", 0) == len(outcomes)
         assert now.counters.get("superseded", 0) == self.second
-        assert now.dead == self.buried
+        assert now.dead == self.given_up
         self.before = now
         return now
 

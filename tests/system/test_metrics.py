@@ -1,4 +1,4 @@
-"""`/metrics` of ingest and of consumers: right figures, valid exposition, and an answer while Redis is away."""
+"""`/metrics` of ingest and of consumers: right figures, valid exposition, and a response while Redis is unavailable."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def test_requests_are_counted_by_route_and_status(processes: Processes) -> None:
     _, url = processes.ingest()
     for image in random_images(5):
         assert httpx.post(f"{url}/predict", content=png(image)).status_code == 200
-    broken = [("image", ("a.png", png(random_images(1)[0]))), ("image", ("b.png", b"no picture"))]
+    broken = [("image", ("a.png", png(random_images(1)[0]))), ("image", ("b.png", b"no image"))]
     httpx.post(f"{url}/predict/tiny", files=broken)
     for path in ("nowhere", "elsewhere"):
         httpx.get(f"{url}/{path}")
@@ -71,7 +71,7 @@ def test_the_stages_of_an_image_add_up_to_its_time(processes: Processes) -> None
 
 
 def test_the_group_is_seen_at_each_ingest(processes: Processes) -> None:
-    """Consumers with their provider and state, the images by how they ended; a dead consumer is told as dead."""
+    """Consumers with their provider and state, the images by how they ended; a dead consumer is shown as dead."""
     consumer = processes.consumer(version=1, lease_s=1.5, redis_timeout_s=1)
     _, url = processes.ingest(lease_s=1.5, redis_timeout_s=1)
     httpx.post(f"{url}/predict", content=png(random_images(1)[0]))
@@ -83,7 +83,7 @@ def test_the_group_is_seen_at_each_ingest(processes: Processes) -> None:
     assert found["sluice_backlog_entries", (("model", "tiny"),)] == 0
     assert found["sluice_redis_up", ()] == 1
     consumer.kill()
-    wait_until(lambda: figure(url, "sluice_consumers", **about, state="dead") == 1, "the consumer is told as dead")
+    wait_until(lambda: figure(url, "sluice_consumers", **about, state="dead") == 1, "the consumer is shown as dead")
     assert figure(url, "sluice_living_consumers", model="tiny") == 0
 
 
@@ -107,7 +107,7 @@ def test_a_consumer_shows_its_own_figures(processes: Processes) -> None:
     assert figure(url, "sluice_dead_letters", model="tiny") == 1
 
 
-def test_a_metrics_port_in_use_is_told(processes: Processes) -> None:
+def test_a_metrics_port_in_use_is_reported(processes: Processes) -> None:
     """Exit status 2 and one line, as for every wrong setting."""
     port = free_port()
     processes.consumer(version=1, metrics_port=port).ready()

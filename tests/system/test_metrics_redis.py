@@ -1,4 +1,4 @@
-"""What befalls connections to Redis is told once each: connections made, and failures by their kind."""
+"""Each event of a connection to Redis is observed once: connections made, and failures by their kind."""
 
 import pytest
 from redis.exceptions import RedisError, ResponseError
@@ -13,30 +13,30 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_restart_is_one_more_connection(own_server: Server) -> None:
     """The command that met the closed connection failed once, and succeeded on a new one."""
-    told = RecordingObserver()
-    async with connect(RedisSettings(redis_url=own_server.url), told) as client:
+    observer = RecordingObserver()
+    async with connect(RedisSettings(redis_url=own_server.url), observer) as client:
         await client.ping()
-        assert told.events == ["connected"]
+        assert observer.events == ["connected"]
         own_server.kill()
         own_server.start()
         await client.ping()
-    assert told.events in (["connected", "ConnectionError", "connected"], ["connected", "connected"])
+    assert observer.events in (["connected", "ConnectionError", "connected"], ["connected", "connected"])
 
 
-async def test_a_server_that_is_not_there_is_told_for_each_attempt() -> None:
+async def test_a_server_that_is_not_there_is_observed_for_each_attempt() -> None:
     """One command makes two attempts, see stream/connection/clients.py."""
-    told = RecordingObserver()
-    async with connect(RedisSettings(redis_url=f"redis://127.0.0.1:{free_port()}"), told) as client:
+    observer = RecordingObserver()
+    async with connect(RedisSettings(redis_url=f"redis://127.0.0.1:{free_port()}"), observer) as client:
         with pytest.raises(RedisError):
             await client.ping()
-    assert told.events == ["ConnectionError"] * 2
+    assert observer.events == ["ConnectionError"] * 2
 
 
-async def test_an_error_that_redis_answers_is_told_once(server: Server) -> None:
+async def test_an_error_that_redis_answers_is_observed_once(server: Server) -> None:
     """By its class; a observer decides whether it counts."""
-    told = RecordingObserver()
-    async with connect(RedisSettings(redis_url=server.url), told) as client:
+    observer = RecordingObserver()
+    async with connect(RedisSettings(redis_url=server.url), observer) as client:
         await client.zadd("sluice:{all}:models", {"tiny": 1})
         with pytest.raises(ResponseError):
             await client.incr("sluice:{all}:models")
-    assert told.events == ["connected", "ResponseError"]
+    assert observer.events == ["connected", "ResponseError"]

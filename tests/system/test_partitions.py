@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 from tests.system.test_metrics import figure, figures
 
 #: At the only GPU of those tests that pretend one.
-PLACE = key_of("pretended-0", 0)
+LEASE = key_of("pretended-0", 0)
 
 THREE = [Partition(TINY.model, number) for number in range(3)]
 
@@ -153,7 +153,7 @@ def clustered(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[st
             "partitions": 3,
             "lease_s": _LEASE_S,
             "redis_timeout_s": 1,
-            # So long those wait in the end whose pictures were lost.
+            # The longest wait of a client whose image was lost.
             "request_timeout_s": 5,
             "max_wait_s": 3,
         }
@@ -163,13 +163,13 @@ def clustered(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[st
         yield url
 
 
-def test_while_a_primary_of_a_cluster_is_away_the_others_take_its_images(cluster: Cluster, clustered: str) -> None:
+def test_while_a_primary_is_unavailable_the_others_take_its_images(cluster: Cluster, clustered: str) -> None:
     """Nobody is refused once ingest knows, and it says which is degraded."""
     failing = cluster.primary(THREE[1].entries)
     with SteadyLoad(clustered) as load:
         load.wait_for_more(50)
         failing.kill()
-        wait_until(lambda: 1 in _degraded(clustered), "it is known to be away")
+        wait_until(lambda: 1 in _degraded(clustered), "it is known to be unavailable")
         refused = load.answers["stream_unavailable"]
         load.wait_for_more(100)
         assert load.answers["stream_unavailable"] <= refused + 4, "what was on its way there"
@@ -178,7 +178,7 @@ def test_while_a_primary_of_a_cluster_is_away_the_others_take_its_images(cluster
     assert load.answers["wrong"] == 0
 
 
-def test_each_partition_that_does_not_answer_is_told(cluster: Cluster, clustered: str) -> None:
+def test_each_partition_that_does_not_answer_is_shown(cluster: Cluster, clustered: str) -> None:
     """Whether its server hangs or is dead, and of the others what they say; so without the list of all partitions."""
     completed = {"model": TINY.model, "event": "completed"}
     wait_until(lambda: _backlogs(clustered) == {0: 0, 1: 0, 2: 0}, "all answer, and are empty")
@@ -187,10 +187,10 @@ def test_each_partition_that_does_not_answer_is_told(cluster: Cluster, clustered
     for lost in ([0, 1], [2]):
         failing = cluster.primary(THREE[lost[0]].entries)
         left = dict.fromkeys({0, 1, 2} - set(lost), 0)
-        told = [f"Partition {number} does not answer." for number in lost]
+        problems = [f"Partition {number} does not answer." for number in lost]
         failing.signal(signal.SIGSTOP)
         wait_until(lambda left=left: _backlogs(clustered) == left, f"{lost} hang")  # type: ignore[misc]
-        wait_until(lambda told=told: _problems(clustered) == told, "the page says so")  # type: ignore[misc]
+        wait_until(lambda problems=problems: _problems(clustered) == problems, "the page says so")  # type: ignore[misc]
         failing.kill()
         wait_until(lambda left=left: _backlogs(clustered) == left, f"{lost} are dead")  # type: ignore[misc]
         assert figure(clustered, "sluice_redis_up") == 1
@@ -202,7 +202,7 @@ def test_each_partition_that_does_not_answer_is_told(cluster: Cluster, clustered
 @pytest.fixture
 def on_gpus(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[tuple[Process, Process]]:
     """A consumer at the only GPU, which is pretended, and one that waits for its place."""
-    cluster.primary(MODELS).redis.delete(PLACE)
+    cluster.primary(MODELS).redis.delete(LEASE)
     with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
         processes.share(GPUS="1", SLUICE_CONSUMERS_PER_GPU="1")
         settings: dict[str, Any] = {"version": 1, "partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
@@ -213,31 +213,31 @@ def on_gpus(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[tupl
 
 
 @pytest.mark.parametrize("lost", [THREE[0].entries, MODELS], ids=["partition 0", "the places themselves"])
-def test_a_gpu_stays_its_consumer_s_whatever_is_away(
+def test_a_gpu_stays_its_consumer_s_whatever_is_unavailable(
     cluster: Cluster, on_gpus: tuple[Process, Process], lost: str
 ) -> None:
-    """It keeps its place while partition 0 is away, and takes it again when the server of places is back, empty."""
+    """It keeps its lease while partition 0 is unavailable, and acquires it again when that server is back, empty."""
     first, second = on_gpus
     assert cluster.primary(THREE[0].entries) is not cluster.primary(MODELS)
-    failing, places = cluster.primary(lost), cluster.primary(MODELS).redis
+    failing, leases = cluster.primary(lost), cluster.primary(MODELS).redis
     failing.kill()
     if lost == MODELS:
         wait_until(lambda: "cannot keep the place" in first.text, "the first knows")
         wait_until(lambda: "waiting for Redis" in second.text, "the second knows")
     else:
-        renewals = Renewals(places, PLACE)
+        renewals = Renewals(leases, LEASE)
         wait_until(lambda: renewals.seen() >= 6, "for longer than a lease it is renewed all the time", timeout_s=60)
     failing.start()
-    wait_until(lambda: _holder(places), "the place is taken")
-    assert _holder(places) in first.text
+    wait_until(lambda: _holder(leases), "the lease is acquired")
+    assert _holder(leases) in first.text
     assert (first.status, second.status) == (None, None)
     assert "acquired a GPU lease" not in second.text
 
 
-def _holder(places: redis.Redis) -> str:
+def _holder(leases: redis.Redis) -> str:
     """Who has the place; nobody where its server is not back yet."""
     try:
-        name: Any = places.get(PLACE)
+        name: Any = leases.get(LEASE)
     except redis.RedisError:
         return ""
     return name.decode() if name else ""

@@ -132,7 +132,7 @@ def test_a_failed_inference_is_a_failed_span(traced: Processes, receiver: Receiv
 
 
 def test_what_machines_ask_leaves_no_trace(traced: Processes, receiver: Receiver) -> None:
-    """Health checks and scrapes would hide the others; a path that is no route is told by its method alone."""
+    """Health checks and scrapes would hide the others; a path that is no route is named by its method alone."""
     _, url = traced.ingest(ready=False)
     statuses = [httpx.get(url + path).status_code for path in ("/healthz", "/metrics", "/nowhere")]
     traced.stop_all()
@@ -172,7 +172,7 @@ def test_nothing_is_traced_that_nobody_asked_for(environment: dict[str, str]) ->
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asks for traces and gets none learns what to install; the service serves all the same."""
+    """A user who asks for traces and gets none learns what to install; the service runs nevertheless."""
     monkeypatch.setattr("stream.host.tracing.find_spec", lambda _name: None)
     assert provider(ENDPOINT, "sluice-ingest") is None
     assert "pip install -e '.[traces]'" in caplog.text
