@@ -31,6 +31,7 @@ from ingest.dashboard.snapshot import SnapshotReader
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Problem
 from ingest.images.decoder import Decoder
+from ingest.images.worker_pool import DecodeLimits
 from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
 from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
@@ -65,9 +66,14 @@ def create_app(
     registry = ModelRegistry(connections, settings)
     decoder = Decoder(
         threads=settings.decode_threads or max(1, usable_cores() // settings.worker_count),
-        max_pixels=settings.max_pixels,
         backlog=BacklogLimit(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s),
         max_bytes=_LARGEST_WAITING * settings.max_upload_bytes,
+        limits=DecodeLimits(
+            max_pixels=settings.max_pixels,
+            memory_bytes=settings.max_decode_memory,
+            cpu_s=settings.max_decode_s,
+            wait_s=settings.max_wait_s,
+        ),
     )
     limits = Limits(
         max_bytes=settings.max_upload_bytes,
@@ -86,7 +92,7 @@ def create_app(
                 await registry.first_refresh.wait()
         yield
         running.cancel()
-        decoder.close()
+        await decoder.aclose()
         await connections.aclose()
 
     classifier = Classifier(decoder)

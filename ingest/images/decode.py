@@ -1,4 +1,4 @@
-"""Decodes a file of any accepted format to the model's input: raw RGB pixels, upright, of the model's size.
+"""Decodes a file of any accepted format to the model's input: raw pixels, upright, of the model's size.
 
 Safe to call from many threads at once. The file's name and its content type do not matter. Colour profiles are not
 applied, as in training.
@@ -15,11 +15,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
-from ingest.images import jpeg, pillow
+from ingest.images import jpeg, jpeg_header, pillow
+from ingest.images.cost import FREE, Cost, estimate
 from ingest.images.formats import FORMATS, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, crop_box
-from ingest.images.resampling import resample, resample_image
-from stream.model import Interpolation, ModelDescription
+from ingest.images.jpeg_header import JpegHeader
+from ingest.images.pillow import check_pixels
+from ingest.images.resampling import resample
+from ingest.images.scaling import scale
+from stream.model import ModelDescription
 
 #: What Pillow's plugins raise on hostile bytes. None of it is documented. Each was found by flipping and cutting bytes
 #: of every format, or is a `raise` in a plugin:
@@ -41,19 +45,24 @@ _RAISED_BY_PILLOW: Final = (
 )
 
 
+class NeedsPillow(Exception):
+    """The fast decoder does not accept this JPEG."""
+
+
 class EncodedImage:
     """A file as it was sent. Its header is read once, when it is first needed."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = bytes(data)
+        self.data = bytes(data)
 
     @cached_property
-    def _kind(self) -> str:
-        return format_of(self._data)
+    def kind(self) -> str:
+        """Pillow's name of the format. Raises UnsupportedMediaType and DamagedImage."""
+        return format_of(self.data)
 
     @cached_property
-    def _jpeg(self) -> jpeg.JpegHeader:
-        return jpeg.read(self._data)
+    def _jpeg(self) -> JpegHeader:
+        return jpeg_header.read(self.data)
 
     @property
     def is_quick(self) -> bool:
@@ -61,16 +70,33 @@ class EncodedImage:
 
         Raises UnsupportedMediaType and DamagedImage.
         """
-        return len(self._data) <= jpeg.QUICK_BYTES and self._kind == "JPEG" and self._jpeg.is_quick
+        return len(self.data) <= jpeg_header.QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
 
-    def to_pixels(self, model: ModelDescription, max_pixels: int) -> bytes:
-        """uint8 [height, width, 3] of the model's input, C order.
+    def cost(self, model: ModelDescription, max_pixels: int) -> Cost:
+        """What it takes to decode it, by its header. Raises UnsupportedMediaType, DamagedImage and TooManyPixels."""
+        if self.kind != "JPEG":
+            cost = estimate(self.data, self.kind)
+        else:
+            cost = self._jpeg.cost(_divisor(self._jpeg, model) if all(self._jpeg.dimensions) else 1)
+        if cost.width and cost.height:
+            check_pixels(cost.width, cost.height, max_pixels)
+        return cost
+
+    def to_pixels(self, model: ModelDescription, max_pixels: int, *, by_pillow: bool = True) -> bytes:
+        """uint8 [height, width, channels] of the model's input, C order.
 
         Raises UnsupportedMediaType, DamagedImage and TooManyPixels, each with what to do about it, and nothing else.
+        Without `by_pillow`, raises NeedsPillow if only Pillow can decode it.
         """
-        if self._kind == "JPEG":
-            return _scaled_jpeg(self._jpeg, model, max_pixels)
-        return _scaled(self._data, self._kind, model, max_pixels)
+        if self.kind != "JPEG":
+            return _by_pillow(self.data, self.kind, model, max_pixels)
+        if self._jpeg.size:
+            pixels = _fast_jpeg(self._jpeg, model, max_pixels)
+            if pixels is not None:
+                return pixels
+        if not by_pillow:
+            raise NeedsPillow
+        return _by_pillow(self._jpeg.bare(), "JPEG", model, max_pixels, self._jpeg.orientation)
 
 
 def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max_pixels: int) -> bytes:
@@ -78,38 +104,51 @@ def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max
     return EncodedImage(data).to_pixels(model, max_pixels)
 
 
-def _scaled_jpeg(header: jpeg.JpegHeader, model: ModelDescription, max_pixels: int) -> bytes:
-    orientation = header.orientation
-    if header.size:
-        pillow.check_pixels(*header.size, max_pixels)
-        crop = crop_box(*header.size, orientation, model)
-        divisor = _divisor(crop, model.resize.interpolation)
-        decoded = jpeg.decode(header, divisor)
-        if decoded is not None:
-            return _upright(resample(decoded, crop.scaled_by(divisor), model.resize.interpolation), crop)
-    return _scaled(header.bare(), "JPEG", model, max_pixels, orientation)
+def _fast_jpeg(header: JpegHeader, model: ModelDescription, max_pixels: int) -> bytes | None:
+    check_pixels(*header.dimensions, max_pixels)
+    crop = crop_box(*header.dimensions, header.orientation, model)
+    divisor = _divisor(header, model)
+    decoded = jpeg.decode(header, divisor)
+    if decoded is None:
+        return None
+    return _placed(resample(decoded, crop.scaled_by(divisor), model), crop, model)
 
 
-def _divisor(crop: CropBox, interpolation: Interpolation) -> int:
-    """By how much the decoder may divide the sides. Nearest takes single pixels, which only the full image has."""
-    return 1 if interpolation == "nearest" else jpeg.divisor_for(crop.reduction())
+def _divisor(header: JpegHeader, model: ModelDescription) -> int:
+    """By how much the decoder may divide the sides.
+
+    Nearest and bilinear without antialiasing take single pixels, which only the full image has.
+    """
+    if model.resize.interpolation == "nearest" or not model.resize.antialias:
+        return 1
+    return jpeg.divisor_for(crop_box(*header.dimensions, header.orientation, model).reduction())
 
 
-def _scaled(
-    data: bytes, kind: str, model: ModelDescription, max_pixels: int, orientation: Orientation | None = None
+def _by_pillow(
+    data: bytes, kind: str, model: ModelDescription, max_pixels: int, orientation: Orientation = UPRIGHT
 ) -> bytes:
     with _as_damaged_image(kind):
-        image = pillow.open_image(data, kind, max_pixels)
-        pixels = pillow.decode(image)
-        crop = crop_box(pixels.width, pixels.height, orientation or pillow.orientation_of_image(image), model)
-        return _upright(resample_image(pixels, crop, model.resize.interpolation), crop)
+        cost = estimate(data, kind) if kind != "JPEG" else FREE
+        check_pixels(cost.width, cost.height, max_pixels)
+        image, own_orientation = pillow.load(data, kind, max_pixels)
+        orientation = own_orientation if orientation == UPRIGHT else orientation
+        crop = crop_box(image.width, image.height, orientation, model)
+        mode = pillow.MODES[model.channels]
+        scaled = scale(image, crop, model.resize, pillow.converter(image, model.channels), mode)
+        return _placed(scaled.tobytes(), crop, model)
 
 
-def _upright(stored: bytes, crop: CropBox) -> bytes:
-    """The upright form of stored pixels."""
-    if crop.orientation == UPRIGHT:
+def _placed(stored: bytes, crop: CropBox, model: ModelDescription) -> bytes:
+    """The model's input: the scaled pixels, upright, and black bars where they do not cover it."""
+    if crop.orientation == UPRIGHT and len(stored) == model.input_bytes:
         return stored
-    return crop.orientation.apply(np.frombuffer(stored, np.uint8).reshape(crop.height, crop.width, 3)).tobytes()
+    pixels = np.frombuffer(stored, np.uint8).reshape(crop.height, crop.width, model.channels)
+    upright = crop.orientation.apply(pixels)
+    if upright.nbytes == model.input_bytes:
+        return upright.tobytes()
+    whole = np.zeros((model.height, model.width, model.channels), np.uint8)
+    whole[crop.top : crop.top + upright.shape[0], crop.left : crop.left + upright.shape[1]] = upright
+    return whole.tobytes()
 
 
 def format_of(data: bytes) -> str:

@@ -9,16 +9,13 @@ A phone stores an image as the sensor saw it. Tag 0x0112 says how to turn it (EX
     5 transposed      6 by 90 degrees   7 transposed crosswise   8 by 270 degrees
 """
 
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from stream.model import ModelDescription
-
-_ORIENTATION: Final = 0x0112
-_SHORT: Final = 3
 
 #: Left, top, right and bottom, in pixels.
 Box = tuple[float, float, float, float]
@@ -54,7 +51,8 @@ class Orientation:
 
 UPRIGHT: Final = Orientation()
 
-_ORIENTATIONS: Final = {
+#: By the value of EXIF's tag; 1 is upright.
+ORIENTATIONS: Final[dict[float, Orientation]] = {
     2: Orientation(reverse_columns=True),
     3: Orientation(reverse_rows=True, reverse_columns=True),
     4: Orientation(reverse_rows=True),
@@ -65,42 +63,24 @@ _ORIENTATIONS: Final = {
 }
 
 
-def orientation_of(exif: bytes) -> Orientation:
-    """The orientation in raw EXIF (a TIFF structure, perhaps after `Exif\\0\\0`). Upright if the data is damaged.
-
-    Reads only this tag. A general EXIF reader copies the value of every tag, and an EXIF of 64 KB can name the same
-    64 KB five thousand times.
-    """
-    tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return UPRIGHT
-    try:
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, kind, _count, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if tag == _ORIENTATION:
-                return _ORIENTATIONS.get(value, UPRIGHT) if kind == _SHORT else UPRIGHT
-    except struct.error:
-        return UPRIGHT  # The directory lies outside the data. An image without an orientation is still an image.
-    return UPRIGHT
-
-
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """The part of a stored image to scale: `box` becomes `width` x `height`, which `orientation` then makes upright."""
+    """The part of a stored image to scale: `box` becomes `width` x `height`, which `orientation` then makes upright.
+
+    Then its upper left corner comes to `left` and `top` in the model's input. What it does not cover stays 0.
+    """
 
     box: Box
     width: int
     height: int
     orientation: Orientation
+    left: int = 0
+    top: int = 0
 
     def scaled_by(self, divisor: int) -> "CropBox":
         """The same part of an image whose sides were divided by `divisor`."""
         left, top, right, bottom = self.box
-        box = (left / divisor, top / divisor, right / divisor, bottom / divisor)
-        return CropBox(box, self.width, self.height, self.orientation)
+        return replace(self, box=(left / divisor, top / divisor, right / divisor, bottom / divisor))
 
     def reduction(self) -> float:
         """Pixels of the image for one pixel of the input, along the side where there are fewer."""
@@ -110,15 +90,33 @@ class CropBox:
 
 def crop_box(width: int, height: int, orientation: Orientation, model: ModelDescription) -> CropBox:
     """The part of an image, stored as `width` x `height`, that the model takes."""
-    upright_width, upright_height = orientation.size(width, height)
-    box = _box(upright_width, upright_height, model)
-    into_width, into_height = orientation.size(model.width, model.height)
-    return CropBox(orientation.stored_box(box, upright_width, upright_height), into_width, into_height, orientation)
+    width, height = orientation.size(width, height)
+    left, top, inner_width, inner_height = _inner(width, height, model)
+    stored = orientation.stored_box(_box(width, height, model), width, height)
+    return CropBox(stored, *orientation.size(inner_width, inner_height), orientation, left, top)
+
+
+def _inner(width: int, height: int, model: ModelDescription) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the image in the input: with bars as tf.image.resize_with_pad has them."""
+    if model.resize.mode != "pad_to_aspect_ratio":
+        return 0, 0, model.width, model.height
+    ratio = max(np.float32(width) / np.float32(model.width), np.float32(height) / np.float32(model.height))
+    inner_width, inner_height = np.float32(width) / ratio, np.float32(height) / ratio
+    left, top = int((model.width - inner_width) / 2), int((model.height - inner_height) / 2)
+    return max(0, left), max(0, top), max(1, int(inner_width)), max(1, int(inner_height))
 
 
 def _box(width: int, height: int, model: ModelDescription) -> Box:
-    if model.resize.mode == "squash":
-        return (0.0, 0.0, float(width), float(height))
+    match model.resize.mode:
+        case "crop":
+            return _centre(width, height, model)
+        case "crop_to_aspect_ratio":
+            return _whole_pixels(width, height, model)
+        case _:
+            return (0.0, 0.0, float(width), float(height))
+
+
+def _centre(width: int, height: int, model: ModelDescription) -> Box:
     # A crop is defined in two steps: scale the shorter side to `shorter_side` (the other side rounds down, as in
     # torchvision, where the evaluation of most models comes from), then cut out the centre. The box does both at once.
     # So no pixels are computed that are cut off, however long and narrow the image is.
@@ -129,9 +127,14 @@ def _box(width: int, height: int, model: ModelDescription) -> Box:
     scaled_height = max(model.height, shorter_side * height // short)
     left = round((scaled_width - model.width) / 2) * width / scaled_width
     top = round((scaled_height - model.height) / 2) * height / scaled_height
-    return (
-        left,
-        top,
-        left + model.width * width / scaled_width,
-        top + model.height * height / scaled_height,
-    )
+    right = left + model.width * width / scaled_width
+    bottom = top + model.height * height / scaled_height
+    return (left, top, min(right, width), min(bottom, height))
+
+
+def _whole_pixels(width: int, height: int, model: ModelDescription) -> Box:
+    """The largest centred part with the aspect ratio of the input, in whole pixels, as Keras cuts it."""
+    crop_height = max(1, min(height, int(width * model.height / model.width)))
+    crop_width = max(1, min(width, int(height * model.width / model.height)))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return (float(left), float(top), float(left + crop_width), float(top + crop_height))

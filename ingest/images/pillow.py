@@ -1,6 +1,11 @@
-"""Decodes PNG, WebP, the first frame of GIF, BMP, TIFF and unusual JPEG with Pillow, to grey or RGB."""
+"""Decodes PNG, WebP, the first frame of GIF, BMP, TIFF and unusual JPEG with Pillow.
+
+Pillow holds the decoded image once, in its own mode. Nothing here makes a second copy of the whole image: `converter`
+converts one strip of rows at a time (ingest/images/resampling.py).
+"""
 
 import warnings
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,14 +20,14 @@ from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes lo
 )
 
 from ingest.errors import TooManyPixels, UnsupportedMediaType
+from ingest.images import metadata, tiff
 from ingest.images.bounded_reader import BoundedReader
-from ingest.images.geometry import UPRIGHT, Orientation, orientation_of
-from ingest.images.tiff import check_offsets, silence_libtiff
+from ingest.images.geometry import UPRIGHT, Orientation
 
 # Pillow warns of odd values in a file, up to once for each of 65,535 tags. That would flood the log, and Python keeps
 # each text that it has shown. The client gets what matters; the log has no use for the rest.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-silence_libtiff()
+tiff.silence_libtiff()
 
 #: Pillow unpacks run-length encoded BMP in Python, pixel by pixel: about 0.1 microseconds each.
 _MAX_RLE_PIXELS: Final = 4_000_000
@@ -30,6 +35,9 @@ _MAX_RLE_PIXELS: Final = 4_000_000
 _BITS_PER_SAMPLE: Final = 258
 
 _WHITE: Final = (255, 255, 255)
+
+#: The mode of a model's input, by its number of channels.
+MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def check_pixels(width: int, height: int, limit: int) -> None:
@@ -40,45 +48,67 @@ def check_pixels(width: int, height: int, limit: int) -> None:
         )
 
 
-def open_image(data: bytes, kind: str, max_pixels: int) -> Image.Image:
-    """Read and check the header of a file, without decoding pixels. Raises the errors of Pillow."""
-    if kind == "TIFF":
-        check_offsets(data)
+def load(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Orientation]:
+    """The decoded image in its own mode, and how to make it upright. Raises the errors of Pillow."""
+    orientation, white_is_zero = UPRIGHT, False
+    if kind == "PNG":
+        data, orientation = metadata.png_pixels(data)
+    elif kind == "WEBP":
+        orientation = metadata.webp_orientation(data)
+    elif kind == "TIFF":
+        tiff.check_offsets(data)
+        data, white_is_zero = tiff.with_black_as_zero(data)
     image = Image.open(BoundedReader(data), formats=(kind,))
     check_pixels(image.width, image.height, max_pixels)
     if kind == "BMP" and image.tile and image.tile[0].codec_name == "bmp_rle":
         check_pixels(image.width, image.height, _MAX_RLE_PIXELS)
-    return image
-
-
-def decode(image: Image.Image) -> Image.Image:
-    """The pixels, in mode L or RGB. Raises the errors of Pillow, and UnsupportedMediaType."""
     image.load()
-    bits = 16
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = max(8, min(16, image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]))
-    return to_opaque(image, bits)
+    if white_is_zero:
+        image.info["white_is_zero"] = True
+    if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        # Windows writes 0 into the fourth byte if it means nothing. Such an image is opaque, not invisible.
+        image.putalpha(255)
+    return image, orientation
 
 
-def orientation_of_image(image: Image.Image) -> Orientation:
-    """The orientation in EXIF. Pillow has already applied the tag of a TIFF, which has no other EXIF of its own."""
-    exif = image.info.get("exif")
-    return orientation_of(exif) if isinstance(exif, bytes) else UPRIGHT
+def converter(image: Image.Image, channels: int) -> Callable[[Image.Image], Image.Image] | None:
+    """Converts a strip of this image to the mode of so many channels; None if the image has that mode already.
 
-
-def to_opaque(image: Image.Image, bits: int = 16) -> Image.Image:
-    """A loaded image of any mode in mode L or RGB, on white, 16-bit samples scaled to 8.
-
-    `bits` is the number of significant bits in a 16-bit sample. Raises UnsupportedMediaType.
+    Transparent pixels become white, except in RGBA. Raises UnsupportedMediaType if the colours are not known.
     """
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise UnsupportedMediaType(
             "The image has 32 bits for each sample, and the value of white is not known. Save it with 8 or 16 bits."
         )
-    if image.has_transparency_data or image.mode == "RGBa":
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if image.mode in ("LAB", "HSV"):
+        raise UnsupportedMediaType(f"The image has colours in {image.mode}. Save it as RGB.")
+    if image.mode == MODES[channels] and "transparency" not in image.info and channels != 4:
+        return None
+    if image.mode.startswith("I;16"):
+        return lambda strip: _in_mode(_from_16_bits(image, strip), MODES[channels])
+    return lambda strip: _in_mode(strip, MODES[channels])
+
+
+def _from_16_bits(image: Image.Image, strip: Image.Image) -> Image.Image:
+    """A strip of 16-bit samples as L, or as LA if one value is transparent. Pillow's own conversion clips at 255."""
+    bits = 16
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = max(8, min(16, image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]))
+    samples = np.asarray(strip)
+    grey = (samples >> (bits - 8)).astype(np.uint8)
+    result = Image.fromarray(255 - grey if image.info.get("white_is_zero") else grey)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        result.putalpha(Image.fromarray(np.where(samples == transparent, np.uint8(0), np.uint8(255))))
+    return result
+
+
+def _in_mode(strip: Image.Image, mode: str) -> Image.Image:
+    if mode == "RGBA":
+        return strip.convert("RGBA")
+    if strip.has_transparency_data or strip.mode == "RGBa":
+        layer = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer)
+    if strip.mode in ("1", "L"):
+        return strip.convert(mode)
+    # By way of RGB, since Pillow converts some modes to grey in another way.
+    return strip.convert("RGB").convert(mode)

@@ -1,4 +1,4 @@
-"""Scales a part of an image to the size of the model's input.
+"""Scales a part of a decoded JPEG to the size of the model's input.
 
 The scaling is Pillow's: a convolution whose support grows with the reduction, so that nothing aliases. It runs first
 along the rows, then along the columns, and rounds to 8 bits after each. If its wheel is installed, fast_image_resize
@@ -15,7 +15,8 @@ from typing import Final
 from PIL import Image
 
 from ingest.images.geometry import CropBox
-from stream.model import Interpolation
+from ingest.images.scaling import scale, within
+from stream.model import Interpolation, ModelDescription
 
 try:
     import cykooz_resizer as simd
@@ -28,13 +29,6 @@ _FOUR_BYTES: Final = "CMYK"
 
 #: The buffer between the two steps is kept for the next image up to this size, 4 MB.
 _MAX_KEPT_PIXELS: Final = 2**20
-
-_PILLOW: Final = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +47,23 @@ class PixelBuffer:
         return _image_over(self.buffer, _FOUR_BYTES, self.width, self.height)
 
 
-def resample(pixels: PixelBuffer, crop: CropBox, interpolation: Interpolation) -> bytes:
-    """Scale a part of a decoded image to uint8 [crop.height, crop.width, 3], oriented as it is stored."""
-    if simd is None or interpolation == "nearest":
-        scaled = _by_pillow(pixels.image(), crop, interpolation)
-        return _image_over(scaled.tobytes(), "RGBX", crop.width, crop.height).tobytes("raw", "RGB")
-    return _per_thread.scaler().scale(pixels, crop, interpolation)
-
-
-def resample_image(image: Image.Image, crop: CropBox, interpolation: Interpolation) -> bytes:
-    """The same for an image of Pillow in mode L or RGB. Pillow needs no copy of a large image."""
-    return _by_pillow(image, crop, interpolation).convert("RGB").tobytes()
-
-
-def _by_pillow(image: Image.Image, crop: CropBox, interpolation: Interpolation) -> Image.Image:
-    box = _within(crop, image.width, image.height)
-    return image.resize((crop.width, crop.height), _PILLOW[interpolation], box=box)
+def resample(pixels: PixelBuffer, crop: CropBox, model: ModelDescription) -> bytes:
+    """Scale a part of the image to uint8 [crop.height, crop.width, channels], oriented as it is stored."""
+    resize = model.resize
+    if simd is None or resize.interpolation == "nearest" or not resize.antialias:
+        scaled = scale(pixels.image(), crop, resize, None, _FOUR_BYTES).tobytes()
+        rgb = _image_over(scaled, "RGBX", crop.width, crop.height).tobytes("raw", "RGB")
+    else:
+        rgb = _per_thread.scaler().scale(pixels, crop, resize.interpolation)
+    if model.channels == 3:
+        return rgb
+    image = Image.frombytes("RGB", (crop.width, crop.height), rgb)
+    return image.convert("L" if model.channels == 1 else "RGBA").tobytes()
 
 
 def _image_over(memory: bytes | bytearray, mode: str, width: int, height: int) -> Image.Image:
     """An image of four bytes a pixel over this memory, without a copy."""
     return Image.frombuffer(mode, (width, height), memory, "raw", mode, 0, 1)
-
-
-def _within(crop: CropBox, width: int, height: int) -> tuple[float, float, float, float]:
-    """The box without what rounding put beyond the edges, which neither scaler accepts."""
-    left, top, right, bottom = crop.box
-    return (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +104,7 @@ class _Scaler:
         return plan.colours.tobytes("raw", "RGB")
 
     def _plan(self, width: int, height: int, crop: CropBox, interpolation: Interpolation) -> _Plan:
-        left, top, right, bottom = _within(crop, width, height)
+        left, top, right, bottom = within(crop, width, height)
         algorithm = self._algorithms[interpolation]
         memory = bytearray(crop.width * crop.height * 4)
         return _Plan(

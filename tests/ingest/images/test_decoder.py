@@ -1,7 +1,7 @@
 """What waits to be decoded: bounded by number, by time and by bytes, and told when to come back."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -10,12 +10,14 @@ from PIL import Image
 from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded
 from ingest.images.decoder import Decoder
+from ingest.images.worker_pool import DecodeLimits
 from ingest.uploads import Upload
 from tests.support.images import encoded, model, scene
 
 pytestmark = pytest.mark.anyio
 
 PLENTY = 2**30
+LIMITS = DecodeLimits(max_pixels=10**6, memory_bytes=2**28, cpu_s=2, wait_s=30)
 
 
 class Decoders:
@@ -25,19 +27,19 @@ class Decoders:
         self._made: list[Decoder] = []
 
     def __call__(self, backlog: BacklogLimit, *, max_bytes: int = PLENTY) -> Decoder:
-        self._made.append(Decoder(threads=1, max_pixels=10**6, backlog=backlog, max_bytes=max_bytes))
+        self._made.append(Decoder(threads=1, backlog=backlog, max_bytes=max_bytes, limits=LIMITS))
         return self._made[-1]
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         for decoder in self._made:
-            decoder.close()
+            await decoder.aclose()
 
 
 @pytest.fixture
-def decoders() -> Iterator[Decoders]:
+async def decoders() -> AsyncIterator[Decoders]:
     made = Decoders()
     yield made
-    made.close()
+    await made.aclose()
 
 
 @pytest.fixture

@@ -1,0 +1,204 @@
+"""The worst file costs its sender a refusal, and nobody else anything."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ingest.backpressure import BacklogLimit
+from ingest.errors import DamagedImage, Overloaded, Problem, TooManyPixels
+from ingest.images.decode import to_pixels
+from ingest.images.decoder import Decoder
+from ingest.images.worker_pool import DecodeLimits, WorkerPool
+from ingest.uploads import Upload
+from tests.support import hostile_images
+from tests.support.images import encoded, model, noisy_scene, scene
+from tests.support.processes import needs_proc
+
+pytestmark = pytest.mark.anyio
+
+#: The defaults of the settings.
+LIMITS = DecodeLimits(max_pixels=50_000_000, memory_bytes=256 * 2**20, cpu_s=2, wait_s=30)
+
+#: What one file may take: CPU seconds, and bytes above those of an idle worker.
+MOST_CPU_S = 2
+MOST_BYTES = 300 * 10**6
+
+#: Less than a worker has while it decodes 25 megapixels, and more than before.
+RESIDENT_WHILE_DECODING = 90 * 10**6
+
+PNG = encoded(scene(), "PNG")
+
+Pools = Callable[..., WorkerPool]
+
+
+@pytest.fixture
+async def pools() -> AsyncIterator[Pools]:
+    made: list[WorkerPool] = []
+
+    def make(limits: DecodeLimits = LIMITS) -> WorkerPool:
+        made.append(WorkerPool(limits, workers=1, niceness=0))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        await pool.aclose()
+
+
+@pytest.fixture
+async def decoder() -> AsyncIterator[Decoder]:
+    made = Decoder(threads=1, backlog=BacklogLimit(max_backlog=100, max_wait_s=30), max_bytes=2**30, limits=LIMITS)
+    yield made
+    await made.aclose()
+
+
+def pid(pool: WorkerPool) -> int | None:
+    process = pool._workers[0]._process
+    return process.pid if process else None
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 (another process changes it)
+            await asyncio.sleep(0.001)
+
+
+async def outcome(work: Awaitable[bytes]) -> type[Problem] | None:
+    try:
+        await work
+    except Problem as problem:
+        return type(problem)
+    return None
+
+
+def resident(process: int, name: str) -> int:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@needs_proc
+@pytest.mark.parametrize("name", hostile_images.ALL)
+async def test_no_file_takes_more_than_its_share(decoder: Decoder, name: str) -> None:
+    """Decoded or refused: within two seconds of CPU and 300 MB above an idle worker; the next image is decoded."""
+    data = hostile_images.ALL[name]()
+    assert len(data) < 20 * 2**20
+    workers = [*decoder._workers._workers, *decoder._expensive._workers]
+    idle = {(await worker.start()).pid: worker for worker in workers}
+    before = {number: (resident(number, "VmRSS"), cpu_s(number)) for number in idle}
+    assert await outcome(decoder.decode(Upload(None, data), model())) in {None, TooManyPixels, DamagedImage}
+    for number, (bytes_before, cpu_before) in before.items():
+        if idle[number]._process is not None:
+            assert resident(number, "VmHWM") - bytes_before < MOST_BYTES
+            assert cpu_s(number) - cpu_before < MOST_CPU_S
+    assert await decoder.decode(Upload(None, PNG), model()) == to_pixels(PNG, model(), 10**6)
+
+
+async def test_a_file_that_takes_too_long_ends_its_worker_only(pools: Pools) -> None:
+    """422 for its sender; the next image gets a new worker."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=0.05, wait_s=30))
+    with pytest.raises(DamagedImage, match=r"takes over 0\.05 s"):
+        await pool.decode(hostile_images.rgba_png(4000), model(), 0.01)
+    pixels, _ = await pool.decode(PNG, model(), 0.01)
+    assert pixels == to_pixels(PNG, model(), 10**6)
+
+
+async def test_a_file_that_takes_too_much_memory_is_refused(pools: Pools) -> None:
+    """Also where its header has not said so."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**26, cpu_s=10, wait_s=30))
+    with pytest.raises(TooManyPixels, match="too large to be decoded"):
+        await pool.decode(hostile_images.rgba_png(6000), model(), 0.01)
+    before = pid(pool)
+    await pool.decode(PNG, model(), 0.01)
+    assert pid(pool) == before, "the worker lives on"
+
+
+async def test_a_worker_that_was_killed_is_replaced(pools: Pools) -> None:
+    """No image is lost with it."""
+    pool = pools()
+    await pool.decode(PNG, model(), 0.01)
+    first = pid(pool)
+    assert first
+    os.kill(first, signal.SIGKILL)
+    pixels, _ = await pool.decode(PNG, model(), 0.01)
+    assert pixels == to_pixels(PNG, model(), 10**6)
+    assert pid(pool) != first
+
+
+async def test_a_file_that_ends_two_workers_is_refused(pools: Pools) -> None:
+    """The first may have been killed by something else; a second one is no accident."""
+    pool = pools()
+    await pool._workers[0].start()
+    work = asyncio.create_task(pool.decode(hostile_images.rgba_png(5000), model(), 0.01))
+    for _ in range(2):
+        await until(lambda: pid(pool) and resident(pid(pool) or 0, "VmRSS") > RESIDENT_WHILE_DECODING)
+        number = pid(pool)
+        assert number
+        os.kill(number, signal.SIGSEGV)
+        await until(lambda: pid(pool) != number)  # noqa: B023 (called at once)
+    with pytest.raises(DamagedImage, match="crashes"):
+        await work
+    await pool.decode(PNG, model(), 0.01)
+
+
+async def test_who_hangs_up_frees_the_worker(pools: Pools) -> None:
+    """Its process ends, and the reply is not taken for the next one's."""
+    pool = pools()
+    await pool.decode(PNG, model(), 0.01)
+    work = asyncio.create_task(pool.decode(hostile_images.rgba_png(5000), model(), 0.01))
+    first = pid(pool)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    pixels, _ = await pool.decode(PNG, model(), 0.01)
+    assert pixels == to_pixels(PNG, model(), 10**6)
+    assert pid(pool) != first
+
+
+async def test_what_would_wait_too_long_is_refused_at_once(pools: Pools) -> None:
+    """By the seconds that all of them take, not by their number; nobody waits beyond the limit."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=2, wait_s=3))
+    data = encoded(noisy_scene(), "PNG")
+    work = [outcome_of(pool, data, 1.0) for _ in range(50)]
+    outcomes = await asyncio.gather(*work)
+    assert outcomes.count(Overloaded) == 47
+    assert outcomes.count(None) == 3
+
+
+async def outcome_of(pool: WorkerPool, data: bytes, estimated_s: float) -> type[Problem] | None:
+    try:
+        await pool.decode(data, model(), estimated_s)
+    except Problem as problem:
+        return type(problem)
+    return None
+
+
+async def test_the_deadline_covers_decoding(pools: Pools) -> None:
+    """An estimate may be wrong, and other processes may take the core."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=10, wait_s=0.3))
+    await pool._workers[0].start()
+    with pytest.raises(Overloaded):
+        await pool.decode(hostile_images.rgba_png(6000), model(), 0.01)
+    await pool._workers[0].start()
+    await pool.decode(PNG, model(), 0.01)
+
+
+async def test_others_do_not_wait_for_an_expensive_image(decoder: Decoder) -> None:
+    """Neither a JPEG nor a moderate image of another format."""
+    jpeg = Upload(None, encoded(noisy_scene(1600, 1200), "JPEG"))
+    await decoder.decode(Upload(None, PNG), model())
+    expensive = asyncio.create_task(decoder.decode(Upload(None, hostile_images.rgba_png()), model()))
+    for _ in range(5):
+        await decoder.decode(jpeg, model())
+        await decoder.decode(Upload(None, PNG), model())
+    assert not expensive.done()
+    await expensive
