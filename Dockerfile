@@ -33,10 +33,11 @@ FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     SLUICE_MODELS_DIR=/models
-# A folder's owner becomes that of the volume which is mounted there: export writes models, consumers read them;
+# A folder's owner becomes that of the volume which is mounted there: export writes models, consumers read them
+# and write TensorRT engines;
 # stream.acl writes Redis's users.
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp sluice \
-    && install --directory --owner=sluice /models /users/redis /users/ingest /users/consumer /users/admin
+    && install --directory --owner=sluice /models /engines /users/redis /users/ingest /users/consumer /users/admin
 
 FROM base AS export
 RUN --mount=type=cache,target=/root/.cache/pip \

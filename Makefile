@@ -5,12 +5,14 @@ PORT ?= 5000
 CONSUMERS ?= 1
 MODEL ?=
 LABELS ?=
+GPU ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
+CUDA := $(VENV)/.gpu
 
 # Most of the suite waits for processes: in two at once it takes 6 minutes instead of 8. A file's tests stay together.
 # What measures how much gets done has the cores for itself afterwards.
@@ -23,8 +25,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos screenshots clean
 
-## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt serves a model of your own
-run: $(RUN)
+## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt: your own model; GPU=1: with CUDA
+run: $(RUN) $(if $(GPU),$(CUDA))
 	@exec $(BIN)/python -m sluice serve --port $(PORT) --consumers $(CONSUMERS) $(if $(LABELS),--labels "$(LABELS)") $(if $(MODEL),"$(MODEL)")
 
 ## install: all that development needs, in $(VENV)
@@ -36,6 +38,10 @@ $(BIN)/pip:
 
 $(RUN): pyproject.toml | $(BIN)/pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
+	@touch $@
+
+$(CUDA): pyproject.toml | $(BIN)/pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,gpu]'
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/pip

@@ -207,7 +207,7 @@ def _whole_path(case: Case, plan: Plan) -> Measured:
 
 
 def _image() -> bytes:
-    """A JPEG of 500 x 375 pixels whose size is that of a photograph."""
+    """A JPEG of 500 x 375 pixels with about the bytes of a camera's."""
     coarse = np.random.default_rng(1).integers(0, 256, (24, 32, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC).save(data, "JPEG", quality=95)

@@ -30,6 +30,7 @@ from stream.connection.clients import connect
 from stream.host import tracing
 from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
+from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
 
 logger = logging.getLogger("consumers")
@@ -48,7 +49,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))
-    except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken) as error:
+    except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken, ServerRefused) as error:
         return refuse("python -m consumers", error, settings.log_format)
     except ConsumerFailed as error:
         logger.critical(

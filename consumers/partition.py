@@ -15,7 +15,7 @@ from consumers.leases import LeaseKeeper
 from consumers.metrics import REDIS
 from results.completion import Completion
 from results.store import Store
-from stream import eviction
+from stream import server_check
 from stream.connection.clients import Backoff, is_temporary
 from stream.connection.group_reader import Reader
 from stream.group import Group
@@ -59,7 +59,7 @@ class PartitionWorker:
             try:
                 await self._leases.join()
                 if self._is_first_on_server:
-                    await self._warn_of_eviction()
+                    await self._check_server()
                 self._joined.set()
             except RedisError as error:
                 if not is_temporary(error):
@@ -67,9 +67,12 @@ class PartitionWorker:
                 logger.log(backoff.log_level, "waiting for Redis: %s", error)
                 await backoff.pause()
 
-    async def _warn_of_eviction(self) -> None:
-        if policy := await eviction.policy(self._redis):
-            logger.warning("Redis evicts queued images when its memory is full: maxmemory-policy is %s", policy)
+    async def _check_server(self) -> None:
+        """Log what is wrong with the server; raises ServerRefused if it is too old to work with."""
+        facts = await server_check.read_facts(self._redis)
+        server_check.refuse_fatal(facts)
+        for problem in server_check.problems(facts, self._context.settings.durability):
+            logger.warning("%s", problem)
 
     async def fetch(self) -> None:
         """Queue batches for the model until the consumer stops."""

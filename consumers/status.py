@@ -14,8 +14,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from stream import eviction
 from stream import model_command as console
+from stream import server_check
 from stream.cli import NOT_FOUND, OK, Column, duration, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
@@ -24,7 +24,7 @@ from stream.status import ConsumerStatus, Status, read_model
 PROGRAM = "python -m consumers status"
 
 _EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
-entries, or Redis evicts keys when its memory is full; 2 for wrong usage, or if Redis is unavailable. All other settings
+entries, or something is wrong with the server; 2 for wrong usage, or if Redis is unavailable. All other settings
 come from the environment (SLUICE_...)."""
 
 _INTERVAL_S = 1.0
@@ -85,6 +85,7 @@ class Watch:
     def __init__(self, connections: Connections, settings: QueueSettings, *, max_age_s: float, as_json: bool) -> None:
         self._connections = connections
         self._model = settings.model
+        self._durability = settings.durability
         self._max_age_s = max_age_s
         self._as_json = as_json
         self._before: Status | None = None
@@ -110,13 +111,17 @@ class Watch:
     async def _read(self) -> tuple[Status, str]:
         partitions = await console.choose(self._connections, self._model)
         found = await read_model(self._connections, partitions[0].model, len(partitions))
-        status = replace(found, evicts=await eviction.policy(self._connections.shared))
+        status = replace(found, server_problems=await self._server_problems())
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:
             return status, json.dumps(document(status, max_age_s=self._max_age_s))
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         return status, "\n".join(lines(status, max_age_s=self._max_age_s, completed_per_s=rate, width=width))
+
+    async def _server_problems(self) -> tuple[str, ...]:
+        facts = await server_check.read_facts(self._connections.shared)
+        return tuple(server_check.problems(facts, self._durability))
 
 
 def completed_per_s(before: Status, now: Status) -> float | None:

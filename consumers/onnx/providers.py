@@ -1,7 +1,9 @@
 """The execution providers: what each can do, which ones to try, and how ONNX Runtime is configured for them."""
 
 import ctypes
+import importlib.util
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,9 @@ PROVIDERS = (TENSORRT, CUDA, CPU)
 #: convolution. The number is the major version, `{}` that of the wheel's CUDA.
 _CUDA_LIBRARIES = ("libcudart.so.{}", "libcublas.so.{}", "libcublasLt.so.{}", "libcurand.so.10", "libcudnn.so.9")
 
+#: The major version of TensorRT that the wheel is linked to; TensorRT 11 does not replace it.
+TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
+
 #: The wheel has device code from this compute capability on (Turing).
 _OLDEST_COMPUTE_CAPABILITY = (7, 5)
 
@@ -81,14 +86,20 @@ class ProviderError(Exception):
 
 
 def candidates(execution: Execution) -> list[Provider]:
-    """The providers to try, in this order. `auto` means TensorRT, CUDA and the CPU, without a GPU only the CPU."""
+    """The providers to try, in this order. `auto` means TensorRT if it is installed, CUDA and the CPU.
+
+    Without a GPU only the CPU is left.
+    """
     if execution.provider != "auto":
         return [provider for provider in PROVIDERS if provider.name == execution.provider]
-    return [provider for provider in PROVIDERS if provider is CPU or (gpus.visible() and _fits(provider, execution))]
+    if not gpus.visible():
+        return [CPU]
+    return [TENSORRT, CUDA, CPU] if tensorrt_installed() and not execution.strict_fp32 else [CUDA, CPU]
 
 
-def _fits(provider: Provider, execution: Execution) -> bool:
-    return not (execution.strict_fp32 and provider.computes_fp16)
+def tensorrt_installed() -> bool:
+    """Whether TensorRT's libraries are installed, as a package or in the system."""
+    return importlib.util.find_spec("tensorrt_libs") is not None or _can_load(TENSORRT_LIBRARIES[0])
 
 
 def provider_of(session: ort.InferenceSession) -> Provider:
@@ -150,7 +161,7 @@ def require_cuda(device: int) -> None:
     require_libraries([library.format(wanted) for library in _CUDA_LIBRARIES], extra="gpu")
 
 
-def require_libraries(names: list[str], *, extra: str) -> None:
+def require_libraries(names: Sequence[str], *, extra: str) -> None:
     """Raises ProviderError if a shared library cannot be loaded; `extra` is the one that installs it."""
     if missing := [name for name in names if not _can_load(name)]:
         raise ProviderError(

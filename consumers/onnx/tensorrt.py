@@ -11,10 +11,14 @@ import onnxruntime as ort
 
 from consumers.gpu import devices as gpus
 from consumers.onnx.model_file import digest
-from consumers.onnx.providers import CPU, Execution, ProviderError, require_libraries, session_options
-
-#: The major version that ONNX Runtime's wheel is linked to; TensorRT 11 does not replace it.
-_LIBRARIES = ["libnvinfer.so.10", "libnvonnxparser.so.10"]
+from consumers.onnx.providers import (
+    CPU,
+    TENSORRT_LIBRARIES,
+    Execution,
+    ProviderError,
+    require_libraries,
+    session_options,
+)
 
 
 def require_tensorrt() -> None:
@@ -22,12 +26,12 @@ def require_tensorrt() -> None:
     # The package loads its libraries when it is imported. Without it they may be installed in the system.
     with suppress(ImportError):
         importlib.import_module("tensorrt_libs")
-    require_libraries(_LIBRARIES, extra="gpu,tensorrt")
+    require_libraries(TENSORRT_LIBRARIES, extra="gpu,tensorrt")
 
 
 def tensorrt_version() -> str:
     """The version of the loaded library, such as 101302 for 10.13.2; raises OSError if it cannot be loaded."""
-    return str(ctypes.CDLL(_LIBRARIES[0]).getInferLibVersion())
+    return str(ctypes.CDLL(TENSORRT_LIBRARIES[0]).getInferLibVersion())
 
 
 def tensorrt_options(path: Path, execution: Execution) -> dict[str, Any]:
