@@ -36,7 +36,5 @@ end
 local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('XDEL', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[4], 'queued 0 ' .. id, 'PX', ARGV[2])
-if type(redis.pcall('HINCRBY', KEYS[3], 'replayed', 1)) == 'table' then
-    redis.call('HSET', KEYS[3], 'replayed', 1)
-end
+redis.pcall('HINCRBY', KEYS[3], 'replayed', 1) -- A counter that is no number loses this, and nothing else.
 return id

@@ -1,12 +1,12 @@
-"""`python -m stream.acl FOLDER`: Redis users who may do what their side needs, and nothing else. Knows no connection.
+"""`python -m stream.acl FOLDER`: make Redis users who may do what their process needs, and nothing else.
 
 Writes, once, with random passwords:
 
     FOLDER/redis/users.acl        for Redis's `aclfile`: the users with the hashes of their passwords
     FOLDER/<user>/password        one for each user, for `SLUICE_REDIS_PASSWORD_FILE`
 
-A right below is a pair: these commands on these keys. What a script calls is checked against the same rights, call
-by call, so the right to run scripts (Redis asks for whole keys there) opens nothing else.
+A right below is a pair: these commands on these keys. Redis checks what a script calls against the same rights, call
+by call, so the right to run scripts (which needs whole keys) opens nothing else.
 """
 
 import argparse
@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.keys import MODELS, Partition, gpu_lease, partition_key, rate
+from stream.cli import write_atomically
+from stream.keys import MODELS, REQUESTS, Partition, gpu_lease, partition_key, rate
 
 PROGRAM = "python -m stream.acl"
 
-#: What any connection needs; none of it touches a key. In a Cluster it asks where its keys are.
+#: What any connection needs; none of it uses a key. In a Cluster, a connection asks where its keys are.
 _ANY = "ping select time script|load cluster|slots"
 
 
@@ -54,36 +55,37 @@ class _Pattern(Partition):
         return partition_key(self.model, "*", rest)
 
 
-def ingest_rights() -> list[Right]:
-    """Ingest puts images in and takes answers out, and shows operators the group and its dead letters.
+def ingest_rights(*, waitaof: bool = True) -> list[Right]:
+    """Ingest adds images and reads outcomes, and shows operators the group and its dead letters.
 
-    It cannot take an image from the group or answer it, nor pass for a consumer.
+    It cannot take an image from the group, complete it, or pass for a consumer.
     """
     of = _Pattern("*")
     return [
         Right("evalsha", both=("sluice:*",)),
-        Right("wait"),
-        Right("info|memory"),
+        Right("wait waitaof" if waitaof else "wait"),
+        Right("info|server info|memory info|persistence"),
         Right("zrange zadd", both=(MODELS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
+        Right("hset hgetall hdel expire", both=(REQUESTS,)),
         Right("xread", read=(of.replies("*"),)),
         Right("zcount zrange", read=(of.alive,)),
         Right("hgetall", read=(of.consumers, of.versions, of.counters)),
         Right("exists xrange xpending xinfo|groups xinfo|consumers", read=(of.entries,)),
         # A dead letter may be replayed from the page.
         Right("xrange xlen xdel", both=(of.dead_letters,)),
-        Right("hincrby hset", both=(of.counters,)),
+        Right("hincrby", both=(of.counters,)),
         Right("type", read=(of.entries, of.dead_letters, of.counters)),
     ]
 
 
 def consumer_rights(model: str = "*") -> list[Right]:
-    """A consumer takes images and leaves results, of its model alone. It cannot put an image in or read a reply."""
+    """A consumer reads images and writes outcomes of its model. It cannot add an image or read a reply."""
     of = _Pattern(model)
     return [
-        Right("info|memory"),
+        Right("info|server info|memory info|persistence"),
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
@@ -100,7 +102,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
 
 
 def scaler_rights() -> list[Right]:
-    """An autoscaler counts what waits, and whether a model was ever announced. It reads neither.
+    """An autoscaler counts the backlog, and whether a model was ever announced. It reads neither.
 
     KEDA counts a stream by XLEN, and anything else by a script of its own (EVAL) that asks for the key's type first.
     """
@@ -120,13 +122,13 @@ def line(user: str, password: str, rights: Sequence[Right]) -> str:
 DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping"
 
 
-def users_file(passwords: dict[str, str], *, model: str = "*") -> str:
+def users_file(passwords: dict[str, str], *, model: str = "*", waitaof: bool = True) -> str:
     """The whole file; `passwords` has those of `ingest`, `consumer` and `admin`, and of `scaler` where there is one."""
     admin = hashlib.sha256(passwords["admin"].encode()).hexdigest()
     lines = [
         DEFAULT,
         f"user admin on #{admin} ~* &* +@all",
-        line("ingest", passwords["ingest"], ingest_rights()),
+        line("ingest", passwords["ingest"], ingest_rights(waitaof=waitaof)),
         line("consumer", passwords["consumer"], consumer_rights(model)),
     ]
     if "scaler" in passwords:
@@ -136,9 +138,10 @@ def users_file(passwords: dict[str, str], *, model: str = "*") -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(PROGRAM, description="Make Redis users for ingest, consumers and the operator.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; what is there already stays")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; existing files stay")
     parser.add_argument("--model", default="*", metavar="NAME", help="the only model of these consumers")
-    parser.add_argument("--scaler", action="store_true", help="a user for an autoscaler, too, who may only count")
+    parser.add_argument("--scaler", action="store_true", help="also make a user for an autoscaler, who may only count")
+    parser.add_argument("--redis-7-0", action="store_true", help="for Redis 7.0, which has no WAITAOF")
     given = parser.parse_args(arguments)
     file = given.folder / "redis" / "users.acl"
     users = ("ingest", "consumer", "admin", *(("scaler",) if given.scaler else ()))
@@ -147,20 +150,14 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{file} is there already\n")
         return 0
     passwords = {user: secrets.token_urlsafe(32) for user in kept}
+    for path in (*kept.values(), file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Who may read a password is decided by who is given its folder; the processes there have users of their own.
     for user, password in passwords.items():
-        _write(kept[user], password)
-    _write(file, users_file(passwords, model=given.model))
+        write_atomically(kept[user], password, mode=0o444)
+    write_atomically(file, users_file(passwords, model=given.model, waitaof=not given.redis_7_0), mode=0o444)
     sys.stdout.write(f"{file} is made\n")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    # Who may read a password is decided by who is given its folder; the processes there have users of their own.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
-    new.chmod(0o444)
-    new.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,24 @@
-"""Admission: an image becomes a stream entry, or is refused. Knows no HTTP and no consumer."""
+"""Admission: an image becomes a stream entry, or is refused."""
 
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.scripts import load
+from stream.server_check import DurabilityCheck
+from stream.settings import Durability
 
 
 class AdmissionRefused(Exception):
-    """The stream did not take the entry.
+    """The stream did not accept the entry.
 
     AdmissionRefused
-    ├── QueueFull          it holds as many entries as it may
-    ├── NoLiveConsumer    no consumer is alive to take it
-    └── NotReplicated  it took it, but too few replicas have it: it is answered, or lost with its primary
+    ├── QueueFull       it holds as many entries as it may
+    ├── NoLiveConsumer  no consumer is alive
+    └── NotReplicated   the entry is in the stream, but on too few replicas or disks: it can get lost before its outcome
     """
 
     def __init__(self, backlog: int) -> None:
@@ -37,32 +39,44 @@ class NotReplicated(AdmissionRefused):
 
 
 class Admission:
-    """Admission to one partition. An entry counts as admitted when that many replicas have it within `wait_s`."""
+    """Admits entries to one partition.
+
+    An entry counts as admitted once it has the durability, and is on so many replicas, within `wait_s`.
+    """
 
     def __init__(
-        self, redis: Redis, partition: Partition, *, result_ttl_s: float, replicas: int = 0, wait_s: float = 0.0
+        self,
+        redis: Redis,
+        partition: Partition,
+        *,
+        result_ttl_s: float,
+        replicas: int = 0,
+        wait_s: float = 0.0,
+        durability: Durability = "memory",
     ) -> None:
         self._redis = redis
         self._partition = partition
         self._replicas = replicas
         self._wait_ms = max(1, int(wait_s * 1000))
         self._result_ttl_s = result_ttl_s
+        self._durability = DurabilityCheck(redis, durability)
         self._script = load(redis, "stream.scripts", "admit")
 
     async def admit(self, entry: Entry, *, timeout_s: float, max_backlog: int, without_consumers: bool = False) -> int:
         """Append the entry, due in `timeout_s` by Redis's clock; returns the backlog, this entry included.
 
-        It is refused where `max_backlog` entries are in the stream, whichever ingest admitted them, and where nobody is
-        alive unless it may wait `without_consumers`.
+        It is refused if `max_backlog` entries are in the stream, whichever ingest admitted them, and if no consumer is
+        alive, unless it may wait `without_consumers`.
 
-        Admitting the same request id again changes nothing. Raises one of AdmissionRefused's, or redis-py's errors;
-        after a lost answer it is not known whether the entry is in the stream.
+        Admitting the same request id again changes nothing. Raises an AdmissionRefused, or redis-py's errors;
+        after a lost reply it is not known whether the entry is in the stream.
         """
+        on_disk = await self._durability.waits()
         keys = [self._partition.entries, self._partition.request(entry.id), self._partition.alive]
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
         arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
-        arguments += [int(self._replicas > 0), *entry.fields()]
-        (verdict, backlog), replicas = await self._decide(keys, arguments)
+        arguments += [int(on_disk or self._replicas > 0), *entry.fields()]
+        (verdict, backlog), is_safe = await self._decide(keys, arguments, on_disk=on_disk)
         match verdict:
             case b"full":
                 raise QueueFull(backlog)
@@ -70,24 +84,35 @@ class Admission:
                 raise NoLiveConsumer(backlog)
             case _:
                 assert verdict in {b"admitted", b"known"}, verdict
-                if replicas < self._replicas:
+                if not is_safe:
                     raise NotReplicated(backlog)
                 return int(backlog)
 
-    async def _decide(self, keys: list[str], arguments: list[Any]) -> tuple[list[Any], int]:
-        """The script's reply, and how many replicas have what it wrote, where any are asked for."""
-        if not self._replicas:
-            return await self._script(keys, arguments), 0
+    async def _decide(self, keys: list[str], arguments: list[Any], *, on_disk: bool) -> tuple[list[Any], bool]:
+        """The script's reply, and whether what it wrote is where it must be."""
+        if not (on_disk or self._replicas):
+            return await self._script(keys, arguments), True
         try:
-            return await self._decide_and_wait(keys, arguments)
+            return await self._decide_and_wait(keys, arguments, on_disk=on_disk)
         except NoScriptError:
             await self._redis.script_load(self._script.script)
-            return await self._decide_and_wait(keys, arguments)
+            return await self._decide_and_wait(keys, arguments, on_disk=on_disk)
 
-    async def _decide_and_wait(self, keys: list[str], arguments: list[Any]) -> tuple[list[Any], int]:
-        # In one pipeline, since WAIT is about what its own connection wrote.
+    async def _decide_and_wait(self, keys: list[str], arguments: list[Any], *, on_disk: bool) -> tuple[list[Any], bool]:
+        # In one pipeline, because WAIT and WAITAOF refer to what their own connection wrote.
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.evalsha(self._script.sha, len(keys), *keys, *arguments)
-            pipe.wait(self._replicas, self._wait_ms)
-            decided, replicas = await pipe.execute()
-            return decided, replicas
+            if self._replicas:
+                pipe.wait(self._replicas, self._wait_ms)
+            if on_disk:
+                pipe.execute_command("WAITAOF", 1, 0, self._wait_ms)
+            decided, *safe = await pipe.execute(raise_on_error=False)
+        is_synced = not on_disk or _is_synced(safe.pop())
+        for error in (decided, *safe):
+            if isinstance(error, RedisError):
+                raise error
+        return decided, is_synced and all(count >= self._replicas for count in safe)
+
+
+def _is_synced(reply: Any) -> bool:  # noqa: ANN401 (a reply, or the error of a server that has no file to sync)
+    return not isinstance(reply, ResponseError) and bool(reply[0] >= 1)

@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | `sluice:{all}:models` | sorted set | announced models -> how many partitions each has or had | permanent |
 | `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
+| `sluice:{all}:requests` | hash | ingest process -> its responses of the last minute (JSON) | expires |
 | `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of a GPU | expires |
 | `sluice:{m/n}:entries` | stream | accepted and not completed images; its group is `consumers` | permanent |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or outcome | expires |
@@ -25,6 +26,7 @@ import re
 from dataclasses import dataclass
 
 MODELS = "sluice:{all}:models"
+REQUESTS = "sluice:{all}:requests"
 GROUP = "consumers"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -54,8 +54,8 @@ class Status:
     Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
     where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
     `counters` counts events over all processes since the data began. For several partitions, `backlogs` has one
-    number for each: None if it is `unavailable`, and then all other figures lack it. `evicts` is the policy by which a
-    full Redis deletes keys, if it was read.
+    number for each: None if it is `unavailable`, and then all other figures lack it. `server_problems` says what is
+    wrong with the server, if it was checked.
     """
 
     model: str
@@ -68,7 +68,7 @@ class Status:
     dead_letters: int
     counters: Mapping[str, int]
     backlogs: tuple[int | None, ...] = ()
-    evicts: str = ""
+    server_problems: tuple[str, ...] = ()
 
     @property
     def unavailable(self) -> tuple[int, ...]:
@@ -95,8 +95,7 @@ class Status:
     def problems(self, *, max_age_s: float) -> list[str]:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
         found = [f"Partition {number} does not answer." for number in self.unavailable]
-        if self.evicts:
-            found.append(f"Redis evicts queued images when its memory is full: maxmemory-policy is {self.evicts}.")
+        found += self.server_problems
         if self.living == 0:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:

@@ -20,6 +20,7 @@ from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
 _PERMANENT = (":entries", ":dead_letters", ":holders", ":alive", ":consumers", ":versions", ":counters")
+_SHARED = ("sluice:{all}:models", "sluice:{all}:requests")
 
 
 @pytest.fixture
@@ -33,6 +34,14 @@ def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("SSL_CERT_FILE", raising=False)
         environment.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("authorities")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_that_keep_nothing() -> Iterator[None]:
+    """Most servers of the suite have no append-only file, which the default durability would complain about."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SLUICE_DURABILITY", "memory")
         yield
 
 
@@ -90,7 +99,7 @@ def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         leaked = [
             name
             for name, ttl_s in zip(names, lives, strict=True)
-            if ttl_s == -1 and not name.endswith(_PERMANENT) and name != "sluice:{all}:models"
+            if ttl_s == -1 and not name.endswith(_PERMANENT) and name not in _SHARED
         ]
         client.flushall()
     assert not leaked, f"keys that never expire: {leaked}"

@@ -38,7 +38,7 @@ def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Proc
     consumer.kill()  # it counts as alive for its lease, so images are accepted
     (image,) = random_images(1)
     late = httpx.post(f"{url}/predict", content=png(image))
-    assert late.status_code == 504
+    assert late.status_code == 504, late.text
     location = url + late.headers["location"]
     waiting = httpx.get(location)
     assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")

@@ -1,0 +1,229 @@
+"""Checks a Redis server: its version, its durability, its limits of memory and its clock."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from stream.settings import Durability
+
+logger = logging.getLogger(__name__)
+
+Version = tuple[int, int, int]
+
+#: A clock that moves does so within this time.
+_CLOCK_S: Final = 0.02
+
+#: How long the facts about a server count, as far as admissions depend on them.
+_RECHECK_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault of server versions from `since` up to, but without, `fixed`. `fatal`: Sluice cannot work with it."""
+
+    kind: Literal["redis", "valkey"]
+    since: Version
+    fixed: Version
+    why: str
+    fatal: bool = False
+
+
+#: Versions with known faults that concern Sluice.
+FAULTS: Final = (
+    Fault("redis", (0, 0, 0), (7, 0, 0), "its scripts have no flags and XAUTOCLAIM hides deleted entries", fatal=True),
+    Fault("redis", (7, 0, 0), (7, 0, 5), "XAUTOCLAIM can overflow the heap (CVE-2022-35951)"),
+    Fault("redis", (7, 0, 0), (7, 2, 11), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("redis", (7, 4, 0), (7, 4, 6), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("redis", (8, 0, 0), (8, 0, 4), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("redis", (8, 2, 0), (8, 2, 2), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("valkey", (7, 2, 0), (7, 2, 11), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("valkey", (8, 0, 0), (8, 0, 6), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("valkey", (8, 1, 0), (8, 1, 4), "a script can run code in the server (CVE-2025-49844)"),
+    Fault("valkey", (9, 1, 0), (9, 1, 2), "its Lua interpreter is used after it was freed (GHSA-fq2f-crmw-q97r)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a server says of itself. Empty texts and None: it does not say, or its user may not ask."""
+
+    kind: Literal["redis", "valkey"] = "redis"
+    version: Version | None = None
+    appendonly: bool | None = None
+    appendfsync: str = ""
+    eviction_policy: str = ""
+    client_memory_limit: str = ""
+    clock_moves: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.capitalize()} {'.'.join(map(str, self.version or ()))}".strip()
+
+    def survives(self, durability: Durability) -> bool | None:
+        """Whether a reply alone proves that the level is reached; None if the server does not say."""
+        if durability == "memory":
+            return True
+        if self.appendonly is False:
+            return False
+        if not self.appendfsync:
+            return None
+        return self.appendfsync == "always" or (durability == "process" and self.appendfsync == "no")
+
+
+class ServerRefused(Exception):
+    """Sluice cannot work with this server."""
+
+
+async def read_facts(redis: Redis) -> ServerFacts:
+    """Ask the server; raises redis-py's errors, except for what its user may not ask."""
+    server, memory, persistence = [await _info(redis, section) for section in ("server", "memory", "persistence")]
+    kind: Literal["redis", "valkey"] = "valkey" if "valkey_version" in server else "redis"
+    enabled = persistence.get("aof_enabled")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    return ServerFacts(
+        kind=kind,
+        version=_version(str(server.get(f"{kind}_version", ""))),
+        appendonly=None if enabled is None else bool(enabled),
+        appendfsync=await _config(redis, "appendfsync"),
+        eviction_policy=policy if memory.get("maxmemory") and policy != "noeviction" else "",
+        client_memory_limit=await _config(redis, "maxmemory-clients"),
+        clock_moves=await _clock_moves(redis),
+    )
+
+
+async def _info(redis: Redis, section: str) -> dict[str, Any]:
+    try:
+        found: Any = await redis.info(section)
+    except ResponseError:
+        return {}
+    return dict(found)
+
+
+async def _config(redis: Redis, name: str) -> str:
+    # An administrator's command: the users of `python -m stream.acl` may not ask.
+    try:
+        found: Any = await redis.config_get(name)
+    except ResponseError:
+        return ""
+    return str(found.get(name, ""))
+
+
+async def _clock_moves(redis: Redis) -> bool:
+    before: Any = await redis.time()
+    await asyncio.sleep(_CLOCK_S)
+    after: Any = await redis.time()
+    return bool(after != before)
+
+
+def _version(text: str) -> Version | None:
+    numbers = [int(part) for part in text.split(".")[:3] if part.isdecimal()]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
+
+
+def problems(facts: ServerFacts, durability: Durability) -> list[str]:
+    """What is wrong with a server, and what to do, in a sentence each."""
+    return [*_faults(facts), *_limits(facts), *_durability(facts, durability)]
+
+
+def refuse_fatal(facts: ServerFacts) -> None:
+    """Raises ServerRefused if Sluice cannot work with this version."""
+    for fault in _known_faults(facts):
+        if fault.fatal:
+            raise ServerRefused(f"Sluice cannot work with {facts.name}: {fault.why}. {_upgrade(fault)}")
+
+
+def _known_faults(facts: ServerFacts) -> Iterator[Fault]:
+    return (
+        fault
+        for fault in FAULTS
+        if facts.version and fault.kind == facts.kind and fault.since <= facts.version < fault.fixed
+    )
+
+
+def _upgrade(fault: Fault) -> str:
+    return f"Upgrade to {fault.kind.capitalize()} {'.'.join(map(str, fault.fixed))} or newer."
+
+
+def _faults(facts: ServerFacts) -> Iterator[str]:
+    return (f"{facts.name} has a known fault: {fault.why}. {_upgrade(fault)}" for fault in _known_faults(facts))
+
+
+def _limits(facts: ServerFacts) -> Iterator[str]:
+    if facts.eviction_policy:
+        yield f"Redis evicts queued images when its memory is full: maxmemory-policy is {facts.eviction_policy}."
+    if facts.client_memory_limit not in {"", "0"}:
+        yield (
+            "Redis can disconnect a consumer while it reads a batch: "
+            f"maxmemory-clients is {facts.client_memory_limit}. Set it to 0."
+        )
+    if not facts.clock_moves:
+        yield "The clock of Redis does not move: no deadline and no heartbeat ends."
+
+
+def _durability(facts: ServerFacts, durability: Durability) -> Iterator[str]:
+    if facts.survives(durability) is not False:
+        return
+    if facts.appendonly is False:
+        yield (
+            f"Accepted images do not survive the end of Redis's process, as durability={durability} wants: appendonly "
+            "is no. Set appendonly to yes and appendfsync to always, or durability to memory."
+        )
+    elif facts.kind == "valkey" or durability == "disk":
+        yield (
+            f"Redis can lose accepted images, against durability={durability}: appendfsync is {facts.appendfsync}. "
+            "Set it to always, or durability to memory."
+        )
+    else:
+        yield (
+            f"Redis accepts each image only after up to a second, for durability={durability}: appendfsync is "
+            f"{facts.appendfsync}. Set it to always, or durability to memory."
+        )
+
+
+async def refused_writes(redis: Redis) -> str:
+    """Why the server refuses all writes, because its disk does; empty if it accepts them or does not say."""
+    about = await _info(redis, "persistence")
+    if about.get("aof_last_write_status", "ok") != "ok":
+        return "Redis cannot write to its disk, and accepts nothing until it can: free some space there"
+    if about.get("rdb_last_bgsave_status", "ok") != "ok" and not about.get("aof_enabled"):
+        return "Redis cannot save its snapshot to its disk, and accepts nothing until it can: free some space there"
+    return ""
+
+
+class DurabilityCheck:
+    """Whether admissions to one server must wait until its append-only file is on the disk."""
+
+    def __init__(self, redis: Redis, durability: Durability) -> None:
+        self._redis = redis
+        self._durability: Durability = durability
+        self._checked_s = -_RECHECK_S
+        self._waits = False
+        self._reported: list[str] = []
+
+    async def waits(self) -> bool:
+        """Asks the server at most every half a minute; raises redis-py's errors."""
+        if self._durability != "memory" and time.monotonic() - self._checked_s >= _RECHECK_S:
+            facts = await read_facts(self._redis)
+            self._waits = self._must_wait(facts)
+            self._report(problems(facts, self._durability))
+            self._checked_s = time.monotonic()
+        return self._waits
+
+    def _must_wait(self, facts: ServerFacts) -> bool:
+        if facts.survives(self._durability):
+            return False
+        if self._durability == "disk":
+            return True  # A server that cannot confirm it refuses.
+        return facts.appendonly is not False and facts.version is not None and facts.version >= (7, 2, 0)
+
+    def _report(self, found: list[str]) -> None:
+        for problem in found:
+            if problem not in self._reported:
+                logger.warning("%s", problem)
+        self._reported = found
