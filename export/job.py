@@ -3,14 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from export.artefact import labels, repository
 from export.artefact.description import Assumption, Interpolation, OutputKind, Resize, ResizeMode
-from export.convert.parity import Parity
 from export.errors import BadArgument
 from export.images.folder import LabelledImages
 from export.images.resize import CROP_RATIO
@@ -140,18 +138,6 @@ class PrecisionJob:
         name = self.name or source_name
         number = self.version or repository.next_version(self.output, name=name)
         return repository.path(self.output, name=name, version=number)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What was written. `reference` names whose answers the parity was measured against; `lines` are for the user."""
-
-    path: Path
-    size_bytes: int
-    parity: Parity
-    reference: str
-    assumptions: Mapping[str, Assumption]
-    lines: tuple[str, ...] = ()
 
 
 def check(job: Job) -> None:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export import arguments, job, stderr
+from export import arguments, job, report, stderr
 from export.arguments import Arguments
 from export.artefact import repository
 from export.errors import ExportError, WeightsUnavailable
-from export.job import ExportReport, Job, PrecisionJob
+from export.job import Job, PrecisionJob
 from export.progress import Progress
+from export.report import ExportReport
 from export.sources import model_file
 
 
@@ -51,7 +52,7 @@ def _run(given: Arguments) -> int:
         # The fp32 form is needed on the way only; --from converts one that is kept.
         with TemporaryDirectory(prefix="sluice-fp32-") as folder:
             written = _export([replace(task, output=Path(folder), version=1) for task in jobs])
-            _print_assumptions(written)
+            print(written.assumed)
             _convert_precision(given.precision, written.path, force=given.force)
     return 0
 
@@ -98,8 +99,8 @@ def _export_one(task: Job) -> ExportReport:
     # wait for them, and an ONNX file needs no TensorFlow.
     if task.file is None or model_file.kind_of(task.file) != "onnx":
         _import_tensorflow()
-    from export.convert import pipeline
-    from export.sources.load import load
+    from export import pipeline
+    from export.load import load
 
     # stdout gets the report alone; Keras prints the progress of its downloads there.
     with contextlib.redirect_stdout(sys.stderr):
@@ -131,20 +132,7 @@ def _convert_precision(task: PrecisionJob, source: Path, *, force: bool) -> None
 
 
 def _print_report(written: ExportReport, seconds: float) -> None:
-    for line in written.lines:
+    for line in written.text(seconds):
         print(line)
-    print(
-        f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB in {seconds:.1f} s, compared with"
-        f" {written.reference}: {written.parity}"
-    )
-    _print_assumptions(written)
     if written.parity.constant:
-        print(
-            "export: the model gives the same answer to every image, so the comparison proves little: is it trained,"
-            " and is the normalisation right?",
-            file=sys.stderr,
-        )
-
-
-def _print_assumptions(written: ExportReport) -> None:
-    print("; ".join(f"{subject} {assumption}" for subject, assumption in written.assumptions.items()))
+        print(f"export: {report.CONSTANT}", file=sys.stderr)

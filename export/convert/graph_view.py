@@ -50,8 +50,12 @@ class GraphView:
         values = {given: self.constant(given) for given in node.input if given}
         if any(value is None for value in values.values()) or any(_captured(node)):
             return None
-        feeds = [helper.make_tensor_value_info(given, 0, None) for given in values]
-        graph = helper.make_graph([node], "constant", feeds, [helper.make_tensor_value_info(name, 0, None)])
+        feeds = [
+            helper.make_tensor_value_info(given, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            for given, value in values.items()
+            if value is not None
+        ]
+        graph = helper.make_graph([node], "constant", feeds, [onnx.ValueInfoProto(name=name)])
         try:
             made = helper.make_model(graph, opset_imports=self._opsets)
             result = ReferenceEvaluator(made).run([name], values)[0]

@@ -108,6 +108,8 @@ class _Walk:
     def run(self) -> FirstArithmetic:
         while True:
             consumers = self._view.consumers(self._value)
+            if self._regrouped(consumers):
+                continue
             if len(consumers) != 1 or self._view.is_output(self._value):
                 return FirstArithmetic(self._scale, self._offset, "a branch" if consumers else "the output")
             node = consumers[0]
@@ -181,6 +183,32 @@ class _Walk:
             return False
         self._scale, self._offset = self._scale[chosen], self._offset[chosen]
         return True
+
+    def _regrouped(self, consumers: list[onnx.NodeProto]) -> bool:
+        """RGB to BGR by taking the channels apart, as Keras 3 does: slices of one channel, and one Concat of them."""
+        if len(consumers) != len(self._scale) or len(consumers) == 1:
+            return False
+        channels = {node.output[0]: self._only_channel(node) for node in consumers if node.op_type == "Slice"}
+        joined = [node for name in channels for node in self._view.consumers(name)]
+        if None in channels.values() or len(channels) != len(consumers) or not joined:
+            return False
+        concat = joined[0]
+        if any(node is not concat for node in joined) or concat.op_type != "Concat":
+            return False
+        order = [channels.get(name) for name in concat.input]
+        if sorted(index for index in order if index is not None) != list(range(len(self._scale))):
+            return False
+        chosen = np.array(order, np.intp)
+        self._scale, self._offset, self._value = self._scale[chosen], self._offset[chosen], concat.output[0]
+        return bool(attribute(concat, "axis") in (self._axis, self._axis - 4))
+
+    def _only_channel(self, node: onnx.NodeProto) -> int | None:
+        """The one channel that a slice takes; None if it takes more or something else."""
+        constants = [self._view.constant(name) for name in node.input[1:]]
+        if len(constants) < 3 or any(constant is None or np.size(constant) != 1 for constant in constants):
+            return None
+        start, end, axis = (int(np.asarray(constant).item()) for constant in constants[:3])
+        return start if axis % 4 == self._axis and end == start + 1 else None
 
     def _gathered(self, node: onnx.NodeProto, arrays: list[Array]) -> Array | None:
         return arrays[0] if attribute(node, "axis", 0) in (self._axis, self._axis - 4) else None

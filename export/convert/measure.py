@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from export.artefact.description import Assumption, Resize
 from export.convert.normalisation import NORMALISATIONS
+from export.convert.original import ImageInput
 from export.errors import ExportError, ImagesUnusable, NormalisationUnclear
 from export.images import folder
 from export.images.folder import LabelledImages
 from export.images.resize import resized
-from export.sources.original import ImageInput
 
 #: More images make the verdict no clearer in most cases, and each runs once per combination.
 MAX_IMAGES = 120
@@ -173,7 +173,7 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
         names = ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in (first, *rivals))
         raise NormalisationUnclear(
             f"on {count} images no normalisation is clearly best ({names}): pass more images, or say which it was with"
-            " --preprocess"
+            f" --preprocess\n{table(trials)}"
         )
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
     why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}"
@@ -197,7 +197,7 @@ def _clearly_better(first: Trial, other: Trial) -> bool:
         return True
     gain = first.log_probability - other.log_probability
     error = gain.std(ddof=1) / math.sqrt(len(gain))
-    return wins >= losses and gain.mean() > _STANDARD_ERRORS * error > 0
+    return wins >= losses and bool(gain.mean() > max(_STANDARD_ERRORS * error, 1e-6))
 
 
 def _sign_test(wins: int, losses: int) -> float:

@@ -22,8 +22,8 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.types.experimental import ConcreteFunction
 
 import export.convert.operators  # noqa: F401  # registers itself with tf2onnx
+from export.convert.original import BareGraph
 from export.errors import ConversionFailed
-from export.sources.original import BareGraph
 
 #: Of a weight. Smaller ones stay in the graph: TensorFlow folds a batch normalisation's five into two.
 MAX_BYTES_IN_GRAPH = 64 * 1024

@@ -8,9 +8,9 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from export.artefact.description import INPUT_NAME, OUTPUT_NAME, VALUES_NAME
 from export.convert.normalisation import NORMALISATIONS
+from export.convert.original import BareGraph, ImageInput
 from export.convert.output_kind import Head
 from export.errors import ConversionFailed
-from export.sources.original import BareGraph, ImageInput
 
 #: In front of every name of the bare graph, so that none is one of ours.
 PREFIX = "model/"

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from export.artefact.description import Assumption
+from export.convert.original import Original
 from export.errors import BadArgument, UnreadableFile, WeightsUnavailable
 from export.sources import keras_model, lite0, tensorflow_setup, torch_checkpoint
 from export.sources.architectures import LITE0, Architecture
-from export.sources.original import Original
 
 Weights = Literal["imagenet", "none"] | Path
 Builder = Callable[..., keras.Model]

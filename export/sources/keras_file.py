@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from export.convert.original import Layout, Original
 from export.errors import ExportError, UnreadableFile
 from export.sources import keras_archive, keras_model, keras_safety
 from export.sources.keras_archive import KerasArchive
 from export.sources.keras_model import Model, Size
 from export.sources.model_file import digest
-from export.sources.original import Layout, Original
 
 #: The version of Keras that reads .keras and .h5 as Keras 3 does; files of older ones go to tf-keras.
 KERAS_3 = 3

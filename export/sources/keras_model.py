@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from export.artefact.description import Assumption
 from export.convert import tensorflow as conversion
+from export.convert.original import BareGraph, Floats, ImageInput, Layout, Original, image_input
 from export.convert.output_kind import Loss
 from export.errors import ConversionFailed, NotAClassifier, UnreadableFile
-from export.sources.original import BareGraph, Floats, ImageInput, Layout, Original, image_input
+from export.sources import keras_loader
 
 #: A model of keras or of tf_keras: the two share no base class.
 Model = Any
@@ -38,6 +39,7 @@ def original(
         source=source,
         preprocess=preprocess,
         loss=loss,
+        load_image=keras_loader.loader_for(given),
     )
 
 
@@ -79,7 +81,7 @@ def _only(answer: Any) -> Any:  # noqa: ANN401
 
 
 def _predict(model: Model) -> Callable[[npt.NDArray[np.generic]], Floats]:
-    # XLA would compile the model anew for each batch size.
+    # XLA would compile the model again for each batch size.
     model.jit_compile = False
     given = getattr(model, "input", None)
     nested = isinstance(given, dict | list | tuple)

@@ -11,20 +11,15 @@ from onnx import TensorProto
 
 from export.artefact.description import Assumption, Precision
 from export.convert import runtime
+from export.convert.original import EXPORT_AGAIN, BareGraph, Floats, ImageInput, Layout, Original, image_input
 from export.errors import NotAClassifier, UnreadableFile, UnsafeFile
 from export.sources.model_file import digest
-from export.sources.original import BareGraph, Floats, ImageInput, Layout, Original, image_input
 
 _ELEMENTS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
 _QUANTISED = frozenset(("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul"))
 
 #: Stored tensors need not be inputs as well since then; the artefact's own constants are none.
 _IR_VERSION = 8
-
-_EXPORT_AGAIN = (
-    "export it again with a dynamic batch (PyTorch: torch.onnx.export(..., dynamo=False,"
-    ' dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}}))'
-)
 
 
 def load(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> Original:
@@ -49,11 +44,6 @@ def load(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> 
         preprocess=pixels if element == "uint8" else None,
         single=single,
     )
-
-
-def cannot_be_batched(path: str) -> NotAClassifier:
-    """For a file that takes one image at a time, and fails with several once its batch is made dynamic."""
-    return NotAClassifier(f"{path} takes one image at a time and can't be made to take several: {_EXPORT_AGAIN}")
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -105,7 +95,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 
 def _single(batch: int | None, path: Path) -> bool:
     if batch not in (None, 1):
-        raise NotAClassifier(f"{path} takes {batch} images at a time, no more and no fewer: {_EXPORT_AGAIN}")
+        raise NotAClassifier(f"{path} takes {batch} images at a time, no more and no fewer: {EXPORT_AGAIN}")
     return batch == 1
 
 

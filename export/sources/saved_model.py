@@ -17,10 +17,10 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from export.convert import tensorflow as conversion
+from export.convert.original import Floats, Layout, Original, image_input
 from export.errors import ConversionFailed, NotAClassifier, UnreadableFile, UnsafeFile
-from export.sources import operations
+from export.sources import keras_loader, operations
 from export.sources.model_file import digest
-from export.sources.original import Floats, Layout, Original, image_input
 
 _SIGNATURES = ("serving_default", "serve")
 _INIT = "__saved_model_init_op"
@@ -51,6 +51,7 @@ def load(folder: Path, *, layout: Layout | None = None, size: tuple[int, int] | 
         reference=f"the SavedModel's own signature {name}",
         source={"file": folder.name, "sha256": digest(folder), "signature": name},
         single=spec.shape[0] == 1,
+        load_image=keras_loader.loader_for(given),
     )
 
 

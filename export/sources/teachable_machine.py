@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from export.artefact import labels
 from export.artefact.description import Assumption
+from export.convert.original import Layout, Original
 from export.errors import UnreadableFile
 from export.sources import keras_file, keras_safety, saved_model
 from export.sources.model_file import digest
-from export.sources.original import Layout, Original
 
 _NORMALISATION = Assumption("tf", "known", "Teachable Machine's models take pixels / 127.5 - 1")
 

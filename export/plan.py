@@ -1,26 +1,21 @@
-"""The export of one model, step by step: model, graph, what it takes and gives, artefact, comparison."""
+"""Decides how a model is to be used: what comes in front of it, what behind it, and how images become its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
-from export.artefact import file as artefact
-from export.artefact.description import Assumption, Description, Resize
-from export.convert import decisions, input_range, measure, output_kind, output_path, parity, runtime, wrap
+from export import decisions
+from export.artefact.description import Assumption, Resize
+from export.convert import input_range, measure, output_kind, output_path, parity
 from export.convert.measure import Trial, Truth
 from export.convert.normalisation import NORMALISATIONS, choices_for
+from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
-from export.convert.parity import Floats, Parity, Pixels
-from export.errors import BadArgument, ConversionFailed, ExportError, NormalisationUnclear, OutputUnclear
-from export.job import ExportReport, Job
-from export.progress import Progress
-from export.sources.onnx_file import cannot_be_batched
-from export.sources.original import BareGraph, Original
-
-STEPS = 4
+from export.convert.parity import Floats, Pixels
+from export.errors import BadArgument, NormalisationUnclear, OutputUnclear
+from export.job import Job
 
 #: Largest difference of a probability if a file computes in fp16 or int8: within the larger graph ONNX Runtime
 #: may round at other places. What goes by mistake is off by a tenth and more.
@@ -42,29 +37,12 @@ class Plan:
     trials: tuple[Trial, ...] = field(repr=False, default=())
 
 
-def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportReport:
-    """Exports what the job names; raises ExportError, and then nothing was written."""
-    with progress.step(f"{job.model_name}: the model", silent=job.architecture is not None):
-        original = load()
-    with progress.step("conversion to ONNX"):
-        bare = original.to_onnx(job.opset)
-    with progress.counted("what the model takes and gives") as on_progress:
-        plan = _plan(job, original, bare, on_progress)
-    with progress.step("comparison, and the file"):
-        proto = _graph(bare, original, plan)
-        found = _parity(job, proto, original, plan)
-        accuracy = _accuracy(proto, original, plan)
-        description = _description(job, original, plan, found, accuracy)
-        size_bytes = artefact.write(proto, description, job.target, replaces=job.replaces)
-    return ExportReport(job.target, size_bytes, found, original.reference, plan.assumptions, _lines(plan, accuracy))
-
-
-def _plan(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[int, int], None]) -> Plan:
+def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[int, int], None]) -> Plan:
     given = original.input
     images = parity.sample_images(given.height, given.width, given.channels)
     normalisation = _normalisation(job, original, bare)
     mode = normalisation.value if normalisation else choices_for(given.channels)[0]
-    scores = _scores(original, mode, images, tolerance=_tolerance(job, original))
+    scores = _scores(original, mode, images, tolerance=tolerance_of(job, original))
     head = _head(job, original, bare, scores, normalisation)
     outputs = 2 if head.gives_two_of_one else scores.shape[1]
     labels, named = decisions.labels_for(job, original, head.kind, outputs)
@@ -80,7 +58,7 @@ def _plan(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[
     if normalisation is None:
         raise NormalisationUnclear(_question(job, original))
     if normalisation.value != mode:
-        scores = _scores(original, normalisation.value, images, tolerance=_tolerance(job, original))
+        scores = _scores(original, normalisation.value, images, tolerance=tolerance_of(job, original))
     return Plan(
         preprocess=normalisation.value,
         resize=resize,
@@ -124,7 +102,7 @@ def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) 
     """The owner's own answers, [images,outputs]; raises NotAClassifier if they depend on the rest of the batch."""
 
     def answer(batch: Pixels) -> Floats:
-        return original.predict(_prepared(original, mode, batch))
+        return original.predict(prepared(original, mode, batch))
 
     scores = output_kind.check(parity.answers(answer, images), len(images))
     if not original.single:
@@ -133,13 +111,13 @@ def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) 
     return scores
 
 
-def _prepared(original: Original, mode: str, images: Pixels) -> npt.NDArray[np.generic]:
+def prepared(original: Original, mode: str, images: Pixels) -> npt.NDArray[np.generic]:
     """The images as the owner prepares them, in the model's own layout."""
     pixels = original.input.element == "uint8"
     return original.input.arranged(images if pixels else NORMALISATIONS[mode].applied(images))
 
 
-def _tolerance(job: Job, original: Original) -> float:
+def tolerance_of(job: Job, original: Original) -> float:
     return job.tolerance if original.precision == "fp32" else max(job.tolerance, LOWER_PRECISION_TOLERANCE)
 
 
@@ -204,96 +182,3 @@ def _trials(
         return head.applied(output_kind.check(original.predict(given.arranged(raw)), len(images)))
 
     return truth, measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)
-
-
-def _graph(bare: BareGraph, original: Original, plan: Plan) -> onnx.ModelProto:
-    proto = wrap.wrapped(
-        bare, original.input, preprocess=plan.preprocess, head=plan.head, outputs=plan.expected.shape[1]
-    )
-    try:
-        onnx.checker.check_model(proto)
-    # The checker has one exception for all that can be wrong, protobuf its own for a graph too large.
-    except Exception as error:
-        raise ConversionFailed(f"the network can't be put into a larger graph: {error}") from error
-    return proto
-
-
-def _parity(job: Job, proto: onnx.ModelProto, original: Original, plan: Plan) -> Parity:
-    tolerance = _tolerance(job, original)
-    ranked = plan.head.kind != "values"
-    try:
-        answer = runtime.answering(proto.SerializeToString())
-        actual = parity.answers(answer, plan.images)
-        alone = parity.answers_alone(answer, plan.images)
-        parity.compare(plan.expected[parity.ALONE], alone, tolerance=tolerance, ranked=ranked)
-        return parity.compare(plan.expected, actual, tolerance=tolerance, ranked=ranked)
-    except ExportError as error:
-        if not original.single:
-            raise
-        assert job.file is not None
-        raise cannot_be_batched(job.file.name) from error
-
-
-def _accuracy(proto: onnx.ModelProto, original: Original, plan: Plan) -> dict[str, float | int] | None:
-    """On the user's labelled images: the artefact by Sluice's way, and the owner's model by its own loader."""
-    if plan.truth is None:
-        return None
-    images = measure.pixels(plan.truth, original.input, plan.resize)
-    served = runtime.in_batches(runtime.answering(proto.SerializeToString()), images)
-    found: dict[str, float | int] = {
-        "images": len(images),
-        "skipped": plan.truth.skipped,
-        "artefact": measure.judged(served, plan.truth, plan.preprocess, plan.resize).accuracy,
-    }
-    if original.load_image is not None:
-        own = _owners(original, plan, plan.truth)
-        found["original"] = measure.judged(own, plan.truth, plan.preprocess, plan.resize).accuracy
-        found["max_abs_difference"] = float(np.abs(own - served).max())
-    return found
-
-
-def _owners(original: Original, plan: Plan, truth: Truth) -> Floats:
-    """The owner's model on images that its framework's own loader has read and resized."""
-    assert original.load_image is not None
-    answers = []
-    for file in truth.files:
-        loaded = original.load_image(file, plan.resize)[np.newaxis]
-        pixels = original.input.element == "uint8"
-        given = np.rint(loaded) if pixels else NORMALISATIONS[plan.preprocess].applied(loaded)
-        answers.append(plan.head.applied(output_kind.check(original.predict(original.input.arranged(given)), 1)))
-    return np.concatenate(answers)
-
-
-def _description(
-    job: Job, original: Original, plan: Plan, found: Parity, accuracy: dict[str, float | int] | None
-) -> Description:
-    return Description(
-        name=job.model_name,
-        version=job.version,
-        labels=plan.labels,
-        height=original.input.height,
-        width=original.input.width,
-        channels=original.input.channels,
-        output_kind=plan.head.kind,
-        resize=plan.resize,
-        precision=original.precision,
-        preprocess=plan.preprocess,
-        source={**original.source, "options_sha256": job.digest()},
-        parity=found.as_json(),
-        golden_input=plan.images[0],
-        golden_output=plan.expected[0],
-        assumptions=plan.assumptions,
-        accuracy=accuracy,
-    )
-
-
-def _lines(plan: Plan, accuracy: dict[str, float | int] | None) -> tuple[str, ...]:
-    """What there is to say about the user's images."""
-    if accuracy is None:
-        return ()
-    lines = [measure.table(plan.trials)]
-    own = f", Keras's own loader and predict {accuracy['original']:.1%}" if "original" in accuracy else ""
-    lines.append(f"accuracy on {accuracy['images']} images: the artefact {accuracy['artefact']:.1%}{own}")
-    if accuracy["skipped"]:
-        lines.append(f"{accuracy['skipped']} images could not be read and were left out")
-    return tuple(lines)

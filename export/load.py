@@ -1,9 +1,9 @@
 """Gets the model that a job names, from whatever it is stored in."""
 
 from export import job as jobs
+from export.convert.original import Original
 from export.job import Job
 from export.sources import model_file
-from export.sources.original import Original
 
 
 def load(job: Job) -> Original:

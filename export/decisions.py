@@ -2,9 +2,9 @@
 
 from export.artefact import labels
 from export.artefact.description import Assumption, OutputKind
+from export.convert.original import Original
 from export.errors import LabelsMismatch
 from export.job import IMAGENET_CLASSES, Job
-from export.sources.original import Original
 
 Names = tuple[str, ...]
 

@@ -20,6 +20,12 @@ Element = Literal["float32", "float16", "uint8"]
 
 CHANNELS = (1, 3, 4)
 
+#: For a file with a fixed batch.
+EXPORT_AGAIN = (
+    "export it again with a dynamic batch (PyTorch: torch.onnx.export(..., dynamo=False,"
+    ' dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}}))'
+)
+
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.floating]
 

@@ -1,0 +1,39 @@
+"""What an export says about the artefact that it wrote."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.artefact.description import Assumption
+from export.convert.parity import Parity
+
+CONSTANT = (
+    "the model gives the same answer to every image, so the comparison proves little: is it trained, and is the"
+    " normalisation right?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written. `reference` names whose answers the parity was measured against; `lines` are for the user."""
+
+    path: Path
+    size_bytes: int
+    parity: Parity
+    reference: str
+    assumptions: Mapping[str, Assumption]
+    lines: tuple[str, ...] = ()
+
+    def text(self, seconds: float) -> Iterator[str]:
+        """Line by line, for an export that took so long."""
+        yield from self.lines
+        yield (
+            f"wrote {self.path}: {self.size_bytes / 1e6:.1f} MB in {seconds:.1f} s, compared with"
+            f" {self.reference}: {self.parity}"
+        )
+        yield self.assumed
+
+    @property
+    def assumed(self) -> str:
+        """How the model is used, and why, in one line."""
+        return "; ".join(f"{subject} {assumption}" for subject, assumption in self.assumptions.items())

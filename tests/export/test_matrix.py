@@ -1,0 +1,32 @@
+"""A few of each group of the matrix; `python -m tests.export.matrix` runs all of them."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.export.matrix import keras_cases, onnx_cases, tensorflow_cases
+from tests.export.matrix.case import Case, judge
+from tests.support.models import tiny_keras
+
+pytestmark = [tiny_keras.quiet_keras, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+#: Of the groups of Keras, every so many: each takes a fraction of a second.
+STEP = 3
+
+
+def some() -> Iterator[Case]:
+    yield from onnx_cases.onnx_files()
+    for group in (keras_cases.endings, keras_cases.labels, keras_cases.preprocessing):
+        yield from islice(group(), 0, None, STEP)
+    yield from islice(tensorflow_cases.keras_2(".h5"), 1, 12, STEP)
+    yield from islice(tensorflow_cases.keras_2(".keras"), 0, 12, STEP)
+    yield from islice(tensorflow_cases.saved_models(), 1, None, 4)
+
+
+@pytest.mark.parametrize("case", list(some()), ids=lambda case: case.name)
+def test_the_answer_is_the_owners_or_the_export_asks(tmp_path: Path, case: Case) -> None:
+    """There is no third outcome."""
+    verdict = judge(case, tmp_path)
+    assert verdict.right, verdict.text
