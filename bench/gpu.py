@@ -152,13 +152,15 @@ def _measure(case: Case, plan: Plan) -> dict[str, Measured]:
     steps: dict[str, Callable[[], Measured]] = {
         "golden": lambda: golden_difference(plan.path(case), plan.execution(case)),
         "switching": lambda: switching(plan.path(case), plan.execution(case), case.batches),
-        "switching, no graphs": lambda: switching(plan.path(case), plan.execution(case, graphs=False), case.batches),
         "raw session": lambda: raw(graphs=True),
-        "raw session, no graphs": lambda: raw(graphs=False),
         "overlap": lambda: copies(plan.path(case), plan.execution(case)),
         "consumer alone": consumer,
         "whole path": lambda: _whole_path(case, plan),
     }
+    if case.provider.graphs:
+        without = plan.execution(case, graphs=False)
+        steps["switching, no graphs"] = lambda: switching(plan.path(case), without, case.batches)
+        steps["raw session, no graphs"] = lambda: raw(graphs=False)
     return {name: _attempt(case, name, step) for name, step in steps.items()}
 
 

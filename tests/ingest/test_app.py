@@ -26,7 +26,7 @@ pytestmark = pytest.mark.server
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """A lossless file of the picture, of the model's own size: what arrives at the model is known exactly."""
+    """A lossless file of the image, of the model's own size: what arrives at the model is known exactly."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
@@ -104,11 +104,11 @@ def test_top_says_how_many_labels_are_wanted(service: httpx.Client, top: int) ->
         ("/predict?top=many", None, 400, "bad_parameter"),
         ("/predict/nowhere", None, 404, "unknown_model"),
         ("/predict", b"", 400, "no_image"),
-        ("/predict", b"This is a text, not a photograph.", 415, "unsupported_media_type"),
+        ("/predict", b"This is a text, not an image.", 415, "unsupported_media_type"),
         ("/nowhere", b"", 404, "not_found"),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong(
+def test_a_wrong_request_learns_what_is_wrong(
     service: httpx.Client, path: str, content: bytes | None, status: int, code: str
 ) -> None:
     """RFC 9457 problem documents, with the status in them, and `success` false."""
@@ -168,8 +168,8 @@ def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> 
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
 
 
-def test_whoever_takes_requests_knows_the_consumers(processes: Processes) -> None:
-    """Of workers that share a port, one that is started anew would else refuse what the others take."""
+def test_a_worker_that_accepts_requests_knows_the_consumers(processes: Processes) -> None:
+    """Of workers that share a port, one that is started again would else refuse what the others take."""
     processes.consumer(version=1).ready()
     _, url = processes.ingest(ready=False)
     assert httpx.get(url + "/readyz").status_code == 200
@@ -190,8 +190,8 @@ def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes:
         assert answer.result().json()["predictions"] == ranked(image)
 
 
-def test_an_unknown_model_is_not_accepted_unattended(processes: Processes) -> None:
-    """Nobody knows how to prepare its pictures: not ready, and refused."""
+def test_an_unknown_model_is_not_accepted_without_consumers(processes: Processes) -> None:
+    """Nobody knows how to prepare its images: not ready, and refused."""
     _, url = processes.ingest(ready=False, accept_without_consumers=True)
     wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its model registry")
     assert httpx.post(url + "/predict", content=png(random_images(1)[0])).json()["code"] == "no_consumer"
@@ -211,7 +211,7 @@ def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, 
         assert answer.status_code == 503 or answer.json()["predictions"] == ranked(image)
 
 
-def test_a_deadline_that_passes_is_told(processes: Processes) -> None:
+def test_a_deadline_that_passes_is_reported(processes: Processes) -> None:
     """504 soon after the deadline, though the consumer is busy for longer."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)

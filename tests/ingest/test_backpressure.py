@@ -6,7 +6,7 @@ from ingest.backpressure import BacklogLimit
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -38,7 +38,7 @@ def test_the_time_to_come_back_is_the_time_to_drain() -> None:
     assert backlog.retry_after_s(100_000) == 60
 
 
-def test_a_full_queue_shuts_the_gate_for_a_tenth_of_it() -> None:
+def test_a_full_queue_stays_closed_for_a_tenth_of_it() -> None:
     """And never for so long that the queue could run empty."""
     clock = Clock()
     backlog = BacklogLimit(max_backlog=500, max_wait_s=10, clock=clock)

@@ -23,7 +23,7 @@ def test_a_problem_is_a_problem_details_object() -> None:
 
 
 def test_a_problem_of_an_accepted_image_says_its_id() -> None:
-    """By which its client, and whoever runs the service, find it again."""
+    """By which its client, and the operator of the service, find it again."""
     failed = InferenceFailed("The model failed.", request_id="one")
     assert failed.document()["id"] == "one"
     assert failed.headers() == {"Location": "/results/one"}
@@ -31,7 +31,7 @@ def test_a_problem_of_an_accepted_image_says_its_id() -> None:
 
 @pytest.mark.parametrize(("wait_s", "header"), [(0.01, "1"), (1.2, "2"), (30, "30")])
 def test_retry_after_is_in_whole_seconds_and_never_too_early(wait_s: float, header: str) -> None:
-    """Fractions are rounded up, and a client is never told to come back at once."""
+    """Fractions are rounded up, and no client is asked to come back at once."""
     assert Overloaded("The queue is full.", retry_after_s=wait_s).headers() == {"Retry-After": header}
 
 

@@ -84,7 +84,7 @@ def site() -> Iterator[UploadServer]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_truncation_is_told(name: str) -> None:
+def test_every_truncation_is_refused(name: str) -> None:
     """Cut anywhere, a file is damaged; only what stands behind the pixels, or the first frame, may be missing."""
     data = FILES[name]
     step = max(1, len(data) * len(FILES) // (2 * CASES))
@@ -96,7 +96,7 @@ def test_every_truncation_is_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_flipped_bits_are_told_or_harmless(name: str) -> None:
+def test_flipped_bits_are_refused_or_harmless(name: str) -> None:
     """One to four wrong bits anywhere in a file."""
     chance = random.Random(name)
     for _ in range(max(1, CASES // len(FILES))):
@@ -107,7 +107,7 @@ def test_flipped_bits_are_told_or_harmless(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_headers_full_of_extremes_are_told_or_harmless(name: str) -> None:
+def test_headers_full_of_extremes_are_refused_or_harmless(name: str) -> None:
     """Sizes, counts and offsets of zero, of the largest number, and of a neighbour's value."""
     chance = random.Random(name)
     extremes = [
@@ -123,21 +123,21 @@ def test_headers_full_of_extremes_are_told_or_harmless(name: str) -> None:
     for _ in range(max(1, CASES // len(FILES))):
         data = bytearray(FILES[name])
         for _ in range(chance.randint(1, 3)):
-            place, value = chance.randrange(min(len(data), 400)), chance.choice(extremes)
-            data[place : place + len(value)] = value
+            offset, value = chance.randrange(min(len(data), 400)), chance.choice(extremes)
+            data[offset : offset + len(value)] = value
         verdict(bytes(data))
 
 
 @thorough
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
-def test_any_bytes_are_told_or_harmless(signature: bytes, rest: bytes) -> None:
+def test_any_bytes_are_refused_or_harmless(signature: bytes, rest: bytes) -> None:
     """Noise, with and without a signature before it."""
     verdict(signature + rest)
 
 
 @thorough
 @given(st.sampled_from(sorted(FILES)), st.sampled_from(sorted(FILES)), st.data())
-def test_files_grown_together_are_told_or_harmless(one: str, other: str, data: st.DataObject) -> None:
+def test_files_grown_together_are_refused_or_harmless(one: str, other: str, data: st.DataObject) -> None:
     """The beginning of one file and the end of another, or a piece twice, or a piece left out."""
     head, tail = FILES[one], FILES[other]
     verdict(head[: data.draw(st.integers(0, len(head)))] + tail[data.draw(st.integers(0, len(tail))) :])
@@ -163,10 +163,10 @@ def tiff_whose_tags_all_name_the_same_megabyte() -> bytes:
 
 
 def gif_with(extension: bytes) -> bytes:
-    """A GIF with this extension before its picture."""
+    """A GIF with this extension before its image."""
     data = encoded(scene().convert("P"), "GIF")
-    picture = 13 + 3 * 2 ** ((data[10] & 7) + 1)
-    return data[:picture] + extension + data[picture:]
+    image = 13 + 3 * 2 ** ((data[10] & 7) + 1)
+    return data[:image] + extension + data[image:]
 
 
 def bmp_of_empty_lines(width: int, height: int) -> bytes:
@@ -217,7 +217,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_file_made_to_exhaust_us_is_told_soon(name: str) -> None:
+def test_a_file_made_to_exhaust_us_is_refused_soon(name: str) -> None:
     """Twenty megabytes at most, made to cost minutes or gigabytes: an answer comes within seconds."""
     data = HOSTILE[name]()
     assert len(data) < 25_000_000
@@ -276,7 +276,7 @@ def status_of(site: UploadServer, request: bytes) -> int:
     return status
 
 
-def test_forms_with_anything_wrong_are_told_over_http(site: UploadServer) -> None:
+def test_forms_with_anything_wrong_are_refused_over_http(site: UploadServer) -> None:
     """Whatever is put into, cut out of or doubled in a form, the client reads a 4xx or its prediction."""
     chance = random.Random(20)
     statuses = Counter(
@@ -287,7 +287,7 @@ def test_forms_with_anything_wrong_are_told_over_http(site: UploadServer) -> Non
     assert site.mistakes == []
 
 
-def test_content_types_with_anything_wrong_are_told_over_http(site: UploadServer) -> None:
+def test_content_types_with_anything_wrong_are_refused_over_http(site: UploadServer) -> None:
     """The header that names the boundary, itself damaged; bytes that HTTP forbids in headers are left out."""
     chance = random.Random(21)
     for _ in range(max(20, CASES // 10)):
@@ -296,7 +296,7 @@ def test_content_types_with_anything_wrong_are_told_over_http(site: UploadServer
     assert site.mistakes == []
 
 
-def test_damaged_pictures_are_told_over_http(site: UploadServer) -> None:
+def test_damaged_images_are_refused_over_http(site: UploadServer) -> None:
     """The files of all formats with flipped bits, as bodies, under the wrong types as well."""
     chance = random.Random(22)
     kinds = [b"image/jpeg", b"text/html", b"application/json", b"application/x-www-form-urlencoded", b""]
@@ -334,5 +334,5 @@ def test_memory_does_not_grow(site: UploadServer) -> None:
 
 
 def test_the_server_still_serves(site: UploadServer) -> None:
-    """After all of this a photograph is decoded as before."""
+    """After all of this an image is decoded as before."""
     assert status_of(site, posted(FORM, b"multipart/form-data; boundary=" + BOUNDARY)) == 200

@@ -1,4 +1,4 @@
-"""Ten times more than the consumers can do: they stay busy, what is accepted is answered soon, the rest is told."""
+"""Ten times more than the consumers can do: they stay busy, what is accepted is answered soon, the rest is refused."""
 
 import asyncio
 import re

@@ -14,23 +14,23 @@ from stream.settings import IngestSettings
 from tests.support.images import encoded, scene
 from tests.support.processes import Processes
 
-PICTURE = encoded(scene(), "PNG")
+IMAGE = encoded(scene(), "PNG")
 TENSOR = {"inputs": [{"name": "images", "shape": [1, 16, 16, 3], "datatype": "UINT8", "data": [7] * 768}]}
 
 TOTAL = r"total;dur=\d+\.\d\d"
 
 
 def test_every_answer_says_how_long_it_took(processes: Processes) -> None:
-    """One image by its stages; several, tensors, what is told later, problems and pages by their total, once."""
+    """One image by its stages; several, tensors, what is answered later, problems and pages by their total, once."""
     consumer = processes.consumer()
     _, url = processes.ingest()
-    one = httpx.post(f"{url}/predict", content=PICTURE)
+    one = httpx.post(f"{url}/predict", content=IMAGE)
     assert re.fullmatch(rf"decode;\S+, queue;\S+, inference;\S+, {TOTAL}", one.headers["server-timing"])
     consumer.send(signal.SIGSTOP)
-    later = httpx.post(f"{url}/predict", content=PICTURE, headers={"Prefer": "respond-async, wait=0"})
+    later = httpx.post(f"{url}/predict", content=IMAGE, headers={"Prefer": "respond-async, wait=0"})
     consumer.send(signal.SIGCONT)
     answers = [
-        httpx.post(f"{url}/predict", files=[("image", PICTURE), ("image", PICTURE)]),
+        httpx.post(f"{url}/predict", files=[("image", IMAGE), ("image", IMAGE)]),
         later,
         httpx.post(f"{url}/v2/models/tiny/infer", json=TENSOR),
         httpx.get(f"{url}/results/{one.json()['id']}"),

@@ -141,7 +141,7 @@ def test_a_form_leaves_nothing_to_the_garbage_collector() -> None:
         (b'; filename="' + b"x" * 400 + b'"', "x" * 255),
     ],
 )
-def test_file_names_are_told_as_they_were_meant(site: UploadServer, parameters: bytes, name: str | None) -> None:
+def test_file_names_are_returned_as_they_were_meant(site: UploadServer, parameters: bytes, name: str | None) -> None:
     """UTF-8, Latin-1, RFC 5987; they are labels, and never opened."""
     assert post(site, form(image_part(CAT, parameters))).json() == [described(name, CAT)]
 
@@ -240,7 +240,7 @@ def body_of(response: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("length", [b"200001", b"99999999999999999999999"])
 def test_a_declared_size_is_refused_before_the_body_is_sent(site: UploadServer, length: bytes) -> None:
-    """The answer comes while the client still waits to be told to continue."""
+    """The answer comes while the client still waits for 100 Continue."""
     with site.connect() as connection:
         connection.sendall(head(b"Content-Length: " + length, b"Expect: 100-continue", b"Connection: close"))
         response = answer(connection)
@@ -262,7 +262,7 @@ def test_an_endless_body_is_refused_at_the_limit(site: UploadServer, content_typ
 
 
 @pytest.mark.parametrize("content_type", [b"image/jpeg", b"multipart/form-data; boundary=" + BOUNDARY])
-def test_a_slow_sender_is_told_and_disconnected(site: UploadServer, content_type: bytes) -> None:
+def test_a_slow_sender_gets_a_408_and_is_disconnected(site: UploadServer, content_type: bytes) -> None:
     """A body that does not arrive in time costs no more than its time."""
     with site.connect() as connection:
         connection.sendall(head(b"Content-Length: 1000", b"Content-Type: " + content_type))

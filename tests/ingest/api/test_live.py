@@ -160,7 +160,7 @@ def test_a_dead_letter_is_shown_without_its_request_and_replayed(processes: Proc
         answer = httpx.post(f"{url}/predict", content=png(marked()))
         assert answer.status_code == 500
         lists = (one["models"][0]["newest_dead_letters"] for one in coming)
-        (dead_letter,) = next(letters for letters in lists if letters)
+        (dead_letter,) = next(found for found in lists if found)
         assert set(dead_letter) == {"id", "failed_ms", "reason", "deliveries", "holders", "replayable"}
         assert dead_letter["replayable"]
         replay = f"{url}/dead-letters/tiny/{dead_letter['id']}/replay"

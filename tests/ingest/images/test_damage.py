@@ -1,4 +1,4 @@
-"""What is no picture, half a picture or far too much of one is refused, each with its own status and advice."""
+"""What is no image, half an image or far too much of one is refused, each with its own status and advice."""
 
 import pytest
 from PIL import features
@@ -24,7 +24,7 @@ def test_a_jpeg_of_endless_scans_is_damaged(kind: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"hello world", b"%PDF-1.7", b'{"image": 1}', b"<svg xmlns=''/>", b"\0" * 100])
-def test_what_is_no_picture_is_unsupported(data: bytes) -> None:
+def test_what_is_no_image_is_unsupported(data: bytes) -> None:
     """415, and the detail names the formats that are taken."""
     with pytest.raises(UnsupportedMediaType, match="JPEG, PNG, WebP, GIF, BMP and TIFF"):
         to_pixels(data, model(), MOST)
@@ -41,7 +41,7 @@ def test_a_format_that_only_pillow_knows_is_unsupported(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_32_bit_samples_are_unsupported(mode: str) -> None:
-    """Nobody knows which value is white: a clear refusal instead of a wrong picture."""
+    """Nobody knows which value is white: a clear refusal instead of a wrong image."""
     with pytest.raises(UnsupportedMediaType, match="8 or 16 bits"):
         to_pixels(encoded(scene().convert("L").convert(mode), "TIFF"), model(), MOST)
 
@@ -55,7 +55,7 @@ def test_an_empty_file_is_damaged() -> None:
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_half_a_file_is_damaged(kind: str, part: float) -> None:
-    """A broken upload is told, never classified."""
+    """A broken upload is refused, never classified."""
     data = encoded(noisy_scene(), kind)
     with pytest.raises(DamagedImage, match="Send the whole file"):
         to_pixels(data[: int(len(data) * part)], model(), MOST)
@@ -96,8 +96,8 @@ def test_the_limit_of_pixels_is_exact() -> None:
 def test_a_damaged_file_writes_nothing_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     """libtiff would write a line for each bad row, straight to the error output."""
     data = bytearray(encoded(noisy_scene().convert("1"), "TIFF", compression="group4"))
-    for place in range(1000, len(data) - 1000, 50):
-        data[place] ^= 0x55
+    for offset in range(1000, len(data) - 1000, 50):
+        data[offset] ^= 0x55
     assert to_pixels(bytes(data), model(), MOST)  # bad rows of a fax are bridged, as in every viewer
     assert capfd.readouterr() == ("", "")
 

@@ -1,4 +1,4 @@
-"""Pictures of every format become the same pixels: upright, opaque, of the model's size."""
+"""Images of every format become the same pixels: upright, opaque, of the model's size."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -55,13 +55,13 @@ def distance(one: npt.NDArray[np.int16], other: npt.NDArray[np.int16]) -> float:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_a_lossless_format_gives_the_scaled_picture(kind: str) -> None:
+def test_a_lossless_format_gives_the_scaled_image(kind: str) -> None:
     """PNG, BMP and TIFF carry the very pixels."""
     assert distance(decoded(encoded(scene(), kind)), expected(scene())) < 0.3
 
 
 @pytest.mark.parametrize(("kind", "near"), [("JPEG", 2.0), ("WEBP", 3.0), ("GIF", 8.0)])
-def test_a_lossy_format_comes_near_the_scaled_picture(kind: str, near: float) -> None:
+def test_a_lossy_format_comes_near_the_scaled_image(kind: str, near: float) -> None:
     """JPEG and WebP lose little, GIF has 256 colours."""
     assert distance(decoded(encoded(scene(), kind)), expected(scene())) < near
 
@@ -69,7 +69,7 @@ def test_a_lossy_format_comes_near_the_scaled_picture(kind: str, near: float) ->
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", [(160, 120), (120, 160), (47, 200), (30, 20)])
 def test_squash_is_exactly_pillows_resize(interpolation: Interpolation, size: tuple[int, int]) -> None:
-    """A picture that its format keeps exactly gives exactly the pixels that a script with Pillow would give."""
+    """An image that its format keeps exactly gives exactly the pixels that a script with Pillow would give."""
     wanted = model(48, 48, interpolation=interpolation)
     image = noisy_scene(*size)
     assert np.array_equal(decoded(encoded(image, "PNG"), wanted), expected(image, wanted))
@@ -88,8 +88,8 @@ def test_crop_is_resize_and_cut_in_one_step(
     assert distance(decoded(encoded(image, "PNG"), wanted), in_two_steps) < 0.3
 
 
-def test_a_crop_of_an_oblong_input_never_leaves_the_picture() -> None:
-    """Where the shorter side is too short for the input, the picture is scaled until it covers it."""
+def test_a_crop_of_an_oblong_input_never_leaves_the_image() -> None:
+    """Where the shorter side is too short for the input, the image is scaled until it covers it."""
     pixels = decoded(encoded(Image.new("RGB", (100, 100), (9, 9, 9)), "PNG"), model(64, 48, shorter_side=50))
     assert pixels.min() == pixels.max() == 9
 
@@ -112,7 +112,7 @@ def test_both_scalers_give_the_same(
 
 
 def test_a_crop_keeps_the_proportions_and_the_centre() -> None:
-    """A wide picture loses its ends, not its shape: red in the middle is halfway."""
+    """A wide image loses its ends, not its shape: red in the middle is halfway."""
     pixels = decoded(encoded(scene(400, 100), "PNG"), model(64, 64, shorter_side=64))
     assert 90 < pixels[:, 0, 0].mean() < 100
     assert 155 < pixels[:, -1, 0].mean() < 165
@@ -121,7 +121,7 @@ def test_a_crop_keeps_the_proportions_and_the_centre() -> None:
 @pytest.mark.parametrize("shorter_side", [None, 60])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture(kind: str, orientation: int, shorter_side: int | None) -> None:
+def test_exif_turns_the_image(kind: str, orientation: int, shorter_side: int | None) -> None:
     """However the camera was held, the model sees the scene upright; large JPEGs are scaled while decoding."""
     wanted = model(64, 48, shorter_side=shorter_side)
     image = scene(640, 480)
@@ -141,12 +141,12 @@ def test_scaled_decoding_changes_little(size: tuple[int, int], shorter_side: int
     wanted = model(224, 224, shorter_side=shorter_side)
     data = encoded(noisy_scene(*size), "JPEG", quality=90)
     difference = np.abs(decoded(data, wanted) - expected(Image.open(io.BytesIO(data)), wanted))
-    assert difference.mean() < 0.8  # grain is the hardest; photographs change by 0.2
+    assert difference.mean() < 0.8  # grain is the hardest; natural images change by 0.2
     assert difference.max() < 16
 
 
 def test_nearest_takes_pixels_of_the_full_jpeg() -> None:
-    """A filter that picks single pixels must not pick them from a smoothed picture."""
+    """A filter that picks single pixels must not pick them from a smoothed image."""
     wanted = model(interpolation="nearest")
     data = encoded(noisy_scene(1600, 1200), "JPEG", quality=90)
     assert np.array_equal(decoded(data, wanted), expected(Image.open(io.BytesIO(data)), wanted))
@@ -178,7 +178,7 @@ def test_transparency_lies_on_white(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
 def test_a_transparent_colour_of_a_palette_lies_on_white(kind: str) -> None:
-    """Palette pictures name one of their colours transparent."""
+    """Palette images name one of their colours transparent."""
     image = Image.new("P", (160, 120), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.paste(1, (80, 0, 160, 120))
@@ -196,7 +196,7 @@ def test_a_transparent_colour_without_a_palette_lies_on_white(mode: str, value: 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA"])
 def test_grey_bits_and_palettes_become_rgb(mode: str) -> None:
-    """Each mode that PNG knows keeps its picture."""
+    """Each mode that PNG knows keeps its image."""
     image = scene().convert("L").convert(mode)
     assert distance(decoded(encoded(image, "PNG")), expected(image)) < 0.6
 
@@ -233,13 +233,13 @@ def test_the_name_of_no_format_matters_only_the_bytes() -> None:
 
 
 def test_a_jpeg_with_padding_before_its_end_is_taken() -> None:
-    """Some cameras pad the pixel data; every viewer shows such a picture."""
+    """Some cameras pad the pixel data; every viewer shows such an image."""
     data = encoded(scene(), "JPEG", quality=95)
     assert distance(decoded(data[:-2] + bytes(20) + data[-2:]), expected(scene())) < 2
 
 
 def test_a_jpeg_with_something_behind_its_end_is_taken() -> None:
-    """Phones append depth maps and films to a photograph."""
+    """Phones append depth maps and films to an image."""
     data = encoded(scene(), "JPEG", quality=95)
     assert distance(decoded(data + b"a film" * 1000), expected(scene())) < 2
 
@@ -251,8 +251,8 @@ def test_an_unusual_subsampling_is_left_to_pillow() -> None:
     assert set(decoded(data).ravel().tolist()) == {128}
 
 
-def test_a_picture_of_one_pixel_fills_the_input() -> None:
-    """The smallest picture is a picture."""
+def test_an_image_of_one_pixel_fills_the_input() -> None:
+    """One pixel is an image."""
     for shorter_side in (None, 100):
         assert decoded(encoded(Image.new("RGB", (1, 1), (9, 9, 9)), "PNG"), model(shorter_side=shorter_side)).max() == 9
 
@@ -282,8 +282,8 @@ def test_many_threads_decode_at_once() -> None:
         (encoded(Image.new("RGB", (4000, 3000)), "JPEG"), False),
         (encoded(noisy_scene(800, 600), "JPEG", quality=100), False),
     ],
-    ids=["photograph", "many scans", "another format", "many pixels", "many bytes"],
+    ids=["small image", "many scans", "another format", "many pixels", "many bytes"],
 )
-def test_quick_is_what_takes_a_few_milliseconds_whoever_made_it(data: bytes, quick: bool) -> None:
+def test_quick_is_what_takes_a_few_milliseconds_whatever_made_it(data: bytes, quick: bool) -> None:
     """A scan for its bytes and its pixels; many scans, or another decoder, may take any time."""
     assert EncodedImage(data).is_quick == quick

@@ -1,4 +1,4 @@
-"""What waits to be decoded: bounded by number, by time and by bytes, and told when to come back."""
+"""What waits to be decoded: bounded by number, by time and by bytes, and the client learns when to come back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ async def all_at_once(decoder: Decoder, upload: Upload, count: int) -> list[Over
     return [answer for answer in answers if isinstance(answer, Overloaded)]
 
 
-async def test_before_a_picture_was_timed_only_the_number_counts(decoders: Decoders, upload: Upload) -> None:
+async def test_before_an_image_was_timed_only_the_number_counts(decoders: Decoders, upload: Upload) -> None:
     """Nothing is known of the speed: come back in two seconds."""
     refused = await all_at_once(decoders(BacklogLimit(max_backlog=5, max_wait_s=0.001)), upload, 8)
     assert [problem.retry_after_s for problem in refused] == [2, 2, 2]
@@ -73,7 +73,7 @@ async def test_no_more_wait_than_can_be_decoded_in_time(decoders: Decoders, uplo
     assert 0 < expected_s < 60
 
 
-async def test_a_slower_picture_makes_the_queue_shorter(decoders: Decoders, upload: Upload) -> None:
+async def test_a_slower_image_makes_the_queue_shorter(decoders: Decoders, upload: Upload) -> None:
     """What counts is the time that lately was needed."""
     backlog = BacklogLimit(max_backlog=10**9, max_wait_s=1000)
     decoder = decoders(backlog)
@@ -85,7 +85,7 @@ async def test_a_slower_picture_makes_the_queue_shorter(decoders: Decoders, uplo
 
 
 async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders, upload: Upload) -> None:
-    """Less with each picture that is done, and nothing in the end."""
+    """Less with each image that is done, and nothing in the end."""
     decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
     await decoder.decode(upload, model())
     assert decoder.remaining_s == 0
@@ -105,14 +105,14 @@ async def test_bytes_that_wait_are_bounded(decoders: Decoders, upload: Upload) -
     assert len(await all_at_once(decoder, upload, 6)) == 4
 
 
-async def test_a_picture_above_the_bound_is_taken_where_none_waits(decoders: Decoders, upload: Upload) -> None:
+async def test_an_image_above_the_bound_is_taken_where_none_waits(decoders: Decoders, upload: Upload) -> None:
     """Else it would be refused for ever."""
     decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10), max_bytes=1)
     assert len(await all_at_once(decoder, upload, 2)) == 1
     assert not await all_at_once(decoder, upload, 1)
 
 
-async def test_a_damaged_picture_leaves_its_place(decoders: Decoders, upload: Upload) -> None:
+async def test_a_damaged_image_leaves_the_queue(decoders: Decoders, upload: Upload) -> None:
     """And says nothing of the speed."""
     backlog = BacklogLimit(max_backlog=1, max_wait_s=10)
     decoder = decoders(backlog, max_bytes=1)
@@ -122,7 +122,7 @@ async def test_a_damaged_picture_leaves_its_place(decoders: Decoders, upload: Up
     assert not await all_at_once(decoder, upload, 1)
 
 
-async def test_a_small_photograph_does_not_wait_for_a_large_picture(decoders: Decoders, upload: Upload) -> None:
+async def test_a_small_image_does_not_wait_for_a_large_image(decoders: Decoders, upload: Upload) -> None:
     """One thread decodes what takes long; what does not is decoded beside it."""
     decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
     noise = np.random.default_rng(1).integers(0, 256, (990, 990, 3), np.uint8)

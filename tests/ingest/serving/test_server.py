@@ -58,7 +58,7 @@ def _packets_received(connection: socket.socket) -> int:
     return number
 
 
-def test_an_ingest_that_is_told_to_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
+def test_an_ingest_that_must_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
     """SIGTERM under load: every request that was taken is answered, exit status 0."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
     ingest, url = processes.ingest()
@@ -102,7 +102,7 @@ def test_several_workers_share_the_port(processes: Processes) -> None:
 
 @needs_proc
 def test_connections_made_at_once_are_shared_out(processes: Processes) -> None:
-    """Whoever woke first would take them all, and a client that keeps them would have half of the cores."""
+    """The process that wakes first would take them all, and a client that keeps them would have half of the cores."""
     ingest, url = processes.ingest(ready=False, workers=2)
     port = httpx.URL(url).port or 0
     wait_until(lambda: _most_of_eight(ingest, port) < 8, "both have begun")
@@ -156,7 +156,7 @@ def _descriptors(pid: int) -> Iterator[str]:
 
 
 def test_workers_end_when_their_parent_is_killed(processes: Processes) -> None:
-    """SIGKILL of the parent: whoever is started next gets the port."""
+    """SIGKILL of the parent: the next process gets the port."""
     processes.consumer(version=1).ready()
     doomed, url = processes.ingest(workers=2)
     doomed.kill()
