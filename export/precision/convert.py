@@ -18,6 +18,7 @@ from export.job import PrecisionJob
 from export.precision import agreement, calibration_images, fp16, int8
 from export.precision.agreement import Agreement
 from export.precision.calibration_images import CalibrationImages
+from export.precision.symmetric_padding import with_symmetric_padding
 from export.progress import Progress
 
 STEPS = 4
@@ -73,7 +74,7 @@ def _reduced(
 ) -> onnx.ModelProto:
     if task.precision == "fp16":
         with progress.step("conversion to fp16"):
-            return fp16.halved(proto)
+            return fp16.halved(with_symmetric_padding(proto))
     assert images is not None
     with progress.counted("calibration and quantisation") as on_progress:
         return int8.quantised(proto, images.calibration, on_progress)
