@@ -20,7 +20,7 @@ from consumers.context import BatchTracer
 from consumers.gpu import devices as gpus
 from consumers.gpu.leases import GpuLeases
 from consumers.health import Health
-from consumers.leases import SizeConflict
+from consumers.leases import VersionConflict
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import GoldenMismatch, Model
 from consumers.onnx.providers import Execution, ProviderError, candidates
@@ -49,7 +49,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))
-    except (ArtefactError, ProviderError, GoldenMismatch, SizeConflict, PortTaken, ServerRefused) as error:
+    except (ArtefactError, ProviderError, GoldenMismatch, VersionConflict, PortTaken, ServerRefused) as error:
         return refuse("python -m consumers", error, settings.log_format)
     except ConsumerFailed as error:
         logger.critical(

@@ -59,6 +59,11 @@ def entry_of(delivery: Delivery) -> Entry:
     return delivery.entry
 
 
+def shape_of(entry: Entry) -> tuple[int, int, int]:
+    """Height, width and channels of an entry's image."""
+    return entry.height, entry.width, entry.channels
+
+
 def request_of(delivery: Delivery) -> str:
     """The id of the request that a delivery is for; empty where the entry could not be read."""
     return delivery.entry.id if isinstance(delivery.entry, Entry) else ""

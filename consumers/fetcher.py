@@ -8,7 +8,7 @@ import logging
 
 from redis.exceptions import RedisError, ResponseError
 
-from consumers.batch import Batch, Buffer, entry_of, request_of
+from consumers.batch import Batch, Buffer, entry_of, request_of, shape_of
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
@@ -150,12 +150,11 @@ class Fetcher:
 
     def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:
         """Queue those deliveries that can be run and refuse the others; returns whether any could be queued."""
-        size = buffer[0].size
         runnable = []
         for delivery in deliveries:
             if isinstance(delivery.entry, MalformedEntry):
                 self._refuse_malformed(delivery, delivery.entry)
-            elif len(delivery.entry.pixels) != size or delivery.entry.height != buffer.shape[1]:
+            elif shape_of(delivery.entry) != buffer.shape[1:]:
                 self._refuse_size(delivery, buffer)
             else:
                 runnable.append(delivery)
@@ -171,8 +170,8 @@ class Fetcher:
     def _refuse_size(self, delivery: Delivery, buffer: Buffer) -> None:
         entry = entry_of(delivery)
         detail = (
-            f"the image was prepared as {entry.height} x {entry.width}, this model version takes "
-            f"{buffer.shape[1]} x {buffer.shape[2]}; send it again"
+            f"the image was prepared as {_product(shape_of(entry))}, this model version takes "
+            f"{_product(buffer.shape[1:])}; send it again"
         )
         self._completer.add(Completed(delivery.entry_id, Failed(entry.id, "wrong_size", detail), entry.reply))
 
@@ -202,6 +201,10 @@ def batching_delay_s(found: list[Delivery]) -> float:
     """
     longest_ms = max((delivery.entry.more_ms for delivery in found if isinstance(delivery.entry, Entry)), default=0)
     return min(max(0, longest_ms) / 1000, _LONGEST_DELAY_S)
+
+
+def _product(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _rows(buffer: Buffer) -> list[memoryview]:

@@ -19,8 +19,8 @@ from stream.presence import ConsumerReport, Presence
 logger = logging.getLogger(__name__)
 
 
-class SizeConflict(Exception):
-    """Two versions of one model with different input sizes cannot be served side by side."""
+class VersionConflict(Exception):
+    """Two versions of a model cannot be served side by side if their inputs or their kinds of output differ."""
 
 
 class LeaseKeeper:
@@ -45,24 +45,30 @@ class LeaseKeeper:
     async def join(self) -> None:
         """Announce the model, make the group and send a heartbeat: from then on ingest sends entries.
 
-        Raises SizeConflict while another version with another input size is being served.
+        Raises VersionConflict while a version with another input or another kind of output is being served.
         """
-        await self._refuse_another_size()
+        await self._refuse_conflict()
         await self._group.create()
         await self._presence.announce(self._context.model.description)
         await self._heartbeat()
 
-    async def _refuse_another_size(self) -> None:
+    async def _refuse_conflict(self) -> None:
         # Ingest prepares images for one size; queued entries would fit only one of the two versions.
         mine = self._context.model.description
         versions = await self._presence.versions()
         serving = {consumer.version for consumer in await self._presence.consumers() if consumer.alive}
         for other in (versions[version] for version in serving & versions.keys()):
             if (other.height, other.width) != (mine.height, mine.width):
-                raise SizeConflict(
+                raise VersionConflict(
                     f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version "
                     f"{other.version}, in service now, takes {other.height} x {other.width}: stop that first, "
                     "or export under another name"
+                )
+            if (other.channels, other.output_kind) != (mine.channels, mine.output_kind):
+                raise VersionConflict(
+                    f"{mine.name}/{mine.version} takes {mine.channels} channels and gives {mine.output_kind}, but "
+                    f"version {other.version}, in service now, takes {other.channels} and gives {other.output_kind}: "
+                    "stop that first, or export under another name"
                 )
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ from consumers.buffer_pool import BufferPool
 from consumers.context import BatchTracer, WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
-from consumers.leases import SizeConflict
+from consumers.leases import VersionConflict
 from consumers.metrics import REDIS, ConsumerCollector
 from consumers.onnx.model import Model
 from consumers.partition import PartitionWorker
@@ -64,7 +64,7 @@ class Worker:
             tracer=tracer,
         )
         self._partitions: list[PartitionWorker] = []
-        self._conflict: SizeConflict | None = None
+        self._conflict: VersionConflict | None = None
         self._fetching: list[asyncio.Task[None]] = []
         self._renewing: list[asyncio.Task[None]] = []
         self._completing: list[asyncio.Task[None]] = []
@@ -80,7 +80,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop`.
 
-        Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`. Raises SizeConflict if
+        Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`. Raises VersionConflict if
         a partition cannot be joined; entries of other partitions are finished first. Raises ConsumerFailed if the model
         fails for good.
         """
@@ -137,7 +137,7 @@ class Worker:
     async def _fetch(self, partition: PartitionWorker) -> None:
         try:
             await partition.fetch()
-        except SizeConflict as conflict:
+        except VersionConflict as conflict:
             self._conflict = conflict
             self.stop()
 

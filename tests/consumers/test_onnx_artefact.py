@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import Model
 from consumers.onnx.model_file import NotOnnx, read_metadata
 from consumers.onnx.providers import CPU, CUDA, Execution
 from tests.support.models import tiny_model
+from tests.support.models.value_model import write_value_model
 
 ON_CPU = Execution("cpu", threads=1, max_batch=2)
 
@@ -97,49 +98,17 @@ def test_metadata_that_contradict_the_network_are_refused(
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_output_kind_and_the_channels_are_what_the_file_says(channels: int, tmp_path: Path) -> None:
     """Greyscale, RGB and RGBA; a file that says nothing has classes and RGB."""
-    path = tmp_path / "values" / "1" / "model.onnx"
-    path.parent.mkdir(parents=True)
-    onnx.save(mean_model(channels), path)
-    about = with_metadata(
-        path,
-        format="1",
-        name="values",
-        version="1",
-        labels=json.dumps(["0"]),
-        input=json.dumps({"height": 4, "width": 4, "channels": channels}),
-        resize=json.dumps({"mode": "squash"}),
-        precision="fp32",
-        output_kind="values",
-    )
+    about = write_value_model(tmp_path / "tiny" / "1" / "model.onnx", channels=channels)
     model = Model(about, ON_CPU)
     assert (model.description.channels, model.description.output_kind) == (channels, "values")
     buffer = model.new_buffer()
-    buffer[0] = 200
-    assert buffer.shape == (2, 4, 4, channels)
-    np.testing.assert_allclose(model.run(buffer, 1), [[200]])
-
-
-def mean_model(channels: int) -> onnx.ModelProto:
-    """The mean of all pixels, as one value."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-            helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
-            helper.make_node("ReduceMean", ["flat"], ["values"], axes=[1], keepdims=1),
-        ],
-        "mean",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 4, 4, channels])],
-        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["N", 1])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 9
-    return model
+    buffer[0] = np.arange(4 * channels).reshape(2, 2, channels)
+    assert buffer.shape == (2, 2, 2, channels)
+    np.testing.assert_allclose(model.run(buffer, 1), [np.arange(4 * channels)])
 
 
 def test_a_file_put_there_by_hand_must_give_probabilities(tmp_path: Path) -> None:
     """Logits would be shown as probabilities of 80."""
-    path = tmp_path / "logits" / "1" / "model.onnx"
-    path.parent.mkdir(parents=True)
-    onnx.save(mean_model(3), path)
+    path = write_value_model(tmp_path / "logits" / "1" / "model.onnx", channels=3, metadata=False)
     with pytest.raises(ArtefactError, match=r"are no probabilities\. Wrap it with: python -m export --onnx"):
         Model(path, ON_CPU)

@@ -17,11 +17,14 @@ from consumers.onnx.session import Session
 from consumers.worker import Worker
 from results.outcome import Done, Failed
 from results.store import Store
+from stream.admission import Admission
+from stream.entry import Entry
 from stream.keys import GROUP, Partition
 from stream.presence import Presence
 from stream.settings import ConsumerSettings
 from tests.stream.test_group import report
 from tests.support.models import tiny_model
+from tests.support.models.value_model import write_value_model
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
 from tests.support.redis.servers import Server
@@ -133,9 +136,13 @@ async def test_an_image_of_another_size_is_refused_alone(processes: Processes, c
     processes.consumer(version=1).ready().kill()
     images = [*random_images(2), random_images(1)[0][:8, :8], random_images(1)[0].reshape(8, 32, 3)]
     ids = await send(client, images)
+    grey = Entry("0" * 32, "", 0, 16, 48, random_images(1)[0].tobytes(), channels=1)
+    await Admission(client, TINY, result_ttl_s=120).admit(grey, timeout_s=60, max_backlog=100)
     processes.consumer(version=1).ready()
-    answers = await outcomes(client, ids)
+    *answers, refused = await outcomes(client, [*ids, grey.id])
     assert [isinstance(one, Failed) and one.reason for one in answers] == [False, False, "wrong_size", "wrong_size"]
+    assert isinstance(refused, Failed)
+    assert "was prepared as 16 x 48 x 1, this model version takes 16 x 16 x 3" in refused.detail
 
 
 async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
@@ -189,6 +196,29 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     assert "Traceback" not in consumer.text
     assert await held(client) == 0
     assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
+
+
+async def test_values_come_whole_and_in_order(processes: Processes, client: Redis, tmp_path: Path) -> None:
+    """A regression or an embedding has no most probable class, whatever `top` says; the image is greyscale here."""
+    write_value_model(tmp_path / "tiny" / "1" / "model.onnx", channels=1)
+    processes.consumer(models_dir=tmp_path).ready()
+    pixels = np.array([[0, 255], [100, 200]], np.uint8)
+    entry = Entry("0" * 32, "", 1, 2, 2, pixels.tobytes(), channels=1)
+    await Admission(client, TINY, result_ttl_s=120).admit(entry, timeout_s=60, max_backlog=100)
+    (outcome,) = await outcomes(client, [entry.id])
+    assert isinstance(outcome, Done)
+    assert (outcome.output_kind, outcome.indices) == ("values", (0, 1, 2, 3))
+    assert outcome.probabilities == (0, 255, 100, 200)
+
+
+def test_a_version_of_another_kind_does_not_join(processes: Processes, tmp_path: Path) -> None:
+    """Ingest prepares images with the channels of all versions, and shows what they give in one form."""
+    tiny_model.build(tmp_path, size=2)
+    processes.consumer(models_dir=tmp_path).ready()
+    write_value_model(tmp_path / "other" / "tiny" / "2" / "model.onnx", channels=1)
+    other = processes.start("consumers", models_dir=tmp_path / "other")
+    assert other.wait() == 2
+    assert "takes 1 channels and gives values, but version 1, in service now, takes 3 and gives classes" in other.text
 
 
 async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:
