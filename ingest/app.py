@@ -18,7 +18,7 @@ from ingest.api.dead_letters import REPLAY, ReplayEndpoint
 from ingest.api.health import ALIVE, READY, ReadyEndpoint, alive
 from ingest.api.live import LIVE, LiveEvents
 from ingest.api.metrics import METRICS, MetricsEndpoint
-from ingest.api.models import MODELS, ModelsEndpoint
+from ingest.api.models import LABELS, MODELS, LabelsEndpoint, ModelsEndpoint
 from ingest.api.openapi import OPENAPI, OpenApiEndpoint
 from ingest.api.predict import PredictEndpoint, predict_operation
 from ingest.api.results import CANCEL, FETCH, ResultEndpoint
@@ -27,6 +27,7 @@ from ingest.auth.api_keys import configured_keys
 from ingest.backpressure import BacklogLimit
 from ingest.classification import Classifier
 from ingest.dashboard.request_window import RequestWindow
+from ingest.dashboard.shared_window import SharedWindow
 from ingest.dashboard.snapshot import SnapshotReader
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Problem
@@ -86,7 +87,9 @@ def create_app(
         running = asyncio.create_task(registry.run())
         exit_on_failure(running, "model registry")
         on_shutdown(live.close)
+        publishing = asyncio.create_task(shared.run())
         # A worker that has not read the models yet would refuse images that the other workers accept.
+        exit_on_failure(publishing, "request counts")
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
@@ -94,13 +97,15 @@ def create_app(
         running.cancel()
         await decoder.aclose()
         await connections.aclose()
+        publishing.cancel()
 
     classifier = Classifier(decoder)
     timeout_s = settings.request_timeout_s
     predict = PredictEndpoint(registry, classifier, limits, timeout_s=timeout_s)
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
-    live = LiveEvents(SnapshotReader(connections, settings, window).read)
+    shared = SharedWindow(connections.shared, window, timeout_s=settings.redis_timeout_s)
+    live = LiveEvents(SnapshotReader(connections, settings, shared).read)
     replay = ReplayEndpoint(connections, request_ttl_s=settings.result_ttl_s + timeout_s)
     metrics = MetricsEndpoint(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
@@ -114,6 +119,7 @@ def create_app(
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             *oip_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
+            DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
             DocumentedRoute("/metrics", metrics.__call__, METRICS),
         ],

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
-from ingest.errors import StreamUnavailable, UnknownModel
+from ingest.errors import NoConsumer, StreamUnavailable, UnknownModel
 from ingest.openapi.operation import DocumentedResponse, Operation
 
 
@@ -97,5 +97,5 @@ MODELS: Final = Operation(
 LABELS: Final = Operation(
     "List the labels of a model",
     {200: DocumentedResponse("Its labels.", Labels)},
-    (StreamUnavailable, UnknownModel),
+    (StreamUnavailable, UnknownModel, NoConsumer),
 )

@@ -34,11 +34,51 @@ class Summary:
 
 
 @dataclass(slots=True)
-class _Second:
-    at_s: int
+class Counts:
+    """Responses by status, by bucket of the latency (2xx only), and by the size of the batch."""
+
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: Counter[int] = field(default_factory=Counter)
     batches: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: "Counts") -> None:
+        self.statuses.update(other.statuses)
+        self.latencies.update(other.latencies)
+        self.batches.update(other.batches)
+
+    def summary(self) -> Summary:
+        ranked = sorted(self.latencies.items())
+        return Summary(
+            dict(sorted(self.statuses.items())),
+            _percentile(ranked, 0.50),
+            _percentile(ranked, 0.95),
+            _percentile(ranked, 0.99),
+            dict(sorted(self.batches.items())),
+        )
+
+
+@dataclass(slots=True)
+class _Second:
+    at_s: int
+    counts: Counts = field(default_factory=Counts)
+
+
+class RateEstimator:
+    """Growth per second of a count that only grows, over the last `window_s` seconds."""
+
+    def __init__(self, *, window_s: float) -> None:
+        self._window_s = window_s
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, at_s: float, count: int) -> float | None:
+        """The rate, given that the count is `count` now. None for the first sample, and if the count started again."""
+        if self._samples and (count < self._samples[-1][1] or at_s < self._samples[-1][0]):
+            self._samples.clear()
+        self._samples.append((at_s, count))
+        while len(self._samples) > 2 and self._samples[1][0] <= at_s - self._window_s:
+            self._samples.popleft()
+        since_s, before = self._samples[0]
+        return (count - before) / (at_s - since_s) if at_s > since_s else None
 
 
 class RequestWindow:
@@ -52,42 +92,35 @@ class RequestWindow:
 
     def note(self, status: int, seconds: float, *, batch: int = 0) -> None:
         """Count one response. `batch` is 0 if no batch is known."""
-        second = self._now()
-        second.statuses[status] += 1
+        counts = self._now()
+        counts.statuses[status] += 1
         if status in _REFUSED:
             self.refused += 1
         else:
             self.answered += 1
         if 200 <= status < 300:
             # A refusal takes a millisecond. If it counted, an overloaded service would look fast.
-            second.latencies[_bucket(seconds * 1000)] += 1
+            counts.latencies[_bucket(seconds * 1000)] += 1
         if batch:
-            second.batches[batch] += 1
+            counts.batches[batch] += 1
+
+    def counts(self) -> Counts:
+        """Everything of the last minute."""
+        self._forget(int(self._clock()))
+        total = Counts()
+        for second in self._seconds:
+            total.add(second.counts)
+        return total
 
     def summary(self) -> Summary:
-        self._forget(int(self._clock()))
-        latencies: Counter[int] = Counter()
-        statuses: Counter[int] = Counter()
-        batches: Counter[int] = Counter()
-        for second in self._seconds:
-            latencies.update(second.latencies)
-            statuses.update(second.statuses)
-            batches.update(second.batches)
-        ranked = sorted(latencies.items())
-        return Summary(
-            dict(sorted(statuses.items())),
-            _percentile(ranked, 0.50),
-            _percentile(ranked, 0.95),
-            _percentile(ranked, 0.99),
-            dict(sorted(batches.items())),
-        )
+        return self.counts().summary()
 
-    def _now(self) -> _Second:
+    def _now(self) -> Counts:
         at_s = int(self._clock())
         if not self._seconds or self._seconds[-1].at_s != at_s:
             self._forget(at_s)
             self._seconds.append(_Second(at_s))
-        return self._seconds[-1]
+        return self._seconds[-1].counts
 
     def _forget(self, at_s: int) -> None:
         while self._seconds and self._seconds[0].at_s <= at_s - WINDOW_S:

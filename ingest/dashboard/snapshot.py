@@ -1,13 +1,12 @@
 """Reads a snapshot of the service from Redis and this process, for the page."""
 
-import asyncio
-from collections import deque
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from ingest.backpressure import BacklogLimit
-from ingest.dashboard.request_window import WINDOW_S, RequestWindow
+from ingest.dashboard.request_window import WINDOW_S, RateEstimator
+from ingest.dashboard.shared_window import Requests, SharedWindow, total
 from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
 from stream.keys import Partition
@@ -25,57 +24,39 @@ _MAX_DEAD_LETTERS: Final = 20
 _COMMON_EVENTS: Final = frozenset({"completed", "superseded", "expired", "cancelled"})
 
 
-class RateEstimator:
-    """Growth per second of a count that only grows, over the last `window_s` seconds."""
-
-    def __init__(self, *, window_s: float) -> None:
-        self._window_s = window_s
-        self._samples: deque[tuple[float, int]] = deque()
-
-    def note(self, at_s: float, count: int) -> float | None:
-        """The rate, given that the count is `count` now. None for the first sample, and if the count started again."""
-        if self._samples and (count < self._samples[-1][1] or at_s < self._samples[-1][0]):
-            self._samples.clear()
-        self._samples.append((at_s, count))
-        while len(self._samples) > 2 and self._samples[1][0] <= at_s - self._window_s:
-            self._samples.popleft()
-        since_s, before = self._samples[0]
-        return (count - before) / (at_s - since_s) if at_s > since_s else None
-
-
 class SnapshotReader:
     """Reads one snapshot a second, and keeps from one to the next what the rates need."""
 
-    def __init__(self, connections: Connections, settings: IngestSettings, window: RequestWindow) -> None:
+    def __init__(self, connections: Connections, settings: IngestSettings, window: SharedWindow) -> None:
         self._connections = connections
         self._settings = settings
         self._window = window
         self._counts = CachedPartitionCounts(connections.shared, timeout_s=settings.redis_timeout_s)
         self._models: dict[str, _Model] = {}
-        self._answered = RateEstimator(window_s=1.0)
-        self._refused = RateEstimator(window_s=1.0)
 
     async def read(self) -> dict[str, Any]:
         """The snapshot, ready for JSON. Times are in seconds unless a name ends in `ms`; rates are per second."""
         try:
             counts = await self._counts.counts()
             models = [await self._model(name).read(count) for name, count in counts.items()]
+            requests = self._requests(await self._window.read())
         except (RedisError, TimeoutError) as error:
-            return {"outage": f"Redis does not answer ({type(error).__name__}).", "here": self._here(), "models": None}
-        return {"outage": None, "here": self._here(), "models": models}
+            outage = f"Redis does not answer ({type(error).__name__})."
+            return {"outage": outage, "requests": self._requests(total([self._window.own()])), "models": None}
+        return {"outage": None, "requests": requests, "models": models}
 
     def _model(self, name: str) -> "_Model":
         return self._models.setdefault(name, _Model(self._connections, self._settings, name))
 
-    def _here(self) -> dict[str, Any]:
-        """What this process alone knows. `workers` is the number of processes that share its port."""
-        now_s, last_minute = asyncio.get_running_loop().time(), self._window.summary()
+    def _requests(self, requests: Requests) -> dict[str, Any]:
+        """The responses of all processes; in an outage, of this one. `workers` is the number that share its port."""
+        last_minute = requests.summary
         return {
             "workers": self._settings.worker_count,
             "keys": self._settings.asks_for_keys,
             "window_s": WINDOW_S,
-            "answered_per_s": self._answered.note(now_s, self._window.answered),
-            "refused_per_s": self._refused.note(now_s, self._window.refused),
+            "answered_per_s": requests.answered_per_s,
+            "refused_per_s": requests.refused_per_s,
             "statuses": last_minute.statuses,
             "p50_ms": last_minute.p50_ms,
             "p95_ms": last_minute.p95_ms,

@@ -30,6 +30,17 @@ _SECURITY: Final = {
 _TIMING: Final = {"Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}}}
 
 
+#: The groups of routes, each with the beginnings of its paths. The first match counts.
+_GROUPS: Final = {
+    "Predict": ("/predict",),
+    "Results": ("/results",),
+    "Models": ("/models",),
+    "Open Inference Protocol": ("/v2",),
+    "Operations": ("/healthz", "/readyz", "/metrics", "/live", "/dead-letters"),
+    "Page and reference": ("/",),
+}
+
+
 class UndocumentedRoute(TypeError):
     """A route without an operation."""
 
@@ -69,6 +80,7 @@ class Document:
                 "description": "Classifies images with a Keras model.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
+            "tags": [{"name": name} for name in _GROUPS],
             "paths": paths,
             "components": {
                 "schemas": self._schemas.components,
@@ -80,6 +92,7 @@ class Document:
         operation = route.operations[method]
         names = re.findall(r"{(\w+)", route.path)
         written: dict[str, Any] = {
+            "tags": [next(name for name, beginnings in _GROUPS.items() if route.path.startswith(beginnings))],
             "summary": operation.summary,
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path)]),
             "parameters": [_in_path(name) for name in names] + [self._parameter(one) for one in operation.parameters],

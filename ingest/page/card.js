@@ -1,4 +1,4 @@
-// One photograph's card: its thumbnail at once, its labels when they arrive.
+// The card of one image: its thumbnail at once, its labels when they arrive.
 
 import { classify } from "./classify.js";
 import { copy, curl } from "./curl.js";
@@ -11,15 +11,28 @@ export function card(path, file) {
   command.addEventListener("click", () => copy(curl(path, file.name), command));
   const head = element("div", { class: "card-head" }, element("h3", { class: "card-name", title: file.name }, file.name), command);
   const made = element("li", { class: "card" }, thumbnail(file), head, body);
-  run(path, file, made, body);
+  if (isImage(file)) run(path, file, made, body);
+  else showProblem(file, made, body, NOT_AN_IMAGE);
   return made;
+}
+
+const NOT_AN_IMAGE = { kind: "failed", title: "Not an image", detail: "Choose a JPEG, PNG, WebP, GIF, BMP or TIFF file." };
+
+// The type is the browser's guess from the file's name. Without a guess, the service decides.
+const isImage = ({ type }) => type === "" || type.startsWith("image/");
+
+function showProblem(file, made, body, outcome, buttons = []) {
+  made.dataset.kind = outcome.kind;
+  made.setAttribute("aria-busy", "false");
+  body.replaceChildren(problem(outcome, buttons));
+  announce(`${file.name}: ${outcome.title}. ${outcome.detail}`);
 }
 
 function thumbnail(file) {
   const source = URL.createObjectURL(file);
   const image = element("img", { class: "thumb", src: source, alt: "" });
   image.addEventListener("load", () => URL.revokeObjectURL(source));
-  // Browsers show no TIFF; the service reads it all the same.
+  // Browsers show no TIFF. The service reads it.
   image.addEventListener("error", () => image.replaceWith(element("span", { class: "thumb" })));
   return image;
 }
@@ -38,8 +51,7 @@ async function run(path, file, made, body) {
     announce(`${file.name}: ${readable(best.label)}, ${share(best.probability)}`);
   } else {
     const again = element("button", { type: "button", click: () => run(path, file, made, body) }, "Send again");
-    body.replaceChildren(problem(outcome, again));
-    announce(`${file.name}: ${outcome.title}. ${outcome.detail}`);
+    showProblem(file, made, body, outcome, outcome.temporary ? [again] : []);
   }
 }
 
@@ -69,9 +81,9 @@ function stages({ stages: { parts, total }, model, version, provider, batch }) {
   return element("div", { class: "stages" }, split, legend, element("p", { class: "by" }, element("strong", {}, `${milliseconds(total)} ms`), ` · ${where}`));
 }
 
-function problem({ kind, title, detail, after }, again) {
+function problem({ kind, title, detail, after }, buttons) {
   const when = after ? ` Try again in ${plural(after, "second")}.` : "";
   const text = kind === "refused" ? `${detail.split(". ")[0].replace(/\.$/, "")}.${when}` : detail;
   const what = kind === "refused" ? "Refused: " : "";
-  return element("div", { class: kind }, element("p", {}, element("strong", {}, `${what}${title}. `), text), again);
+  return element("div", { class: kind }, element("p", {}, element("strong", {}, `${what}${title}. `), text), ...buttons);
 }

@@ -1,15 +1,15 @@
-// A time series of the last minute and a half as lines of an SVG. Knows no unit.
+// A chart of the last 90 seconds as lines in an SVG.
 
 const SPAN_S = 90;
-const LEAST_SPAN_S = 20; // A chart that has just begun fills its place soon.
-const GAP_S = 3; // Snapshots come each second; across a longer silence no line is drawn.
+const MIN_SPAN_S = 20; // A new chart fills its width soon.
+const GAP_S = 3; // Snapshots come each second. A longer gap interrupts the line.
 const [WIDTH, HEIGHT, HEAD] = [SPAN_S, 40, 6];
 
 export class Chart {
   #samples = [];
   #paths;
 
-  // `classes` name one line each; the first gets an area below it. `top` shows the scale's end.
+  // `classes` names the CSS class of each line. The first line gets an area below it. `least` is the smallest scale.
   constructor(plot, { classes, label, least = 1 }) {
     this.svg = plot.querySelector("svg");
     this.top = plot.querySelector("[data-top]");
@@ -33,19 +33,19 @@ export class Chart {
     this.#samples = [];
   }
 
-  // `values` in the order of the classes, null where unknown; `limit` is drawn as a rule where it is within sight.
+  // `values` in the order of the classes, null if unknown. `limit` is drawn as a rule if it is within the scale.
   push(at_s, values, { limit = null, text = (value) => String(Math.ceil(value)) } = {}) {
     this.#samples.push({ at_s, values });
     while (this.#samples[0].at_s < at_s - SPAN_S) this.#samples.shift();
     const known = this.#samples.flatMap((sample) => sample.values).filter((value) => value !== null);
     const most = Math.max(this.least, ...known);
-    const span_s = Math.max(LEAST_SPAN_S, at_s - this.#samples[0].at_s);
+    const span_s = Math.max(MIN_SPAN_S, at_s - this.#samples[0].at_s);
     const x = (at) => (WIDTH - ((at_s - at) / span_s) * WIDTH).toFixed(2);
     const y = (value) => (HEIGHT - (value / most) * (HEIGHT - HEAD)).toFixed(2);
-    // A second line that is zero throughout, as refusals mostly are, would only underline the chart.
+    // A second line that is always zero, as refusals mostly are, would only look like an axis.
     const flat = values.map((_, index) => index > 0 && !this.#samples.some((sample) => sample.values[index]));
     const lines = values.map((_, index) => (flat[index] ? [] : this.#runs(index)).map((run) => run.map(([at, value]) => `${x(at)} ${y(value)}`)));
-    // The paths were made first line last, so that the first lies on top.
+    // The paths are in reverse order, so that the first line is on top.
     [...this.#paths].reverse().forEach((path, index) => path.setAttribute("d", lines[index].map((run) => `M${run.join("L")}`).join("")));
     const below = (run) => `M${run[0].split(" ")[0]} ${HEIGHT}L${run.join("L")}L${run.at(-1).split(" ")[0]} ${HEIGHT}Z`;
     this.area.setAttribute("d", lines[0].filter((run) => run.length).map(below).join(""));

@@ -1,12 +1,12 @@
-// Photographs become requests, a few at a time, and answers become values. Knows no element.
+// Sends images, a few at a time, and turns each response into an outcome.
 
-// A browser opens six connections to one host; the live view holds one.
-const AT_ONCE = 4;
+// A browser opens six connections to one host. The live view holds one.
+const MAX_IN_FLIGHT = 4;
 
 const queue = [];
 let running = 0;
 
-// Resolves to {kind: "done" | "refused" | "failed", ...}; never rejects.
+// Resolves to {kind: "done" | "refused" | "failed", ...} and never rejects. `temporary`: the same image may succeed later.
 export function classify(path, file) {
   return new Promise((resolve) => {
     queue.push({ path, file, resolve });
@@ -15,7 +15,7 @@ export function classify(path, file) {
 }
 
 async function next() {
-  if (running === AT_ONCE || !queue.length) return;
+  if (running === MAX_IN_FLIGHT || !queue.length) return;
   running += 1;
   const { path, file, resolve } = queue.shift();
   resolve(await send(path, file));
@@ -28,29 +28,29 @@ async function send(path, file) {
   body.append("image", file, file.name);
   const began = performance.now();
   try {
-    const answer = await fetch(path, { method: "POST", body });
-    return outcome(answer, await answer.json(), performance.now() - began);
+    const response = await fetch(path, { method: "POST", body });
+    return outcome(response, await response.json(), performance.now() - began);
   } catch {
-    return { kind: "failed", title: "No answer", detail: "The service cannot be reached. Is it running?" };
+    return { kind: "failed", title: "No response", detail: "The service cannot be reached. Is it running?", temporary: true };
   }
 }
 
-function outcome(answer, body, took) {
-  if (answer.ok) {
+function outcome(response, body, took) {
+  if (response.ok) {
     return {
       kind: "done",
       ...body,
       took,
-      stages: stages(answer.headers.get("Server-Timing") ?? ""),
-      provider: (answer.headers.get("X-Sluice-Provider") ?? "").replace("ExecutionProvider", ""),
-      batch: Number(answer.headers.get("X-Sluice-Batch")),
+      stages: stages(response.headers.get("Server-Timing") ?? ""),
+      provider: (response.headers.get("X-Sluice-Provider") ?? "").replace("ExecutionProvider", ""),
+      batch: Number(response.headers.get("X-Sluice-Batch")),
     };
   }
-  const kind = answer.status === 503 || answer.status === 429 ? "refused" : "failed";
-  return { kind, title: body.title, detail: body.detail, after: Number(answer.headers.get("Retry-After")) };
+  const kind = response.status === 503 || response.status === 429 ? "refused" : "failed";
+  return { kind, temporary: response.status === 429 || response.status >= 500, title: body.title, detail: body.detail, after: Number(response.headers.get("Retry-After")) };
 }
 
-// "decode;dur=2.10, queue;dur=3.00, total;dur=9.00" to [["decode", 2.1], ...]; what no stage accounts for is the rest.
+// "decode;dur=2.10, queue;dur=3.00, total;dur=9.00" to [["decode", 2.1], ...]. The rest of the total belongs to no stage.
 function stages(header) {
   const found = [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, spent]) => [name, Number(spent)]);
   const total = found.find(([name]) => name === "total")?.[1] ?? 0;

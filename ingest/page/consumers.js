@@ -1,7 +1,9 @@
-// The table of consumers: a row each, changed in place, so that a selection and a reading place stay.
+// The table of consumers. Rows are changed in place, so that a selection stays.
 
 import { byId, element, write } from "./element.js";
 import { duration, plural, rate } from "./quantity.js";
+
+const COLUMNS = ["State", "Host", "Model", "Provider", "Images/s", "Last batch", "Held", "Claimed"];
 
 const rows = new Map();
 
@@ -26,10 +28,11 @@ export function consumers({ model, consumers: all }) {
 }
 
 function fresh(name) {
-  const cell = () => element("td", {}, element("span"), element("small"));
-  const number = () => element("td", { class: "number" }, element("span"), element("small"));
-  const state = element("td", {}, element("span", { class: "state" }, element("span", { class: "dot" }), element("span")), element("small"));
-  return element("tr", { "data-name": name }, state, cell(), cell(), cell(), number(), number(), number(), number());
+  const cells = COLUMNS.map((column, index) => {
+    const text = index ? element("span") : element("span", { class: "state" }, element("span", { class: "dot" }), element("span"));
+    return element("td", { role: "cell", class: index > 3 ? "number" : "", "data-name": column }, text, element("small"));
+  });
+  return element("tr", { role: "row", "data-name": name }, ...cells);
 }
 
 function fill(row, one, model) {
@@ -52,4 +55,4 @@ function fill(row, one, model) {
   });
 }
 
-const silence = ({ silent_s }) => (silent_s === null ? "forgotten" : `for ${duration(silent_s)}`);
+const silence = ({ silent_s }) => (silent_s === null ? "no longer listed" : `for ${duration(silent_s)}`);

@@ -1,14 +1,14 @@
-// The command that sends the same request from a shell. Knows no page but the address it came from.
+// The curl command that sends the same request.
 
 export function curl(path, name, { key }) {
   const words = ["curl"];
-  // The variable, not the key, which the browser keeps to itself: a command is copied into chats and histories.
+  // A variable and not the key itself, because commands are copied into chats and histories.
   if (key) words.push(`-H "X-API-Key: $SLUICE_API_KEY"`);
   words.push("-F", form(name), quoted(new URL(path, document.baseURI).href));
   return words.join(" ");
 }
 
-// In a form's value curl gives ";" and "," a meaning, unless the file's name stands in double quotes.
+// In a form, curl treats ";" and "," specially unless the file name is in double quotes.
 function form(name) {
   if (/^[\w.-]+$/.test(name)) return `image=@${name}`;
   return quoted(`image=@"${name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`);
@@ -24,8 +24,8 @@ export async function copy(text, button) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    // Only over HTTPS or on the machine itself may a page write the clipboard.
-    button.textContent = "Select it";
+    // Browsers allow the clipboard only over HTTPS and on localhost.
+    button.textContent = "Select and copy";
   }
   setTimeout(() => (button.textContent = before), 1500);
 }

@@ -1,4 +1,4 @@
-// An element with attributes and children, made without HTML text: nothing that was received is ever parsed as HTML.
+// Creates an element with attributes and children. No text is ever parsed as HTML.
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -12,12 +12,12 @@ export function element(name, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-// Write only what is new: a screen reader, a selection and the browser's layout are disturbed by every write.
+// Writes only if the text has changed: every write disturbs screen readers, selections and layout.
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// Tell those who do not see the page.
+// For screen readers.
 export function announce(text) {
   byId("announcer").textContent = text;
 }

@@ -1,9 +1,9 @@
-// The live view: each snapshot into the tiles, the consumers' table, the batch sizes and the dead letters.
+// The live view: shows each snapshot in the tiles, the table of consumers, the batch sizes and the dead letters.
 
 import { Chart } from "./chart.js";
 import { consumers } from "./consumers.js";
+import { deadLetters } from "./dead_letters.js";
 import { announce, byId, element, write } from "./element.js";
-import { letters } from "./letters.js";
 import { duration, milliseconds, plural, rate } from "./quantity.js";
 import { Trouble } from "./trouble.js";
 
@@ -15,9 +15,9 @@ const tile = (id, chart) => {
 
 const tiles = {
   rate: tile("tile-rate", { classes: ["first"], label: "Images classified per second" }),
-  queue: tile("tile-queue", { classes: ["first"], label: "Images that wait", least: 8 }),
+  queue: tile("tile-queue", { classes: ["first"], label: "Waiting images", least: 8 }),
   latency: tile("tile-latency", { classes: ["first", "second", "third"], label: "Latency, median, 95th and 99th percentile, in ms", least: 10 }),
-  answers: tile("tile-answers", { classes: ["first", "refusals"], label: "Requests answered and refused per second" }),
+  responses: tile("tile-responses", { classes: ["first", "refusals"], label: "Responses and refusals per second" }),
 };
 
 const trouble = new Trouble();
@@ -28,17 +28,17 @@ export function forget() {
   Object.values(tiles).forEach(({ chart }) => chart.clear());
 }
 
-// `model` is the shown one's part of the snapshot, undefined where there is none.
+// `model` is the shown model's part of the snapshot, undefined if there is none.
 export function show(snapshot, model) {
   const at_s = performance.now() / 1000;
   const found = trouble.find(snapshot, model);
   showTrouble(found);
-  showHere(snapshot.here, at_s);
+  showRequests(snapshot.requests, at_s);
   if (!model) return;
   showRate(model, at_s);
   showQueue(model, at_s, found.some(({ key }) => key === "growth"));
   consumers(model);
-  letters(model);
+  deadLetters(model);
 }
 
 function showTrouble(found) {
@@ -53,42 +53,41 @@ function showTrouble(found) {
 
 function showRate({ images_per_s, capacity_per_s }, at_s) {
   write(tiles.rate.figure, rate(images_per_s));
-  write(tiles.rate.note, capacity_per_s ? `consumers can do ${rate(capacity_per_s)}/s` : "nobody works");
+  write(tiles.rate.note, capacity_per_s ? `capacity ${rate(capacity_per_s)}/s` : "no consumer is running");
   tiles.rate.chart.push(at_s, [images_per_s], { limit: capacity_per_s || null, text: rate });
 }
 
 function showQueue({ backlog, backlog_limit: most, oldest_s, drain_s }, at_s, grows) {
   write(tiles.queue.figure, backlog.toLocaleString("en"));
   write(tiles.queue.unit, backlog === 1 ? "image" : "images");
-  const drained = drain_s === null ? "nobody works" : `done in ${duration(drain_s)}`;
+  const drained = drain_s === null ? "no consumer is running" : `done in ${duration(drain_s)}`;
   write(tiles.queue.note, backlog ? `oldest ${duration(oldest_s ?? 0)} · ${drained}` : `room for ${most.toLocaleString("en")}`);
   tiles.queue.node.classList.toggle("bad", backlog >= most);
   tiles.queue.node.classList.toggle("warn", grows && backlog < most);
   tiles.queue.chart.push(at_s, [backlog], { limit: most });
 }
 
-function showHere(here, at_s) {
-  write(byId("scope"), here.workers > 1 ? `latency and answers as one of ${here.workers} processes measures them` : "");
-  write(tiles.latency.figure, milliseconds(here.p50_ms));
-  const tail = `p95 ${milliseconds(here.p95_ms)} · p99 ${milliseconds(here.p99_ms)}`;
-  write(tiles.latency.note, here.p50_ms === null ? "no answer in the last minute" : tail);
-  tiles.latency.chart.push(at_s, [here.p50_ms, here.p95_ms, here.p99_ms], { text: milliseconds });
-  write(tiles.answers.figure, rate(here.answered_per_s));
-  showAnswers(here);
-  tiles.answers.chart.push(at_s, [here.answered_per_s, here.refused_per_s], { text: rate });
-  showBatches(here.batches);
+function showRequests(requests, at_s) {
+  write(tiles.latency.figure, milliseconds(requests.p50_ms));
+  const tail = `p95 ${milliseconds(requests.p95_ms)} · p99 ${milliseconds(requests.p99_ms)}`;
+  write(tiles.latency.note, requests.p50_ms === null ? "no response in the last minute" : tail);
+  tiles.latency.chart.push(at_s, [requests.p50_ms, requests.p95_ms, requests.p99_ms], { text: milliseconds });
+  write(tiles.responses.figure, rate(requests.answered_per_s));
+  showResponses(requests);
+  tiles.responses.chart.push(at_s, [requests.answered_per_s, requests.refused_per_s], { text: rate });
+  showBatches(requests.batches);
 }
 
-function showAnswers({ refused_per_s, statuses }) {
+function showResponses({ refused_per_s, statuses }) {
   const count = (first, last) => Object.entries(statuses).reduce((sum, [status, times]) => sum + (status >= first && status <= last ? times : 0), 0);
   const refused = (statuses[503] ?? 0) + (statuses[429] ?? 0);
   const failed = count(500, 599) - (statuses[503] ?? 0);
-  const parts = [`${count(200, 299).toLocaleString("en")} well`];
+  const parts = [`${count(200, 299).toLocaleString("en")} succeeded`];
   if (refused) parts.push(`${refused.toLocaleString("en")} refused`);
   if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
   const text = refused || failed || count(200, 299) ? `last minute: ${parts.join(" · ")}` : "none in the last minute";
-  write(tiles.answers.note, text);
-  tiles.answers.note.classList.toggle("bad", refused_per_s > 0 || failed > 0);
+  write(tiles.responses.note, text);
+  tiles.responses.note.classList.toggle("bad", refused_per_s > 0 || failed > 0);
 }
 
 const GROUPS = [[1, 1], [2, 2], [3, 4], [5, 8], [9, 16], [17, 32], [33, Infinity]];

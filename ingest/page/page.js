@@ -1,34 +1,36 @@
-// The page, wired: photographs become cards, snapshots become the live view.
+// Connects the parts of the page: images become cards, snapshots update the live view.
 
 import { card } from "./card.js";
 import { copy, curl } from "./curl.js";
 import { byId, element, write } from "./element.js";
+import { onImages } from "./image_input.js";
 import { forget, show } from "./live.js";
-import { onPhotographs } from "./photographs.js";
-import { follow } from "./stream.js";
+import { showLabels } from "./labels.js";
+import { follow } from "./snapshots.js";
 
-const MOST_CARDS = 60;
+const MAX_CARDS = 60;
 const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting…" };
 
 let several = false;
-let key = false; // Whether the service asks for one.
+let key = false; // Whether the service requires an API key.
 let lastName = "cat.jpg";
 
-// With one model the path that always works; with several, that of the chosen one.
+// With several models, the path names the chosen one.
 const path = () => (several ? `predict/${byId("models").value}` : "predict");
 
 function showCommand() {
   write(byId("curl"), curl(path(), lastName, { key }));
 }
 
-onPhotographs((files) => {
+onImages((files) => {
   for (const file of files) byId("cards").prepend(card(path(), file));
-  while (byId("cards").children.length > MOST_CARDS) byId("cards").lastChild.remove();
+  while (byId("cards").children.length > MAX_CARDS) byId("cards").lastChild.remove();
   lastName = files.at(-1).name;
   showCommand();
 });
 
 byId("copy").addEventListener("click", () => copy(byId("curl").textContent, byId("copy")));
+byId("show-labels").addEventListener("click", () => showLabels(byId("models").value));
 byId("models").addEventListener("change", () => {
   forget();
   showCommand();
@@ -60,8 +62,8 @@ function onState(state) {
 }
 
 function onSnapshot(snapshot) {
-  if (snapshot.here.keys !== key) {
-    key = snapshot.here.keys;
+  if (snapshot.requests.keys !== key) {
+    key = snapshot.requests.keys;
     showCommand();
   }
   const model = snapshot.models ? choose(snapshot.models) : undefined;

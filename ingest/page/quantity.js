@@ -1,4 +1,4 @@
-// Quantities as people read them. Knows no page.
+// Formats quantities for people.
 
 export function rate(value) {
   if (value === null || value === undefined) return "–";

@@ -39,7 +39,7 @@ _DROP = """
 const [target, files] = arguments, transfer = new DataTransfer();
 for (const [name, data] of files) {
     const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    transfer.items.add(new File([bytes], name, {type: "image/png"}));
+    transfer.items.add(new File([bytes], name, {type: name.endsWith(".pdf") ? "application/pdf" : "image/png"}));
 }
 const event = (name) => name === "paste"
     ? new ClipboardEvent(name, {bubbles: true, cancelable: true, clipboardData: transfer})

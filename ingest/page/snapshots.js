@@ -1,7 +1,6 @@
-// The stream of snapshots. EventSource does not notice a line that has gone silent, so this reads the same events
-// through fetch.
+// Reads the stream of snapshots with fetch, because EventSource does not notice a silent connection.
 
-const SILENT_MS = 5000; // A snapshot comes each second: silence means that nobody is there any more.
+const SILENT_MS = 5000; // A snapshot comes each second, so silence means that the service is gone.
 const LONGEST_PAUSE_MS = 8000;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -16,11 +15,11 @@ export async function follow(url, onSnapshot, onState) {
         try {
           onSnapshot(snapshot);
         } catch (error) {
-          reportError(error); // A mistake of the page is no outage: it belongs on the console.
+          reportError(error); // A bug of the page is not an outage, and belongs on the console.
         }
       }
     } catch {
-      // Whatever it was, it may be over the next time.
+      // The next attempt may succeed.
     }
     onState("reconnecting");
     await pause(Math.min(500 * 2 ** failures, LONGEST_PAUSE_MS));
@@ -31,9 +30,9 @@ async function* snapshots(url) {
   const abort = new AbortController();
   let watchdog = setTimeout(() => abort.abort(), SILENT_MS);
   try {
-    const answer = await fetch(url, { signal: abort.signal, cache: "no-store" });
-    if (!answer.ok) throw new Error(answer.statusText);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const response = await fetch(url, { signal: abort.signal, cache: "no-store" });
+    if (!response.ok) throw new Error(response.statusText);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ; ) {
       const { done, value } = await reader.read();
       if (done) return;

@@ -1,25 +1,27 @@
-// Photographs on their way in: dropped, pasted, picked or taken. Knows nothing of what becomes of them.
+// Image input: files that are dropped, pasted or chosen, the camera, and the sample.
 
 import { byId } from "./element.js";
 
-export function onPhotographs(take) {
-  const giveAll = (files) => {
-    const photographs = [...files].filter((file) => file.type === "" || file.type.startsWith("image/"));
-    if (photographs.length) take(photographs);
-  };
+// Calls `use` with one or more files. They may turn out not to be images.
+export function onImages(use) {
+  const useAll = (files) => files.length && use([...files]);
   for (const input of [byId("files"), byId("shot")]) {
     input.addEventListener("change", () => {
-      giveAll(input.files);
+      useAll(input.files);
       input.value = ""; // The same file can be picked again.
     });
   }
-  document.addEventListener("paste", (event) => giveAll(event.clipboardData.files));
-  onDrop(giveAll);
-  onCamera(take);
+  document.addEventListener("paste", (event) => useAll(event.clipboardData.files));
+  onDrop(useAll);
+  onCamera(use);
+  byId("sample").addEventListener("click", async () => {
+    const response = await fetch("page/cat.jpg");
+    use([new File([await response.blob()], "cat.jpg", { type: "image/jpeg" })]);
+  });
 }
 
-function onDrop(giveAll) {
-  // Anywhere on the page: a photograph that misses the field would replace the page.
+function onDrop(useAll) {
+  // Anywhere on the page: a file that misses the field would replace the page.
   const body = document.body;
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -31,15 +33,15 @@ function onDrop(giveAll) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     body.classList.remove("over");
-    giveAll(event.dataTransfer.files);
+    useAll(event.dataTransfer.files);
   });
 }
 
-function onCamera(take) {
+function onCamera(use) {
   const dialog = byId("viewfinder");
   const video = dialog.querySelector("video");
   byId("camera").addEventListener("click", async () => {
-    // Browsers give pages a camera only over HTTPS or on the machine itself; a phone's own camera always works.
+    // Browsers give pages a camera only over HTTPS and on localhost. A phone's own camera app always works.
     if (!navigator.mediaDevices) return byId("shot").click();
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
@@ -48,15 +50,15 @@ function onCamera(take) {
       byId("shot").click();
     }
   });
-  byId("take").addEventListener("click", () => snap(video, take));
+  byId("take").addEventListener("click", () => snap(video, use));
   byId("leave").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => video.srcObject.getTracks().forEach((track) => track.stop()));
 }
 
-function snap(video, take) {
+function snap(video, use) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d").drawImage(video, 0, 0);
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-  canvas.toBlob((blob) => blob && take([new File([blob], `camera-${time}.jpg`, { type: "image/jpeg" })]), "image/jpeg", 0.92);
+  canvas.toBlob((blob) => blob && use([new File([blob], `camera-${time}.jpg`, { type: "image/jpeg" })]), "image/jpeg", 0.92);
 }

@@ -1,17 +1,17 @@
-// Dead letters: why each was given up, and a button that gives it another chance.
+// The list of dead letters, with the reason of each and a button that replays it.
 
 import { announce, byId, element, write } from "./element.js";
 import { duration, plural } from "./quantity.js";
 
 let shown = "";
 
-export function letters({ model, now_ms, dead_letters, newest_dead_letters: newest }) {
-  byId("no-letters").hidden = dead_letters > 0;
+export function deadLetters({ model, now_ms, dead_letters, newest_dead_letters: newest }) {
+  byId("no-dead-letters").hidden = dead_letters > 0;
   const more = dead_letters > newest.length ? `the newest ${newest.length} of ` : "";
-  write(byId("letters-note"), dead_letters ? `${more}${plural(dead_letters, "image")} given up` : "");
-  const list = byId("letters");
+  write(byId("dead-letters-note"), dead_letters ? `${more}${plural(dead_letters, "image")} given up` : "");
+  const list = byId("dead-letters");
   const now = newest.map(({ id }) => id).join();
-  if (now !== shown) list.replaceChildren(...newest.toReversed().map((letter) => item(model, letter)));
+  if (now !== shown) list.replaceChildren(...newest.toReversed().map((deadLetter) => item(model, deadLetter)));
   shown = now;
   for (const row of list.children) write(row.querySelector("time"), `${duration(Math.max(0, now_ms - row.dataset.at) / 1000)} ago`);
 }
@@ -27,11 +27,11 @@ function item(model, { id, failed_ms, reason, deliveries, holders, replayable })
 async function replay(model, id, button) {
   button.disabled = true;
   try {
-    const answer = await fetch(`dead-letters/${model}/${id}/replay`, { method: "POST" });
-    const body = await answer.json();
-    announce(answer.ok ? "The dead letter is queued again." : body.detail);
-    button.textContent = answer.ok ? "Queued" : "Failed";
-    if (!answer.ok) button.title = body.detail;
+    const response = await fetch(`dead-letters/${model}/${id}/replay`, { method: "POST" });
+    const body = await response.json();
+    announce(response.ok ? "The dead letter is queued again." : body.detail);
+    button.textContent = response.ok ? "Queued" : "Failed";
+    if (!response.ok) button.title = body.detail;
   } catch {
     button.disabled = false;
     announce("The service cannot be reached.");
