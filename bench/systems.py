@@ -66,10 +66,11 @@ def _sluice(processes: Processes, task: Task, port: int) -> None:
     processes.start([sys.executable, "-m", "sluice", "serve", task.model, "--port", str(port)], environment)
 
 
-def _starlette(workers: int) -> Callable[[Processes, Task, int], None]:
+def _starlette(workers: int, **settings: str) -> Callable[[Processes, Task, int], None]:
     def start(processes: Processes, task: Task, port: int) -> None:
         options = ["--port", str(port), "--workers", str(workers), "--no-access-log", "--log-level", "warning"]
-        processes.start([sys.executable, "-m", "uvicorn", "bench.peers.starlette_app:app", *options], _peer(task, port))
+        command = [sys.executable, "-m", "uvicorn", "bench.peers.starlette_app:app", *options]
+        processes.start(command, {**_peer(task, port), **settings})
 
     return start
 
@@ -96,15 +97,23 @@ def _peer(task: Task, port: int) -> dict[str, str]:
 
 _MOSEC = "bench.peers.mosec_app"
 
+#: A peer with the decoder that ingest has.
+_FAST = {"BENCH_DECODER": "sluice"}
+
 ALL = (
     System("sluice", "Sluice as `make run` starts it", _sluice),
     System("classic", "Flask, Redis list, polling every 0.25 s", _classic, "flask"),
-    System("starlette", "bare Starlette and a thread pool, 1 process", _starlette(1), "uvicorn"),
+    System("starlette-fast", "bare Starlette, Sluice's decoder in a thread pool, 1 process", _starlette(1, **_FAST),
+           "uvicorn"),
+    System("starlette-2-fast", "the same, 2 processes", _starlette(2, **_FAST), "uvicorn"),
+    System("mosec-fast", "mosec, raw body, Sluice's decoder in a thread pool", _module(_MOSEC, **_FAST), "mosec",
+           raw=True),
+    System("starlette", "bare Starlette, Pillow in a thread pool, 1 process", _starlette(1), "uvicorn"),
     System("starlette-2", "the same, 2 processes", _starlette(2), "uvicorn"),
-    System("mosec", "mosec, raw body, a batch decoded by a thread pool", _module(_MOSEC), "mosec", raw=True),
-    System("mosec-draft", "the same with a scaled decode", _module(_MOSEC, BENCH_DRAFT="1"), "mosec", raw=True),
-    System("litserve", "LitServe, a batch decoded by a thread pool", _module("bench.peers.litserve_app"), "litserve",
-           restless=True),
+    System("mosec", "mosec, raw body, a batch decoded by Pillow in a thread pool", _module(_MOSEC), "mosec", raw=True),
+    System("mosec-draft", "the same with a scaled decode", _module(_MOSEC, BENCH_DECODER="draft"), "mosec", raw=True),
+    System("litserve", "LitServe, a batch decoded by Pillow in a thread pool", _module("bench.peers.litserve_app"),
+           "litserve", restless=True),
 )  # fmt: skip
 
 

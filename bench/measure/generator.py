@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ _TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
 _STAGE = re.compile(rb"([a-z_]+);dur=([0-9.]+)")
 _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
-#: Most connections of an open loop, unless told otherwise. A request that is due when none is free waits, and its
+#: Most connections of an open loop by default. A request that is due when none is free waits, and its
 #: waiting counts.
 _MOST_CONNECTIONS = 512
 
@@ -42,6 +42,7 @@ class Counts:
     """What came back: seconds of each answer of status 200, how many were refused or failed, and the server's times."""
 
     latencies_s: list[float] = field(default_factory=list)
+    answered_s: list[float] = field(default_factory=list)
     refused: int = 0
     errors: int = 0
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -51,15 +52,25 @@ class Counts:
         """Requests that came to an end, whichever."""
         return len(self.latencies_s) + self.refused + self.errors
 
-    def note(self, status: int, head: bytes, latency_s: float) -> None:
+    def note(self, status: int, head: bytes, due_s: float) -> None:
         if status != 200:
             self.refused += status in _REFUSALS
             self.errors += status not in _REFUSALS
             return
-        self.latencies_s.append(latency_s)
+        now_s = time.perf_counter()
+        self.latencies_s.append(now_s - due_s)
+        self.answered_s.append(now_s)
         if timing := _TIMING.search(head):
             for stage, spent_ms in _STAGE.findall(timing[1]):
                 self.stages_ms[stage.decode()].append(float(spent_ms))
+
+    def each_second(self) -> list[int]:
+        """How many were answered in each whole second since the first answer."""
+        if not self.answered_s:
+            return []
+        began_s, ended_s = self.answered_s[0], self.answered_s[-1]
+        counts = Counter(int(one - began_s) for one in self.answered_s)
+        return [counts[second] for second in range(int(ended_s - began_s))]
 
     def summary(self, seconds: float) -> dict[str, Any]:
         ordered = sorted(self.latencies_s)
@@ -71,6 +82,7 @@ class Counts:
             "p50_ms": percentile(ordered, 0.5) * 1000,
             "p99_ms": percentile(ordered, 0.99) * 1000,
             "stages_ms": {stage: percentile(sorted(times), 0.5) for stage, times in self.stages_ms.items()},
+            "each_second": self.each_second(),
         }
 
 
@@ -113,7 +125,7 @@ class Connection(asyncio.Protocol):
         if len(self._received) < end + 4 + int(length[1]):
             return
         self._received.clear()
-        self._counts.note(int(head[9:12]), head, time.perf_counter() - self._due_s)
+        self._counts.note(int(head[9:12]), head, self._due_s)
         self.busy = False
         if head.startswith(b"HTTP/1.0") or _CLOSES.search(head):
             self.close()

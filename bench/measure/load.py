@@ -26,7 +26,8 @@ _PATIENCE_S = 90.0
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What one load saw. `requests` were answered with 200 within `seconds`, `refused` with 429 or 503; `stages_ms` are
-    medians of the server's own Server-Timing, where it sends one. wrk reads none, and counts refusals as errors."""
+    medians of the server's own Server-Timing, where it sends one, and `each_second` the answers of each whole second.
+    wrk reads no times, counts no seconds, and takes refusals for errors."""
 
     requests: int
     seconds: float
@@ -35,6 +36,7 @@ class Sample:
     p50_ms: float
     p99_ms: float
     stages_ms: dict[str, float]
+    each_second: list[int]
 
     @property
     def per_s(self) -> float:
@@ -99,4 +101,4 @@ def _sample(command: list[str], seconds: float) -> Sample:
     run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=seconds + _PATIENCE_S)
     if run.returncode:
         raise RuntimeError(f"{command[0]} failed: {run.stderr or run.stdout}")
-    return Sample(**{"stages_ms": {}, **json.loads(run.stdout.strip().splitlines()[-1])})
+    return Sample(**{"stages_ms": {}, "each_second": [], **json.loads(run.stdout.strip().splitlines()[-1])})

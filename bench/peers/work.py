@@ -1,6 +1,7 @@
-"""The work that every peer does: a full decode and resize by Pillow, the network, the five best labels.
+"""The work that every peer does: decode and resize the image, run the network, name the five best labels.
 
-Settings come from the environment: BENCH_MODEL (the artefact's path), BENCH_PORT, BENCH_DRAFT (1: scaled decode).
+Settings come from the environment: BENCH_MODEL (the artefact's path), BENCH_PORT, and BENCH_DECODER: `pillow` (a full
+decode, the default), `draft` (a scaled decode by Pillow), or `sluice` (the decoder of ingest).
 """
 
 import io
@@ -13,9 +14,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
+from ingest.images.decode import to_pixels
+from stream.model import ModelDescription, Resize
+
 CORES = len(os.sched_getaffinity(0))
 
 _BEST = 5
+
+#: Far above the images that are sent.
+_MAX_PIXELS = 50_000_000
 
 
 def port() -> int:
@@ -35,12 +42,17 @@ class Network:
         self._labels: list[str] = json.loads(metadata["sluice.labels"])
         size = json.loads(metadata["sluice.input"])
         self._size = (size["width"], size["height"])
-        self._draft = os.environ.get("BENCH_DRAFT") == "1"
+        self._decoder = os.environ.get("BENCH_DECODER", "pillow")
+        resize = Resize("squash", "bicubic")
+        self._model = ModelDescription("peer", "1", "", size["height"], size["width"], resize, tuple(self._labels))
 
     def pixels(self, data: bytes) -> NDArray[np.uint8]:
         """uint8 [height, width, 3] of the network's input."""
+        if self._decoder == "sluice":
+            pixels = to_pixels(data, self._model, _MAX_PIXELS)
+            return np.frombuffer(pixels, np.uint8).reshape(self._model.height, self._model.width, 3)
         image = Image.open(io.BytesIO(data))
-        if self._draft:
+        if self._decoder == "draft":
             # Twice the input's size at least, the same care that Sluice takes.
             image.draft("RGB", (self._size[0] * 2, self._size[1] * 2))
         return np.asarray(image.convert("RGB").resize(self._size, Image.Resampling.BICUBIC))

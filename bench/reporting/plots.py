@@ -17,6 +17,9 @@ _COLOURS = {
     "starlette": "#e0a030",
     "starlette-2": "#b5651d",
     "mosec": "#2a9d5c",
+    "starlette-fast": "#f0cf8a",
+    "starlette-2-fast": "#d99a6c",
+    "mosec-fast": "#1b6e40",
     "mosec-draft": "#7cc8a0",
     "litserve": "#a04fb0",
 }
@@ -33,6 +36,7 @@ def draw(found: Results, folder: Path) -> list[str]:
         ("cpu.png", bool(found.closed), lambda axes: _cpu(axes, found)),
         ("open-loop.png", bool(found.open_loop), lambda axes: _open(axes, found.open_loop)),
         ("large.png", bool(found.large), lambda axes: _throughput(axes, found.large, "12-megapixel JPEG")),
+        ("steady.png", bool(found.steady), lambda axes: _steady(axes, found.steady)),
         ("stages.png", bool(found.stages), lambda axes: _stages(axes, found.stages)),
     ]
     return [_save(folder / name, draw) for name, there, draw in wanted if there]
@@ -94,6 +98,14 @@ def _open(axes: Axes, rows: list[Row]) -> None:
             label = f"{system} {quantile.removesuffix('_ms')}"
             axes.plot(loads, values, style, marker="o", label=label, color=_COLOURS.get(system))
     axes.set(title="Open loop", xlabel="share of the system's own capacity, percent", ylabel="ms", yscale="log")
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _steady(axes: Axes, steady: dict[str, list[int]]) -> None:
+    for system, counts in steady.items():
+        axes.plot(range(1, len(counts) + 1), counts, label=system, color=_COLOURS.get(system))
+    axes.set(title="Throughput second by second, 32 clients", xlabel="second", ylabel="requests per second")
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize="small")
 
 

@@ -23,8 +23,11 @@ _CAVEATS = """
 - Each figure is the median of its rounds by itself, so a row need not be one round. A target that compares throughputs
   takes the ratio of each round, in which the machine was as fast for both, and the median of these: it need not be the
   ratio of the two medians beside it. The best peer is the one that is beaten by the least.
-- All peers decode in full with Pillow (mosec-draft: scaled) and run the same artefact in ONNX Runtime; mosec takes the
-  bare file as body, all others a form. The classic design's Redis writes no append-only file, Sluice's does.
+- Pace is the time of one full decode by Pillow, just before and just after a round: where it is higher, the machine was
+  slower, for whatever reason.
+- Peers decode in full with Pillow, those named -fast with Sluice's decoder, mosec-draft scaled with Pillow. All run the
+  same artefact in ONNX Runtime. mosec takes the bare file as body, all others a form. The classic design's Redis writes
+  no append-only file, Sluice's does.
 - Real networks are sent a fixed amount of work, timed from the first request to the last answer; raw session.run
   runs at its best batch size with ONNX Runtime's defaults, in turn with it.
 """
@@ -38,6 +41,9 @@ def markdown(found: Results, plots: Iterable[str], *, complete: bool) -> str:
     parts += [f"![{name}]({name})" for name in plots]
     parts += _section("Near-zero network, small JPEG, closed loop", _rows(found.closed, "clients"))
     parts += _section("The same, open loop at shares of each system's own capacity", _open(found))
+    parts += _section(
+        "Second by second, 32 clients", table(("system", "seconds", "median/s", "least/s"), _steady(found))
+    )
     parts += _section("12-megapixel JPEG, closed loop", _rows(found.large, "clients"))
     parts += _section("Where each millisecond goes (Sluice, Server-Timing, medians in ms)", _by_clients(found.stages))
     parts += _section("CPU per request by process (Sluice, under the same load, ms)", _by_clients(found.cpu_by_kind))
@@ -89,6 +95,7 @@ def _rows(rows: list[Row], load: str) -> str:
         "p99 ms",
         "CPU ms per request",
         "others' CPU",
+        "pace ms",
         "refused",
         "errors",
     )
@@ -98,11 +105,24 @@ def _rows(rows: list[Row], load: str) -> str:
 def _row(row: Row) -> tuple[str, ...]:
     got = row.measured
     return (row.system, str(row.load), f"{got.per_s:.1f}", _spread(row), f"{got.p50_ms:.2f}", f"{got.p99_ms:.1f}",
-            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", str(got.refused), str(got.errors))  # fmt: skip
+            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", _pace(row), str(got.refused), str(got.errors))  # fmt: skip
+
+
+def _pace(row: Row) -> str:
+    """The least and the most of the rounds."""
+    return f"{min(row.rounds_pace_ms):.1f} to {max(row.rounds_pace_ms):.1f}" if row.rounds_pace_ms else ""
 
 
 def _spread(row: Row) -> str:
     return f"{min(row.rounds_per_s):.1f} to {max(row.rounds_per_s):.1f}"
+
+
+def _steady(found: Results) -> Iterable[tuple[str, ...]]:
+    return (
+        (system, str(len(counts)), f"{statistics.median(counts):.0f}", str(min(counts)))
+        for system, counts in found.steady.items()
+        if counts
+    )
 
 
 def _open(found: Results) -> str:

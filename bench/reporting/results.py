@@ -13,7 +13,7 @@ from bench.measure.measuring import Measurement
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The median of one system under one load, and the throughput of each of its rounds.
+    """The median of one system under one load, and the throughput and the machine's pace of each of its rounds.
 
     `load` is the number of clients (closed loop) or the share of capacity in percent (open loop).
     """
@@ -24,6 +24,7 @@ class Row:
     load: int
     measured: Measurement
     rounds_per_s: tuple[float, ...]
+    rounds_pace_ms: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Results:
     closed: list[Row] = field(default_factory=list)
     large: list[Row] = field(default_factory=list)
     open_loop: list[Row] = field(default_factory=list)
+    steady: dict[str, list[int]] = field(default_factory=dict)  # system -> answers of each second, 32 clients
     capacity: dict[str, float] = field(default_factory=dict)
     stages: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> stage -> median ms
     cpu_by_kind: dict[int, dict[str, float]] = field(default_factory=dict)  # clients -> process -> ms per request
