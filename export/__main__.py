@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+#: Signals that were received. Some libraries turn an exception out of a signal handler into one of their own.
+_received: list[int] = []
+
 
 class Terminated(BaseException):
     """SIGTERM, raised where the process is, so that temporary files are removed."""
@@ -16,19 +19,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         # NumPy alone takes a tenth of a second to import, and Ctrl-C must be understood by then.
         from export import program
 
-        return program.run(argv)
+        status = program.run(argv)
     except KeyboardInterrupt:
-        print("\nexport: interrupted, nothing was written", file=sys.stderr)
-        return 130
+        return _ended(signal.SIGINT)
     except Terminated:
-        print("\nexport: terminated, nothing was written", file=sys.stderr)
-        return 143
+        return _ended(signal.SIGTERM)
+    return _ended(signal.Signals(_received[0])) if status and _received else status
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _ended(by: signal.Signals) -> int:
+    word = "interrupted" if by is signal.SIGINT else "terminated"
+    print(f"\nexport: {word}, nothing was written", file=sys.stderr)
+    return 128 + by
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise)
     sys.exit(main())

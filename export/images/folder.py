@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from export.errors import ImagesUnusable
 
-#: The same list as ingest/client/finding.py; a test compares the two.
+#: The same list as in ingest/images/formats.py; a test compares the two.
 SUFFIXES = frozenset((".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 Item = TypeVar("Item")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.matrix import keras_cases, onnx_cases, tensorflow_cases
+from tests.export.matrix import keras_cases, onnx_cases, preprocessing_cases, tensorflow_cases
 from tests.export.matrix.case import Case, judge
 from tests.support.models import tiny_keras
 
@@ -18,7 +18,7 @@ STEP = 3
 
 def some() -> Iterator[Case]:
     yield from onnx_cases.onnx_files()
-    for group in (keras_cases.endings, keras_cases.labels, keras_cases.preprocessing):
+    for group in (keras_cases.endings, keras_cases.labels, preprocessing_cases.preprocessing):
         yield from islice(group(), 0, None, STEP)
     yield from islice(tensorflow_cases.keras_2(".h5"), 1, 12, STEP)
     yield from islice(tensorflow_cases.keras_2(".keras"), 0, 12, STEP)

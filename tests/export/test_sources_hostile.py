@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from export.__main__ import main
+from tests.export.refusal import refused
 from tests.support.models import tiny_keras, tiny_onnx
 
 pytestmark = [tiny_keras.quiet_keras, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -113,11 +113,11 @@ _LOOKUP = with_layer("StringLookup", {"vocabulary": "/etc/passwd", "invert": Tru
         ("calling.h5", calling("keras.utils.get_file", origin="http://127.0.0.1:9/")),
     ],
 )
-def test_a_configuration_that_names_code_or_files_is_refused(
+def test_a_configuration_that_names_code_or_files_isrefused(
     harmless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, edit: Edit
 ) -> None:
     """Functions of other modules, lookups of files, foreign layers, and any function of TensorFlow by its name."""
-    _refused(edited(harmless / source, tmp_path / f"trap{Path(source).suffix}", edit), tmp_path, capsys)
+    refused(edited(harmless / source, tmp_path / f"trap{Path(source).suffix}", edit), tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_lambda_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     model = library.Sequential([*layers, library.layers.Dense(2)])
     Path(canary).unlink(missing_ok=True)
     model.save(tmp_path / f"trap{suffix}")
-    _refused(tmp_path / f"trap{suffix}", tmp_path, capsys, "which is never run", 'model.export("trap_savedmodel")')
+    refused(tmp_path / f"trap{suffix}", tmp_path, capsys, "which is never run", 'model.export("trap_savedmodel")')
 
 
 def test_a_module_is_never_imported(
@@ -142,7 +142,7 @@ def test_a_module_is_never_imported(
     monkeypatch.syspath_prepend(str(tmp_path))
     for source in ("keras3.keras", "keras2.keras"):
         made = edited(harmless / source, tmp_path / "trap.keras", with_layer("Layer", {}, "trap_module"))
-        _refused(made, tmp_path, capsys, "'Layer' of the module trap_module", "model.export(")
+        refused(made, tmp_path, capsys, "'Layer' of the module trap_module", "model.export(")
 
 
 def _external_link(file: h5py.File, name: str, secret: Path) -> None:
@@ -184,7 +184,7 @@ def test_weights_are_never_read_from_another_file(
                     with h5py.File(data, "r+") as file:
                         make(file, "elsewhere", secret)
                 copy.writestr(name, data.getvalue())
-    _refused(target, tmp_path, capsys, "another file")
+    refused(target, tmp_path, capsys, "another file")
 
 
 @pytest.mark.parametrize("member", ["../canary", "/{folder}/canary", "assets/../../canary", "..\\canary"])
@@ -200,75 +200,7 @@ def test_a_zip_never_writes_outside_of_its_folder(
         if kind != "keras":
             archive.write(harmless / "keras2.h5", "keras_model.h5")
         archive.writestr(member.format(folder=tmp_path) + ("" if kind == "keras" else ".txt"), "canary")
-    _refused(target, tmp_path, capsys, "outside of its folder")
-
-
-class _Writing(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    def __init__(self, canary: str) -> None:
-        self.canary = canary
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-    def writes(self, x: Any) -> Any:
-        tf.io.write_file(self.canary, "canary")
-        return {"p": tf.nn.softmax(tf.reduce_mean(x, [1, 2]))}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-    def reads(self, x: Any) -> Any:
-        return {"p": tf.reduce_mean(x, [1, 2]) + tf.cast(tf.strings.length(tf.io.read_file("/etc/passwd")), tf.float32)}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-    def runs_python(self, x: Any) -> Any:
-        (made,) = tf.numpy_function(lambda value: [value], [x], [tf.float32])
-        return {"p": tf.reduce_mean(tf.ensure_shape(made, (None, 8, 8, 3)), [1, 2])}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-    def harmless(self, x: Any) -> Any:
-        return {"p": tf.nn.softmax(tf.reduce_mean(x, [1, 2]))}
-
-
-@pytest.mark.parametrize("function", ["writes", "reads", "runs_python", "harmless"])
-def test_a_saved_model_with_other_operations_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], function: str
-) -> None:
-    """In its signature, and in a function beside a harmless one."""
-    module = _Writing(str(tmp_path / "canary"))
-    signatures = {"serving_default": getattr(module, function)}
-    tf.saved_model.save(module, str(tmp_path / "trap"), signatures=signatures)
-    _refused(tmp_path / "trap", tmp_path, capsys, "it holds the operation")
-
-
-def test_a_saved_model_that_restores_by_writing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The operation that saves a checkpoint writes wherever it is told to; it must not be part of what is run."""
-
-    class Saving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-        def run(self, x: Any) -> Any:
-            tf.raw_ops.SaveV2(prefix=str(tmp_path / "canary"), tensor_names=["a"], shape_and_slices=[""], tensors=[x])
-            return {"p": tf.nn.softmax(tf.reduce_mean(x, [1, 2]))}
-
-    module = Saving()
-    tf.saved_model.save(module, str(tmp_path / "trap"), signatures={"serving_default": module.run})
-    _refused(tmp_path / "trap", tmp_path, capsys, "it holds the operation SaveV2")
-
-
-def test_a_saved_model_with_a_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Loading would fill it from a file."""
-    (tmp_path / "words.txt").write_text("a\nb\n")
-
-    class Looking(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-        def __init__(self) -> None:
-            line = tf.lookup.TextFileIndex
-            words = str(tmp_path / "words.txt")
-            source = tf.lookup.TextFileInitializer(words, tf.string, line.WHOLE_LINE, tf.int64, line.LINE_NUMBER)
-            self.table = tf.lookup.StaticHashTable(source, -1)
-
-        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
-        def run(self, x: Any) -> Any:
-            return {"p": tf.reduce_mean(x, [1, 2]) + tf.cast(self.table.lookup(tf.constant("a")), tf.float32)}
-
-    module = Looking()
-    tf.saved_model.save(module, str(tmp_path / "trap"), signatures={"serving_default": module.run})
-    _refused(tmp_path / "trap", tmp_path, capsys, "is refused")
+    refused(target, tmp_path, capsys, "outside of its folder")
 
 
 class _Pickled:
@@ -283,7 +215,7 @@ def test_labels_are_never_unpickled(harmless: Path, tmp_path: Path, capsys: pyte
     """Whatever they are called."""
     for name in ("labels.txt", "labels.pkl", "labels.json"):
         (tmp_path / name).write_bytes(pickle.dumps(_Pickled(tmp_path / "canary")))
-        _refused(harmless / "keras3.keras", tmp_path, capsys, "not UTF-8", labels=name)
+        refused(harmless / "keras3.keras", tmp_path, capsys, "not UTF-8", labels=name)
 
 
 def test_onnx_weights_are_never_read_from_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,18 +232,4 @@ def test_onnx_weights_are_never_read_from_outside(tmp_path: Path, capsys: pytest
             if entry.key == "location":
                 entry.value = "../secret.data"
     (tmp_path / "inner" / "trap.onnx").write_bytes(proto.SerializeToString())
-    _refused(tmp_path / "inner" / "trap.onnx", tmp_path, capsys, "outside of its own folder")
-
-
-def _refused(
-    file: Path, folder: Path, capsys: pytest.CaptureFixture[str], *advice: str, labels: str = "names.txt"
-) -> None:
-    """Status 2 with the advice, nothing written, and no canary."""
-    (folder / "names.txt").write_text("one\ntwo\n")
-    words = ["--labels", str(folder / labels), "--preprocess", "unit", "--output", str(folder / "models")]
-    assert main([str(file), *words]) == 2
-    error = capsys.readouterr().err
-    assert all(part in error for part in advice), error
-    assert "Traceback" not in error
-    assert not (folder / "models").exists()
-    assert not list(folder.parent.rglob("*canary*"))
+    refused(tmp_path / "inner" / "trap.onnx", tmp_path, capsys, "outside of its own folder")

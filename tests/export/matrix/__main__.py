@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.export.matrix import keras_cases, onnx_cases, tensorflow_cases
+from tests.export.matrix import keras_cases, onnx_cases, preprocessing_cases, tensorflow_cases
 from tests.export.matrix.case import Case, Verdict, judge
 
 GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "keras3": keras_cases.endings,
     "labels": keras_cases.labels,
-    "preprocessing": keras_cases.preprocessing,
+    "preprocessing": preprocessing_cases.preprocessing,
     "keras2-h5": lambda: tensorflow_cases.keras_2(".h5"),
     "keras2-keras": lambda: tensorflow_cases.keras_2(".keras"),
     "savedmodel": tensorflow_cases.saved_models,

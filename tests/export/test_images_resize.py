@@ -1,0 +1,111 @@
+"""The artefact's ways to resize, held against the loaders that they are named for, on real photographs."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+import skimage
+import tensorflow as tf
+from PIL import Image
+
+from export.artefact.description import Resize
+from export.convert.original import ImageInput
+from export.images import folder
+from export.images.resize import LOADERS, padding, resized
+from export.sources import keras_loader
+from ingest.images import formats
+from tests.support.models import tiny_keras
+
+pytestmark = tiny_keras.quiet_keras
+
+HEIGHT, WIDTH = 96, 128
+
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wide, tall, and square ones, as PNG in a subfolder: a JPEG is decoded by different libraries."""
+    images = tmp_path_factory.mktemp("images") / "photographs"
+    images.mkdir()
+    for name in ("chelsea", "coffee", "astronaut", "rocket"):
+        Image.fromarray(getattr(skimage.data, name)()).save(images / f"{name}.png")
+    Image.fromarray(skimage.data.coffee().transpose(1, 0, 2)).save(images / "tall.png")
+    return images
+
+
+def ours(file: Path, resize: Resize) -> Floats:
+    return resized(folder.read(file), HEIGHT, WIDTH, resize).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}])
+def test_image_dataset_from_directory(photographs: Path, options: dict[str, bool]) -> None:
+    """Within the half step of 255 that a whole number costs."""
+    dataset = keras.utils.image_dataset_from_directory(
+        photographs.parent,
+        labels=None,
+        image_size=(HEIGHT, WIDTH),
+        batch_size=None,
+        shuffle=False,
+        verbose=False,
+        **options,
+    )
+    mode = next(iter(options), "squash")
+    resize = Resize(mode, None, "bilinear", antialias=False)  # type: ignore[arg-type]  # the options are the modes
+    for file, image in zip(sorted(photographs.iterdir()), dataset, strict=True):
+        assert np.abs(ours(file, resize) - np.asarray(image)).max() <= 0.501
+
+
+def test_load_img_and_flow_from_directory(photographs: Path) -> None:
+    """Both are Pillow's nearest by default, pixel for pixel."""
+    for file in photographs.iterdir():
+        theirs = keras.utils.img_to_array(keras.utils.load_img(file, target_size=(HEIGHT, WIDTH)))
+        np.testing.assert_array_equal(ours(file, LOADERS["load_img"]), theirs)
+    flow = keras.src.legacy.preprocessing.image.ImageDataGenerator().flow_from_directory(
+        photographs.parent, target_size=(HEIGHT, WIDTH), class_mode=None, shuffle=False, batch_size=8
+    )
+    for name, theirs in zip(flow.filenames, next(flow), strict=True):
+        np.testing.assert_array_equal(ours(photographs.parent / name, LOADERS["flow_from_directory"]), theirs)
+
+
+def test_the_loaders_of_the_comparison_are_keras_own(photographs: Path) -> None:
+    """What --images prints beside the artefact's accuracy is Keras's own pipeline."""
+    given = ImageInput(HEIGHT, WIDTH, 3, "nhwc", "float32")
+    file = photographs / "coffee.png"
+    for resize in (
+        *LOADERS.values(),
+        Resize("crop_to_aspect_ratio", None, "bilinear", antialias=False),
+        Resize("pad_to_aspect_ratio", None, "bilinear", antialias=False),
+    ):
+        theirs = keras_loader.load(file, resize, given)
+        # load_img rounds its crop to other pixels than ImageOps.fit does.
+        allowed = 0.51 if resize.mode != "crop_to_aspect_ratio" or not resize.antialias else 40
+        assert np.abs(theirs - ours(file, resize)).max() <= allowed
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (97, 1000), (640, 480), (33, 31), (128, 96)])
+def test_the_bars_are_tensorflows(size: tuple[int, int]) -> None:
+    """An image of ones shows where they end."""
+    width, height = size
+    theirs = np.asarray(tf.image.resize_with_pad(tf.ones((height, width, 1)), HEIGHT, WIDTH))[..., 0] > 0
+    left, top, inner_width, inner_height = padding(width, height, HEIGHT, WIDTH)
+    mine = np.zeros((HEIGHT, WIDTH), bool)
+    mine[top : top + inner_height, left : left + inner_width] = True
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_grey_images_and_transparent_ones_keep_their_channels(tmp_path: Path) -> None:
+    """One channel is luma, four keep their alpha, three lie on white."""
+    image = Image.new("RGBA", (20, 10), (255, 0, 0, 128))
+    image.save(tmp_path / "red.png")
+    for channels, expected in ((1, [203 - 38]), (3, [255, 127, 127]), (4, [255, 0, 0, 128])):
+        pixels = resized(folder.read(tmp_path / "red.png", channels), 4, 4, Resize())
+        assert pixels.shape == (4, 4, channels)
+        np.testing.assert_allclose(pixels[0, 0], expected, atol=1)
+
+
+def test_the_files_that_count_are_those_that_the_service_takes() -> None:
+    """One list of suffixes, kept in two packages that must not import each other."""
+    assert formats.SUFFIXES == folder.SUFFIXES
