@@ -9,7 +9,8 @@ usage: sluice COMMAND [ARGUMENTS]
   sluice serve [MODEL]        export MODEL if needed, and serve it on http://127.0.0.1:5000
   sluice export MODEL         convert a Keras or ONNX model to the artefact that consumers run
   sluice classify IMAGE...    send images or folders to a service and write the predictions
-  sluice status               show queue, consumers and dead letters
+  sluice status               show queue and consumers of the service that runs in this folder
+  sluice results              fetch results; list, replay and drop dead letters
 
 MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.
 `sluice COMMAND --help` lists the arguments of a command.
@@ -56,9 +57,16 @@ def _status(arguments: list[str]) -> int:
     return status(arguments)
 
 
+def _results(arguments: list[str]) -> int:
+    from results.__main__ import main as results
+
+    return results(arguments)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": _serve,
     "export": _export,
     "classify": _classify,
     "status": _status,
+    "results": _results,
 }

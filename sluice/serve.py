@@ -14,8 +14,8 @@ from typing import Final
 
 from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, prepare
-from sluice.run_file import RunFile
 from sluice.supervisor import Program, Supervisor
+from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
 
 #: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.

@@ -6,18 +6,23 @@ environment.
 
 import argparse
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from stream.cli import FAILED, NOT_FOUND, complain, from_command_line
 from stream.connection.clients import Connections
+from stream.embedded.run_file import running_folders
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
 
 #: Settings that are options of every such command.
 _CONNECTION = ("redis_url", "data_dir", "redis_timeout_s")
+
+#: Either says where Redis is.
+_SERVER_VARIABLES = {"SLUICE_REDIS_URL", "SLUICE_DATA_DIR"}
 
 
 class NoSuchModel(Exception):
@@ -42,10 +47,24 @@ def options() -> argparse.ArgumentParser:
 
 
 def settings(program: str, given: argparse.Namespace) -> QueueSettings:
-    """The settings from these options and the environment; exits with status 2 if one is wrong."""
+    """The settings from these options and the environment; exits with status 2 if one is wrong.
+
+    If neither says where Redis is, the server is that of the `sluice serve` which runs in this folder.
+    """
     values = {name: getattr(given, name) for name in ("model", *_CONNECTION)}
+    if values["redis_url"] is values["data_dir"] is None and not _SERVER_VARIABLES & os.environ.keys():
+        values["data_dir"] = _running_server(program)
     arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
     return from_command_line(QueueSettings, program, arguments)
+
+
+def _running_server(program: str) -> str | None:
+    """The data folder of the run in this folder, None if there is none; exits with status 2 if there are several."""
+    runs = running_folders()
+    if len(runs) > 1:
+        listed = ", ".join(f"{folder} ({run.model})" for folder, run in runs.items())
+        raise SystemExit(complain(program, f"several services run here: {listed}. Choose one with --data-dir.", FAILED))
+    return next((str(folder) for folder in runs), None)
 
 
 def _option(name: str) -> str:

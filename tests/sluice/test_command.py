@@ -11,7 +11,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert main([]) == 2
     assert capsys.readouterr().out == shown
-    assert all(f"sluice {command}" in shown for command in ("serve", "export", "classify", "status"))
+    assert all(f"sluice {command}" in shown for command in ("serve", "export", "classify", "status", "results"))
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "sluice: there is no command 'server'; `sluice --help` lists them\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "export", "classify", "status"])
+@pytest.mark.parametrize("command", ["serve", "export", "classify", "status", "results"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Arguments reach the package that does the work."""
     with pytest.raises(SystemExit) as ended:

@@ -82,6 +82,34 @@ def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:
         ]
 
 
+def test_status_finds_the_server_of_the_run(folder: Path) -> None:
+    """Without any option, in the folder where the service runs. With two of them, it names both."""
+    first, second = free_port(), free_port()
+    with serving(folder, "--port", first):
+        wait_until(lambda: is_ready(folder, first), "the service is ready")
+        status = sluice(folder, "status")
+        assert status.returncode == 0, status.stdout
+        assert status.stdout.startswith("resnet50: 1 of 1 consumers alive\n")
+        assert sluice(folder, "results", "dead-letters", "list").stdout == "No dead letters.\n"
+        with serving(folder, "--port", second, log="second"):
+            wait_until(lambda: is_ready(folder, second, "second"), "the other service is ready")
+            status = sluice(folder, "status")
+            assert status.returncode == 2
+            assert all(f".sluice/{port} (resnet50)" in status.stderr for port in (first, second))
+            assert sluice(folder, "status", "--data-dir", f".sluice/{second}").returncode == 0
+
+
+def sluice(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of `sluice` in a folder, without a setting that says where Redis is."""
+    variables = {
+        name: value for name, value in os.environ.items() if name not in {"SLUICE_REDIS_URL", "SLUICE_DATA_DIR"}
+    }
+    command = [sys.executable, "-m", "sluice", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env={**variables, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+
 def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
     """The process says what is wrong once; nothing is tried again for ever."""
     port = free_port()

@@ -1,4 +1,6 @@
-"""The file that a run keeps while it lasts, so that the next run can name it.
+"""The file that a run of `sluice serve` keeps in its data folder while it lasts.
+
+The next run on the same port can name it, and commands such as `python -m consumers status` find its server.
 
 {"pid": 4711, "port": 5000, "model": "resnet50"}
 """
@@ -17,6 +19,12 @@ class Running:
 
     pid: int
     model: str
+
+
+def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
+    """The data folders of all runs that are alive below this folder, where `sluice serve` keeps them."""
+    found = {path.parent: RunFile(path).running() for path in sorted(parent.glob("*/serve.json"))}
+    return {folder: running for folder, running in found.items() if running is not None}
 
 
 class RunFile:
