@@ -45,6 +45,7 @@ from ingest.paths import RESULT_PATH
 from ingest.request_body import Limits
 from ingest.responses import on_disconnect, on_http_error, on_problem, problem_response
 from ingest.serving.shutdown import exit_on_failure, on_shutdown
+from ingest.upload_memory import UploadMemory
 from stream.connection.clients import Connections
 from stream.host.cpu import usable_cores
 from stream.settings import IngestSettings
@@ -80,24 +81,25 @@ def create_app(
         max_bytes=settings.max_upload_bytes,
         max_images=settings.max_images,
         body_timeout_s=settings.upload_timeout_s,
+        memory=UploadMemory(settings.upload_memory),
     )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(registry.run())
-        exit_on_failure(running, "model registry")
-        on_shutdown(live.close)
         publishing = asyncio.create_task(shared.run())
-        # A worker that has not read the models yet would refuse images that the other workers accept.
+        exit_on_failure(running, "model registry")
         exit_on_failure(publishing, "request counts")
+        on_shutdown(live.close)
+        # A worker that has not read the models yet would refuse images that the other workers accept.
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
         yield
         running.cancel()
+        publishing.cancel()
         await decoder.aclose()
         await connections.aclose()
-        publishing.cancel()
 
     classifier = Classifier(decoder)
     timeout_s = settings.request_timeout_s
@@ -117,9 +119,9 @@ def create_app(
             DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(limits)}),
             DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
+            DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             *oip_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
-            DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
             DocumentedRoute("/metrics", metrics.__call__, METRICS),
         ],

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from ingest.errors import BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from ingest.request_trace import Stage
+from ingest.upload_memory import UploadInProgress, UploadMemory, refusal
 
 #: The values of Content-Encoding that are accepted.
 CONTENT_CODINGS: Final = frozenset({"identity", "gzip", "deflate"})
@@ -32,23 +33,35 @@ _MAX_OBJECTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes of the whole body after decompression, images in it, and seconds until all of it has arrived."""
+    """Bytes of the whole body after decompression, images in it, and seconds until all of it has arrived.
+
+    `memory` limits all bodies of this process together.
+    """
 
     max_bytes: int
     max_images: int
     body_timeout_s: float
+    memory: UploadMemory
 
 
 @asynccontextmanager
-async def receiving(request: Request, limits: Limits) -> AsyncIterator[None]:
-    """Receive the body within this block; raises PayloadTooLarge, UnsupportedMediaType and RequestTimeout."""
+async def receiving(request: Request, limits: Limits) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Receive the chunks of the body within this block, decompressed.
+
+    Raises PayloadTooLarge as soon as the body exceeds its limit, BadParameter, UnsupportedMediaType, RequestTimeout,
+    Overloaded, and starlette's ClientDisconnect.
+    """
     _refuse_declared_size(request, limits)
     content_coding(request)
+    upload: UploadInProgress | None = None
     try:
         with Stage("upload"):
-            async with asyncio.timeout(limits.body_timeout_s):
-                yield
+            async with asyncio.timeout(limits.body_timeout_s) as timeout:
+                with limits.memory.begin(timeout) as upload:
+                    yield _chunks(request, limits, upload)
     except TimeoutError as error:
+        if upload and upload.refused:
+            raise refusal() from error
         raise RequestTimeout(
             f"The request did not arrive within {limits.body_timeout_s:g} s. Send smaller images."
         ) from error
@@ -78,19 +91,20 @@ def content_coding(request: Request) -> str:
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The whole body, decompressed, empty if there is none.
 
-    Raises BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, and starlette's ClientDisconnect.
+    Raises BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded, and starlette's
+    ClientDisconnect.
     """
-    async with receiving(request, limits):
-        return b"".join([chunk async for chunk in chunks(request, limits)])
+    async with receiving(request, limits) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
-async def chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The body as it arrives, decompressed; raises PayloadTooLarge as soon as it exceeds its limit, BadParameter."""
+async def _chunks(request: Request, limits: Limits, upload: UploadInProgress) -> AsyncIterator[bytes]:
     size = 0
     async for chunk in _decompressed(request) if content_coding(request) else request.stream():
         size += len(chunk)
         if size > limits.max_bytes:
             raise _too_large(limits)
+        upload.add(len(chunk))
         yield chunk
 
 

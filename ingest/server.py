@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from ingest.serving import accept_balancing
+from ingest.serving.http_protocol import BoundedHttpProtocol
 from ingest.serving.write_coalescing import HttpProtocol
 from stream.host import tracing
 from stream.host.logs import configure
@@ -33,8 +34,8 @@ _SHARED: Final[dict[str, Any]] = {
     "http": accept_balancing.CountedProtocol,
 }
 
-#: Uvicorn's own, without what `serving/` adds.
-_PLAIN: Final[dict[str, Any]] = {"loop": "uvloop", "http": "httptools"}
+#: Without what only saves time.
+_PLAIN: Final[dict[str, Any]] = {"loop": "uvloop", "http": BoundedHttpProtocol}
 
 
 def listen(settings: IngestSettings) -> socket.socket:

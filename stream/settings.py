@@ -127,6 +127,12 @@ class IngestSettings(QueueSettings):
         0, ge=0, le=256, description="threads that decode images, per worker. 0: cores / workers"
     )
     max_upload_bytes: int = Field(20 * 2**20, ge=1, description="largest request body, in bytes")
+    max_upload_memory: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="most bytes of all request bodies that are arriving, over all workers; each of them may hold two "
+        "of the largest size",
+    )
     max_images: int = Field(32, ge=1, le=1024, description="most images in one request")
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
     max_decode_memory: int = Field(
@@ -180,6 +186,11 @@ class IngestSettings(QueueSettings):
     def worker_count(self) -> int:
         """How many ingest processes share the port."""
         return self.workers or usable_cores()
+
+    @property
+    def upload_memory(self) -> int:
+        """Bytes of request bodies that may be arriving at one worker."""
+        return max(self.max_upload_memory // self.worker_count, 2 * self.max_upload_bytes)
 
     @property
     def asks_for_keys(self) -> bool:

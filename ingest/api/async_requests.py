@@ -58,9 +58,10 @@ IDEMPOTENCY_KEY: Final = Parameter(
 #: Problems of a request that was accepted.
 ACCEPTED_PROBLEMS: Final = (Cancelled, InferenceFailed, Overloaded, StreamUnavailable, DeadlinePassed)
 
-_TOKEN: Final = re.compile(
-    r"""\s*([!#$%&'*+.^_`|~\w-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s;,"]*)))?\s*(?:;[^,]*)?(?:,|$)""", re.ASCII
-)
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+
+#: Characters of Prefer that are read. Clients send some twenty.
+_MAX_PREFER: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,10 @@ class Preferences:
     def parse(cls, headers: Iterable[str]) -> Self:
         """All Prefer headers together. Unknown and malformed ones are ignored, and the first of a name counts."""
         found: dict[str, str] = {}
-        for match in _TOKEN.finditer(", ".join(headers)):
-            name, quoted, plain = match.groups()
-            found.setdefault(name.lower(), quoted or plain or "")
+        for preference in _split(", ".join(headers)[:_MAX_PREFER], ","):
+            name, _, value = _split(preference, ";")[0].partition("=")
+            if _TOKEN.fullmatch(name.strip()):
+                found.setdefault(name.strip().lower(), value.strip().strip('"'))
         wait = found.get("wait", "")
         wait_s = float(wait) if wait.isascii() and wait.isdecimal() and len(wait) < 10 else None
         return cls("respond-async" in found, wait_s)
@@ -94,6 +96,19 @@ class Preferences:
         """The Preference-Applied header."""
         names = ["respond-async"] if self.respond_async else []
         return ", ".join(names if self.wait_s is None else [*names, f"wait={self.wait_s:.0f}"])
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that are not in quotation marks."""
+    parts: list[list[str]] = [[]]
+    for number, piece in enumerate(text.split('"')):
+        if number % 2:
+            parts[-1].append(f'"{piece}"')
+            continue
+        first, *others = piece.split(separator)
+        parts[-1].append(first)
+        parts.extend([other] for other in others)
+    return ["".join(part) for part in parts]
 
 
 class AsyncRequest:

@@ -7,7 +7,7 @@ packets, and the work for both here and at the client, for what fits into one.
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from ingest.serving.http_protocol import BoundedHttpProtocol
 
 _HEAD: Final = b"HTTP/1.1 "
 
@@ -43,7 +43,7 @@ class CoalescingTransport:
             self.write(b"")
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(BoundedHttpProtocol):
     """One HTTP/1.1 connection whose short responses leave in one packet."""
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (asyncio's)

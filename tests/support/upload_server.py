@@ -18,10 +18,11 @@ from starlette.routing import Route
 from ingest.errors import MEDIA_TYPE, Problem
 from ingest.images.decode import to_pixels
 from ingest.request_body import Limits
+from ingest.upload_memory import UploadMemory
 from ingest.uploads import read_uploads
 from tests.support.images import model
 
-LIMITS = Limits(max_bytes=200_000, max_images=4, body_timeout_s=0.5)
+LIMITS = Limits(max_bytes=200_000, max_images=4, body_timeout_s=0.5, memory=UploadMemory(10**9))
 
 
 @dataclass(slots=True)

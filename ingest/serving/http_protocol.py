@@ -1,0 +1,182 @@
+"""Uvicorn's HTTP/1.1 protocol with three corrections: a bound on request heads, Upgrade, and the log.
+
+- Uvicorn with httptools accepts heads of any size, at any speed. Here a head has limits of size, number and time.
+- If a request offers to upgrade its connection, the parser takes the body for the new protocol, and the body is lost.
+  `curl --http2` and Java's HttpClient offer `Upgrade: h2c` with every request. A server may ignore the offer
+  (RFC 9110, 7.8), and this one does.
+- Uvicorn logs a warning for each malformed request, which lets any client fill the log. Here there is one a minute.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+logger = logging.getLogger(__name__)
+
+#: Most bytes of a request's target and headers, and most headers. Browsers and proxies send one or two kilobytes.
+_MAX_HEAD: Final = 64 * 1024
+_MAX_HEADERS: Final = 128
+#: Seconds until the head of a request must be there, once its first byte is.
+_HEAD_S: Final = 10.0
+
+#: Seconds between two warnings about malformed requests.
+_WARN_EVERY_S: Final = 60.0
+
+_REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+
+#: These say where the body of a request ends.
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
+
+
+class _Refused(Exception):
+    """The request's head is too large. Raised to stop the parser."""
+
+
+class _Warnings:
+    """Counts malformed requests, and logs one line for all of a minute."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next_s = 0.0
+
+    def note(self, reason: str, client: Any) -> None:  # noqa: ANN401 (uvicorn's address)
+        self._count += 1
+        if time.monotonic() < self._next_s:
+            return
+        logger.warning("refused %d malformed requests, the last one from %s: %s", self._count, client, reason)
+        self._count = 0
+        self._next_s = time.monotonic() + _WARN_EVERY_S
+
+
+_warnings = _Warnings()
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One HTTP/1.1 connection."""
+
+    _in_head = False
+    #: Bytes of the chunk that is parsed now, and of the head in the chunks after the one in which it began.
+    _chunk_bytes = 0
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    #: Whether the parser reads a head that was made here, whose request has begun already.
+    _resuming = False
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's."""
+        self._unset_keepalive_if_required()
+        continues = self._in_head
+        self._chunk_bytes = len(data)
+        try:
+            self._parse(memoryview(data))
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(431 if isinstance(cause, _Refused) else 400, str(cause or error))
+        if self._in_head:
+            self._limit_head(len(data) if continues else _begun(data))
+
+    def _parse(self, data: memoryview) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :] if self._ignore_upgrade() else data[:0]
+
+    def _limit_head(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > _MAX_HEAD:
+            self._refuse(431, "the head is too large")
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_S, self._refuse, 408, "the head takes too long")
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Respond and close the connection."""
+        self._end_head()
+        if self.transport.is_closing():
+            return
+        _warnings.note(reason, self.client)
+        text = f"{_REASONS[status]}: {reason}.\n".encode("ascii", "replace")
+        head = f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: text/plain\r\ncontent-length: {len(text)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + text)
+        self.transport.close()
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if not self._resuming:
+            self._in_head = True
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target has arrived."""
+        if not self._resuming:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header has arrived."""
+        if not self._resuming:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head of a request has arrived."""
+        if self._resuming:
+            return
+        # Most heads come in one small chunk.
+        if (
+            self._head_bytes + self._chunk_bytes > _MAX_HEAD
+            and len(self.url) + sum(map(_size, self.headers)) > _MAX_HEAD
+        ):
+            raise _Refused("the head is too large")
+        if len(self.headers) > _MAX_HEADERS:
+            raise _Refused("there are too many headers")
+        self._end_head()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request has arrived, unless the parser took its body for another protocol."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _ignore_upgrade(self) -> bool:
+        """Make the parser continue after an offer to upgrade. Returns whether the rest is for this server."""
+        is_connect = self.parser.get_method() == b"CONNECT"
+        body = [] if is_connect else [(name, value) for name, value in self.headers if name in _FRAMING]
+        if is_connect:
+            self.cycle.keep_alive = False
+        self.parser = httptools.HttpRequestParser(self)
+        self._resuming = True
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(map(_line, body)) + b"\r\n")
+        finally:
+            self._resuming = False
+        return not is_connect
+
+
+def _begun(data: bytes) -> int:
+    """How many bytes at the end of the data belong to a head that has begun in it."""
+    end = data.rfind(b"\r\n\r\n")
+    return len(data) - end - 4 if end >= 0 else len(data)
+
+
+def _size(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1])
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    return header[0] + b": " + header[1] + b"\r\n"
