@@ -26,12 +26,12 @@ class ExportReport:
 
     def text(self, seconds: float) -> Iterator[str]:
         """Line by line, for an export that took so long."""
-        yield from self.lines
         yield (
             f"wrote {self.path}: {self.size_bytes / 1e6:.1f} MB in {seconds:.1f} s, compared with"
             f" {self.reference}: {self.parity}"
         )
         yield self.assumed
+        yield from self.lines
 
     @property
     def assumed(self) -> str:

@@ -1,4 +1,4 @@
-"""The artefact's ways to resize, held against the loaders that they are named for, on real photographs."""
+"""The artefact's ways to resize, held against the loaders that they are named for, on real images."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ Floats = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wide, tall, and square ones, as PNG in a subfolder: a JPEG is decoded by different libraries."""
-    images = tmp_path_factory.mktemp("images") / "photographs"
-    images.mkdir()
+    made = tmp_path_factory.mktemp("images") / "all"
+    made.mkdir()
     for name in ("chelsea", "coffee", "astronaut", "rocket"):
-        Image.fromarray(getattr(skimage.data, name)()).save(images / f"{name}.png")
-    Image.fromarray(skimage.data.coffee().transpose(1, 0, 2)).save(images / "tall.png")
-    return images
+        Image.fromarray(getattr(skimage.data, name)()).save(made / f"{name}.png")
+    Image.fromarray(skimage.data.coffee().transpose(1, 0, 2)).save(made / "tall.png")
+    return made
 
 
 def ours(file: Path, resize: Resize) -> Floats:
@@ -41,10 +41,10 @@ def ours(file: Path, resize: Resize) -> Floats:
 
 
 @pytest.mark.parametrize("options", [{}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}])
-def test_image_dataset_from_directory(photographs: Path, options: dict[str, bool]) -> None:
+def test_image_dataset_from_directory(images: Path, options: dict[str, bool]) -> None:
     """Within the half step of 255 that a whole number costs."""
     dataset = keras.utils.image_dataset_from_directory(
-        photographs.parent,
+        images.parent,
         labels=None,
         image_size=(HEIGHT, WIDTH),
         batch_size=None,
@@ -54,26 +54,26 @@ def test_image_dataset_from_directory(photographs: Path, options: dict[str, bool
     )
     mode = next(iter(options), "squash")
     resize = Resize(mode, None, "bilinear", antialias=False)  # type: ignore[arg-type]  # the options are the modes
-    for file, image in zip(sorted(photographs.iterdir()), dataset, strict=True):
+    for file, image in zip(sorted(images.iterdir()), dataset, strict=True):
         assert np.abs(ours(file, resize) - np.asarray(image)).max() <= 0.501
 
 
-def test_load_img_and_flow_from_directory(photographs: Path) -> None:
+def test_load_img_and_flow_from_directory(images: Path) -> None:
     """Both are Pillow's nearest by default, pixel for pixel."""
-    for file in photographs.iterdir():
+    for file in images.iterdir():
         theirs = keras.utils.img_to_array(keras.utils.load_img(file, target_size=(HEIGHT, WIDTH)))
         np.testing.assert_array_equal(ours(file, LOADERS["load_img"]), theirs)
     flow = keras.src.legacy.preprocessing.image.ImageDataGenerator().flow_from_directory(
-        photographs.parent, target_size=(HEIGHT, WIDTH), class_mode=None, shuffle=False, batch_size=8
+        images.parent, target_size=(HEIGHT, WIDTH), class_mode=None, shuffle=False, batch_size=8
     )
     for name, theirs in zip(flow.filenames, next(flow), strict=True):
-        np.testing.assert_array_equal(ours(photographs.parent / name, LOADERS["flow_from_directory"]), theirs)
+        np.testing.assert_array_equal(ours(images.parent / name, LOADERS["flow_from_directory"]), theirs)
 
 
-def test_the_loaders_of_the_comparison_are_keras_own(photographs: Path) -> None:
+def test_the_loaders_of_the_comparison_are_keras_own(images: Path) -> None:
     """What --images prints beside the artefact's accuracy is Keras's own pipeline."""
     given = ImageInput(HEIGHT, WIDTH, 3, "nhwc", "float32")
-    file = photographs / "coffee.png"
+    file = images / "coffee.png"
     for resize in (
         *LOADERS.values(),
         Resize("crop_to_aspect_ratio", None, "bilinear", antialias=False),

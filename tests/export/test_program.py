@@ -36,7 +36,7 @@ def test_an_unchanged_file_is_not_exported_again(tmp_path: Path, capsys: pytest.
     assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3"]
 
 
-def test_of_two_exports_at_once_one_is_told(tmp_path: Path) -> None:
+def test_of_two_exports_at_once_one_fails(tmp_path: Path) -> None:
     """The file that is there stays; neither is lost without a word."""
     target, outcomes = tmp_path / "model.onnx", []
 

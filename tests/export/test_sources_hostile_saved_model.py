@@ -47,7 +47,7 @@ def test_a_saved_model_with_other_operations_isrefused(
 
 
 def test_a_saved_model_that_restores_by_writing_isrefused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The operation that saves a checkpoint writes wherever it is told to; it must not be part of what is run."""
+    """The operation that saves a checkpoint writes to any path; it must not be part of what is run."""
 
     class Saving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])  # type: ignore[untyped-decorator]
