@@ -3,8 +3,10 @@
 import time
 from dataclasses import dataclass
 
-from ingest.dispatch.model_client import ModelClient, PreparedImage
+from ingest.dispatch.model_client import ModelClient
+from ingest.dispatch.prepared_image import PreparedImage
 from ingest.images.decoder import Decoder
+from ingest.responses import Prediction, Values, prediction
 from ingest.uploads import Upload
 from results.outcome import Done
 from stream.model import ModelDescription
@@ -23,12 +25,19 @@ class Target:
     """What the images of a request are classified by: a model as it was when the request came, and `top` classes.
 
     With `top` 0 the probabilities of all classes are wanted. `version` is the only one that may answer, if it is set.
+    Labels below `threshold` are left out of responses.
     """
 
     client: ModelClient
     model: ModelDescription
     top: int = 0
     version: str | None = None
+    threshold: float | None = None
+
+    async def prediction(self, done: Done) -> Prediction | Values:
+        """The response to one image."""
+        labels = await self.client.labels(done.version)
+        return prediction(done, model=self.client.name, labels=labels, threshold=self.threshold)
 
 
 class Classifier:
@@ -38,7 +47,7 @@ class Classifier:
         self._decoder = decoder
 
     async def classify(self, image: Upload | memoryview, target: Target) -> Classified:
-        """The prediction for one image, encoded or already uint8 [height, width, 3] of the model's size.
+        """The prediction for one image, encoded or already uint8 [height, width, channels] of the model's size.
 
         Cancelling this call cancels the work.
         """

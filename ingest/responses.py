@@ -38,6 +38,16 @@ class Prediction(TypedDict):
     id: str
 
 
+class Values(TypedDict):
+    """One image's values, in the order of the model's outputs, from a model that gives values instead of labels."""
+
+    success: Literal[True]
+    values: list[float]
+    model: str
+    version: str
+    id: str
+
+
 class Queued(TypedDict):
     """One image that has no result yet, and the URL where the result will be."""
 
@@ -60,6 +70,12 @@ class NamedPrediction(Prediction):
     filename: str | None
 
 
+class NamedValues(Values):
+    """Values, with the file name that the client gave."""
+
+    filename: str | None
+
+
 class NamedQueued(Queued):
     """A queued image, with the file name that the client gave."""
 
@@ -72,7 +88,7 @@ class NamedFailure(Failure):
     filename: str | None
 
 
-Named = NamedPrediction | NamedQueued | NamedFailure
+Named = NamedPrediction | NamedValues | NamedQueued | NamedFailure
 
 
 class Results(TypedDict):
@@ -88,19 +104,25 @@ class ProtocolError(TypedDict):
     error: str
 
 
-def prediction(done: Done, *, model: str, labels: Sequence[str]) -> Prediction:
-    """The response to one image."""
+def prediction(done: Done, *, model: str, labels: Sequence[str], threshold: float | None = None) -> Prediction | Values:
+    """The response to one image; labels below the threshold are left out."""
+    if done.output_kind == "values":
+        values = [float(f"{value:.9g}") for value in done.probabilities]
+        return {"success": True, "values": values, "model": model, "version": done.version, "id": done.id}
     ranked = zip(done.indices, done.probabilities, strict=True)
+    least = -1.0 if threshold is None else threshold
     return {
         "success": True,
-        "predictions": [{"label": labels[index], "probability": round(value, _DIGITS)} for index, value in ranked],
+        "predictions": [
+            {"label": labels[index], "probability": round(value, _DIGITS)} for index, value in ranked if value >= least
+        ],
         "model": model,
         "version": done.version,
         "id": done.id,
     }
 
 
-def named(filename: str | None, result: Prediction | Queued | Failure) -> Named:
+def named(filename: str | None, result: Prediction | Values | Queued | Failure) -> Named:
     """The result of one image of several."""
     return {"filename": filename, **result}  # type: ignore[return-value]
 

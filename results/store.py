@@ -22,6 +22,7 @@ class Store:
         self._redis = redis
         self._partition = partition
         self._cancel = load(redis, "results", "cancel")
+        self._delete = load(redis, "results", "delete")
         self._state = load(redis, "results", "state")
         self._idempotency = load(redis, "results", "idempotency")
 
@@ -64,6 +65,10 @@ class Store:
         """Keep the outcome of a request that needs no entry; False if its id is known, and then nothing changes."""
         key = self._partition.request(outcome.id)
         return bool(await self._redis.set(key, encode(outcome), px=int(ttl_s * 1000), nx=True))
+
+    async def delete(self, request_id: str) -> bool:
+        """Delete the outcome of a request that has ended; False if it is unknown or has not ended."""
+        return bool(await self._delete([self._partition.request(request_id)]))
 
     async def cancel(self, request_id: str) -> bool:
         """Mark a request that is still queued as cancelled; False if there was nothing to cancel."""

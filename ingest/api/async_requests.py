@@ -31,7 +31,7 @@ from ingest.errors import (
 )
 from ingest.openapi.operation import Header, Parameter
 from ingest.paths import result_url
-from ingest.responses import Prediction, Queued, Results, cache_status, failure, named, prediction
+from ingest.responses import Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State
@@ -148,10 +148,13 @@ class AsyncRequest:
         )
         return self._response(body, status, target)
 
-    async def _one(self, upload: Upload, number: int, target: Target, classifier: Classifier) -> Prediction | Queued:
+    async def _one(
+        self, upload: Upload, number: int, target: Target, classifier: Classifier
+    ) -> Prediction | Values | Queued:
         client = target.client
-        reserved = await self._reserve(upload, number, target) if self._key is not None else ""
+        # A damaged image must not use up the key, so the image is decoded first.
         image = await classifier.prepare(upload, target)
+        reserved = await self._reserve(upload, number, target) if self._key is not None else ""
         request_id = await client.submit(target.model, image, request_id=reserved)
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
@@ -162,7 +165,7 @@ class AsyncRequest:
             self._done.append(state)
             request_trace.mark_answered(state)
             await client.cache_answer(image, state)
-        return await state_document(client, request_id, state)
+        return await state_document(client, request_id, state, threshold=target.threshold)
 
     async def _reserve(self, upload: Upload, number: int, target: Target) -> str:
         # Two owners may choose the same key and must not meet. The name of an owner has no space.
@@ -176,7 +179,7 @@ class AsyncRequest:
         return request_id
 
     def _response(
-        self, body: Prediction | Queued | Results, status: int, target: Target, *, location: str | None = None
+        self, body: Prediction | Values | Queued | Results, status: int, target: Target, *, location: str | None = None
     ) -> Response:
         headers = {"Preference-Applied": self._preferences.applied()} if self._preferences.accepts_202 else {}
         headers |= cache_status(self._done, enabled=target.client.caches)
@@ -187,12 +190,15 @@ class AsyncRequest:
         return JSONResponse(body, status_code=status, headers=headers)
 
 
-async def state_document(client: ModelClient, request_id: str, state: State) -> Prediction | Queued:
+async def state_document(
+    client: ModelClient, request_id: str, state: State, *, threshold: float | None = None
+) -> Prediction | Values | Queued:
     """The result of a request in this state, or the URL where it will be; raises the Problem that it ended with."""
     match state:
         case Done() | Failed():
             done = raise_for_outcome(state)
-            return prediction(done, model=client.name, labels=await client.labels(done.version))
+            labels = await client.labels(done.version)
+            return prediction(done, model=client.name, labels=labels, threshold=threshold)
         case "cancelled":
             raise Cancelled("The request was cancelled. Send the image again.")
         case _:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,9 +15,18 @@ from ingest.api.async_requests import (
     PREFERENCE_APPLIED,
     AsyncRequest,
 )
+from ingest.api.predict_request import (
+    CONTENT_ENCODING,
+    DEFAULT_TOP,
+    THRESHOLD,
+    THRESHOLD_PARAMETER,
+    THRESHOLD_SCHEMA,
+    TOP,
+    Options,
+    read_images,
+)
 from ingest.classification import Classified, Classifier, Target
 from ingest.concurrency import cancel_on_disconnect, gather_or_problem
-from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
@@ -36,24 +45,20 @@ from ingest.errors import (
 from ingest.images.formats import MEDIA_TYPES
 from ingest.metrics import BATCH_SIZE
 from ingest.multipart import IMAGE
-from ingest.openapi.operation import Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.request_body import Limits
 from ingest.responses import (
     Failure,
     Prediction,
     Queued,
     Results,
+    Values,
     cache_status,
     failure,
     named,
-    prediction,
     timing_headers,
 )
-from ingest.uploads import Upload, read_uploads
-
-#: The query parameter for the number of labels, and its default.
-_TOP: Final = "top"
-_DEFAULT_TOP: Final = 5
+from ingest.uploads import Upload
 
 
 class PredictEndpoint:
@@ -69,85 +74,65 @@ class PredictEndpoint:
         started = time.perf_counter()
         client = self._registry.find(request.path_params.get("model"))
         model = client.model
-        target = Target(client, model, parse_top(request, classes=len(model.labels)))
+        in_query = Options.parse_query(request.query_params)
+        in_query.top_for(model)  # refuses a wrong option before the body is read
         client.refuse_if_full()
         async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
-        uploads = await read_uploads(request, self._limits)
+        uploads, in_body = await read_images(request, self._limits)
+        options = in_body.or_else(in_query)
+        target = Target(client, model, options.top_for(model), threshold=options.threshold)
         if async_request:
             return await async_request.respond(uploads, target, self._classifier)
         work = [self._classifier.classify(upload, target) for upload in uploads]
         if len(work) == 1:
             only = await cancel_on_disconnect(request, work[0])
             request.scope[BATCH_SIZE] = only.done.batch
-            return await _one(client, only, started)
-        return await _several(client, uploads, await cancel_on_disconnect(request, gather_or_problem(work)))
+            return await _one(target, only, started)
+        return await _several(target, uploads, await cancel_on_disconnect(request, gather_or_problem(work)))
 
 
-async def _one(client: ModelClient, classified: Classified, started: float) -> Response:
+async def _one(target: Target, classified: Classified, started: float) -> Response:
     done = classified.done
-    body = prediction(done, model=client.name, labels=await client.labels(done.version))
+    body = await _result(target, classified)
     total_ms = (time.perf_counter() - started) * 1000
     headers = timing_headers(done, decode_ms=classified.decode_ms, total_ms=total_ms)
-    return JSONResponse(body, headers=headers | cache_status([done], enabled=client.caches))
+    return JSONResponse(body, headers=headers | cache_status([done], enabled=target.client.caches))
 
 
-async def _several(
-    client: ModelClient, uploads: Sequence[Upload], outcomes: Sequence[Classified | Problem]
-) -> Response:
+async def _several(target: Target, uploads: Sequence[Upload], outcomes: Sequence[Classified | Problem]) -> Response:
     """A list of predictions and failures. If the service failed for every image, the request fails."""
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
         raise problems[0]
     results = [
-        named(upload.filename, await _result(client, one)) for upload, one in zip(uploads, outcomes, strict=True)
+        named(upload.filename, await _result(target, one)) for upload, one in zip(uploads, outcomes, strict=True)
     ]
     done = [outcome.done for outcome in outcomes if not isinstance(outcome, Problem)]
-    return JSONResponse(Results(success=True, results=results), headers=cache_status(done, enabled=client.caches))
+    return JSONResponse(
+        Results(success=True, results=results), headers=cache_status(done, enabled=target.client.caches)
+    )
 
 
-async def _result(client: ModelClient, outcome: Classified | Problem) -> Prediction | Failure:
+async def _result(target: Target, outcome: Classified | Problem) -> Prediction | Values | Failure:
     if isinstance(outcome, Problem):
         return failure(outcome)
-    done = outcome.done
-    return prediction(done, model=client.name, labels=await client.labels(done.version))
-
-
-def parse_top(request: Request, *, classes: int) -> int:
-    """How many labels the request asks for; raises BadParameter."""
-    given = request.query_params.getlist(_TOP)
-    if not given:
-        return min(_DEFAULT_TOP, classes)
-    first = given[0]
-    if not (len(given) == 1 and first.isascii() and first.isdecimal() and 1 <= int(first[:9]) <= classes):
-        shown = ", ".join(given)[:40]
-        raise BadParameter(f"top is {shown!r}; it must be one whole number from 1 to {classes}.")
-    return int(first)
+    return await target.prediction(outcome.done)
 
 
 def _top_schema(classes: int | None) -> dict[str, Any]:
     """The schema of `top`; without a maximum if the number of classes is unknown."""
     bounds = {"minimum": 1} if classes is None else {"minimum": 1, "maximum": classes}
-    return {"type": "integer", "default": min(_DEFAULT_TOP, classes or _DEFAULT_TOP), **bounds}
+    return {"type": "integer", "default": min(DEFAULT_TOP, classes or DEFAULT_TOP), **bounds}
 
 
 def predict_operation(limits: Limits) -> Operation:
     """The declaration, with these limits."""
-    image = {"type": "string", "contentMediaType": "image/*"}
-    form = {
-        "schema": {
-            "type": "object",
-            "required": [IMAGE],
-            "properties": {IMAGE: {"type": "array", "minItems": 1, "maxItems": limits.max_images, "items": image}},
-        },
-        "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
-    }
-    raw = {kind: {"schema": {"maxLength": limits.max_bytes}} for kind in MEDIA_TYPES.values()}
     return Operation(
         "Classify images",
         {
             200: DocumentedResponse(
-                "The labels of one image, or the results of several in the order sent.",
-                Prediction | Results,
+                "The labels (or the values) of one image, or the results of several in the order sent.",
+                Prediction | Values | Results,
                 headers=(
                     Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran it; for one image"),
                     Header("X-Sluice-Batch", "How many images ran together; for one image"),
@@ -167,9 +152,48 @@ def predict_operation(limits: Limits) -> Operation:
         },
         (NoImage, MalformedUpload, BadParameter, UnknownModel, RequestTimeout, PayloadTooLarge, TooManyPixels,
          UnsupportedMediaType, DamagedImage, IdempotencyKeyReused, NoConsumer, *ACCEPTED_PROBLEMS),
-        (Parameter(_TOP, "query", "How many labels, most probable first", _top_schema), PREFER, IDEMPOTENCY_KEY),
-        Body(
-            f"A form with one or more parts named {IMAGE}, or the image itself. Its first bytes decide its format.",
-            {"multipart/form-data": form, **raw},
+        (
+            Parameter(TOP, "query", "How many labels, most probable first", _top_schema),
+            THRESHOLD_PARAMETER,
+            PREFER,
+            IDEMPOTENCY_KEY,
+            CONTENT_ENCODING,
         ),
+        _body(limits),
     )  # fmt: skip
+
+
+def _body(limits: Limits) -> Body:
+    image = {"type": "string", "contentMediaType": "image/*"}
+    encoded = {"type": "string", "format": "byte", "contentEncoding": "base64"}
+    form = {
+        "type": "object",
+        "required": [IMAGE],
+        "properties": {IMAGE: {"type": "array", "minItems": 1, "maxItems": limits.max_images, "items": image}},
+    }
+    options = {TOP: {"type": "integer", "minimum": 1}, THRESHOLD: THRESHOLD_SCHEMA}
+    several = {"type": "array", "minItems": 1, "maxItems": limits.max_images, "items": encoded}
+    json_body = {
+        "oneOf": [
+            {
+                "type": "object",
+                "required": [name],
+                "properties": {name: schema, **options},
+                "additionalProperties": False,
+            }
+            for name, schema in (("image", encoded), ("images", several))
+        ]
+    }
+    raw = {kind: {"schema": {"maxLength": limits.max_bytes}} for kind in MEDIA_TYPES.values()}
+    return Body(
+        f"A form with one or more parts named {IMAGE}; the image itself, whose first bytes decide its format; or JSON "
+        "with base64 or data: URIs.",
+        {
+            "multipart/form-data": {
+                "schema": form,
+                "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
+            },
+            JSON: {"schema": json_body},
+            **raw,
+        },
+    )

@@ -1,4 +1,4 @@
-"""`/results/{id}`: fetch a result, wait for it, or cancel its request."""
+"""`/results/{id}`: fetch a result, wait for it, cancel its request, or delete it."""
 
 from typing import Final
 
@@ -14,10 +14,11 @@ from ingest.api.async_requests import (
     Preferences,
     state_document,
 )
+from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
-from ingest.errors import UnknownResult
+from ingest.errors import BadParameter, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation
-from ingest.responses import Prediction, Queued
+from ingest.responses import Prediction, Queued, Values
 
 
 class ResultEndpoint:
@@ -32,6 +33,9 @@ class ResultEndpoint:
 
     async def get(self, request: Request) -> Response:
         """200 with the prediction, 202 while it is queued, or the request's problem. `Prefer: wait=N` waits."""
+        return await self._respond(request, parse_threshold(request.query_params))
+
+    async def _respond(self, request: Request, threshold: float | None = None) -> Response:
         request_id = request.path_params["id"]
         client, state = await self._registry.locate(request_id)
         preferences = Preferences.parse(request.headers.getlist("prefer"))
@@ -42,25 +46,28 @@ class ResultEndpoint:
         if state == "queued":
             headers["Retry-After"] = str(POLL_S)
         status = 202 if state == "queued" else 200
-        return JSONResponse(await state_document(client, request_id, state), status_code=status, headers=headers)
+        document = await state_document(client, request_id, state, threshold=threshold)
+        return JSONResponse(document, status_code=status, headers=headers)
 
     async def delete(self, request: Request) -> Response:
-        """204 if the request was queued and is now cancelled, else the response of `get`."""
+        """204 if the request was queued and is now cancelled, or if it had ended and its result is now deleted."""
         request_id = request.path_params["id"]
         client, _ = await self._registry.locate(request_id)
-        if await client.cancel(request_id):
+        if await client.cancel(request_id) or await client.delete(request_id):
             return Response(status_code=204)
-        return await self.get(request)
+        return await self._respond(request)
 
 
 _RESULT: Final = {
-    200: DocumentedResponse("The prediction.", Prediction, headers=(PREFERENCE_APPLIED,)),
+    200: DocumentedResponse("The prediction.", Prediction | Values, headers=(PREFERENCE_APPLIED,)),
     202: DocumentedResponse("Still queued.", Queued, headers=(POLL_HEADER, PREFERENCE_APPLIED)),
 }
-FETCH: Final = Operation("Fetch a result", _RESULT, (UnknownResult, *ACCEPTED_PROBLEMS), (PREFER,))
+FETCH: Final = Operation(
+    "Fetch a result", _RESULT, (BadParameter, UnknownResult, *ACCEPTED_PROBLEMS), (THRESHOLD_PARAMETER, PREFER)
+)
 CANCEL: Final = Operation(
-    "Cancel a request",
-    {204: DocumentedResponse("It was queued, and is cancelled.", media_type=None), **_RESULT},
+    "Cancel a request, or delete its result",
+    {204: DocumentedResponse("The request is cancelled, or its result is deleted.", media_type=None), **_RESULT},
     (UnknownResult, *ACCEPTED_PROBLEMS),
     (PREFER,),
 )

@@ -92,7 +92,12 @@ class Cache:
 
 
 def _cut(known: Done, top: int, *, classes: int) -> Done | None:
-    """The wanted number of classes, in the order that consumers give them; None if fewer are known."""
+    """The wanted number of classes, in the order that consumers give them; None if fewer are known.
+
+    Values have no rank: they come all together, in the order of the model.
+    """
+    if known.output_kind == "values":
+        return known
     if len(known.indices) < (top or classes):
         return None
     pairs = zip(known.indices, known.probabilities, strict=True)

@@ -1,10 +1,8 @@
 """The client of one model: sends prepared images to its consumers and waits for their predictions."""
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ingest import metrics, request_trace
@@ -12,6 +10,7 @@ from ingest.auth.owner import new_id
 from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import PartitionClient
 from ingest.dispatch.partitions import Partitions
+from ingest.dispatch.prepared_image import PreparedImage
 from ingest.errors import (
     RETRY_S,
     MixedVersions,
@@ -26,7 +25,6 @@ from ingest.errors import (
 from results.outcome import Done, Failed, Outcome
 from results.store import State
 from stream.connection.clients import Connections
-from stream.entry import Entry
 from stream.host import logs
 from stream.keys import Partition
 from stream.model import ModelDescription
@@ -37,18 +35,6 @@ T = TypeVar("T")
 
 #: Problems of one partition that another may not have.
 _TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedImage:
-    """A decoded image: raw uint8 [height, width, 3] of the model that it was prepared for.
-
-    `top` is the number of classes wanted (0: all). `decoding_s` is how long ingest will still decode other images.
-    """
-
-    pixels: bytes
-    top: int
-    decoding_s: float = 0.0
 
 
 class ModelClient:
@@ -161,6 +147,15 @@ class ModelClient:
         with redis_errors_as_503():
             return await partition.store.cancel(request_id) if partition else False
 
+    async def delete(self, request_id: str) -> bool:
+        """Delete the outcome of a request that has ended, and its dead letter with the pixels; False if it has not.
+
+        Raises StreamUnavailable.
+        """
+        partition = self.partitions.of_request(request_id)
+        with redis_errors_as_503():
+            return await partition.delete(request_id) if partition else False
+
     async def classify(self, model: ModelDescription, image: PreparedImage, *, version: str | None = None) -> Done:
         """Classify one image; raises a Problem on failure. Cancelling this call cancels the work.
 
@@ -205,7 +200,7 @@ class ModelClient:
         """Have any partition accept the image; raises the last partition's problem if none does."""
 
         async def send(partition: PartitionClient) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
-            entry = _entry(new_id(partition.number), model, image, reply=self._ingest)
+            entry = image.entry(new_id(partition.number), model, reply=self._ingest)
             return partition, entry.id, await partition.send(entry)
 
         sent = await _try_partitions(self.partitions.candidates(), send)
@@ -220,7 +215,7 @@ class ModelClient:
         """
 
         async def submit(partition: PartitionClient) -> str:
-            entry = _entry(request_id or new_id(partition.number), model, image, reply="")
+            entry = image.entry(request_id or new_id(partition.number), model, reply="")
             if await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id) is None:
                 await partition.admit(entry)
             return entry.id
@@ -290,8 +285,3 @@ async def _try_partitions(partitions: Iterable[PartitionClient], take: Callable[
             refusal = problem
     assert refusal
     raise refusal
-
-
-def _entry(request_id: str, model: ModelDescription, image: PreparedImage, *, reply: str) -> Entry:
-    more_ms = math.ceil(image.decoding_s * 1000)
-    return Entry(request_id, reply, image.top, model.height, model.width, image.pixels, more_ms=more_ms)

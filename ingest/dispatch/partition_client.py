@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from ingest import metrics, request_trace
 from ingest.backpressure import BacklogLimit
 from ingest.errors import RETRY_S, NoConsumer, Overloaded, StreamUnavailable, redis_errors_as_503
-from results.outcome import Outcome
+from results.dead_letters import DeadLetters
+from results.outcome import Failed, Outcome
 from results.replies import Replies
 from results.store import Store
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
@@ -42,6 +43,7 @@ class PartitionClient:
         self._reader = connect_reader(settings, metrics.REDIS, partition)
         self.store = Store(redis, partition)
         self._replies = Replies(self._reader, self.store, partition, ingest=ingest)
+        self._dead_letters = DeadLetters(redis, partition)
         self._presence = Presence(redis, partition)
         self._admission = Admission(
             redis,
@@ -155,6 +157,14 @@ class PartitionClient:
         """Cancel a request that nobody waits for any more, if Redis can be reached."""
         with suppress(RedisError):
             await asyncio.shield(self.store.cancel(request_id))
+
+    async def delete(self, request_id: str) -> bool:
+        """Delete the outcome of a request that has ended, and its dead letter; False if it has not ended."""
+        if isinstance(await self.store.state(request_id), Failed):
+            for dead_letter in await self._dead_letters.all():
+                if dead_letter.request_id == request_id:
+                    await self._dead_letters.drop(dead_letter)
+        return await self.store.delete(request_id)
 
     def _overloaded(self, backlog: int) -> Overloaded:
         return Overloaded(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ingest.classification import Classifier, Target
-from ingest.dispatch.model_client import PreparedImage
+from ingest.dispatch.prepared_image import PreparedImage
 from ingest.errors import DeadlinePassed, Overloaded, Problem
 from ingest.oip.tensors import Image
 from results.outcome import Done

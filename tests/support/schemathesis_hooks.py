@@ -1,5 +1,6 @@
 """What schemathesis needs besides the document: what an image looks like. Loaded by it, by SCHEMATHESIS_HOOKS."""
 
+import base64
 import uuid
 from typing import Any
 
@@ -12,10 +13,18 @@ from tests.support.images import encoded, scene
 for name, kind in MEDIA_TYPES.items():
     images = [encoded(scene(width, height), name) for width, height in ((16, 16), (7, 31))]
     schemathesis.openapi.media_type(kind, st.sampled_from(images))
+    if name == "PNG":
+        schemathesis.openapi.format("byte", st.sampled_from([base64.b64encode(image).decode() for image in images]))
 
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _arguments: dict[str, Any]) -> None:
-    """A key that is used again with another image is a 422, as it should be: valid requests have one of their own."""
-    if case.meta and case.meta.generation.mode.is_positive and case.headers and "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = uuid.uuid4().hex
+    """Valid requests have a key of their own, and say that their body is not compressed, as it is.
+
+    A key that is used again with another image is a 422, and a body that is not compressed as it says is a 400.
+    """
+    if case.meta and case.meta.generation.mode.is_positive and case.headers:
+        if "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = uuid.uuid4().hex
+        if "Content-Encoding" in case.headers:
+            case.headers["Content-Encoding"] = "identity"

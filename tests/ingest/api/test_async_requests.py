@@ -148,3 +148,14 @@ def test_a_key_that_was_refused_can_be_used_again(processes: Processes) -> None:
     wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "ingest is ready again")
     answer = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
     assert answer.json()["predictions"] == ranked(IMAGE)
+
+
+def test_a_damaged_image_does_not_use_up_a_key(processes: Processes, server: Server) -> None:
+    """The key can be used again with the right image, and the damaged one leaves nothing behind."""
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    key = {"Idempotency-Key": "once more"}
+    assert httpx.post(f"{url}/predict", content=png(IMAGE)[:50], headers=key).status_code == 422
+    with redis.Redis.from_url(server.url) as client:
+        assert list(client.scan_iter(TINY.idempotency("*"))) == []
+    assert httpx.post(f"{url}/predict", content=png(IMAGE), headers=key).json()["predictions"] == ranked(IMAGE)

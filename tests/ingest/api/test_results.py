@@ -8,7 +8,7 @@ import redis
 
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
-from tests.support.redis.requests_direct import TINY, random_images
+from tests.support.redis.requests_direct import TINY, marked, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -70,3 +70,30 @@ def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Pro
 def _post_ignoring_the_end(url: str, body: bytes) -> None:
     with contextlib.suppress(httpx.TransportError):
         httpx.post(f"{url}/predict", content=body, timeout=30)
+
+
+def test_a_finished_result_can_be_deleted(processes: Processes, server: Server) -> None:
+    """Its key is gone, and it is unknown from then on, at every ingest."""
+    processes.consumer(version=1)
+    (_, one), (_, other) = processes.ingest(), processes.ingest()
+    request_id = httpx.post(f"{one}/predict", content=png(random_images(1)[0])).json()["id"]
+    assert httpx.delete(f"{other}/results/{request_id}").status_code == 204
+    assert httpx.get(f"{one}/results/{request_id}").json()["code"] == "unknown_result"
+    assert httpx.delete(f"{one}/results/{request_id}").status_code == 404
+    with redis.Redis.from_url(server.url) as client:
+        assert not client.exists(TINY.request(request_id))
+
+
+def test_a_failed_result_is_deleted_with_the_pixels_of_its_dead_letter(processes: Processes, server: Server) -> None:
+    """Those of other requests stay. What was in Redis of the image is in no key any more."""
+    processes.consumer(rogue="raise", version=1)
+    _, url = processes.ingest()
+    failed = [httpx.post(f"{url}/predict", content=png(marked()), timeout=30).json()["id"] for _ in range(2)]
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen(TINY.dead_letters) == 2
+        assert httpx.delete(f"{url}/results/{failed[0]}").status_code == 204
+        ((_, kept),) = client.xrange(TINY.dead_letters)
+        assert kept[b"id"].decode() == failed[1]
+        assert httpx.delete(f"{url}/results/{failed[1]}").status_code == 204
+        assert not any(marked().tobytes() in client.dump(name) for name in client.scan_iter("*"))
+    assert [httpx.get(f"{url}/results/{one}").status_code for one in failed] == [404, 404]

@@ -1,0 +1,47 @@
+"""A model of any output kind and number of channels: its outputs are the means of the channels of an image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIZE = 8
+
+
+def build(models_dir: Path, name: str, *, output_kind: str, channels: int, version: str = "1") -> Path:
+    """Write `<models_dir>/<name>/<version>/model.onnx`: uint8 [N, 8, 8, channels] to float32 [N, channels].
+
+    The means are in 0..255 for `values` and in 0..1 for `labels`.
+    """
+    scale = np.float32(1 if output_kind == "values" else 1 / 255)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["floats"], ["means"], axes=[1, 2], keepdims=0),
+            helper.make_node("Mul", ["means", "scale"], ["outputs"]),
+        ],
+        name,
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, channels])],
+        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["N", channels])],
+        [numpy_helper.from_array(np.asarray(scale), "scale")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    metadata = {
+        "sluice.format": "1",
+        "sluice.name": name,
+        "sluice.version": version,
+        "sluice.labels": json.dumps([f"channel_{number}" for number in range(channels)]),
+        "sluice.input": json.dumps({"height": SIZE, "width": SIZE, "channels": channels}),
+        "sluice.resize": json.dumps({"mode": "squash"}),
+        "sluice.precision": "fp32",
+        "sluice.output_kind": output_kind,
+    }
+    helper.set_model_props(model, metadata)
+    path = models_dir / name / version / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+    return path
