@@ -29,7 +29,7 @@ _WARN_EVERY_S: Final = 60.0
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 #: These say where the body of a request ends.
-_FRAMING: Final = (b"content-length", b"transfer-encoding")
+_LENGTH_HEADERS: Final = (b"content-length", b"transfer-encoding")
 
 
 class _Refused(Exception):
@@ -156,7 +156,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _ignore_upgrade(self) -> bool:
         """Make the parser continue after an offer to upgrade. Returns whether the rest is for this server."""
         is_connect = self.parser.get_method() == b"CONNECT"
-        body = [] if is_connect else [(name, value) for name, value in self.headers if name in _FRAMING]
+        body = [] if is_connect else [(name, value) for name, value in self.headers if name in _LENGTH_HEADERS]
         if is_connect:
             self.cycle.keep_alive = False
         self.parser = httptools.HttpRequestParser(self)
