@@ -80,8 +80,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop`.
 
-        Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`. Raises VersionConflict if
-        a partition cannot be joined; entries of other partitions are finished first. Raises ConsumerFailed if the model
+        Raises TimeoutError if the entries in flight are not finished within `shutdown_grace_s`, VersionConflict if a
+        partition cannot be joined (entries of other partitions are finished first), and ConsumerFailed if the model
         fails for good.
         """
         await self._join()

@@ -45,8 +45,10 @@ class Session:
 
     def __init__(self, path: Path, provider: Provider, execution: Execution) -> None:
         self.provider = provider
+        self._path = path
+        self._execution = execution
         self._graph_capture = provider.graphs and execution.cuda_graphs
-        self._session = self._open(path, execution)
+        self._session = self._open()
         # Loading ResNet50's file of 102 MB leaves 135 MB behind that are not used any more.
         give_back_freed_memory()
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
@@ -54,28 +56,43 @@ class Session:
         self.outputs = [(node.name, node.type, tuple(node.shape)) for node in self._session.get_outputs()]
         self._threads: int = self._session.get_session_options().intra_op_num_threads
         self._chunk_sizer = ChunkSizer(self._threads)
-        self._device = execution.device
         self._padded_sizes = padded_sizes(execution.max_batch) if provider.tunes_by_shape else ()
         self._graphs: dict[int, GraphRun] = {}
 
-    def _open(self, path: Path, execution: Execution) -> ort.InferenceSession:
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes that the provider computes in ways of their own; only 1 if they are all alike to it."""
+        return self._padded_sizes or (1,)
+
+    def _open(self) -> ort.InferenceSession:
         """With CUDA graphs if that works: ONNX Runtime refuses them if any operation is not on the GPU."""
-        if not self._graph_capture:
-            return open_session(path, self.provider, execution)
-        try:
-            return open_session(path, self.provider, execution, graphs=True)
-        except ProviderError as error:
-            session = open_session(path, self.provider, execution)
-            logger.info("CUDA graphs are off for this network: %s", error)
-            self._graph_capture = False
-            return session
+        if self._graph_capture:
+            try:
+                return open_session(self._path, self.provider, self._execution, graphs=True)
+            except ProviderError as error:
+                return self._without_graphs(error)
+        return open_session(self._path, self.provider, self._execution)
+
+    def _without_graphs(self, error: Exception) -> ort.InferenceSession:
+        session = open_session(self._path, self.provider, self._execution)
+        logger.info("CUDA graphs are off for this network: %s", error)
+        self._graph_capture = False
+        self._graphs = {}
+        return session
 
     def warm(self, buffer: NDArray[np.uint8]) -> None:
         """Run each padded size once if the provider tunes itself by shape; `buffer` holds a full batch."""
         if self._graph_capture:
-            self._graphs = {
-                size: GraphRun(self._session, buffer, size=size, device=self._device) for size in self._padded_sizes
-            }
+            try:
+                self._capture(buffer)
+            except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base)
+                self._session = self._without_graphs(error)
+        for size in self._padded_sizes:
+            self.run(buffer, size)
+
+    def _capture(self, buffer: NDArray[np.uint8]) -> None:
+        device = self._execution.device
+        self._graphs = {size: GraphRun(self._session, buffer, size=size, device=device) for size in self._padded_sizes}
         for size in self._padded_sizes:
             self.run(buffer, size)
 

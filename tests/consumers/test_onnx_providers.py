@@ -150,6 +150,50 @@ def test_auto_goes_on_when_a_provider_computes_something_else(
         Model(path, Execution("cuda", max_batch=2))
 
 
+class WrongInLargeBatches:
+    """A session whose kernels for more than four images compute something else."""
+
+    def __init__(self, path: Path) -> None:
+        self._right, self._wrong = cpu_session(path), cpu_session(tiny_model.damaged(path))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._right, name)
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
+        return (self._right if len(feed["images"]) <= 4 else self._wrong).run(outputs, feed)
+
+
+def test_the_golden_input_is_checked_in_every_batch_size(
+    one_gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A GPU has kernels of its own for each, and a graph of its own."""
+    fake_cuda(monkeypatch, WrongInLargeBatches)
+    path = tiny_model.build(tmp_path)
+    assert Model(path, Execution("cuda", max_batch=4)).provider is CUDA
+    with pytest.raises(GoldenMismatch):
+        Model(path, Execution("cuda", max_batch=8))
+
+
+def test_a_capture_that_fails_leaves_a_session_without_graphs(
+    one_gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Graphs make a model faster; that they cannot be captured must not keep it from the GPU."""
+    asked = []
+
+    def opened(path: Path, provider: Provider, execution: Execution, *, graphs: bool = False) -> Any:
+        asked.append(graphs)
+        return cpu_session(path)
+
+    monkeypatch.setattr(sessions, "open_session", opened)
+    buffer = random_images(2)
+    with caplog.at_level(logging.INFO):
+        model = Model(tiny_model.build(tmp_path), Execution("cuda", max_batch=2))
+    assert asked == [True, False]
+    assert "CUDA graphs are off for this network" in caplog.text
+    truth = tiny_model.expected(buffer, tiny_model.weights())
+    np.testing.assert_allclose(model.run(buffer, 2), truth, atol=1e-5)
+
+
 def test_cuda_graphs_are_tried_first(one_gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A network that is not wholly on the GPU runs without them; off, they are not tried."""
     asked = fake_cuda(monkeypatch, cpu_session)
