@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
+NODE_PACKAGES := openapi-typescript@7.13.0 openapi-fetch@0.15.0 typescript@5.9.3
 CUDA := $(VENV)/.gpu
 
 # Most of the suite waits for processes: in two at once it takes 6 minutes instead of 8. A file's tests stay together.
@@ -45,8 +46,10 @@ $(CUDA): pyproject.toml | $(BIN)/pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,gpu]'
 	@touch $@
 
+# Generated TypeScript clients are tested where npm is.
 $(DEV): pyproject.toml | $(BIN)/pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@! command -v npm >/dev/null || npm install --prefix $(VENV)/node --silent --no-fund --no-audit $(NODE_PACKAGES)
 	@touch $@ $(RUN)
 
 $(BENCH): pyproject.toml | $(BIN)/pip
@@ -83,6 +86,7 @@ test-matrix: test test-redis7 test-redis8
 ## chaos: 15 minutes of kills, pauses, outages and bad networks under load; SECONDS=28 for the short form
 SECONDS ?= 900
 SEED ?= 1
+DURABILITY ?= process
 CHAOS_MODEL := $(wildcard models/efficientnet-lite0/1/model.onnx)
 chaos: $(DEV)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS_MODEL:%=--model %)

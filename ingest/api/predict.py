@@ -164,7 +164,8 @@ def predict_operation(limits: Limits) -> Operation:
 
 
 def _body(limits: Limits) -> Body:
-    image = {"type": "string", "contentMediaType": "image/*"}
+    # OpenAPI 3.1 has contentMediaType alone; generators of clients know a file by the older format.
+    image = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
     encoded = {"type": "string", "format": "byte", "contentEncoding": "base64"}
     form = {
         "type": "object",

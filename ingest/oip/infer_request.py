@@ -159,7 +159,7 @@ REQUEST_SCHEMA: Final[dict[str, Any]] = {
                         "minItems": 1,
                         "maxItems": 4,
                     },
-                    "data": {"type": "array"},
+                    "data": {"type": "array", "items": {}},
                     "parameters": _PARAMETERS,
                 },
             },

@@ -145,10 +145,22 @@ class Document:
         written: dict[str, Any] = {"description": "; ".join(dict.fromkeys(titles)), "headers": _problem_headers(status)}
         if is_protocol(path):
             return {**written, "content": {JSON: {"schema": self._schemas.schema_for(ProtocolError)}}}
-        codes = [one.code for one in here] + (["not_found"] if status == 404 else [])
-        own = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
-        schema = {"allOf": [self._schemas.schema_for(ProblemDocument), own]}
-        return {**written, "content": {MEDIA_TYPE: {"schema": schema}}}
+        # A plain reference: generators of clients cannot merge the schema with the values of one status.
+        kinds = [(one.code, one.title) for one in here] + ([("not_found", "Not found")] if status == 404 else [])
+        examples = {code: {"summary": title, "value": _example(status, code, title)} for code, title in kinds}
+        schema = self._schemas.schema_for(ProblemDocument)
+        return {**written, "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}}}
+
+
+def _example(status: int, code: str, title: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:sluice:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": "What was wrong, and what to do.",
+        "code": code,
+        "success": False,
+    }
 
 
 def _problem_headers(status: int) -> dict[str, Any]:

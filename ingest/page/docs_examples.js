@@ -23,15 +23,9 @@ export function responseExamples(api, { responses }) {
   return Object.entries(responses).flatMap(([status, { content = {} }]) => {
     const type = Object.keys(content).find((one) => one.includes("json"));
     if (!type || (Number(status) >= 400 && status !== firstProblem(responses))) return [];
-    return [{ status, text: JSON.stringify(named(sample(api, content[type].schema, "", Number(status))), null, 2) }];
+    const [example] = Object.values(content[type].examples ?? {});
+    return [{ status, text: JSON.stringify(example?.value ?? sample(api, content[type].schema, "", Number(status)), null, 2) }];
   });
-}
-
-// A problem's type and title follow from its code.
-function named(value) {
-  if (!value?.code) return value;
-  const title = value.code[0].toUpperCase() + value.code.slice(1).replaceAll("_", " ");
-  return { ...value, type: `urn:sluice:problem:${value.code}`, title };
 }
 
 const firstProblem = (responses) => Object.keys(responses).find((status) => Number(status) >= 400);
