@@ -56,7 +56,8 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         if not job.resize.stated:
             resize, resized = best.resize, Assumption(str(best.resize), "measured", measured.why.partition(",")[0])
     if normalisation is None:
-        raise NormalisationUnclear(_question(job, original))
+        only = ". --images measures it for classes and binary models only" if job.images is not None else ""
+        raise NormalisationUnclear(_question(job, original) + only)
     if normalisation.value != mode:
         scores = _scores(original, normalisation.value, images, tolerance=tolerance_of(job, original))
     return Plan(

@@ -57,7 +57,8 @@ def _input(model: Model, layout: Layout | None, size: Size | None) -> ImageInput
         )
     shape, dtype = tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype).name
     # A float model computes in float32 (keras_archive), whatever its input layer says.
-    return image_input(shape, "uint8" if dtype == "uint8" else "float32", layout=layout, size=size, usual="nhwc")
+    element = "float32" if "float" in dtype else dtype
+    return image_input(shape, element, layout=layout, size=size, usual="nhwc")
 
 
 def _call(model: Model) -> Callable[[Any], Any]:

@@ -6,6 +6,7 @@ Lambda of an .h5, resolves any public function of TensorFlow, and follows links 
 configuration may name is on a list, and what is on no list is refused.
 """
 
+import json
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from export.sources import operations
 Config = dict[str, Any]
 
 #: Layers that run Python code from the file, or of another framework.
-_CODE = frozenset(("Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"))
+_CODE = frozenset(("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"))
 
 #: Layers that load other files.
 _FILES = frozenset(("TFSMLayer", "StringLookup", "IntegerLookup", "TextVectorization"))
@@ -92,6 +93,8 @@ def _check_tensorflow_function(inner: object, path: Path) -> None:
 def _check_operation(inner: object, path: Path) -> None:
     """A layer of TensorFlow 2.0 to 2.3, which holds one operation as text or JSON."""
     definition = inner.get("node_def") if isinstance(inner, dict) else None
+    if isinstance(definition, str):
+        definition = json.loads(definition)
     operation = definition.get("op") if isinstance(definition, dict) else None
     if operation not in operations.ALLOWED:
         raise UnsafeFile(

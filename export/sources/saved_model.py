@@ -17,7 +17,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from export.convert import tensorflow as conversion
-from export.convert.original import Floats, Layout, Original, image_input
+from export.convert.original import BareGraph, Floats, Layout, Original, image_input
 from export.errors import ConversionFailed, NotAClassifier, UnreadableFile, UnsafeFile
 from export.sources import keras_loader, operations
 from export.sources.model_file import digest
@@ -37,6 +37,11 @@ def load(folder: Path, *, layout: Layout | None = None, size: tuple[int, int] | 
     signature = _signature(folder, name)
     keyword, spec = _only_input(signature, folder)
     output = _only_output(signature)
+    if spec.shape[0] is not None:
+        raise NotAClassifier(
+            f"{folder} takes {spec.shape[0]} images at a time, no more and no fewer: export it again with a signature"
+            " of tf.TensorSpec((None, height, width, channels))"
+        )
     given = image_input(tuple(spec.shape), spec.dtype.name, layout=layout, size=size, usual="nhwc")
 
     def call(x: tf.Tensor) -> tf.Tensor:
@@ -47,12 +52,23 @@ def load(folder: Path, *, layout: Layout | None = None, size: tuple[int, int] | 
     return Original(
         input=given,
         predict=_predict(call),
-        to_onnx=lambda opset: conversion.to_onnx(conversion.traced(call, shape, given.element), opset=opset),
+        to_onnx=lambda opset: _to_onnx(call, shape, given.element, opset),
         reference=f"the SavedModel's own signature {name}",
         source={"file": folder.name, "sha256": digest(folder), "signature": name},
-        single=spec.shape[0] == 1,
         load_image=keras_loader.loader_for(given),
     )
+
+
+def _to_onnx(
+    call: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int | None, ...], element: str, opset: int
+) -> BareGraph:
+    try:
+        concrete = conversion.traced(call, shape, element)
+    # Whatever an operation raises for a shape that it was not made for.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConversionFailed(f"the SavedModel can't be called with {shape}: {reason}") from error
+    return conversion.to_onnx(concrete, opset=opset)
 
 
 def _graph(folder: Path) -> MetaGraphDef:
@@ -205,7 +221,7 @@ def _predict(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[npt.NDArray[np
             return np.asarray(call(tf.constant(images)), np.float32)
         # Whatever an operation raises while it computes.
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())
             raise ConversionFailed(f"the model itself fails on images: {type(error).__name__}: {reason}") from error
 
     return predict

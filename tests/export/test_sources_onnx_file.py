@@ -228,7 +228,7 @@ def test_an_open_size_is_closed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert export(tmp_path, made) == 2
     assert "--size HxW" in capsys.readouterr().err
     assert export(tmp_path, made, "--size", f"{SIZE}x{SIZE}") == 0
-    assert json.loads(metadata(tmp_path)["sluice.input"]) == {"height": SIZE, "width": SIZE}
+    assert json.loads(metadata(tmp_path)["sluice.input"]) == {"height": SIZE, "width": SIZE, "channels": 3}
     assert predict(tmp_path).shape == (16, CLASSES)
 
 
