@@ -13,9 +13,7 @@ import onnx
 from bench import images, models
 from bench.measure.interleaved import say
 from bench.measure.processes import ROOT
-
-#: The version number of each precision.
-FP32, INT8, FP16 = "1", "2", "3"
+from bench.models import FP16, FP32, INT8
 
 #: What the benchmark on the CPU serves.
 NETWORKS = tuple((name, version) for name in ("resnet50", "efficientnet-lite0") for version in (FP32, INT8))

@@ -25,10 +25,10 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from bench import artefacts, models, random_resnet50
-from bench.artefacts import FP16, FP32
+from bench import models, random_resnet50
 from bench.gpu_steps import Measured, copies, golden_difference, raw_rates, switching
 from bench.measure import full_stream, interleaved, load
+from bench.models import FP16, FP32
 from bench.systems import Task
 from consumers.gpu import devices as gpus
 from consumers.onnx.providers import CPU, CUDA, TENSORRT, Execution, Provider
@@ -113,6 +113,8 @@ def _plan(given: argparse.Namespace) -> Iterator[Plan]:
     repository = given.models_dir.resolve() / given.models
     match given.models:
         case "published":
+            from bench import artefacts  # Only here: it needs scikit-image, which a bare machine does not have.
+
             artefacts.prepare(repository, [("resnet50", FP32), ("resnet50", FP16)])
         case "random":
             random_resnet50.build(repository)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,14 +36,14 @@ _CALIBRATION = ("motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "ih
 @cache
 def small() -> bytes:
     """A JPEG of 500 x 375, 65 to 82 KB."""
-    image = Image.fromarray(skimage.data.coffee()).crop((50, 12, 550, 387))
+    image = Image.fromarray(_samples().coffee()).crop((50, 12, 550, 387))
     return _of_size(image, _SMALL_BYTES)
 
 
 @cache
 def large() -> bytes:
     """A JPEG of 4000 x 3000, about 3.2 MB."""
-    image = Image.fromarray(skimage.data.coffee()).crop((33, 0, 566, 400))
+    image = Image.fromarray(_samples().coffee()).crop((33, 0, 566, 400))
     return _of_size(_enlarged(image, (4000, 3000)), _LARGE_BYTES)
 
 
@@ -88,9 +88,17 @@ def _crops(source: str) -> Iterator[tuple[str, Image.Image]]:
             yield f"{source}-{width}-{row}{column}", image.crop((left, top, left + width, top + height))
 
 
+def _samples() -> ModuleType:
+    """The images of scikit-image, which is imported only for them: a machine that measures its GPU may not have it."""
+    import skimage.data
+
+    module: ModuleType = skimage.data
+    return module
+
+
 def _open(source: str) -> Image.Image:
     # Read from the package's folder: skimage.data would look for some of them in a cache, or download them.
-    return Image.open(Path(skimage.data.__file__).parent / source).convert("RGB")
+    return Image.open(Path(_samples().__file__).parent / source).convert("RGB")
 
 
 BY_NAME: dict[str, Callable[[], bytes]] = {"small": small, "large": large}

@@ -14,6 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+#: The version number of each precision.
+FP32, INT8, FP16 = "1", "2", "3"
+
 NAME = "nearzero"
 SIZE = 224
 CLASSES = 1000

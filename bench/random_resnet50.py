@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.artefacts import FP16, FP32
+from bench.models import FP16, FP32
 from export.precision.fp16 import halved
 
 SIZE, CLASSES = 224, 1000

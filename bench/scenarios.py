@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import fidelity, images
-from bench.artefacts import FP32, INT8, Repository
+from bench.artefacts import Repository
 from bench.measure import full_stream, interleaved, limits, load
 from bench.measure.interleaved import Load, say
 from bench.measure.limits import Raw
 from bench.measure.load import Sample
 from bench.measure.measuring import Measurement, measure, median
+from bench.models import FP32, INT8
 from bench.reporting.results import Results, Row
 from bench.systems import Running, System, Task
 

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from bench.artefacts import FP32, INT8
 from bench.fidelity import Difference
 from bench.measure.processes import WORKER
+from bench.models import FP32, INT8
 from bench.reporting.results import Results, Row, find, times
 
 #: Systems that Sluice is compared with as its peers, whatever the image: those with Pillow, and with the same decoder.

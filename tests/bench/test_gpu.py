@@ -1,15 +1,18 @@
 """The GPU benchmark, pretended on the CPU: each step runs, and one that fails does not end the others."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import gpu, models
-from bench.artefacts import FP32
 from bench.gpu import CPU_CASES, Plan
 from bench.gpu_steps import Measured
+from bench.models import FP32
 from consumers.gpu import devices as gpus
+from tests.support.processes import ROOT
 
 
 def test_every_step_runs_although_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +59,13 @@ def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(gpus, "_DRIVER", "libno-such-driver.so.1")
     assert gpu.main(["--quick"]) == 1
     assert "Nothing measured" in capsys.readouterr().out
+
+
+def test_a_bare_machine_can_run_it() -> None:
+    """Without TensorFlow and scikit-image: a GPU machine often has no network to fetch them."""
+    code = "import bench.gpu, sys; print({'tensorflow', 'keras', 'skimage', 'matplotlib', 'scipy'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_engines_are_built_once(tmp_path: Path) -> None:
