@@ -62,13 +62,13 @@ class Counts:
         )
 
 
-def measure(folder: Path, *, kills: int, durability: Durability, load_s: float, busy: bool = True) -> Counts:
-    """So many rounds, each with a load of `load_s` seconds before the kill."""
+def measure(folder: Path, *, kills: int, durability: Durability, images: int, busy: bool = True) -> Counts:
+    """So many rounds; the kill follows when `images` are accepted."""
     counts = Counts()
-    settings = RedisSettings(data_dir=folder / "data", durability=durability)
+    settings = RedisSettings(data_dir=folder / "data", durability=durability, redis_timeout_s=30)
     with _busy_disk(folder / "busy") if busy else nullcontext():
         for _ in range(kills):
-            asyncio.run(_round(settings, counts, load_s))
+            asyncio.run(_round(settings, counts, images))
     return counts
 
 
@@ -83,11 +83,11 @@ def _busy_disk(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-async def _round(settings: RedisSettings, counts: Counts, load_s: float) -> None:
+async def _round(settings: RedisSettings, counts: Counts, images: int) -> None:
     partition = Partition("killed")
     async with _serving(settings) as (redis, pid):
         await redis.delete(partition.entries)
-        accepted = await _load(redis, partition, settings.durability, counts, load_s, pid)
+        accepted = await _load(redis, partition, settings.durability, counts, images, pid)
     async with _serving(settings) as (redis, _):
         found = [await redis.exists(partition.request(one)) for one in accepted]
         assert await redis.xlen(partition.entries) >= sum(found), "each known request has its entry"
@@ -124,11 +124,12 @@ async def _answers(redis: Redis) -> bool:
 
 
 async def _load(
-    redis: Redis, partition: Partition, durability: Durability, counts: Counts, load_s: float, pid: int
+    redis: Redis, partition: Partition, durability: Durability, counts: Counts, images: int, pid: int
 ) -> set[str]:
     admission = Admission(redis, partition, result_ttl_s=60, wait_s=1.0, durability=durability)
     pixels = os.urandom(_SIDE * _SIDE * 3)
     accepted: set[str] = set()
+    enough = asyncio.Event()
 
     async def admit() -> None:
         with suppress(RedisError, AdmissionRefused):
@@ -138,9 +139,11 @@ async def _load(
                 await admission.admit(entry, timeout_s=60, max_backlog=1_000_000, without_consumers=True)
                 counts.waits_s.append(time.perf_counter() - began)
                 accepted.add(entry.id)
+                if len(accepted) >= images:
+                    enough.set()
 
     tasks = [asyncio.create_task(admit()) for _ in range(_TASKS)]
-    await asyncio.sleep(load_s)
+    await enough.wait()
     os.kill(pid, signal.SIGKILL)
     await asyncio.gather(*tasks)
     return accepted
@@ -150,12 +153,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.kill_redis", description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--durability", choices=("memory", "process", "disk"), default="process")
-    parser.add_argument("--load-s", type=float, default=2.0, help="seconds of load before each kill")
+    parser.add_argument("--images", type=int, default=1000, help="images accepted before each kill")
     parser.add_argument("--calm", action="store_true", help="leave the disk alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = measure(
-            Path(folder), kills=given.kills, durability=given.durability, load_s=given.load_s, busy=not given.calm
+            Path(folder), kills=given.kills, durability=given.durability, images=given.images, busy=not given.calm
         )
     sys.stdout.write(f"{given.durability}, {given.kills} kills: {counts.summary()}\n")
     if given.durability != "memory" and counts.lost:
