@@ -98,7 +98,8 @@ def _samples() -> ModuleType:
 
 def _open(source: str) -> Image.Image:
     # Read from the package's folder: skimage.data would look for some of them in a cache, or download them.
-    return Image.open(Path(_samples().__file__).parent / source).convert("RGB")
+    (folder,) = _samples().__path__
+    return Image.open(Path(folder) / source).convert("RGB")
 
 
 BY_NAME: dict[str, Callable[[], bytes]] = {"small": small, "large": large}
