@@ -45,6 +45,7 @@ from ingest.paths import RESULT_PATH
 from ingest.request_body import Limits
 from ingest.responses import on_disconnect, on_http_error, on_problem, problem_response
 from ingest.serving.shutdown import exit_on_failure, on_shutdown
+from ingest.tfserving.endpoints import tfserving_routes
 from ingest.upload_memory import UploadMemory
 from stream.connection.clients import Connections
 from stream.host.cpu import usable_cores
@@ -121,6 +122,7 @@ def create_app(
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             *oip_routes(registry, classifier, limits, timeout_s=timeout_s),
+            *tfserving_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
             DocumentedRoute("/metrics", metrics.__call__, METRICS),

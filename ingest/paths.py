@@ -10,7 +10,7 @@ _OPEN_BELOW: Final = "/v2/health/"
 RESULT_PATH: Final = "/results/{id}"
 
 #: Below these roots are the inference protocols of other servers. Their errors are `{"error": "..."}`.
-_PROTOCOLS: Final = ("/v2",)
+_PROTOCOLS: Final = ("/v1", "/v2")
 
 #: Methods that change nothing (RFC 9110, 9.2.1).
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -46,4 +46,4 @@ def is_traced(path: str) -> bool:
 
 def is_classification(method: str, path: str) -> bool:
     """Whether this request posts images to be classified."""
-    return method == "POST" and (path.startswith("/predict") or path.endswith("/infer"))
+    return method == "POST" and (path.startswith("/predict") or path.endswith(("/infer", ":predict", ":classify")))

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ingest.classification import MAX_IMAGES, Image
 from ingest.errors import BadParameter
-from ingest.oip.tensors import INPUT, OUTPUT, Image, elements, pixels
+from ingest.oip.tensors import INPUT, OUTPUT_NAMES, elements, output_name, pixels
 from ingest.oip.wire import Message
-
-#: Most images in one request. Each is an entry of its own, and all of its probabilities are in the response.
-MAX_IMAGES: Final = 1024
+from stream.model import ModelDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +24,35 @@ class InferRequest:
     classes: int
 
 
-def parse_request(message: Message, *, height: int, width: int) -> InferRequest:
-    """Raises BadParameter unless the request is one for a model of this input size."""
+def parse_request(message: Message, model: ModelDescription) -> InferRequest:
+    """Raises BadParameter unless the request is one for this model."""
     document = message.document
     parameters = _object(document, "parameters")
-    binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"))
+    binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"), model)
     return InferRequest(
         id=_text(document, "id"),
-        images=_images(_only(document.get("inputs"), INPUT), message, height, width),
+        images=_images(_only(document.get("inputs"), INPUT), message, model),
         binary=binary,
         classes=classes,
     )
 
 
-def _images(tensor: dict[str, Any], message: Message, height: int, width: int) -> list[Image]:
+def _images(tensor: dict[str, Any], message: Message, model: ModelDescription) -> list[Image]:
+    image = [model.height, model.width, model.channels]
     shape = tensor.get("shape")
     if not (isinstance(shape, list) and shape and all(type(one) is int and one >= 0 for one in shape)):
-        raise BadParameter(f"shape of {INPUT} must be a list of whole numbers, as [1, {height}, {width}, 3].")
+        raise BadParameter(f"shape of {INPUT} must be a list of whole numbers, as {[1, *image]}.")
     match tensor.get("datatype"):
-        case "UINT8" if shape[1:] == [height, width, 3]:
+        case "UINT8" if shape[1:] == image:
             _check_count(shape[0])
-            return pixels(_data(tensor, message, numbers=True), shape[0], height * width * 3)
+            return pixels(_data(tensor, message, numbers=True), shape[0], model.input_bytes)
         case "BYTES" if len(shape) == 1:
             _check_count(shape[0])
             return elements(_data(tensor, message, numbers=False), shape[0])
         case datatype:
             raise BadParameter(
-                f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 [N, {height}, {width}, 3] "
-                "(pixels, RGB) or BYTES [N] (encoded images, such as JPEG or PNG)."
+                f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 "
+                f"[N, {model.height}, {model.width}, {model.channels}] (pixels) or BYTES [N] (encoded images, such as JPEG or PNG)."
             )
 
 
@@ -83,15 +83,17 @@ def _data(tensor: dict[str, Any], message: Message, *, numbers: bool) -> memoryv
     raise BadParameter(f"data of {INPUT} must be a list of {wanted}.")
 
 
-def _output(outputs: object, binary: bool) -> tuple[bool, int]:
+def _output(outputs: object, binary: bool, model: ModelDescription) -> tuple[bool, int]:
     if outputs is None or outputs == []:
         return binary, 0
-    parameters = _object(_only(outputs, OUTPUT), "parameters")
+    parameters = _object(_only(outputs, output_name(model.output_kind)), "parameters")
     if "shared_memory_region" in parameters:
         raise BadParameter("Shared memory is not supported. The response contains the tensor.")
     classes = parameters.get("classification", 0)
     if type(classes) is not int or classes < 0:
         raise BadParameter(f"classification is {_shown(classes)}; it must say how many labels are wanted.")
+    if classes and model.output_kind == "values":
+        raise BadParameter(f"{model.name} gives values, which have no classification.")
     return _flag(parameters, "binary_data") if "binary_data" in parameters else binary, classes
 
 
@@ -171,7 +173,7 @@ REQUEST_SCHEMA: Final[dict[str, Any]] = {
                 "type": "object",
                 "required": ["name"],
                 "properties": {
-                    "name": {"const": OUTPUT},
+                    "name": {"enum": list(OUTPUT_NAMES)},
                     "parameters": {
                         "type": ["object", "null"],
                         "properties": {

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from ingest.errors import RETRY_S, Overloaded
 from ingest.oip.infer_request import InferRequest
-from ingest.oip.tensors import OUTPUT, float_data, float_json, ranked, string_data, string_json
+from ingest.oip.tensors import float_data, float_json, output_name, ranked, string_data, string_json
 from results.outcome import Done
 
 
@@ -46,7 +46,11 @@ async def encode_response(
             "The model is being replaced by one with other classes. Send the request again.", retry_after_s=RETRY_S
         )
     rows = np.array([done.probabilities for done in predictions], np.float32)
-    tensor: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape)}
+    tensor: dict[str, Any] = {
+        "name": output_name(predictions[0].output_kind),
+        "datatype": "FP32",
+        "shape": list(rows.shape),
+    }
     if asked.classes:
         texts = []
         for row, names in zip(rows, labels, strict=True):

@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.classification import Classifier, Target
+from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Target
 from ingest.concurrency import cancel_on_disconnect
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
@@ -25,8 +25,7 @@ from ingest.errors import (
     UnknownModel,
     UnsupportedMediaType,
 )
-from ingest.oip.bulk import BulkClassifier
-from ingest.oip.infer_request import MAX_IMAGES, REQUEST_SCHEMA, InferRequest, parse_request
+from ingest.oip.infer_request import REQUEST_SCHEMA, InferRequest, parse_request
 from ingest.oip.infer_response import InferResponse, encode_response
 from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
@@ -80,7 +79,7 @@ class InferEndpoint:
 
 
 def _parse(body: bytes, header_length: str | None, model: ModelDescription) -> InferRequest:
-    return parse_request(parse(body, header_length), height=model.height, width=model.width)
+    return parse_request(parse(body, header_length), model)
 
 
 def refuse_form(request: Request) -> None:
@@ -120,5 +119,5 @@ def infer_operation(limits: Limits) -> Operation:
             Parameter(HEADER_LENGTH, "header", "How many bytes of the body are JSON; all, if left out", _LENGTH),
             Parameter("Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}),
         ),
-        Body(f"One tensor {INPUT}: UINT8 [N, height, width, 3] or BYTES [N].", content),
+        Body(f"One tensor {INPUT}: UINT8 [N, height, width, channels] or BYTES [N].", content),
     )

@@ -4,9 +4,9 @@ from typing import Any, Final, Literal
 
 from typing_extensions import TypedDict
 
+from ingest.classification import MAX_IMAGES
 from ingest.dispatch.model_client import ModelClient
-from ingest.oip.infer_request import MAX_IMAGES
-from ingest.oip.tensors import INPUT, OUTPUT
+from ingest.oip.tensors import INPUT, output_name
 from ingest.version import own_version
 
 #: What Triton calls a model that ONNX Runtime runs. Clients look for it.
@@ -88,8 +88,8 @@ async def model_metadata(client: ModelClient, version: str | None) -> Model:
         "name": client.name,
         "versions": client.served_versions,
         "platform": _PLATFORM,
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, model.height, model.width, 3]}],
-        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, classes]}],
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, model.height, model.width, model.channels]}],
+        "outputs": [{"name": output_name(model.output_kind), "datatype": "FP32", "shape": [-1, classes]}],
     }
 
 
@@ -97,7 +97,7 @@ async def model_configuration(client: ModelClient, version: str | None) -> dict[
     """The part of Triton's model configuration that applies here. Shapes are without the number of images."""
     model = client.model
     classes = len(await client.labels(version or model.version))
-    dims = [model.height, model.width, 3]
+    dims = [model.height, model.width, model.channels]
     return {
         "name": client.name,
         "platform": _PLATFORM,
@@ -105,6 +105,6 @@ async def model_configuration(client: ModelClient, version: str | None) -> dict[
         "version_policy": {"specific": {"versions": [int(one) for one in client.served_versions]}},
         "max_batch_size": MAX_IMAGES,
         "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": dims}],
-        "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [classes]}],
+        "output": [{"name": output_name(model.output_kind), "data_type": "TYPE_FP32", "dims": [classes]}],
         "dynamic_batching": {},
     }

@@ -13,17 +13,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.classification import Image
 from ingest.errors import BadParameter, InferenceFailed
 from ingest.request_body import whole_numbers
 from ingest.uploads import Upload
+from stream.model import OutputKind
 
 INPUT: Final = "images"
-OUTPUT: Final = "probabilities"
+OUTPUT_NAMES: Final = ("probabilities", "values")
 
-#: Pixels of the model's own size, or an encoded image that must be decoded.
-Image = memoryview | Upload
+Rows = NDArray[np.float32]
 
-Probabilities = NDArray[np.float32]
+
+def output_name(kind: OutputKind) -> str:
+    """The name of the output of a model that gives this kind."""
+    return "values" if kind == "values" else "probabilities"
 
 
 def pixels(data: memoryview | list[Any], count: int, image_bytes: int) -> list[Image]:
@@ -68,7 +72,7 @@ def _elements(data: memoryview) -> Iterator[bytes]:
         yield bytes(data[begin - length : begin])
 
 
-def ranked(row: Probabilities, labels: Sequence[str], count: int) -> list[str]:
+def ranked(row: Rows, labels: Sequence[str], count: int) -> list[str]:
     """The `count` most probable classes of one image, as value:index:label (the classification extension).
 
     Equal values are in class order. A class without a label has no third part. Values have six decimals.
@@ -77,7 +81,7 @@ def ranked(row: Probabilities, labels: Sequence[str], count: int) -> list[str]:
     return [f"{row[index]:f}:{index}" + (f":{labels[index]}" if labels[index] else "") for index in best]
 
 
-def float_data(rows: Probabilities) -> bytes:
+def float_data(rows: Rows) -> bytes:
     return rows.astype("<f4", copy=False).tobytes()
 
 
@@ -86,7 +90,7 @@ def string_data(rows: Sequence[Sequence[str]]) -> bytes:
     return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
 
 
-def float_json(rows: Probabilities) -> Iterator[bytes]:
+def float_json(rows: Rows) -> Iterator[bytes]:
     """The numbers of each row, with the commas between them. Nine digits tell any two float32 apart."""
     if not np.isfinite(rows).all():
         raise InferenceFailed("The model's output has values that are no numbers. Ask for binary data to see them.")

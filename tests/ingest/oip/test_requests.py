@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from ingest.oip.infer_request import MAX_IMAGES
+from ingest.classification import MAX_IMAGES
 from tests.ingest.test_app import png
 from tests.support.inference_protocol import TOLERANCE, Service, serving
 from tests.support.inference_protocol import images as images_of_noise

@@ -1,0 +1,1 @@
+"""The REST API of TensorFlow Serving, which KServe's v1 protocol shares."""

@@ -1,0 +1,94 @@
+"""What TensorFlow Serving's REST API says about a model: the status of its versions, and its signature."""
+
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from ingest.dispatch.model_client import ModelClient
+from ingest.tfserving.predict_request import SIGNATURE
+from stream.model import ModelDescription
+
+#: The names of the only input and the only output.
+_INPUT = "images"
+_OUTPUT = "outputs"
+
+
+class VersionError(TypedDict):
+    """Why a version is not available."""
+
+    error_code: Literal["OK"]
+    error_message: Literal[""]
+
+
+class VersionStatus(TypedDict):
+    """The state of one version."""
+
+    version: str
+    state: Literal["AVAILABLE"]
+    status: VersionError
+
+
+class ModelStatus(TypedDict):
+    """The versions that are served, newest first. `name` and `ready` are for clients of KServe's v1 protocol."""
+
+    model_version_status: list[VersionStatus]
+    name: str
+    ready: Literal[True]
+
+
+class ModelNames(TypedDict):
+    """The models that are served (KServe's v1 protocol)."""
+
+    models: list[str]
+
+
+class ModelSpec(TypedDict):
+    """The model and version that the metadata is of."""
+
+    name: str
+    signature_name: Literal[""]
+    version: str
+
+
+class Metadata(TypedDict):
+    """The signature of a model, in the form of TensorFlow's MetaGraphDef."""
+
+    model_spec: ModelSpec
+    metadata: dict[str, Any]
+
+
+def model_status(client: ModelClient, version: str | None) -> ModelStatus:
+    versions = [version] if version else reversed(client.served_versions)
+    return {
+        "model_version_status": [
+            {"version": one, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+            for one in versions
+        ],
+        "name": client.name,
+        "ready": True,
+    }
+
+
+async def model_metadata(client: ModelClient, version: str | None) -> Metadata:
+    model = client.model
+    outputs = output_count(model, len(await client.labels(version or model.version)))
+    signature = {
+        "inputs": {_INPUT: _tensor("DT_UINT8", [-1, model.height, model.width, model.channels], _INPUT)},
+        "outputs": {_OUTPUT: _tensor("DT_FLOAT", [-1, outputs], _OUTPUT)},
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
+    }
+    return {
+        "model_spec": {"name": client.name, "signature_name": "", "version": version or model.version},
+        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
+    }
+
+
+def output_count(model: ModelDescription, labels: int) -> int:
+    """How many numbers the response has for each image: one for a binary model, as its sigmoid has."""
+    return 1 if model.output_kind == "binary" else labels
+
+
+def _tensor(dtype: str, shape: list[int], name: str) -> dict[str, Any]:
+    dimensions = [{"size": str(size), "name": ""} for size in shape]
+    return {"dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": name}

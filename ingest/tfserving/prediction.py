@@ -1,0 +1,167 @@
+"""`POST /v1/models/{model}:predict` and `:classify`: images in, the numbers of the model out."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image, Target
+from ingest.concurrency import cancel_on_disconnect
+from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import (
+    BadParameter,
+    Cancelled,
+    DamagedImage,
+    DeadlinePassed,
+    InferenceFailed,
+    MixedVersions,
+    NoConsumer,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    StreamUnavailable,
+    TooManyPixels,
+    UnknownModel,
+    UnsupportedMediaType,
+)
+from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
+from ingest.responses import cache_status
+from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
+from ingest.uploads import is_form
+from results.outcome import Done
+from stream.model import ModelDescription
+
+#: A body of more bytes is parsed in a thread.
+_MAX_INLINE: Final = 2**16
+
+T = TypeVar("T")
+
+
+class Predictions(TypedDict):
+    """The outputs of each image, for a request in row format."""
+
+    predictions: list[list[float]]
+
+
+class Outputs(TypedDict):
+    """The outputs of each image, for a request in column format."""
+
+    outputs: list[list[float]]
+
+
+class Classifications(TypedDict):
+    """All labels of each image with their scores, in the order of the model's classes."""
+
+    results: list[list[tuple[str, float]]]
+
+
+class PredictionEndpoints:
+    """The endpoints for `:predict` and `:classify`."""
+
+    def __init__(self, registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float) -> None:
+        self._registry = registry
+        self._classifier = classifier
+        self._limits = limits
+        self._timeout_s = timeout_s
+        # To parse takes a core and several times the numbers' size in memory: one request at a time.
+        self._parsing = asyncio.Lock()
+
+    async def predict(self, request: Request) -> Response:
+        target = self._target(request)
+        parsed: PredictRequest = await self._read(request, target.model, parse_predict)
+        done = await self._classify(request, parsed.images, target)
+        rows = [_row(one) for one in done]
+        return _response(Outputs(outputs=rows) if parsed.columns else Predictions(predictions=rows), done, target)
+
+    async def classify(self, request: Request) -> Response:
+        target = self._target(request)
+        if target.model.output_kind == "values":
+            raise BadParameter(f"{target.client.name} gives values, not classes. Use :predict.")
+        images: list[Image] = await self._read(request, target.model, parse_classify)
+        done = await self._classify(request, images, target)
+        labels = {version: await target.client.labels(version) for version in {one.version for one in done}}
+        found = [list(zip(labels[one.version], _numbers(one), strict=True)) for one in done]
+        return _response(Classifications(results=found), done, target)
+
+    def _target(self, request: Request) -> Target:
+        version = request.path_params.get("version")
+        client = self._registry.find_served(request.path_params["model"], version)
+        client.refuse_mixed_versions(version)
+        client.refuse_if_full()
+        return Target(client, client.model, version=version)
+
+    async def _read(
+        self, request: Request, model: ModelDescription, parse: Callable[[dict[str, Any], ModelDescription], T]
+    ) -> T:
+        # Clients declare any content type: `curl -d` calls JSON a urlencoded form.
+        if is_form(request):
+            raise UnsupportedMediaType("This API has no multipart forms. Send JSON, with images as base64.")
+        body = await read_body(request, self._limits)
+        if len(body) <= _MAX_INLINE:
+            return parse(parse_json_object(body), model)
+        async with self._parsing:
+            return await asyncio.to_thread(lambda: parse(parse_json_object(body), model))
+
+    async def _classify(self, request: Request, images: Sequence[Image], target: Target) -> list[Done]:
+        bulk = BulkClassifier(self._classifier, target, timeout_s=self._timeout_s)
+        return await cancel_on_disconnect(request, bulk.classify(images))
+
+
+def _row(done: Done) -> list[float]:
+    """The model's own output: a binary model has one number, the probability of its second label."""
+    numbers = _numbers(done)
+    return numbers[1:] if done.output_kind == "binary" else numbers
+
+
+def _numbers(done: Done) -> list[float]:
+    """Nine digits tell any two float32 apart."""
+    return [float(f"{value:.9g}") for value in done.probabilities]
+
+
+def _response(body: Predictions | Outputs | Classifications, done: Sequence[Done], target: Target) -> Response:
+    headers = {"X-Sluice-Provider": ", ".join(sorted({one.provider for one in done}))}
+    return JSONResponse(body, headers=headers | cache_status(done, enabled=target.client.caches))
+
+
+MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
+_PROBLEMS: Final = (
+    BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, TooManyPixels, DamagedImage, Cancelled,
+    InferenceFailed, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
+)  # fmt: skip
+_HEADERS: Final = (
+    Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran them", always=True),
+    Header("Cache-Status", "If the cache is on: whether all of these came from it"),
+)
+_CODING: Final = Parameter(
+    "Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}
+)
+_SIGNATURE_NAME: Final = {"type": ["string", "null"]}
+
+
+def _list_of(name: str) -> dict[str, Any]:
+    images = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES}
+    properties = {name: images, "signature_name": _SIGNATURE_NAME}
+    return {"type": "object", "required": [name], "properties": properties}
+
+
+PREDICT: Final = Operation(
+    "Predict (TensorFlow Serving)",
+    {200: DocumentedResponse("The outputs of each image.", Predictions | Outputs, headers=_HEADERS)},
+    _PROBLEMS,
+    (_CODING,),
+    Body(
+        'Images as arrays of pixels or as {"b64": "..."}, in row format (instances) or in column format (inputs).',
+        {JSON: {"schema": {"oneOf": [_list_of("instances"), _list_of("inputs")]}}},
+    ),
+)
+CLASSIFY: Final = Operation(
+    "Classify (TensorFlow Serving)",
+    {200: DocumentedResponse("All labels of each image.", Classifications, headers=_HEADERS)},
+    _PROBLEMS,
+    (_CODING,),
+    Body("Examples with one feature each, the image.", {JSON: {"schema": _list_of("examples")}}),
+)
