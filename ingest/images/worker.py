@@ -16,11 +16,11 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
-from ingest.images.decode import to_pixels
 from stream.model import ModelDescription
 
 #: Head of a job, and of a reply.
@@ -45,6 +45,8 @@ OUT_OF_TIME: Final = signal.SIGPROF
 def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> None:
     """Serve jobs until stdin ends."""
     os.nice(niceness)
+    from ingest.images.decode import to_pixels  # Not at the top: it takes 0.2 s, which should have this priority.
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to all; the parent ends its workers.
     _limit_memory(memory_bytes)
     jobs, replies = sys.stdin.buffer, sys.stdout.buffer
@@ -54,7 +56,7 @@ def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> Non
         description, data = (_exactly(jobs, size) for size in JOB.unpack(head))
         # A handler in Python could not interrupt a decoder. So the signal keeps its default: it ends the process.
         signal.setitimer(signal.ITIMER_PROF, cpu_s * _DECODING_SHARE)
-        kind, reply = _decode(ModelDescription.decode(description), data, max_pixels)
+        kind, reply = _answer(lambda: to_pixels(data, ModelDescription.decode(description), max_pixels))  # noqa: B023
         signal.setitimer(signal.ITIMER_PROF, 0)
         del data
         replies.write(REPLY.pack(kind, len(reply)) + reply)
@@ -68,9 +70,9 @@ def _exactly(jobs: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _decode(model: ModelDescription, data: bytes, max_pixels: int) -> tuple[bytes, bytes]:
+def _answer(decode: Callable[[], bytes]) -> tuple[bytes, bytes]:
     try:
-        return PIXELS, to_pixels(data, model, max_pixels)
+        return PIXELS, decode()
     except tuple(PROBLEMS.values()) as problem:
         return ERROR, json.dumps({"error": type(problem).__name__, "detail": problem.detail}).encode()
 

@@ -22,13 +22,21 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"]):
-            key = _presented_key(Headers(scope=scope))
-            name = self._keys.owner(key) if key else None
-            if name is None:
-                await send_problem(_unauthorized(key), scope, receive, send)
+            try:
+                set_owner(authenticate(Headers(scope=scope), self._keys))
+            except Unauthorized as problem:
+                await send_problem(problem, scope, receive, send)
                 return
-            set_owner(name)
         await self._app(scope, receive, send)
+
+
+def authenticate(headers: Headers, keys: ReloadingKeyring) -> str:
+    """The owner of the key that a request presents; raises Unauthorized."""
+    key = _presented_key(headers)
+    name = keys.owner(key) if key else None
+    if name is None:
+        raise _unauthorized(key)
+    return name
 
 
 def _presented_key(headers: Headers) -> str:

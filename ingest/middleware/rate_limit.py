@@ -69,6 +69,14 @@ class RateLimit:
             self._remember(client, state)
         return state
 
+    async def admit(self, host: str) -> RateLimitState:
+        """Count one request of the current owner, or of this address. Raises StreamUnavailable.
+
+        The request must be refused if the state has a `wait_s`.
+        """
+        with redis_errors_as_503():
+            return await self.count(_client(host))
+
     def _refused_before(self, client: str) -> RateLimitState | None:
         # Nothing shortens a wait that Redis has named. So a flood of refused requests does not reach Redis.
         if client not in self._waiting:
@@ -107,19 +115,18 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            with redis_errors_as_503():
-                state = await self._limit.count(_client(scope))
+            state = await self._limit.admit((scope.get("client") or ("",))[0])
         except StreamUnavailable as problem:
             await send_problem(problem, scope, receive, send)
             return
         send_with_state = _with_headers(self._limit.headers(state), send)
         if state.wait_s:
-            await send_problem(_refusal(state), scope, receive, send_with_state)
+            await send_problem(refusal(state), scope, receive, send_with_state)
         else:
             await self._app(scope, receive, send_with_state)
 
 
-def _refusal(state: RateLimitState) -> Problem:
+def refusal(state: RateLimitState) -> Problem:
     return TooManyRequests(
         f"The rate limit is reached. Send the next request in {state.wait_s:.1f} s.", retry_after_s=state.wait_s
     )
@@ -134,14 +141,13 @@ def _with_headers(headers: dict[str, str], send: Send) -> Send:
     return send_with_headers
 
 
-def _client(scope: Scope) -> str:
+def _client(host: str) -> str:
     """Whose limit counts: the owner of the API key, or without keys the client's address.
 
     IPv6 addresses count by their /64 network, which one customer usually has for itself.
     """
     if name := owner():
         return f"key:{name}"
-    host = (scope.get("client") or ("",))[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -17,20 +17,40 @@ logger = logging.getLogger(__name__)
 _BEGAN = "sluice.began"
 
 #: The status of a response that no client reads, because the client has disconnected (ingest/app.py).
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 
 
-class RequestMetricsMiddleware:
-    """Measures each request from its headers to the end of its response, refused requests included.
+class RequestRecorder:
+    """Counts requests. Prometheus gets all of them; `window`, which the page shows, those that post images."""
 
-    Prometheus gets all of them. `window`, which the page shows, gets those that post images.
-    """
-
-    def __init__(self, app: ASGIApp, window: RequestWindow) -> None:
-        self._app = app
+    def __init__(self, window: RequestWindow) -> None:
         self._window = window
         # There are few routes and statuses. To find their series with labels() takes longer than to count.
         self._series: dict[tuple[str, int], Counter] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request. `route` must be a pattern and not a path: a client can invent any number of paths."""
+        series = self._series.get((route, status))
+        if series is None:
+            series = self._series[route, status] = REQUESTS.labels(route, status)
+        series.inc()
+        if method == "POST" and status < 300:
+            REQUEST_SECONDS.observe(seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("answered method=%s route=%s status=%d seconds=%.4f", method, route, status, seconds)
+
+    def note_classification(self, status: int, seconds: float, *, batch: int = 0) -> None:
+        """A request that posted images. One whose client has disconnected is left out."""
+        if status != CLIENT_GONE:
+            self._window.note(status, seconds, batch=batch)
+
+
+class RequestMetricsMiddleware:
+    """Measures each request from its headers to the end of its response, refused requests included."""
+
+    def __init__(self, app: ASGIApp, recorder: RequestRecorder) -> None:
+        self._app = app
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,27 +63,10 @@ class RequestMetricsMiddleware:
             await self._app(scope, receive, response)
         finally:
             seconds = time.perf_counter() - began
-            self._count(scope, response.status, seconds)
-            if (
-                response.started
-                and response.status != _CLIENT_GONE
-                and is_classification(scope["method"], scope["path"])
-            ):
-                self._window.note(response.status, seconds, batch=scope.get(BATCH_SIZE, 0))
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        # The pattern, not the path: a client can invent any number of paths.
-        route = str(getattr(scope.get("route"), "path", "none"))
-        series = self._series.get((route, status))
-        if series is None:
-            series = self._series[route, status] = REQUESTS.labels(route, status)
-        series.inc()
-        if scope["method"] == "POST" and status < 300:
-            REQUEST_SECONDS.observe(seconds)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "answered method=%s route=%s status=%d seconds=%.4f", scope["method"], route, status, seconds
-            )  # fmt: skip
+            route = str(getattr(scope.get("route"), "path", "none"))
+            self._recorder.count(scope["method"], route, response.status, seconds)
+            if response.started and is_classification(scope["method"], scope["path"]):
+                self._recorder.note_classification(response.status, seconds, batch=scope.get(BATCH_SIZE, 0))
 
 
 def server_timing(scope: Scope) -> str:

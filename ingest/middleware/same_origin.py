@@ -26,7 +26,9 @@ class SameOriginMiddleware:
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             if origin is not None and not self._trusts(origin, headers.get("host", "")):
-                problem = CrossOriginRequest("Pages of this origin may not use the service. The operator can allow them.")
+                problem = CrossOriginRequest(
+                    "Pages of this origin may not use the service. The operator can allow them."
+                )
                 await send_problem(problem, scope, receive, send)
                 return
         await self._app(scope, receive, send)
