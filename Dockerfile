@@ -62,7 +62,7 @@ HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
 ENTRYPOINT ["python", "-m", "ingest"]
 
 FROM base AS consumer
-# "consumers gpu" adds the CUDA libraries; compose.gpu.yaml asks for them.
+# "consumers gpu" adds the CUDA libraries, as compose.gpu.yaml asks; "consumers gpu tensorrt" adds TensorRT as well.
 ARG EXTRAS=consumers
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
