@@ -17,7 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Classify one image.")
     parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, GIF, BMP or TIFF")
     parser.add_argument("--url", default="http://127.0.0.1:5000", help="where Sluice is (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many labels (default: %(default)s)")
+    parser.add_argument("--top", type=int, metavar="K", help="how many labels (default: 5, or all if there are fewer)")
     given = parser.parse_args()
     try:
         labels = classify(given.image, url=given.url, top=given.top)
@@ -29,9 +29,10 @@ def main() -> int:
     return 0
 
 
-def classify(image: Path, *, url: str, top: int) -> list[tuple[str, float]]:
+def classify(image: Path, *, url: str, top: int | None) -> list[tuple[str, float]]:
     """Labels with their probabilities, most probable first; raises OSError, and RefusedError with the reason."""
     with image.open("rb") as file:
+        # requests leaves out a parameter that is None; then the service decides.
         response = requests.post(f"{url}/predict", params={"top": top}, files={"image": file}, timeout=TIMEOUT_S)
     try:
         body = response.json()

@@ -54,8 +54,9 @@ def test_what_the_readme_shows_is_what_one_gets(processes: Processes, image: Pat
     """Its curl lines answer in the shape that is printed below them, and its Python prints what it says."""
     processes.consumer()
     _, url = processes.ingest()
-    for name in ("cat.jpg", "coffee.jpg"):
-        image.with_name(name).write_bytes(image.read_bytes())
+    image.with_name("examples").mkdir()
+    for name in ("cat.jpg", "coffee.jpg", "examples/cat.jpg"):
+        (image.parent / name).write_bytes(image.read_bytes())
     shown = [
         found
         for name in ("README.md", "docs/api.md")

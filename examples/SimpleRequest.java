@@ -1,0 +1,31 @@
+// Sends an image to Sluice and prints the response: java SimpleRequest.java cat.jpg [URL]
+//
+// Java 17 or newer, without a library. The response is JSON; parse it with the library of your project.
+
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Path;
+import java.time.Duration;
+
+public class SimpleRequest {
+    public static void main(String[] arguments) throws IOException, InterruptedException {
+        String url = arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000";
+        // The body is the image itself; its first bytes decide the format.
+        HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/predict?top=3"))
+                .header("Content-Type", "application/octet-stream")
+                // Longer than the deadline of the service (30 s by default), so that the service answers first.
+                .timeout(Duration.ofSeconds(60))
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[0])))
+                .build();
+        HttpResponse<String> response = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+        if (response.statusCode() == 200) {
+            System.out.println(response.body());
+        } else {
+            System.err.println(response.statusCode() + " " + response.body());
+            System.exit(1);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+"""Queues images, and polls for their results: `async_request.py cat.jpg coffee.jpg`.
+
+Copy it into your own code: it needs the package httpx, and nothing from Sluice. The idempotency key of an image is the
+digest of its content: however often this program is started again, each image is classified once while its result is
+kept.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import sys
+from pathlib import Path
+
+import httpx
+
+#: Longer than the deadline of the service (30 s by default), so that the service answers first.
+TIMEOUT_S = 60
+
+#: How long the service may wait for a result before it answers that there is none yet.
+POLL_S = 10
+
+#: Attempts after the first one, while the service is unavailable or busy.
+RETRIES = 5
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description="Queue images, and poll for their results.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--url", default="http://127.0.0.1:5000", help="where Sluice is (default: %(default)s)")
+    given = parser.parse_args()
+    async with httpx.AsyncClient(base_url=given.url, timeout=TIMEOUT_S) as client:
+        outcomes = await asyncio.gather(*(classify(client, path) for path in given.images), return_exceptions=True)
+    for path, outcome in zip(given.images, outcomes, strict=True):
+        print(f"{path}: {outcome}")
+    return 1 if any(isinstance(outcome, Exception) for outcome in outcomes) else 0
+
+
+async def classify(client: httpx.AsyncClient, path: Path) -> str:
+    """The most probable label. Raises RuntimeError with the service's reason, and OSError."""
+    data = await asyncio.to_thread(path.read_bytes)
+    headers = {"Prefer": "respond-async", "Idempotency-Key": hashlib.sha256(data).hexdigest()}
+    response = await send(client, "POST", "/predict", content=data, headers=headers)
+    while response.status_code == 202:
+        location = response.json()["location"]
+        response = await send(client, "GET", location, headers={"Prefer": f"wait={POLL_S}"})
+    body = response.json()
+    if not body["success"]:
+        raise RuntimeError(f"{response.status_code} {body['title']}: {body['detail']}")
+    best = body["predictions"][0]
+    return f"{best['label']} {best['probability']:.4f}"
+
+
+async def send(
+    client: httpx.AsyncClient, method: str, path: str, *, headers: dict[str, str], content: bytes | None = None
+) -> httpx.Response:
+    """Repeats a request that the service refuses for now. The idempotency key makes that safe."""
+    for attempt in range(RETRIES + 1):
+        response = await client.request(method, path, headers=headers, content=content)
+        if response.status_code not in (429, 502, 503) or attempt == RETRIES:
+            return response
+        await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+    raise AssertionError("the loop always returns")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

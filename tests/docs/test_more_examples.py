@@ -1,0 +1,114 @@
+"""The examples in other languages, run as a user runs them, against a real service."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import browser
+from tests.support.models import tiny_model
+from tests.support.processes import ROOT, Processes
+from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
+
+EXAMPLES = ROOT / "examples"
+CAT = EXAMPLES / "cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The origin of a site that shows examples/browser.html."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(EXAMPLES))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[str]:
+    """A service with a model of three classes, which the site may use."""
+    folder = tmp_path_factory.mktemp("service")
+    tiny_model.build(folder / "models", classes=3)
+    server = Server(folder)
+    server.start()
+    with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
+        processes.consumer()
+        yield processes.ingest(cors_origins=site)[1]
+    server.kill()
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], check=False, capture_output=True, text=True)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    path = tmp_path / "damaged.jpg"
+    path.write_bytes(CAT.read_bytes()[:700])
+    return path
+
+
+def is_ranking(text: str) -> bool:
+    return re.fullmatch(r"1\. \w+: 0\.\d{4}\n2\. \w+: 0\.\d{4}\n3\. \w+: 0\.\d{4}\n", text) is not None
+
+
+def test_the_simple_request_works_for_three_classes(url: str) -> None:
+    """Fewer than the five labels that are the default."""
+    done = run(sys.executable, EXAMPLES / "simple_request.py", CAT, "--url", url)
+    assert is_ranking(done.stdout), done
+
+
+def test_images_are_queued_and_polled(url: str, damaged: Path) -> None:
+    """A second run finds the same results. A damaged image does not stop the others."""
+    command = (sys.executable, EXAMPLES / "async_request.py", "--url", url, CAT)
+    first, second = run(*command), run(*command)
+    assert re.fullmatch(rf"{CAT}: class_\d 0\.\d{{4}}\n", first.stdout), first
+    assert second.stdout == first.stdout
+    mixed = run(*command, damaged)
+    assert mixed.returncode == 1
+    assert mixed.stdout.startswith(first.stdout)
+    assert f"{damaged}: 422 Damaged image: " in mixed.stdout
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_node(url: str, damaged: Path) -> None:
+    """Ranked labels, or the reason on standard error."""
+    done = run("node", EXAMPLES / "node_request.mjs", CAT, url)
+    assert is_ranking(done.stdout), done
+    refused = run("node", EXAMPLES / "node_request.mjs", damaged, url)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "422 Damaged image" in refused.stderr
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a Java development kit")
+def test_java(url: str, damaged: Path) -> None:
+    """The JSON of the response, or the problem on standard error."""
+    done = run("java", EXAMPLES / "SimpleRequest.java", CAT, url)
+    assert len(json.loads(done.stdout)["predictions"]) == 3, done
+    refused = run("java", EXAMPLES / "SimpleRequest.java", damaged, url)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("422 ")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(browser.missing()), reason=f"needs {browser.missing()}")
+def test_a_browser_on_another_site(url: str, site: str, damaged: Path, tmp_path: Path) -> None:
+    """The site is one of cors_origins."""
+    (tmp_path / "chromium").mkdir()
+    with browser.chromium(tmp_path / "chromium") as page:
+        page.open(f"{site}/browser.html?url={url}")
+        page.type("#image", str(CAT))
+        wait_until(lambda: len(page.texts("#labels li")) == 3, "the labels are there")
+        page.type("#image", str(damaged))
+        wait_until(lambda: "Damaged image" in page.text("#problem"), "the problem is shown")
