@@ -36,10 +36,11 @@ from ingest.images.worker_pool import DecodeLimits
 from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
 from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
-from ingest.middleware.request_metrics import RequestMetricsMiddleware, server_timing
+from ingest.middleware.request_metrics import RequestMetricsMiddleware, RequestRecorder, server_timing
 from ingest.middleware.same_origin import SameOriginMiddleware
 from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from ingest.oip.endpoints import oip_routes
+from ingest.oip.infer_runner import InferRunner
 from ingest.openapi.operation import DocumentedRoute
 from ingest.paths import RESULT_PATH
 from ingest.request_body import Limits
@@ -103,10 +104,12 @@ def create_app(
         await connections.aclose()
 
     classifier = Classifier(decoder)
+    runner = InferRunner(registry, classifier, timeout_s=settings.request_timeout_s)
     timeout_s = settings.request_timeout_s
     predict = PredictEndpoint(registry, classifier, limits, timeout_s=timeout_s)
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
+    recorder = RequestRecorder(window)
     shared = SharedWindow(connections.shared, window, timeout_s=settings.redis_timeout_s)
     live = LiveEvents(SnapshotReader(connections, settings, shared).read)
     replay = ReplayEndpoint(connections, request_ttl_s=settings.result_ttl_s + timeout_s)
@@ -121,7 +124,7 @@ def create_app(
             DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
-            *oip_routes(registry, classifier, limits, timeout_s=timeout_s),
+            *oip_routes(registry, runner, limits),
             *tfserving_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
@@ -133,7 +136,7 @@ def create_app(
             ClientDisconnect: on_disconnect,
             Exception: _answer_internal_error,
         },
-        middleware=_middleware(settings, connections.shared, window, traces),
+        middleware=_middleware(settings, connections.shared, recorder, traces),
         lifespan=lifespan,
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
@@ -145,14 +148,14 @@ def create_app(
 
 
 def _middleware(
-    settings: IngestSettings, redis: Redis, window: RequestWindow, traces: "TracerProvider | None"
+    settings: IngestSettings, redis: Redis, recorder: RequestRecorder, traces: "TracerProvider | None"
 ) -> list[Middleware]:
     """What each request passes, in this order; its response passes the same in reverse order."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     keys = configured_keys(settings)
     return [
         *_tracing(traces),
-        Middleware(RequestMetricsMiddleware, window=window),
+        Middleware(RequestMetricsMiddleware, recorder=recorder),
         Middleware(SecurityHeadersMiddleware),
         *_cors(origins),
         Middleware(SameOriginMiddleware, allowed=origins),

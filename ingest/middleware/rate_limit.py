@@ -69,13 +69,13 @@ class RateLimit:
             self._remember(client, state)
         return state
 
-    async def admit(self, host: str) -> RateLimitState:
-        """Count one request of the current owner, or of this address. Raises StreamUnavailable.
+    async def admit(self, scope: Scope) -> RateLimitState:
+        """Count one request of the current owner, or of the client's address. Raises StreamUnavailable.
 
         The request must be refused if the state has a `wait_s`.
         """
         with redis_errors_as_503():
-            return await self.count(_client(host))
+            return await self.count(_client(scope))
 
     def _refused_before(self, client: str) -> RateLimitState | None:
         # Nothing shortens a wait that Redis has named. So a flood of refused requests does not reach Redis.
@@ -115,7 +115,7 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            state = await self._limit.admit((scope.get("client") or ("",))[0])
+            state = await self._limit.admit(scope)
         except StreamUnavailable as problem:
             await send_problem(problem, scope, receive, send)
             return
@@ -141,13 +141,14 @@ def _with_headers(headers: dict[str, str], send: Send) -> Send:
     return send_with_headers
 
 
-def _client(host: str) -> str:
+def _client(scope: Scope) -> str:
     """Whose limit counts: the owner of the API key, or without keys the client's address.
 
     IPv6 addresses count by their /64 network, which one customer usually has for itself.
     """
     if name := owner():
         return f"key:{name}"
+    host = (scope.get("client") or ("",))[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -7,10 +7,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ingest.classification import Classifier
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, NoConsumer, StreamUnavailable
+from ingest.oip.infer_runner import InferRunner
 from ingest.oip.inference import BODY_PROBLEMS, MODEL_PROBLEMS, InferEndpoint, infer_operation, refuse_form
 from ingest.oip.metadata import (
     IndexEntry,
@@ -22,6 +22,7 @@ from ingest.oip.metadata import (
     ServerReady,
     model_configuration,
     model_metadata,
+    repository_index,
     server_metadata,
 )
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
@@ -57,12 +58,10 @@ INDEX: Final = Operation(
 )
 
 
-def oip_routes(
-    registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float
-) -> list[DocumentedRoute]:
+def oip_routes(registry: ModelRegistry, runner: InferRunner, limits: Limits) -> list[DocumentedRoute]:
     """All routes below /v2."""
     endpoints = MetadataEndpoints(registry, limits)
-    infer = InferEndpoint(registry, classifier, limits, timeout_s=timeout_s)
+    infer = InferEndpoint(runner, limits)
     routes = [
         DocumentedRoute("/v2", endpoints.server, SERVER),
         DocumentedRoute("/v2/health/live", endpoints.live, LIVE),
@@ -117,14 +116,7 @@ class MetadataEndpoints:
             _INDEX_REQUEST.validate_json(body or b"{}", strict=True)
         except ValidationError as error:
             raise BadParameter("The request must be a JSON object; its ready, if any, is true or false.") from error
-        clients = [self._registry.find(name) for name in self._registry.served]
-        return JSONResponse(
-            [
-                IndexEntry(name=client.name, version=version, state="READY", reason="")
-                for client in clients
-                for version in client.served_versions
-            ]
-        )
+        return JSONResponse(repository_index(self._registry))
 
     def _served(self, request: Request) -> tuple[ModelClient, str | None]:
         version = request.path_params.get("version")

@@ -1,14 +1,13 @@
 """`POST /v2/models/{model}/infer`: a tensor of images in, a tensor of probabilities out."""
 
-import asyncio
+import functools
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Target
+from ingest.classification import MAX_IMAGES
 from ingest.concurrency import cancel_on_disconnect
-from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
     Cancelled,
@@ -25,18 +24,15 @@ from ingest.errors import (
     UnknownModel,
     UnsupportedMediaType,
 )
-from ingest.oip.infer_request import REQUEST_SCHEMA, InferRequest, parse_request
+from ingest.oip.infer_request import REQUEST_SCHEMA
 from ingest.oip.infer_response import InferResponse, encode_response
+from ingest.oip.infer_runner import InferRunner
 from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.request_body import CONTENT_CODINGS, Limits, read_body
 from ingest.responses import cache_status
 from ingest.uploads import is_form
-from stream.model import ModelDescription
-
-#: A body of more bytes is parsed in a thread.
-_MAX_INLINE: Final = 2**16
 
 _OCTETS: Final = "application/octet-stream"
 
@@ -44,42 +40,20 @@ _OCTETS: Final = "application/octet-stream"
 class InferEndpoint:
     """The endpoint."""
 
-    def __init__(self, registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float) -> None:
-        self._registry = registry
-        self._classifier = classifier
+    def __init__(self, runner: InferRunner, limits: Limits) -> None:
+        self._runner = runner
         self._limits = limits
-        self._timeout_s = timeout_s
-        # To parse takes a core and several times the tensor's size in memory: one request at a time.
-        self._parsing = asyncio.Lock()
 
     async def __call__(self, request: Request) -> Response:
-        version = request.path_params.get("version")
-        client = self._registry.find_served(request.path_params["model"], version)
-        target = Target(client, client.model, version=version)
+        target = self._runner.target(request.path_params["model"], request.path_params.get("version"))
         refuse_form(request)
-        client.refuse_mixed_versions(version)
-        client.refuse_if_full()
-        asked = await self._read(request, target.model)
-        bulk = BulkClassifier(self._classifier, target, timeout_s=self._timeout_s)
-        predictions = await cancel_on_disconnect(request, bulk.classify(asked.images))
-        labels = {version: await client.labels(version) for version in {done.version for done in predictions}}
-        response = await encode_response(
-            asked, client.name, predictions, [labels[done.version] for done in predictions]
-        )
-        response.headers.update(cache_status(predictions, enabled=client.caches))
-        return response
-
-    async def _read(self, request: Request, model: ModelDescription) -> InferRequest:
         body = await read_body(request, self._limits)
-        arguments = (body, request.headers.get(HEADER_LENGTH), model)
-        if len(body) <= _MAX_INLINE:
-            return _parse(*arguments)
-        async with self._parsing:
-            return await asyncio.to_thread(_parse, *arguments)
-
-
-def _parse(body: bytes, header_length: str | None, model: ModelDescription) -> InferRequest:
-    return parse_request(parse(body, header_length), model)
+        read = functools.partial(parse, body, request.headers.get(HEADER_LENGTH))
+        asked = await self._runner.parse(read, target, size=len(body))
+        answer = await cancel_on_disconnect(request, self._runner.run(asked, target))
+        response = await encode_response(asked, answer)
+        response.headers.update(cache_status(answer.predictions, enabled=target.client.caches))
+        return response
 
 
 def refuse_form(request: Request) -> None:

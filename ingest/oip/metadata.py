@@ -6,6 +6,7 @@ from typing_extensions import TypedDict
 
 from ingest.classification import MAX_IMAGES
 from ingest.dispatch.model_client import ModelClient
+from ingest.dispatch.registry import ModelRegistry
 from ingest.oip.tensors import INPUT, output_name
 from ingest.version import own_version
 
@@ -78,6 +79,16 @@ class IndexEntry(TypedDict):
 
 def server_metadata() -> Server:
     return {"name": "sluice", "version": own_version(), "extensions": list(_EXTENSIONS)}
+
+
+def repository_index(registry: ModelRegistry) -> list[IndexEntry]:
+    """The versions that live consumers serve."""
+    clients = [registry.find(name) for name in registry.served]
+    return [
+        IndexEntry(name=client.name, version=version, state="READY", reason="")
+        for client in clients
+        for version in client.served_versions
+    ]
 
 
 async def model_metadata(client: ModelClient, version: str | None) -> Model:

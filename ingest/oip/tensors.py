@@ -45,7 +45,7 @@ def pixels(data: memoryview | list[Any], count: int, image_bytes: int) -> list[I
 
 
 def elements(data: memoryview | list[Any], count: int) -> list[Image]:
-    """The encoded images of a BYTES tensor, from binary data or from strings; raises BadParameter."""
+    """The encoded images of a BYTES tensor, from binary data, from strings or from bytes; raises BadParameter."""
     found = [_encoded(one) for one in data] if isinstance(data, list) else list(islice(_elements(data), count + 1))
     if len(found) != count:
         have = f"more than {count}" if len(found) > count else str(len(found))
@@ -54,6 +54,8 @@ def elements(data: memoryview | list[Any], count: int) -> list[Image]:
 
 
 def _encoded(text: object) -> bytes:
+    if isinstance(text, bytes):
+        return text
     # The protocol has no base64: a JSON string stands for its own text. Hardly any image is text.
     if not isinstance(text, str):
         raise BadParameter(f"data of {INPUT} must be a list of strings.")
