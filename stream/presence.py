@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +17,8 @@ from stream.keys import GROUP, MODELS, Partition, valid_model_name
 from stream.model import ModelDescription, is_version
 from stream.request_id import MAX_PARTITIONS
 from stream.scripts import load
+
+logger = logging.getLogger(__name__)
 
 #: The part of a lease for which a heartbeat is valid: three heartbeats, of which two may fail. It is less than the
 #: whole lease, so that a dead consumer is noticed before others claim its work.
@@ -99,7 +102,8 @@ class Presence:
         Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not. Announces
         the partition again, so that the list of models heals by itself.
         """
-        keys = [self._partition.alive, self._partition.consumers, self._partition.versions]
+        of = self._partition
+        keys = [of.alive, of.consumers, of.versions, of.entries]
         arguments: list[bytes | str | int] = [
             report.name,
             int(lease_s * HEARTBEAT_SHARE * 1000),
@@ -107,8 +111,11 @@ class Presence:
             _FORGET_S * 1000,
             report.version,
             json.dumps({"name": self._partition.model, "version": report.version}, separators=(",", ":"))[:-1],
+            GROUP,
         ]
-        now_ms, announced = await self._heartbeat(keys, arguments)
+        now_ms, announced, set_back = await self._heartbeat(keys, arguments)
+        if set_back:
+            logger.warning("the clock of Redis was set back: leases of dead consumers end a lease from now")
         with suppress(RedisError):  # In a Cluster another server has this key: its outage must not end a heartbeat.
             await self.announce_partition()
         return int(now_ms), bool(announced)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from stream.settings import Durability
@@ -78,6 +79,10 @@ class ServerFacts:
 
 class ServerRefused(Exception):
     """Sluice cannot work with this server."""
+
+
+class WritesRefused(RedisConnectionError):
+    """The server answers, but accepts no writes, because its disk accepts none."""
 
 
 async def read_facts(redis: Redis) -> ServerFacts:

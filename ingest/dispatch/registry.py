@@ -16,6 +16,7 @@ from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnav
 from results.store import State
 from stream.connection.clients import Backoff, Connections
 from stream.presence import partition_counts, raise_partition_count
+from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class ModelRegistry:
                 try:
                     await self._refresh()
                 except (RedisError, TimeoutError) as error:
-                    self.outage = f"Redis does not answer ({type(error).__name__})"
+                    refused = isinstance(error, WritesRefused)
+                    self.outage = str(error) if refused else f"Redis does not answer ({type(error).__name__})"
                     logger.log(backoff.log_level, "cannot refresh the model registry: %s", error)
                     self.first_refresh.set()
                     await backoff.pause()

@@ -1,10 +1,14 @@
 #!lua flags=allow-oom
 -- One heartbeat: a consumer says until when it counts as alive, and what it is doing.
 --
--- KEYS  1 alive   2 consumers   3 versions
+-- If Redis's clock was set back, heartbeats of dead consumers would be valid, and their leases last, until it has caught
+-- up. Then all heartbeats are cut to what this consumer's may be, and leases that began in the future begin now.
+--
+-- KEYS  1 alive   2 consumers   3 versions   4 entries
 -- ARGV  1 consumer   2 valid_ms   3 report (JSON)   4 forget_ms   5 version   6 beginning of the version's description
--- reply {now_ms, whether the version's description is there}
-for number, kind in ipairs({'zset', 'hash', 'hash'}) do
+--       7 group
+-- reply {now_ms, whether the version's description is there, whether the clock was set back}
+for number, kind in ipairs({'zset', 'hash', 'hash', 'stream'}) do
     local found = redis.call('TYPE', KEYS[number]).ok
     if found ~= 'none' and found ~= kind then
         return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
@@ -12,6 +16,31 @@ for number, kind in ipairs({'zset', 'hash', 'hash'}) do
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- By this consumer's last heartbeat, or if this is its first, by the newest entry: its id is the clock at that time.
+local function clock_was_set_back()
+    local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
+    if before then
+        return tonumber(before) > now + ARGV[2]
+    end
+    local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
+    return newest ~= nil and tonumber(string.match(newest[1], '^%d+')) > now
+end
+
+local set_back = clock_was_set_back()
+if set_back then
+    for _, name in ipairs(redis.call('ZRANGE', KEYS[1], string.format('(%.0f', now + ARGV[2]), '+inf', 'BYSCORE')) do
+        redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), name)
+    end
+    -- A lease that began in the future has an idle time of 0; to renew one that began just now changes nothing.
+    local pending = redis.pcall('XPENDING', KEYS[4], ARGV[7], '-', '+', 10000)
+    for _, lease in ipairs(pending.err and {} or pending) do
+        if lease[3] == 0 then
+            redis.call('XCLAIM', KEYS[4], ARGV[7], lease[2], 0, lease[1], 'IDLE', 0, 'JUSTID')
+        end
+    end
+end
+
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 -- The dead stay listed for a while, so that an operator sees that they died.
@@ -20,4 +49,4 @@ for _, name in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', string.format('(%.0f
     redis.call('HDEL', KEYS[2], name)
 end
 local description = redis.call('HGET', KEYS[3], ARGV[5])
-return {now, (description and string.sub(description, 1, #ARGV[6]) == ARGV[6]) and 1 or 0}
+return {now, (description and string.sub(description, 1, #ARGV[6]) == ARGV[6]) and 1 or 0, set_back and 1 or 0}

@@ -50,19 +50,19 @@ async def test_what_evicts_is_a_policy_with_a_limit(limited: Redis) -> None:
 
 async def test_a_consumer_warns_of_a_redis_that_evicts(limited: Redis, processes: Processes) -> None:
     """Once, however many partitions there are; the status is degraded until it is put right, and says why."""
-    told = "Redis evicts queued images when its memory is full: maxmemory-policy is"
+    warning = "Redis evicts queued images when its memory is full: maxmemory-policy is"
     await limited.config_set("maxmemory-policy", "allkeys-lru")
     consumer = processes.consumer(version=1, partitions=3).ready()
     wait_until(lambda: consumer.text.count("maxmemory-policy is allkeys-lru") == 1, "it warns")
     look = processes.start("consumers.status")
     assert look.wait() == 1
-    assert f"! {told} allkeys-lru" in look.text
+    assert f"! {warning} allkeys-lru" in look.text
     await limited.config_set("maxmemory-policy", "noeviction")
     look = processes.start("consumers.status")
     assert look.wait() == 0, look.text
     other = processes.consumer(version=1, partitions=3).ready()
-    assert consumer.text.count(told) == 1
-    assert told not in other.text
+    assert consumer.text.count(warning) == 1
+    assert warning not in other.text
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ _SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] =
     "complete": (lambda world: world.complete(), ("entries", "holders", "dead_letters", "counters")),
     "heartbeat": (
         lambda world: world.presence.heartbeat(report("bert"), lease_s=60),
-        ("alive", "consumers", "versions"),
+        ("alive", "consumers", "versions", "entries"),
     ),
     "leave": (lambda world: world.presence.leave("anna"), ("entries", "alive", "consumers")),
     "read_pending": (lambda world: world.group.read_pending(9), ("entries",)),

@@ -1,7 +1,10 @@
 """Redis's keys get lost or hold garbage while images come: the service heals by itself, and no process ends."""
 
 import json
+import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event, Thread
 
 import httpx
@@ -129,3 +132,50 @@ def test_garbage_in_every_key_ends_no_process(
     assert all(process.text.count("no model name") <= 1 for process in (*running, later))
     looked = processes.start("consumers.status")
     assert looked.wait() in {0, 1}, looked.text
+
+
+def test_a_redis_that_cannot_write_is_named(processes: Processes, tmp_path: Path) -> None:
+    """It refuses heartbeats, so all consumers seem dead: a client must not hear that none runs."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    server = Server(folder, options={"save": "3600 1"})
+    server.start()
+    try:
+        processes.consumer(version=1, redis_url=server.url, lease_s=2, redis_timeout_s=1)
+        _, url = processes.ingest(redis_url=server.url, redis_timeout_s=1)
+        assert predict(url).status_code == 200
+        shutil.rmtree(folder)
+        with redis.Redis.from_url(server.url) as client:
+            client.bgsave()
+
+        def told() -> bool:
+            response = predict(url)
+            assert response.status_code in {200, 503}
+            return "cannot save its snapshot" in str(response.json().get("detail"))
+
+        wait_until(told, "clients hear of the disk")
+        wait_until(lambda: "no_consumer" not in predict(url).text and told(), "after the last heartbeat too")
+    finally:
+        server.kill()
+
+
+def test_a_request_whose_entry_is_gone_fails_after_its_deadline(
+    service: tuple[list[Process], str], client: redis.Redis
+) -> None:
+    """It said 202 until its result would have expired; the loss is counted."""
+    running, url = service
+    for consumer in running[:2]:
+        consumer.send(signal.SIGSTOP)
+    accepted = httpx.post(
+        f"{url}/predict", content=encoded(scene(16, 16), "PNG"), headers={"Prefer": "respond-async"}, timeout=30
+    )
+    assert accepted.status_code == 202
+    location = f"{url}{accepted.headers['Location']}"
+    for consumer in running[:2]:
+        consumer.kill()
+    client.delete(TINY.entries)
+    assert httpx.get(location).status_code == 202
+    wait_until(lambda: httpx.get(location).status_code == 504, "it has expired")
+    assert client.hget(TINY.counters, "vanished") == b"1"
+    assert httpx.get(location).status_code == 504
+    assert client.hget(TINY.counters, "vanished") == b"1"
