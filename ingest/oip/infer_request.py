@@ -52,7 +52,8 @@ def _images(tensor: dict[str, Any], message: Message, model: ModelDescription) -
         case datatype:
             raise BadParameter(
                 f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 "
-                f"[N, {model.height}, {model.width}, {model.channels}] (pixels) or BYTES [N] (encoded images, such as JPEG or PNG)."
+                f"[N, {model.height}, {model.width}, {model.channels}] (pixels) or BYTES [N] (encoded images, such as "
+                "JPEG or PNG)."
             )
 
 
