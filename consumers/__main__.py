@@ -23,7 +23,7 @@ from consumers.health import Health
 from consumers.leases import VersionConflict
 from consumers.onnx.artefact import ArtefactError, locate
 from consumers.onnx.model import GoldenMismatch, Model
-from consumers.onnx.providers import Execution, ProviderError, candidates
+from consumers.onnx.providers import Execution, ProviderError, candidates, require_cuda
 from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
@@ -84,6 +84,9 @@ async def _consume(settings: ConsumerSettings) -> None:
     if not found:
         await _serve(await _load(settings, executor), settings, name, executor)
         return
+    if settings.provider != "auto":
+        # Before it waits for a lease, or for Redis: an unsuitable driver or a missing library will not change.
+        require_cuda(0 if settings.device == "auto" else settings.device)
     async with connect(settings) as redis:
         leases = GpuLeases(
             redis,

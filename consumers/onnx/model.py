@@ -77,7 +77,7 @@ class Model:
         except GoldenMismatch:
             raise
         except Exception as error:  # ONNX Runtime's errors have no common base
-            raise ProviderError(f"the first run failed: {error}") from error
+            raise ProviderError(f"the first run failed: {' '.join(str(error).split())}") from error
         MODEL_LOADS.inc()
         return session, about
 

@@ -39,6 +39,9 @@ class Provider:
         return self is not CPU
 
 
+# Its own lines on stderr would repeat, outside of our log's format, what its exceptions say.
+ort.set_default_logger_severity(4)
+
 _GPU_UNSUITED = frozenset({"int8"})
 
 TENSORRT = Provider(

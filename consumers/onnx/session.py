@@ -144,7 +144,7 @@ def open_session(path: Path, provider: Provider, execution: Execution, *, graphs
     try:
         session = ort.InferenceSession(str(path), options, providers=chosen, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
-        raise ProviderError(f"cannot load {path}: {error}") from error
+        raise ProviderError(f"cannot load {path}: {' '.join(str(error).split())}") from error
     if (reported := provider_of(session)) is not provider:
         raise ProviderError(f"asked for {provider.ort_name}, ONNX Runtime took {reported.ort_name}")
     if provider.on_gpu:

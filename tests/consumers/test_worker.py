@@ -170,6 +170,20 @@ async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Proce
     assert "Traceback" not in process.text
 
 
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_named_provider_without_a_gpu_ends_in_one_line(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Status 2, so that no supervisor tries again; never the CPU instead, and no wait for Redis."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    consumer = processes.start("consumers", version=1, provider=provider, redis_url="redis://127.0.0.1:1")
+    assert consumer.wait() == 2
+    (line,) = consumer.text.strip().splitlines()
+    assert line.startswith(f"python -m consumers: {provider}: ")
+    assert "NVIDIA driver" in line
+    assert "provider=cpu" in line
+
+
 def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path: Path) -> None:
     """Entries on their way would fit only one of the two; exit status 2 and what to do."""
     processes.consumer(version=1).ready()
