@@ -12,7 +12,7 @@ import pytest
 from export.__main__ import main
 from export.artefact import file as artefact
 from export.errors import OutputRefused
-from tests.export.test_artefact_file import description, proto
+from tests.export.artefact.test_file import description, proto
 from tests.support.models import tiny_onnx
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -251,41 +250,6 @@ def test_code_in_a_model_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     trap = keras.layers.Lambda(lambda x: x * 2, output_shape=(SIZE, SIZE, 3))
     assert export(tmp_path, tiny_keras.model(before=(trap,)), "--preprocess", "unit") == 2
     assert "which is never run" in capsys.readouterr().err
-
-
-def _damaged(path: Path) -> Path:
-    path.write_bytes(b"PK\x03\x04 nothing that follows")
-    return path
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def _weights_only(path: Path) -> Path:
-    with h5py.File(path, "w"):
-        return path
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "message"),
-    [
-        ("gone.keras", lambda path: path, "can't read"),
-        ("folder.keras", _folder, "is a folder, but not a SavedModel"),
-        ("damaged.keras", _damaged, "not a model that can be read"),
-        ("damaged.h5", _damaged, "not a model that can be read"),
-        ("weights.h5", _weights_only, "holds weights and no model"),
-        ("model.pb", _damaged, "pass the folder that it is in"),
-    ],
-)
-def test_files_that_can_not_be_read_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, make: Callable[[Path], Path], message: str
-) -> None:
-    """One sentence on stderr, no traceback."""
-    assert export(tmp_path, make(tmp_path / name), "--preprocess", "unit") == 2
-    assert message in (error := capsys.readouterr().err)
-    assert "Traceback" not in error
 
 
 def test_swapped_channels_are_beyond_tolerance(

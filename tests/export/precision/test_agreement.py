@@ -63,3 +63,32 @@ def test_what_is_not_a_number_never_agrees() -> None:
     other[0] = np.nan
     with pytest.raises(TooFarFromFp32):
         agreement.check(agreement.measure(FP32, other, kind="synthetic"), least=0.0)
+
+
+def test_labels_agree_if_each_of_them_does() -> None:
+    """One label on the other side of 0.5 is another answer; close to 0.5 fp32 itself is undecided."""
+    fp32 = np.array([[0.9, 0.1], [0.9, 0.45]], np.float32)
+    other = np.array([[0.8, 0.2], [0.9, 0.55]], np.float32)
+    found = agreement.measure(fp32, other, kind="held-out", output_kind="labels")
+    assert (found.top1_agreement, found.decided_images, found.decided_top1_agreement) == (0.5, 1, 1.0)
+    assert str(found).startswith("same labels as fp32 on 1 of 2 held-out images")
+
+
+def test_values_agree_within_a_share_of_their_range() -> None:
+    """Whatever their unit is."""
+    fp32 = np.array([[0.0], [1000.0], [500.0]], np.float32)
+    other = fp32 + np.array([[40.0], [0.0], [60.0]], np.float32)
+    found = agreement.measure(fp32, other, kind="synthetic", output_kind="values")
+    assert found.top1_agreement == pytest.approx(2 / 3)
+    agreement.check(found, least=0.5)
+    with pytest.raises(TooFarFromFp32, match="within 5% of fp32's range on 2 of 3"):
+        agreement.check(found, least=0.9)
+
+
+def test_synthetic_images_count_where_fp32_is_decided() -> None:
+    """An image of nothing has no first class that would matter."""
+    other = FP32.copy()
+    other[2] = (0.3, 0.38, 0.32)
+    agreement.check(agreement.measure(FP32, other, kind="synthetic"), least=0.9)
+    with pytest.raises(TooFarFromFp32):
+        agreement.check(agreement.measure(FP32, other, kind="held-out"), least=0.9)
