@@ -70,8 +70,10 @@ def panels() -> list[dict[str, Any]]:
 
 
 def test_the_dashboard_s_panels_do_not_overlap_and_say_what_they_show() -> None:
-    """And all ask the datasource that is provisioned."""
+    """All use the data source that is chosen on the dashboard, of the kind that is provisioned."""
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    variable = json.loads((GRAFANA / "dashboards/sluice.json").read_text())["templating"]["list"][0]
+    assert (variable["name"], variable["type"], variable["query"]) == ("datasource", "datasource", source["type"])
     cells: set[tuple[int, int]] = set()
     for panel in panels():
         at = panel["gridPos"]
@@ -79,7 +81,8 @@ def test_the_dashboard_s_panels_do_not_overlap_and_say_what_they_show() -> None:
         assert not own & cells, panel["title"]
         cells |= own
         assert panel["description"], panel["title"]
-        assert panel["datasource"]["uid"] == source["uid"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
     assert max(x for x, _ in cells) < 24
 
 

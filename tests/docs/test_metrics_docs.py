@@ -27,7 +27,7 @@ def test_every_alert_has_its_entry_in_the_runbook_and_the_reverse() -> None:
         r"^### (Sluice\w+)\n\n\*\*Means:\*\* .+?\n\n\*\*Do:\*\* .+?$", text("docs/runbook.md"), re.M | re.S
     )
     assert entries == list(alerts)
-    assert alerts == {name: f"docs/runbook.md#{name.lower()}" for name in entries}
+    assert alerts == {name: f"{{{{ $externalLabels.docs_url }}}}/runbook.md#{name.lower()}" for name in entries}
 
 
 def test_rules_and_dashboard_ask_only_for_what_is_shown() -> None:

@@ -1,0 +1,67 @@
+"""The compose files for a model of one's own and for API keys."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import yaml
+from compose_spec import PyCompose
+
+from export import arguments
+from tests.deploy.running import Containers
+from tests.support.containers import ROOT, composed, parsed, variables
+from tests.support.redis.servers import free_port
+from tests.support.waiting import wait_until
+
+
+def with_values(name: str, **values: str) -> str:
+    """The text of a compose file with these variables; a variable without a value keeps its default."""
+    text = (ROOT / name).read_text()
+    for variable, value in values.items():
+        text = re.sub(rf"\$\{{{variable}[^}}]*\}}", value, text)
+    return text
+
+
+def test_a_model_of_ones_own_is_exported_where_consumers_look(tmp_path: Path) -> None:
+    """compose.model.yaml: from the folder that is mounted, under the name that ingest and consumers ask for."""
+    (tmp_path / "flowers.keras").touch()
+    (tmp_path / "labels.txt").write_text("daisy\nrose\n")
+    recipe = yaml.safe_load(with_values("compose.model.yaml", MODEL_DIR="./flowers", MODEL_FILE="flowers.keras",
+                                        SLUICE_MODEL="flower", MODEL_VERSION="2"))  # fmt: skip
+    assert "${" not in str(recipe)
+    (export,) = recipe["services"].values()
+    assert export["volumes"] == ["./flowers:/source:ro"]
+    given = arguments.parse([word.replace("/source", str(tmp_path)) for word in export["command"]])
+    assert given.job is not None
+    assert given.if_missing
+    assert (given.job.model_name, str(given.job.output)) == ("flower", variables("consumer")["SLUICE_MODELS_DIR"])
+    PyCompose.from_yaml(yaml.safe_dump(parsed() | {"services": {**parsed()["services"], "export": {
+        **composed()["export"], **export}}})).validate()  # fmt: skip
+
+
+def test_keys_are_asked_for_with_their_file(containers: Containers, tmp_path: Path) -> None:
+    """compose.keys.yaml: ingest reads the keys that `python -m ingest.keys` made in the mounted folder."""
+    ingest = composed("compose.yaml", "compose.keys.yaml")["ingest"]
+    (volume,) = [one for one in ingest["volumes"] if "keys" in one]
+    host, inside, mode = volume.split(":")
+    assert (host, mode) == ("./keys", "ro")
+    assert ingest["environment"]["SLUICE_API_KEYS_FILE"] == f"{inside}/keys"
+    assert f"keys add alice --file {host.removeprefix('./')}/keys" in (ROOT / "compose.keys.yaml").read_text()
+    (tmp_path / "keys").mkdir()
+    command = [sys.executable, "-m", "ingest.keys", "add", "alice", "--file", str(tmp_path / "keys" / "keys")]
+    key = subprocess.check_output(command, cwd=ROOT, text=True).split()[-1]
+    port = free_port()
+    containers.start("ingest", port=port, api_keys_file=tmp_path / "keys" / "keys")
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: _status(f"{url}/healthz") == 200, "ingest is alive")
+    assert _status(f"{url}/") == 401
+    assert _status(f"{url}/", key) == 200
+
+
+def _status(url: str, key: str = "") -> int:
+    try:
+        return httpx.get(url, headers={"X-API-Key": key} if key else {}, timeout=30).status_code
+    except httpx.TransportError:
+        return 0
