@@ -1,7 +1,7 @@
 """The state of each request, kept under its id until it expires."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
@@ -12,7 +12,8 @@ from stream.scripts import load
 
 State = Outcome | Literal["queued", "cancelled", "unknown"]
 
-_VANISHED = "The image was accepted, but Redis has lost it. Send it again."
+#: What is wrong with a request that was accepted, and that Redis no longer has.
+VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
 
 
 class Store:
@@ -44,7 +45,7 @@ class Store:
     async def _read(self, request_id: str, ingest: str) -> bytes | None:
         of = self._partition
         keys = [of.request(request_id), of.entries, of.counters]
-        value: bytes | None = await self._state(keys, [ingest, encode(Failed(request_id, "expired", _VANISHED))])
+        value: bytes | None = await self._state(keys, [ingest, encode(Failed(request_id, "expired", VANISHED))])
         return value
 
     async def states(self, request_ids: Iterable[str]) -> list[State]:
@@ -65,6 +66,13 @@ class Store:
         """Keep the outcome of a request that needs no entry; False if its id is known, and then nothing changes."""
         key = self._partition.request(outcome.id)
         return bool(await self._redis.set(key, encode(outcome), px=int(ttl_s * 1000), nx=True))
+
+    async def report_vanished(self, request_id: str, *, ttl_s: float) -> Failed:
+        """Count a request that was accepted and that Redis does not know any more, and keep that as its outcome."""
+        outcome = Failed(request_id, "expired", VANISHED)
+        if await self.put_if_absent(outcome, ttl_s=ttl_s):
+            await self._redis.hincrby(self._partition.counters, "vanished", 1)
+        return outcome
 
     async def delete(self, request_id: str) -> bool:
         """Delete the outcome of a request that has ended; False if it is unknown or has not ended."""

@@ -145,7 +145,7 @@ def _consumers(groups: list[Status]) -> Metric:
 
 
 #: These are reported as zero before the first one: Prometheus cannot see the first event as an increase.
-_EVENTS: Final = ("completed", "superseded", "replayed", *get_args(Reason))
+_EVENTS: Final = ("completed", "superseded", "replayed", "vanished", *get_args(Reason))
 
 
 def _events(groups: list[Status]) -> Metric:

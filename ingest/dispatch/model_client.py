@@ -1,6 +1,7 @@
 """The client of one model: sends prepared images to its consumers and waits for their predictions."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
@@ -30,6 +31,8 @@ from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
 from stream.settings import IngestSettings
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -272,6 +275,11 @@ class ModelClient:
         state = await self.state(request_id)
         if isinstance(state, Done | Failed):
             return state
+        if state == "unknown":
+            logger.warning("Redis has lost an accepted image: request=%s", request_id)
+            with redis_errors_as_503():
+                store = self._partition(request_id).store
+                return await store.report_vanished(request_id, ttl_s=self._settings.result_ttl_s)
         return Failed(request_id, "expired", "No consumer answered in time.")
 
 

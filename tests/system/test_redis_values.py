@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -148,12 +149,18 @@ def test_a_redis_that_cannot_write_is_named(processes: Processes, tmp_path: Path
         with redis.Redis.from_url(server.url) as client:
             client.bgsave()
 
+        seen: set[str] = set()
+
         def told() -> bool:
             response = predict(url)
             assert response.status_code in {200, 503}
+            seen.add(response.text)
             return "cannot save its snapshot" in str(response.json().get("detail"))
 
-        wait_until(told, "clients hear of the disk")
+        try:
+            wait_until(told, "clients hear of the disk", timeout_s=10)
+        except AssertionError:
+            raise AssertionError(seen)
         wait_until(lambda: "no_consumer" not in predict(url).text and told(), "after the last heartbeat too")
     finally:
         server.kill()
@@ -179,3 +186,29 @@ def test_a_request_whose_entry_is_gone_fails_after_its_deadline(
     assert client.hget(TINY.counters, "vanished") == b"1"
     assert httpx.get(location).status_code == 504
     assert client.hget(TINY.counters, "vanished") == b"1"
+
+
+def test_a_waiting_client_hears_that_redis_lost_its_image(
+    service: tuple[list[Process], str], client: redis.Redis
+) -> None:
+    """As after a power failure: the entry and the state of the request are gone. It is told so, and the loss counts."""
+    running, url = service
+    for consumer in running[:2]:
+        consumer.send(signal.SIGSTOP)
+    responses: list[httpx.Response] = []
+    waiting = Thread(target=lambda: responses.append(predict(url)))
+    waiting.start()
+    wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is accepted")
+    entries: Any = client.xrange(TINY.entries)
+    ((_, fields),) = entries
+    request = TINY.request(fields[b"id"].decode())
+    client.delete(TINY.entries, request)
+    waiting.join()
+    for consumer in running[:2]:
+        consumer.kill()
+    (response,) = responses
+    assert response.status_code == 504
+    assert "Redis has lost it" in response.json()["detail"]
+    assert client.hget(TINY.counters, "vanished") == b"1"
+    assert "lost it" in str(client.get(request))
+    assert 'sluice_group_events_total{event="vanished",model="tiny"} 1.0' in httpx.get(f"{url}/metrics").text
