@@ -27,6 +27,7 @@ from typing_extensions import TypedDict
 from ingest.paths import result_url
 from results.outcome import Done, Failed, Outcome
 from stream.connection.clients import is_temporary
+from stream.server_check import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +213,6 @@ def redis_errors_as_503() -> Iterator[None]:
             # The traceback would show our code, and nothing of ours has failed.
             logger.error("Redis refuses a command of ingest: %s", error)  # noqa: TRY400
         raise StreamUnavailable(
-            f"Redis cannot answer at present ({type(error).__name__}). Send the request again later.",
+            f"{reason_of(error)}. Send the request again later.",
             retry_after_s=RETRY_S,
         ) from error

@@ -9,13 +9,15 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from stream.settings import Durability
 
 logger = logging.getLogger(__name__)
 
 Version = tuple[int, int, int]
+
+_DISK_FAILS: Final = "Redis cannot write to its disk, and accepts no image until it can: free some space there"
 
 #: A clock that moves does so within this time.
 _CLOCK_S: Final = 0.02
@@ -194,11 +196,16 @@ def _durability(facts: ServerFacts, durability: Durability) -> Iterator[str]:
 async def refused_writes(redis: Redis) -> str:
     """Why the server refuses all writes, because its disk does; empty if it accepts them or does not say."""
     about = await _info(redis, "persistence")
-    if about.get("aof_last_write_status", "ok") != "ok":
-        return "Redis cannot write to its disk, and accepts nothing until it can: free some space there"
-    if about.get("rdb_last_bgsave_status", "ok") != "ok" and not about.get("aof_enabled"):
-        return "Redis cannot save its snapshot to its disk, and accepts nothing until it can: free some space there"
-    return ""
+    failed = about.get("aof_last_write_status", "ok") != "ok"
+    failed |= about.get("rdb_last_bgsave_status", "ok") != "ok" and not about.get("aof_enabled")
+    return _DISK_FAILS if failed else ""
+
+
+def reason_of(error: RedisError | TimeoutError) -> str:
+    """What an error of Redis means to somebody who sent an image."""
+    if isinstance(error, WritesRefused) or str(error).startswith("MISCONF"):
+        return _DISK_FAILS
+    return f"Redis cannot answer at present ({type(error).__name__})"
 
 
 class DurabilityCheck:

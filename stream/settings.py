@@ -122,6 +122,9 @@ class IngestSettings(QueueSettings):
         "", description="address at which clients reach ingest if it is not host, such as that of a container's host"
     )
     port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
+    grpc_port: int = Field(
+        0, ge=0, le=65_535, description="port for gRPC (the Open Inference Protocol) on the same address. 0: none"
+    )
     workers: int = Field(0, ge=0, le=256, description="ingest processes that share the port. 0: one per usable core")
     decode_threads: int = Field(
         0, ge=0, le=256, description="threads that decode images, per worker. 0: cores / workers"
@@ -203,6 +206,12 @@ class IngestSettings(QueueSettings):
         for proxy in proxies.split(",") if proxies not in {"", "*"} else ():
             ipaddress.ip_network(proxy.strip())
         return proxies
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.grpc_port and self.grpc_port == self.port:
+            raise ValueError(f"grpc_port ({self.grpc_port}) must differ from port: HTTP and gRPC cannot share one")
+        return self
 
     @model_validator(mode="after")
     def _images_wait_less_than_their_deadline(self) -> Self:

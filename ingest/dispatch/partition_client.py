@@ -21,6 +21,7 @@ from stream.entry import Entry
 from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
+from stream.server_check import WritesRefused, refused_writes
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class PartitionClient:
     ) -> None:
         redis = connections.client_for(partition)
         self._settings = settings
+        self._redis = redis
         self._model = partition.model
         # The only partition is unavailable when Redis is, and the registry logs that.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
@@ -51,6 +53,7 @@ class PartitionClient:
             result_ttl_s=settings.result_ttl_s,
             replicas=settings.wait_replicas,
             wait_s=settings.redis_timeout_s * _REPLICATION_SHARE,
+            durability=settings.durability,
         )
         self._backlog = BacklogLimit(
             max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
@@ -72,13 +75,19 @@ class PartitionClient:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 reports = await self._presence.consumers()
+                alive = [one for one in reports if one.alive]
+                # A server that refuses writes refuses heartbeats too: then it is not that no consumer runs.
+                reason = "" if alive else await refused_writes(self._redis)
         except (RedisError, TimeoutError) as error:
             self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
             return error
+        self.consumers = alive
+        if reason:
+            self._mark_unavailable(reason)
+            return WritesRefused(reason)
         if self.unavailable_reason:
             logger.info("partition %d is available again", self.number)
         self.unavailable_reason = ""
-        self.consumers = [one for one in reports if one.alive]
         self._backlog.set_rate(math.fsum(one.images_per_s for one in self.consumers))
         return None
 
@@ -148,8 +157,8 @@ class PartitionClient:
                 with suppress(RedisError):
                     await self.store.cancel(entry.id)
             raise StreamUnavailable(
-                f"Fewer than {self._settings.wait_replicas} replicas of Redis have the image in time. "
-                "Send it again later.",
+                f"Redis has not confirmed the image in time, with durability {self._settings.durability} and "
+                f"{self._settings.wait_replicas} replicas. Send it again later.",
                 retry_after_s=RETRY_S,
             ) from error
 

@@ -140,7 +140,7 @@ async def test_a_disk_that_takes_nothing_is_named(tmp_path: Path) -> None:
                 return bool(await refused_writes(client))
 
             await eventually(failed, "the snapshot fails")
-            assert "cannot save its snapshot" in await refused_writes(client)
+            assert "cannot write to its disk" in await refused_writes(client)
             with pytest.raises(ResponseError, match="MISCONF"):
                 await client.set("a", "c")
     finally:
