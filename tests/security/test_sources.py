@@ -18,7 +18,7 @@ _CALLS = frozenset({"eval", "exec", "compile", "__import__", "os.system", "os.po
 #: What is allowed, by name, with the reason.
 _ALLOWED = {
     # A PyTorch checkpoint is a pickle. Its reader knows the few names that a table of weights needs, and refuses all
-    # others; tests/export/test_sources_torch_checkpoint.py shows it.
+    # others; tests/export/sources/test_torch_checkpoint.py shows it.
     ("export/sources/torch_checkpoint.py", "pickle"),
 }
 
