@@ -24,9 +24,6 @@ from tests.support.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 
-#: The extras that a service runs with.
-EXTRAS: Final = ("base", "export", "ingest", "consumers", "client")
-
 MODEL: Final = "efficientnet-lite0"
 
 START_S: Final = 180
@@ -35,7 +32,9 @@ START_S: Final = 180
 def floors() -> Iterator[str]:
     """`name==floor` for every runtime dependency with a lower bound, for pip's --constraint."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [name for extra in EXTRAS for name in project["optional-dependencies"][extra]]
+    optional = project["optional-dependencies"]
+    extras = optional["run"][0].partition("[")[2].rstrip("]").split(",")
+    wanted = [name for extra in extras for name in optional[extra]]
     for requirement in wanted:
         found = re.match(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*>=\s*([0-9.]+)", requirement)
         if found is not None:
