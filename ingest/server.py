@@ -17,8 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from ingest.serving import accept_balancing
-from ingest.serving.http_protocol import BoundedHttpProtocol
-from ingest.serving.write_coalescing import HttpProtocol
+from ingest.serving.http_protocol import HttpProtocol
 from stream.host import tracing
 from stream.host.logs import configure
 from stream.host.malloc import keep_freed_memory
@@ -27,15 +26,12 @@ from stream.settings import IngestSettings
 #: A request makes some hundred objects and leaves none of them in a reference cycle. Only a failed one may.
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 2_000
 
-#: Options of uvicorn for one worker, and for each of several.
+#: Options of uvicorn for one worker, and for each of several; `plain` workers are started like one worker.
 _ALONE: Final[dict[str, Any]] = {"loop": "uvloop", "http": HttpProtocol}
 _SHARED: Final[dict[str, Any]] = {
     "loop": "ingest.serving.accept_balancing:BalancingLoop",
     "http": accept_balancing.CountedProtocol,
 }
-
-#: Without what only saves time.
-_PLAIN: Final[dict[str, Any]] = {"loop": "uvloop", "http": BoundedHttpProtocol}
 
 
 def listen(settings: IngestSettings) -> socket.socket:
@@ -47,10 +43,10 @@ def listen(settings: IngestSettings) -> socket.socket:
 def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then answer all accepted requests within the grace period.
 
-    `plain` leaves out accept balancing and write coalescing, which only make the service faster.
+    `plain` leaves out accept balancing, which only makes the service faster.
     """
     if settings.worker_count == 1:
-        _serve_alone(settings, listening, _PLAIN if plain else _ALONE)
+        _serve_alone(settings, listening)
         return
     with tempfile.TemporaryDirectory(prefix="sluice-metrics-") as folder:
         # The workers inherit the variables. prometheus_client reads its own when it is first imported.
@@ -58,15 +54,15 @@ def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = F
         counts = Path(folder) / "connections"
         accept_balancing.ConnectionCounts.create(counts, settings.worker_count)
         os.environ[accept_balancing.PATH_VARIABLE] = str(counts)
-        config = _config(settings, Path(folder), _PLAIN if plain else _SHARED)
+        config = _config(settings, Path(folder), _ALONE if plain else _SHARED)
         Multiprocess(config, sockets=[listening]).run()
 
 
-def _serve_alone(settings: IngestSettings, listening: socket.socket, options: dict[str, Any]) -> None:
+def _serve_alone(settings: IngestSettings, listening: socket.socket) -> None:
     # Uvicorn raises the signal that ended it again when all is done. A requested stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(_config(settings, None, options)).run(sockets=[listening])
+    uvicorn.Server(_config(settings, None, _ALONE)).run(sockets=[listening])
 
 
 def _config(settings: IngestSettings, metrics_folder: Path | None, options: dict[str, Any]) -> uvicorn.Config:

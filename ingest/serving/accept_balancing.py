@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import uvloop
 
+from ingest.serving.http_protocol import HttpProtocol
 from ingest.serving.shutdown import exit_on_failure
-from ingest.serving.write_coalescing import HttpProtocol
 
 logger = logging.getLogger(__name__)
 

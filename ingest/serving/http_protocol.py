@@ -55,7 +55,7 @@ class _Warnings:
 _warnings = _Warnings()
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """One HTTP/1.1 connection."""
 
     _in_head = False
