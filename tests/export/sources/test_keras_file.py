@@ -265,3 +265,24 @@ def test_swapped_channels_are_beyond_tolerance(
     assert export(tmp_path, tiny_keras.model(), "--preprocess", "unit") == 2
     assert "differs from the original" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "outputs"),
+    [
+        ("tf2.12_densenet_preprocess_labels.keras", "labels", 3),
+        ("tf2.15_densenet_preprocess_labels.keras", "labels", 3),
+        ("tf2.15_vgg_preprocess.h5", "classes", 3),
+    ],
+)
+def test_files_that_old_tensorflows_wrote_answer_as_they_did(
+    tmp_path: Path, name: str, kind: str, outputs: int
+) -> None:
+    """Each by what its own TensorFlow predicted; normalisation and kind are seen in the file."""
+    file = tiny_keras.KERAS_2 / name
+    labels = tuple(f"label {number}" for number in range(outputs))
+    assert export(tmp_path, file, "--name", "old", labels=labels) == 0
+    found = metadata(written(tmp_path, "old"))
+    assert (found["sluice.output_kind"], found["sluice.preprocess"]) == (kind, "none")
+    with np.load(file.with_suffix(".npz")) as known:
+        np.testing.assert_allclose(predict(written(tmp_path, "old"), known["x"]), known["y"], atol=1e-5)

@@ -14,6 +14,9 @@ quiet_keras = pytest.mark.filterwarnings("ignore:__array__ implementation doesn'
 LABELS = ("red", "green", "blue")
 SIZE = 16
 
+#: Files that TensorFlow 2.12 and 2.15 wrote.
+KERAS_2 = Path(__file__).parent / "keras2"
+
 
 def layers(*, classes: int = 3, activation: str | None = "softmax") -> list[keras.layers.Layer]:
     """A convolution, its normalisation, a pooling and a dense layer, with weights of the same seed each time."""
