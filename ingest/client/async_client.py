@@ -56,9 +56,9 @@ class AsyncClient:
             await asyncio.sleep(0.05)
         return found
 
-    async def cancel(self, request_id: str) -> bool:
-        """As `Client.cancel`."""
-        return await self._run(self._client.cancel, request_id)
+    async def delete(self, request_id: str) -> None:
+        """As `Client.delete`."""
+        await self._run(self._client.delete, request_id)
 
     async def aclose(self) -> None:
         """Stops what is in flight and closes the connections."""

@@ -88,10 +88,11 @@ class Client:
         settled = self._send(Request("GET", path, headers=headers), decide_stored)
         return None if isinstance(settled, Queued) else _result_of(settled)
 
-    def cancel(self, request_id: str) -> bool:
-        """Cancels a request that is still queued. False if it has ended already."""
-        request = Request("DELETE", self._target.result_path(request_id))
-        return isinstance(self._send(request, _decide_cancelled), Queued)
+    def delete(self, request_id: str) -> None:
+        """Cancels a queued request, or deletes a finished result. Raises PredictionError and ServiceError."""
+        settled = self._send(Request("DELETE", self._target.result_path(request_id)), _decide_deleted)
+        if isinstance(settled, ItemFailed):
+            raise PredictionError(settled.reason)
 
     def abort(self) -> None:
         """Stops all requests in flight, from another thread: they raise StoppedError, and so does every later one."""
@@ -148,8 +149,8 @@ def _result_of(settled: Settled) -> Result:
     return settled
 
 
-def _decide_cancelled(response: Response) -> Decision:
-    """204: cancelled. Otherwise the response is that of GET."""
+def _decide_deleted(response: Response) -> Decision:
+    """204: deleted. Otherwise the response is that of GET."""
     return Queued("") if response.status == 204 else decide_stored(response)
 
 

@@ -28,12 +28,16 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The predictions for one image, most probable first, with the model that made them and the request id."""
+    """The predictions for one image, most probable first, with the model that made them and the request id.
+
+    A model that gives values instead of labels fills `values`, in the order of its outputs.
+    """
 
     predictions: tuple[Prediction, ...]
     model: str
     version: str
     id: str
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,11 @@ def decide_stored(response: Response) -> Decision:
 
 def _result(document: dict[str, Any]) -> Result | Abort:
     try:
+        by = str(document["model"]), str(document["version"]), str(document["id"])
+        if "values" in document:
+            return Result((), *by, tuple(map(float, document["values"])))
         predictions = tuple(Prediction(str(one["label"]), float(one["probability"])) for one in document["predictions"])
-        return Result(predictions, str(document["model"]), str(document["version"]), str(document["id"]))
+        return Result(predictions, *by)
     except (KeyError, TypeError, ValueError):
         return Abort("the server at this address is not Sluice")
 

@@ -22,11 +22,12 @@ class Row:
     model: str = ""
     version: str = ""
     id: str = ""
+    values: tuple[float, ...] = ()
 
     @classmethod
     def classified(cls, item: Item, result: Result) -> Self:
         by = (result.model, result.version, result.id)
-        return cls(shown(item.path), item.frame, item.time_s, result.predictions, "", *by)
+        return cls(shown(item.path), item.frame, item.time_s, result.predictions, "", *by, result.values)
 
     @classmethod
     def failed(cls, item: Item, reason: str) -> Self:
@@ -100,6 +101,8 @@ class JsonLines:
         if self._videos:
             document |= {"frame": row.frame, "time_s": row.time_s}
         document["predictions"] = [{"label": label, "probability": value} for label, value in row.labels]
+        if row.values:
+            document["values"] = row.values
         document |= {"error": row.error or None, "model": row.model, "version": row.version, "id": row.id}
         return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 

@@ -78,12 +78,15 @@ def _sender(options: Options, summary: RunSummary) -> Sender:
         on_retry=summary.retry,
     )
     annotator = Annotator(options.annotate) if options.annotate else None
-    return Sender(client, top=options.top, annotator=annotator)
+    return Sender(client, top=options.top, annotator=annotator, values=_is_json(options))
+
+
+def _is_json(options: Options) -> bool:
+    return options.output is not None and options.output.suffix.lower() == ".jsonl"
 
 
 def _output(options: Options, *, videos: bool) -> Output:
-    as_json = options.output is not None and options.output.suffix.lower() == ".jsonl"
-    row_format: RowFormat = JsonLines(videos=videos) if as_json else Csv(top=options.columns, videos=videos)
+    row_format: RowFormat = JsonLines(videos=videos) if _is_json(options) else Csv(top=options.columns, videos=videos)
     if options.output is None:
         return to_stream(sys.stdout.buffer, row_format)
     return to_file(options.output, row_format, retry_errors=options.retry_errors)

@@ -1,8 +1,11 @@
-"""The importable clients against the whole service: predict, submit, result, cancel, and idempotency keys."""
+"""The importable clients against the whole service: predict, submit, result, delete, and idempotency keys."""
 
 import asyncio
 import io
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 
 from ingest.client import AsyncClient, Client, PredictionError, Result, ServiceError, StoppedError
 from tests.ingest.test_app import png, ranked
-from tests.support.processes import Processes
+from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server
 from tests.support.scripted_service import Reply, serve
@@ -52,7 +55,9 @@ def test_a_submitted_image_is_fetched_by_its_id(url: str) -> None:
         request_id = client.submit(png(IMAGES[1]))
         assert found(other.result(request_id, wait_s=30)) == ranked(IMAGES[1])
         assert client.poll(request_id) == other.poll(request_id) == client.result(request_id)
-        assert not client.cancel(request_id), "it has ended"
+        client.delete(request_id)
+        with pytest.raises(PredictionError):
+            other.result(request_id)
 
 
 def test_an_idempotency_key_leads_to_one_request(url: str) -> None:
@@ -82,7 +87,7 @@ def test_failures_say_whether_other_images_may_succeed(url: str) -> None:
         client.predict(png(IMAGES[0]))
 
 
-def test_a_queued_request_can_be_waited_for_and_cancelled(processes: Processes) -> None:
+def test_a_queued_request_can_be_awaited_and_cancelled(processes: Processes) -> None:
     """Without a running consumer there is no result in time. A cancelled request stays cancelled."""
     consumer = processes.consumer(version=1, lease_s=300)
     _, url = processes.ingest()
@@ -92,7 +97,7 @@ def test_a_queued_request_can_be_waited_for_and_cancelled(processes: Processes) 
         assert client.poll(request_id) is None
         with pytest.raises(TimeoutError, match=request_id):
             client.result(request_id, wait_s=0.2)
-        assert client.cancel(request_id)
+        client.delete(request_id)
         with pytest.raises(PredictionError, match="cancelled"):
             client.result(request_id)
         consumer.send(signal.SIGCONT)
@@ -148,8 +153,18 @@ def test_the_async_client_does_the_same(url: str) -> None:
             ids = await asyncio.gather(*(client.submit(png(image), top=1) for image in IMAGES))
             results = await asyncio.gather(*(client.result(request_id, wait_s=30) for request_id in ids))
             assert [found(result) for result in results] == [ranked(image, 1) for image in IMAGES]
-            assert not await client.cancel(ids[0])
+            await client.delete(ids[0])
+            with pytest.raises(PredictionError):
+                await client.result(ids[0])
             with pytest.raises(PredictionError, match="404"):
                 await client.result("0" * 32)
 
     asyncio.run(use())
+
+
+def test_the_documented_program_runs(url: str) -> None:
+    """The Python program of docs/client.md prints three labels."""
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/client.md").read_text(), re.MULTILINE | re.DOTALL)
+    code = program.replace("http://127.0.0.1:5000", url)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"(0\.\d{4} class_\d\n){3}", done.stdout), done

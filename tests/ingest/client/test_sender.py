@@ -33,6 +33,7 @@ GOOD = Reply(
         }
     ).encode(),
 )
+VALUES = b'{"values": [0.5, -2], "model": "m", "version": "1", "id": "a"}'
 CAT = Row("cat.jpg", None, None, (Prediction("cat", 0.5),), "", "m", "1", "a")
 
 
@@ -44,6 +45,7 @@ def problem(code: str) -> bytes:
     ("response", "decision"),
     [
         (Response(200, GOOD.body), Result((Prediction("cat", 0.5),), "m", "1", "a")),
+        (Response(200, VALUES), Result((), "m", "1", "a", (0.5, -2.0))),
         (Response(200, b"<html>"), Abort("the server at this address is not Sluice")),
         (Response(200, b'{"predictions": 3}'), Abort("the server at this address is not Sluice")),
         (Response(422, problem("damaged_image")), ItemFailed("422 Title: Detail.")),
@@ -206,3 +208,12 @@ def test_a_url_or_key_that_cannot_be_used_is_refused_before_the_run(url: str, ke
     """Not once for each image."""
     with pytest.raises(ValueError, match=r"URL|API key"):
         target(url, api_key=key)
+
+
+def test_values_need_an_output_that_can_hold_them() -> None:
+    """A model without labels gives values: a row of JSON has them, CSV has no columns for them."""
+    item = Item("cat.jpg", lambda: b"image")
+    with serve(lambda _: Reply(200, VALUES)) as service, Client(service.url) as client:
+        assert Sender(client).send(item).values == (0.5, -2.0)
+        with pytest.raises(ServiceError, match=r"need --output FILE\.jsonl"):
+            Sender(client, values=False).send(item)
