@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
+from stream.host.cpu import use_batch_scheduling
 from stream.model import ModelDescription
 
 #: Head of a job, and of a reply.
@@ -45,6 +46,7 @@ OUT_OF_TIME: Final = signal.SIGPROF
 def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> None:
     """Serve jobs until stdin ends."""
     os.nice(niceness)
+    use_batch_scheduling()
     from ingest.images.decode import to_pixels  # Not at the top: it takes 0.2 s, which should have this priority.
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to all; the parent ends its workers.

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,8 @@ from hypothesis import strategies as st
 
 from ingest.errors import Problem
 from ingest.images.decode import to_pixels
-from ingest.request_body import Limits
 from tests.support.images import bomb, chunk, encoded, model, one_of_each, png, run_length_bmp, scene
-from tests.support.upload_server import UploadServer, serve
+from tests.support.upload_server import LIMITS, UploadServer, serve
 
 CASES = int(os.environ.get("SLUICE_FUZZ_CASES", "1500"))
 FILES = one_of_each()
@@ -79,7 +79,7 @@ def kept_bytes() -> int:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[UploadServer]:
-    with serve(Limits(max_bytes=200_000, max_images=4, body_timeout_s=5)) as served:
+    with serve(replace(LIMITS, body_timeout_s=5)) as served:
         yield served
 
 

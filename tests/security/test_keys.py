@@ -204,7 +204,7 @@ def test_a_key_counts_and_is_withdrawn_without_a_restart(processes: Processes, t
     assert status(first) == 404
     good = file.read_text()
     file.write_text("something else")
-    wait_until(lambda: (status(second), ingest.says("cannot be read"))[1], "the fault is noticed")
+    wait_until(lambda: (status(second), ingest.says("cannot read the key file"))[1], "the fault is noticed")
     assert status(second) == 404
     file.write_text(good.splitlines()[1] + "\n")
     wait_until(lambda: status(first) == 401, "the old key is withdrawn")

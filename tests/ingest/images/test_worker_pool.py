@@ -166,9 +166,9 @@ async def test_who_hangs_up_frees_the_worker(pools: Pools) -> None:
 
 async def test_what_would_wait_too_long_is_refused_at_once(pools: Pools) -> None:
     """By the seconds that all of them take, not by their number; nobody waits beyond the limit."""
-    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=2, wait_s=3))
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=2, wait_s=30))
     data = encoded(noisy_scene(), "PNG")
-    work = [outcome_of(pool, data, 1.0) for _ in range(50)]
+    work = [outcome_of(pool, data, 10.0) for _ in range(50)]
     outcomes = await asyncio.gather(*work)
     assert outcomes.count(Overloaded) == 47
     assert outcomes.count(None) == 3
