@@ -1,10 +1,11 @@
-"""`python -m ingest`: read the settings, bind the port, and serve HTTP until SIGTERM."""
+"""`python -m ingest`: read the settings, bind the ports, and serve HTTP and gRPC until SIGTERM."""
 
 import errno
 import sys
 
 from ingest.auth.api_keys import BadKey, configured_keys
 from ingest.auth.open_bind import refuse_open_bind
+from ingest.grpc_api.port import refuse_grpc
 from ingest.server import listen, serve
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure
@@ -22,6 +23,8 @@ def main() -> int:
         configured_keys(settings)  # Each worker reads them again. A fault must show here, before the port is bound.
     except (BadKey, OSError) as error:
         return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
+    if refusal := refuse_grpc(settings):
+        return refuse(_PROGRAM, refusal, settings.log_format)
     try:
         listening = listen(settings)
     except OSError as error:

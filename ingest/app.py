@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -97,7 +97,8 @@ def create_app(
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
-        yield
+        async with _grpc(settings, registry, runner, recorder, limit):
+            yield
         running.cancel()
         publishing.cancel()
         await decoder.aclose()
@@ -110,6 +111,7 @@ def create_app(
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
     recorder = RequestRecorder(window)
+    limit = _rate_limit(settings, connections.shared)
     shared = SharedWindow(connections.shared, window, timeout_s=settings.redis_timeout_s)
     live = LiveEvents(SnapshotReader(connections, settings, shared).read)
     replay = ReplayEndpoint(connections, request_ttl_s=settings.result_ttl_s + timeout_s)
@@ -136,7 +138,7 @@ def create_app(
             ClientDisconnect: on_disconnect,
             Exception: _answer_internal_error,
         },
-        middleware=_middleware(settings, connections.shared, recorder, traces),
+        middleware=_middleware(settings, limit, recorder, traces),
         lifespan=lifespan,
     )
     # A path that is nearly right is a 404 that says so, not a redirect that most clients do not follow with a POST.
@@ -148,7 +150,7 @@ def create_app(
 
 
 def _middleware(
-    settings: IngestSettings, redis: Redis, recorder: RequestRecorder, traces: "TracerProvider | None"
+    settings: IngestSettings, limit: RateLimit | None, recorder: RequestRecorder, traces: "TracerProvider | None"
 ) -> list[Middleware]:
     """What each request passes, in this order; its response passes the same in reverse order."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
@@ -160,7 +162,7 @@ def _middleware(
         *_cors(origins),
         Middleware(SameOriginMiddleware, allowed=origins),
         *([Middleware(AuthMiddleware, keys=keys)] if keys else []),
-        *_rate_limit(settings, redis),
+        *([Middleware(RateLimitMiddleware, limit=limit)] if limit else []),
     ]
 
 
@@ -183,12 +185,26 @@ def _cors(origins: list[str]) -> list[Middleware]:
     ]
 
 
-def _rate_limit(settings: IngestSettings, redis: Redis) -> list[Middleware]:
+def _rate_limit(settings: IngestSettings, redis: Redis) -> RateLimit | None:
     if not settings.rate_limit_per_s:
-        return []
+        return None
     per_s, burst = settings.rate_limit_per_s, settings.rate_limit_burst
-    limit = RateLimit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
-    return [Middleware(RateLimitMiddleware, limit=limit)]
+    return RateLimit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
+
+
+def _grpc(
+    settings: IngestSettings,
+    registry: ModelRegistry,
+    runner: InferRunner,
+    recorder: RequestRecorder,
+    limit: RateLimit | None,
+) -> AbstractAsyncContextManager[None]:
+    """The gRPC server of this worker, if there is one."""
+    if not settings.grpc_port:
+        return nullcontext()
+    from ingest.grpc_api.server import serving  # Not at the top: it imports gRPC.
+
+    return serving(settings, registry, runner, recorder, limit)
 
 
 async def _answer_internal_error(request: Request, _error: Exception) -> Response:

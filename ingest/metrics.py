@@ -23,7 +23,7 @@ BATCH_SIZE: Final = "sluice.batch"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 REQUESTS: Final = Counter(
-    "sluice_requests_total", "HTTP requests answered, by route and status.", ["route", "status"], registry=REGISTRY
+    "sluice_requests_total", "Requests answered, by route and status.", ["route", "status"], registry=REGISTRY
 )
 REQUEST_SECONDS: Final = Histogram(
     "sluice_request_duration_seconds",

@@ -1,0 +1,113 @@
+"""What each call passes, whatever its method: log scope, API key, rate limit, counting, and the status of a problem.
+
+Over HTTP, middleware and exception handlers do the same.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ingest.errors import Problem
+from ingest.grpc_api.access import Access, is_open
+from ingest.grpc_api.context import Context, Metadata
+from ingest.grpc_api.status import problem_metadata, status_code
+from ingest.metrics import PROBLEMS
+from ingest.middleware.request_metrics import CLIENT_GONE, RequestRecorder
+from stream.host import logs
+
+logger = logging.getLogger(__name__)
+
+#: Methods whose requests are images to be classified.
+_CLASSIFICATION: Final = ("/ModelInfer", "/ModelStreamInfer")
+
+OK: Final = 200
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. `trailing` is the metadata that follows its response."""
+
+    method: str
+    context: Context
+    trailing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.context.invocation_metadata() or ()
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the client's deadline, None without one."""
+        return self.context.time_remaining()
+
+    def send_trailing(self) -> None:
+        self.context.set_trailing_metadata(tuple(self.trailing.items()))
+
+
+class Calls:
+    """Runs calls, and counts them by method and by the status that a request over HTTP would have."""
+
+    def __init__(self, access: Access, recorder: RequestRecorder) -> None:
+        self._access = access
+        self._recorder = recorder
+        self._running = 0
+        #: Set while no call runs.
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    async def run(self, call: Call, serve: Callable[[Call], Awaitable[None]], *, streamed: bool = False) -> None:
+        """Serve one call. If it is `streamed`, it counts and records its requests itself."""
+        logs.start_scope()
+        began_s = time.perf_counter()
+        status = CLIENT_GONE
+        self._running += 1
+        self.idle.clear()
+        try:
+            if not is_open(call.method):
+                self._access.authenticate(call.metadata)
+                if not streamed:
+                    await self.count(call)
+            await serve(call)
+            call.send_trailing()
+            status = OK
+        except asyncio.CancelledError:
+            # gRPC cancels a call whose deadline has passed, as it does one whose client has gone.
+            status = 504 if call.remaining_s == 0 else CLIENT_GONE
+            raise
+        except Exception as error:  # noqa: BLE001 (a fault of ours is logged)
+            problem = as_problem(error, call)
+            status = problem.status
+            await _abort(call, problem)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self.idle.set()
+            if not streamed or status != OK:
+                self.record(call, status, time.perf_counter() - began_s)
+
+    async def count(self, call: Call) -> None:
+        """Count one request for the rate limit; raises TooManyRequests and StreamUnavailable."""
+        await self._access.count(call.metadata, call.context.peer(), call.trailing)
+
+    def record(self, call: Call, status: int, seconds: float) -> None:
+        """Count one request in the metrics."""
+        self._recorder.count("POST", call.method, status, seconds)
+        if call.method.endswith(_CLASSIFICATION):
+            self._recorder.note_classification(status, seconds)
+
+
+def as_problem(error: Exception, call: Call) -> Problem:
+    """The problem that this error is to the client. A fault of ours is logged, and its client learns no more."""
+    if not isinstance(error, Problem):
+        logger.error("a call of %s failed", call.method, exc_info=error)
+        error = Problem("An error of the service, not of the image. It has been logged.")
+    PROBLEMS.labels(error.code).inc()
+    return error
+
+
+async def _abort(call: Call, problem: Problem) -> None:
+    call.trailing |= problem_metadata(problem)
+    await call.context.abort(status_code(problem), problem.detail, tuple(call.trailing.items()))

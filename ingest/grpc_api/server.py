@@ -1,0 +1,111 @@
+"""The gRPC server of one worker: it runs on the worker's event loop and shares its registry and its decoder.
+
+All workers bind the same port with SO_REUSEPORT, so the kernel gives each new connection to one of them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ingest.auth.api_keys import configured_keys
+from ingest.dispatch.registry import ModelRegistry
+from ingest.grpc_api.access import Access
+from ingest.grpc_api.arrivals import Arrivals
+from ingest.grpc_api.calls import Calls
+from ingest.grpc_api.inference import InferMethods
+from ingest.grpc_api.metadata import MetadataMethods, is_ready
+from ingest.grpc_api.service import SERVICE, Service
+from ingest.middleware.rate_limit import RateLimit
+from ingest.middleware.request_metrics import RequestRecorder
+from ingest.oip.infer_runner import InferRunner
+from ingest.serving.shutdown import exit_on_failure, on_shutdown
+from stream.settings import IngestSettings
+
+#: How often the health service asks the registry, in seconds. The registry itself looks once a second.
+_HEALTH_S: Final = 0.1
+
+#: What a message holds in addition to its images.
+_HEADROOM_BYTES: Final = 2**16
+
+_HEALTH: Final[str] = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+@asynccontextmanager
+async def serving(
+    settings: IngestSettings,
+    registry: ModelRegistry,
+    runner: InferRunner,
+    recorder: RequestRecorder,
+    limit: RateLimit | None,
+) -> AsyncIterator[None]:
+    """Serve gRPC within this block. At SIGTERM it accepts no more calls, and finishes those that it has."""
+    calls = Calls(Access(configured_keys(settings), limit, trusted_proxies=settings.trusted_proxies), recorder)
+    infer = InferMethods(runner, calls)
+    arrivals = Arrivals(
+        max(2, settings.upload_memory // settings.max_upload_bytes), timeout_s=settings.upload_timeout_s
+    )
+    service = Service(calls, arrivals)
+    server = grpc.aio.server(options=_options(settings))
+    server.add_generic_rpc_handlers(
+        (service.inference(infer, MetadataMethods(registry)), service.reflection((SERVICE, _HEALTH)))
+    )
+    states = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    server.add_insecure_port(_address(settings))
+    await server.start()
+    watching = asyncio.create_task(_follow(registry, states))
+    exit_on_failure(watching, "gRPC health service")
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        infer.close()
+        if not stopping:
+            stopping.append(asyncio.create_task(_stop(server, states, calls, settings.shutdown_grace_s)))
+
+    on_shutdown(stop)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        stop()
+        await stopping[0]
+
+
+async def _follow(registry: ModelRegistry, states: health.aio.HealthServicer) -> None:
+    """Keep the state of the health service that of the registry."""
+    status = health_pb2.HealthCheckResponse
+    while True:
+        state = status.SERVING if is_ready(registry) else status.NOT_SERVING
+        for name in ("", SERVICE):
+            await states.set(name, state)
+        await asyncio.sleep(_HEALTH_S)
+
+
+async def _stop(server: grpc.aio.Server, states: health.aio.HealthServicer, calls: Calls, grace_s: float) -> None:
+    await states.enter_graceful_shutdown()
+    stopped = asyncio.create_task(server.stop(grace_s))
+    await asyncio.wait((stopped, idle := asyncio.create_task(calls.idle.wait())), return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    # What is left are clients that watch the health, which would wait for ever.
+    await server.stop(None)
+    await stopped
+
+
+def _options(settings: IngestSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", settings.max_upload_bytes + _HEADROOM_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_connection_idle_ms", settings.keep_alive_s * 1000),
+        # Otherwise gRPC lets clients send megabytes ahead of what is read.
+        ("grpc.http2.bdp_probe", 0),
+    ]
+
+
+def _address(settings: IngestSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{settings.grpc_port}"
