@@ -16,6 +16,8 @@ export function card(path, file) {
   return made;
 }
 
+const MAX_VALUES = 10;
+
 const NOT_AN_IMAGE = { kind: "failed", title: "Not an image", detail: "Choose a JPEG, PNG, WebP, GIF, BMP or TIFF file." };
 
 // The type is the browser's guess from the file's name. Without a guess, the service decides.
@@ -45,10 +47,11 @@ async function run(path, file, made, body) {
   made.setAttribute("aria-busy", "false");
   made.dataset.kind = outcome.kind;
   if (outcome.kind === "done") {
-    body.replaceChildren(labels(outcome.predictions));
+    const { predictions, values } = outcome;
+    body.replaceChildren(values ? list(values) : labels(predictions));
     made.append(stages(outcome));
-    const [best] = outcome.predictions;
-    announce(`${file.name}: ${readable(best.label)}, ${share(best.probability)}`);
+    const best = values ? plural(values.length, "value") : `${readable(predictions[0].label)}, ${share(predictions[0].probability)}`;
+    announce(`${file.name}: ${best}`);
   } else {
     const again = element("button", { type: "button", click: () => run(path, file, made, body) }, "Send again");
     showProblem(file, made, body, outcome, outcome.temporary ? [again] : []);
@@ -66,6 +69,13 @@ function labels(predictions) {
     return element("li", {}, name, element("span", { class: "share" }, share(probability)), element("span", { class: "bar", "aria-hidden": "true" }, fill));
   });
   return element("ol", { class: "labels" }, ...rows);
+}
+
+// A model without labels gives values, in the order of its outputs.
+function list(values) {
+  const shown = values.slice(0, MAX_VALUES).map((value) => element("li", {}, element("span", { class: "name" }, value.toPrecision(5))));
+  if (values.length > MAX_VALUES) shown.push(element("li", {}, element("span", { class: "name" }, `… ${plural(values.length, "value")} in total`)));
+  return element("ol", { class: "labels", "aria-label": "Values" }, ...shown);
 }
 
 function stages({ stages: { parts, total }, model, version, provider, batch }) {

@@ -1,11 +1,13 @@
-"""The services of compose.yaml, for the tests that run them."""
+"""The services of compose.yaml and the manifests for Kubernetes, for the tests that use them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.cluster import OVERLAYS
 from tests.deploy.running import MODEL, Containers, made_users
+from tests.support.manifests import K8S, Manifest, built
 from tests.support.models import tiny_model
 from tests.support.redis.servers import Server
 
@@ -21,3 +23,8 @@ def containers(tmp_path: Path) -> Iterator[Containers]:
     yield started
     started.kill()
     server.kill()
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> dict[tuple[str, str], Manifest]:
+    return built(K8S / "overlays" / request.param)

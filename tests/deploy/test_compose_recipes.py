@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -65,3 +66,18 @@ def _status(url: str, key: str = "") -> int:
         return httpx.get(url, headers={"X-API-Key": key} if key else {}, timeout=30).status_code
     except httpx.TransportError:
         return 0
+
+
+def test_the_guide_names_what_exists() -> None:
+    """Files, services, profiles and modules in the commands of docs/deploy.md."""
+    guide = (ROOT / "docs/deploy.md").read_text()
+    commands = re.findall(r"^\$ (.+)$", guide, re.MULTILINE)
+    assert len(commands) > 15
+    files = {name for command in commands for name in re.findall(r"-f (\S+)", command)}
+    assert all((ROOT / name).is_file() for name in files)
+    assert files == {path.name for path in ROOT.glob("compose*.yaml")}
+    services = {name for command in commands for name in re.findall(r"--scale (\w+)=", command)}
+    assert services <= composed().keys()
+    assert all(find_spec(module) for module in re.findall(r"python -m (\S+)", guide))
+    profiles = {name for command in commands for name in re.findall(r"--profile (\w+)", command)}
+    assert profiles == {name for one in parsed()["services"].values() for name in one.get("profiles", ())}

@@ -1,85 +1,20 @@
 """The manifests for Kubernetes, as far as they can be proved without a cluster: valid, and true to the code."""
 
-import functools
 import re
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import pytest
-import yaml
 from starlette.routing import Route
 
 from consumers.health import Health, health_app
-from consumers.worker import BUFFERS
 from export import arguments
 from ingest.app import create_app
 from stream import acl
-from stream.keys import Partition
-from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, all_fields
-from tests.support.containers import ROOT, composed, parsed, stages, variables
-from tests.support.documents import text
+from stream.settings import IngestSettings, all_fields
+from tests.deploy.cluster import OURS, OVERLAYS, VERSION, consumer_settings, container, environment, ingest_settings
+from tests.support.containers import ROOT, composed, parsed, stages
 from tests.support.manifests import K8S, Manifest, built, documents, kustomization, pod_of
-
-OVERLAYS = ("cpu", "gpu")
-OURS = ("export", "ingest", "consumer")
-
-#: Of the Kubernetes whose schemas are asked; what is used is older by far.
-VERSION = "1.30"
-
-#: What KEDA's documentation (2.17, "ScaledObject specification", "Redis" and "Redis Streams") names.
-_SCALED_OBJECT = {"scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod", "idleReplicaCount",
-                  "minReplicaCount", "maxReplicaCount", "fallback", "advanced", "triggers"}  # fmt: skip
-_ADVANCED = {"restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"}
-_MODIFIERS = {"formula", "target", "activationTarget", "metricType"}
-_TRIGGER = {"type", "name", "useCachedMetrics", "metadata", "authenticationRef", "metricType"}
-_METADATA = {
-    "redis-streams": {"address", "username", "stream", "streamLength"},
-    "redis": {"address", "username", "listName", "listLength"},
-}
-
-
-@pytest.fixture(params=OVERLAYS)
-def manifests(request: pytest.FixtureRequest) -> dict[tuple[str, str], Manifest]:
-    return built(K8S / "overlays" / request.param)
-
-
-def container(manifests: dict[tuple[str, str], Manifest], name: str) -> Manifest:
-    """The one container of the pods of that name."""
-    (found,) = [pod for (_, one), manifest in manifests.items() if one == name and (pod := pod_of(manifest))]
-    (only,) = found["containers"]
-    return {**found, **only}
-
-
-def environment(manifests: dict[tuple[str, str], Manifest], name: str) -> dict[str, str]:
-    """The variables of a container: what it shares, what is its own, and what its image has."""
-    found = container(manifests, name)
-    shared: dict[str, str] = {}
-    for source in found.get("envFrom", ()):
-        shared |= manifests["ConfigMap", source["configMapRef"]["name"]]["data"]
-    own = {one["name"]: one["value"] for one in found.get("env", ()) if "value" in one}
-    assert all(isinstance(value, str) for value in own.values())
-    return variables(name) | shared | own
-
-
-def ingest_settings(manifests: dict[tuple[str, str], Manifest]) -> IngestSettings:
-    """The settings of ingest from its variables, except for the files that only a cluster has."""
-    return IngestSettings.model_validate(_given(manifests, "ingest", IngestSettings))
-
-
-def consumer_settings(manifests: dict[tuple[str, str], Manifest]) -> ConsumerSettings:
-    """The same for a consumer."""
-    return ConsumerSettings.model_validate(_given(manifests, "consumer", ConsumerSettings))
-
-
-def _given(manifests: dict[tuple[str, str], Manifest], name: str, kind: type[QueueSettings]) -> dict[str, str]:
-    given = {
-        variable.removeprefix("SLUICE_").lower(): value
-        for variable, value in environment(manifests, name).items()
-        if variable.startswith("SLUICE_") and not variable.endswith("_FILE")
-    }
-    return {setting: value for setting, value in given.items() if setting in kind.model_fields}
 
 
 def test_the_manifests_are_valid(manifests: dict[tuple[str, str], Manifest]) -> None:
@@ -283,68 +218,3 @@ def test_export_makes_the_model_where_consumers_look(manifests: dict[tuple[str, 
         assert mount["mountPath"] == str(given.job.output)
         assert mount.get("readOnly", False) == (name == "consumer")
     assert composed()["export"]["command"][:3] == [model, "--output", str(given.job.output)]
-
-
-def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str], Manifest]) -> None:
-    """By documented fields alone, on the keys of the model that is served, up to as many as the queue can feed."""
-    spec = manifests["ScaledObject", "consumer"]["spec"]
-    assert spec.keys() <= _SCALED_OBJECT
-    assert spec["advanced"].keys() <= _ADVANCED
-    modifiers = spec["advanced"]["scalingModifiers"]
-    assert modifiers.keys() == _MODIFIERS
-    served = consumer_settings(manifests)
-    triggers = _triggers(spec, served.model, partitions=1)
-    assert spec["scaleTargetRef"] == {"kind": "Deployment", "name": "consumer"}
-    assert "replicas" not in manifests["Deployment", "consumer"]["spec"]
-    target = int(modifiers["target"])
-    assert target == int(triggers["outstanding"]["metadata"]["streamLength"]) == BUFFERS * served.max_batch
-    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (
-        0,
-        ceil(ingest_settings(manifests).max_backlog / target),
-    )
-    autoscaler = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "made-by-keda"},
-    }
-    behaviour = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    made = {**autoscaler, "spec": {"maxReplicas": 1, "scaleTargetRef": spec["scaleTargetRef"], "behavior": behaviour}}
-    kubernetes_validate.validate(made, VERSION, strict=True)
-
-
-def _triggers(spec: Manifest, model: str, *, partitions: int) -> dict[str, Manifest]:
-    """By name: each reads a key of this model, and the formula adds up all of its partitions."""
-    triggers = {one["name"]: one for one in spec["triggers"]}
-    assert len(triggers) == len(spec["triggers"]) == partitions + 1
-    for one in triggers.values():
-        assert one.keys() <= _TRIGGER
-        assert one["metadata"].keys() == _METADATA[one["type"]]
-        assert one["authenticationRef"] == {"name": "scaler"}
-        assert one["metadata"]["address"] == "redis.sluice.svc.cluster.local:6379"
-    assert triggers["announced"]["metadata"]["listName"] == Partition(model).versions
-    formula = re.fullmatch(r"announced < 1 \? 1 : (\w+(?: \+ \w+)*)", spec["advanced"]["scalingModifiers"]["formula"])
-    assert formula
-    summed = formula[1].split(" + ")
-    assert sorted(["announced", *summed]) == sorted(triggers)
-    streams = [triggers[name]["metadata"] for name in summed]
-    assert [one["stream"] for one in streams] == [Partition(model, number).entries for number in range(partitions)]
-    assert {one["streamLength"] for one in streams} == {spec["advanced"]["scalingModifiers"]["target"]}
-    return triggers
-
-
-def test_more_partitions_are_counted_as_the_documents_say(manifests: dict[tuple[str, str], Manifest]) -> None:
-    """The patch for three, applied as kustomize does: one more trigger for each, and all of them in the formula."""
-    (patched,) = re.findall(r"^```yaml\n(- target: .+?)^```$", text("docs/scaling.md"), re.MULTILINE | re.DOTALL)
-    (patch,) = yaml.safe_load(patched)
-    spec = manifests[patch["target"]["kind"], patch["target"]["name"]]["spec"]
-    for change in yaml.safe_load(patch["patch"]):
-        *path, last = change["path"].removeprefix("/spec/").split("/")
-        target = functools.reduce(lambda found, name: found[name], path, spec)
-        if change["op"] == "add":
-            assert last == "-"
-            target.append(change["value"])
-        else:
-            assert change["op"] == "replace"
-            assert last in target
-            target[last] = change["value"]
-    _triggers(spec, consumer_settings(manifests).model, partitions=3)
