@@ -27,8 +27,9 @@ _SIZE = 224
 _PIXELS = _SIZE * _SIZE * 3
 
 
-#: An image's values between two layers of a wide network, and so what 32 of them at once would take.
-_WIDE_BYTES = 12 * 2**20
+#: An image's values between two layers of a wide network: the 32nd part of a full batch that would run at once. Three
+#: images may, since they are too few for two threads.
+_WIDE_BYTES = 10 * 2**20
 
 
 @needs_proc
