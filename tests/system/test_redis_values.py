@@ -149,15 +149,15 @@ def test_a_redis_that_cannot_write_is_named(processes: Processes, tmp_path: Path
         with redis.Redis.from_url(server.url) as client:
             client.bgsave()
 
-        def told() -> bool:
+        def names_the_disk() -> bool:
             response = predict(url)
             assert response.status_code in {200, 503}
             return "cannot write to its disk" in str(response.json().get("detail"))
 
-        wait_until(told, "clients hear of the disk")
+        wait_until(names_the_disk, "clients hear of the disk")
         with redis.Redis.from_url(server.url) as client:
             wait_until(lambda: not client.zcount(TINY.alive, _now_ms(client), "inf"), "the last heartbeat has ended")
-        wait_until(told, "clients hear of the disk, not of missing consumers")
+        wait_until(names_the_disk, "clients hear of the disk, not of missing consumers")
         assert [predict(url).json()["code"] for _ in range(5)] == ["stream_unavailable"] * 5
     finally:
         server.kill()
@@ -193,7 +193,7 @@ def test_a_request_whose_entry_is_gone_fails_after_its_deadline(
 def test_a_waiting_client_hears_that_redis_lost_its_image(
     service: tuple[list[Process], str], client: redis.Redis
 ) -> None:
-    """As after a power failure: the entry and the state of the request are gone. It is told so, and the loss counts."""
+    """As after a power failure: the entry and the state of the request are gone. It hears so, and the loss counts."""
     running, url = service
     for consumer in running[:2]:
         consumer.send(signal.SIGSTOP)
