@@ -59,7 +59,7 @@ def parse_classify(document: dict[str, Any], model: ModelDescription) -> list[Im
 
 def _check_signature(document: dict[str, Any]) -> None:
     name = document.get("signature_name")
-    if name not in {None, "", SIGNATURE}:
+    if name not in (None, "", SIGNATURE):
         raise BadParameter(f"There is no signature {str(name)[:40]!r}; the only one is {SIGNATURE!r}.")
 
 

@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import BadParameter, PayloadTooLarge
 from ingest.request_body import MAX_JSON, flatten, parse_json_object, whole_numbers
+
+#: The same cases each time, however slow the machine is.
+thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def nested(depth: int) -> st.SearchStrategy[Any]:
@@ -23,6 +26,7 @@ def flat(value: Any) -> list[int]:
     return [one for inner in value for one in flat(inner)] if isinstance(value, list) else [value]
 
 
+@thorough
 @given(st.integers(1, 5).flatmap(nested), st.sampled_from([None, 2]))
 def test_every_array_is_read_in_order(value: Any, indent: int | None) -> None:
     """However deep it is nested, and however it is spaced."""
