@@ -70,7 +70,7 @@ def _verdict(scale: Channels, offset: Channels) -> str | None:
     """none for inputs of 0..255, unit for 0..1, tf for -1..1; None if more than one of them makes sense."""
     bytes_begin, bytes_end = offset, 255 * scale + offset
     width = bytes_end - bytes_begin
-    if np.all((width >= 0.4) & (width <= 16)) and np.all(np.abs([bytes_begin, bytes_end]) <= 16):
+    if np.all((width >= 0.4) & (width <= 10)) and np.all(np.abs([bytes_begin, bytes_end]) <= 10):
         return "none"  # x/255, x/127.5 - 1, (x - mean)/stddev: on 0..1 the result would hardly change at all
     mean_low, mean_high = _MEANS_OF_BYTES
     centred = (-offset >= mean_low) & (-offset <= mean_high)

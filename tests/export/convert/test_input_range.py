@@ -68,6 +68,7 @@ def f(value: object) -> np.ndarray:
         ([("Sub", f(0.5))], None),
         ([("Sub", f([0.47, 0.45, 0.41])), ("Div", f([0.27, 0.26, 0.28]))], None),
         ([("Div", f(8))], None),
+        ([("Div", f(16))], None),
         ([("Relu", None), ("Mul", f(1 / 255))], None),
     ],
 )
