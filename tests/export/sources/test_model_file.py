@@ -62,7 +62,7 @@ def test_files_that_can_not_be_read_are_refused(
         ("model.json", b'{"class_name": "Sequential"}', "a configuration without weights"),
     ],
 )
-def test_other_files_are_told_apart(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_other_files_are_recognised(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     """By their first bytes, then by their suffix."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableFile, match=message):
