@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 #: How many requests of the largest size may wait in the memory of one process until they are decoded.
 _LARGEST_WAITING: Final = 4
 
+#: An image may always wait this long for its decoding, whatever max_wait_s: other processes may take the cores.
+_MIN_WAIT_S: Final = 2.0
+
 
 def create_app(
     settings: IngestSettings, metrics_folder: Path | None = None, *, traces: "TracerProvider | None" = None
@@ -76,7 +79,7 @@ def create_app(
             max_pixels=settings.max_pixels,
             memory_bytes=settings.max_decode_memory,
             cpu_s=settings.max_decode_s,
-            wait_s=settings.max_wait_s,
+            wait_s=max(_MIN_WAIT_S, settings.max_wait_s),
         ),
     )
     limits = Limits(

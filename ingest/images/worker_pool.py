@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 #: Seconds after which an unused worker stops and frees its 40 MB.
 _IDLE_S: Final = 60.0
 
+#: Seconds until a worker must have started. It takes 0.2 s if the cores are free.
+_START_S: Final = 20.0
+
 #: Weight of the newest image in the mean of real by estimated seconds, and the bounds of that mean.
 _NEWEST: Final = 0.1
 _LEAST_RATIO, _MOST_RATIO = 0.25, 20.0
@@ -68,6 +71,8 @@ class Worker:
         self._limits = limits
         self._niceness = niceness
         self._process: Process | None = None
+        self._running = False
+        self._starting = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
     async def decode(self, data: bytes, model: ModelDescription) -> bytes:
@@ -76,7 +81,7 @@ class Worker:
         try:
             kind, reply = await _exchange(process, _described(model), data)
         except (asyncio.IncompleteReadError, ConnectionError):
-            self._process = None
+            self._process, self._running = None, False
             raise WorkerEnded(await process.wait()) from None
         except BaseException:
             self.stop()  # Its reply would be taken for that of the next image.
@@ -87,22 +92,33 @@ class Worker:
             raise PROBLEMS[problem["error"]](problem["detail"])
         return reply
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process can take an image."""
+        return self._running
+
     async def start(self) -> Process:
         """The process, once it can take an image. Raises OSError if it does not start."""
         if self._idle:
             self._idle.cancel()
-        if self._process is None:
-            try:
-                self._process = await self._new()
-                assert self._process.stdout
-                await self._process.stdout.readexactly(len(READY))
-            except asyncio.IncompleteReadError as error:
-                self._process = None
-                raise ChildProcessError("a decoding process has ended at its start") from error
-            except BaseException:
-                self.stop()
-                raise
-        return self._process
+        async with self._starting:
+            if self._process is None:
+                await self._start_new()
+            assert self._process
+            return self._process
+
+    async def _start_new(self) -> None:
+        try:
+            self._process = await self._new()
+            assert self._process.stdout
+            await self._process.stdout.readexactly(len(READY))
+            self._running = True
+        except asyncio.IncompleteReadError as error:
+            self._process = None
+            raise ChildProcessError("a decoding process has ended at its start") from error
+        except BaseException:
+            self.stop()
+            raise
 
     async def _new(self) -> Process:
         limits = self._limits
@@ -118,7 +134,7 @@ class Worker:
         """End the process, whatever it does. Returns it, since it ends only a moment later."""
         if self._idle:
             self._idle.cancel()
-        process, self._process = self._process, None
+        process, self._process, self._running = self._process, None, False
         if process:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -147,6 +163,7 @@ class WorkerPool:
         self._limits = limits
         self._workers = [Worker(limits, niceness) for _ in range(workers)]
         self._free = asyncio.Semaphore(workers)
+        self._starting = asyncio.Lock()
         self._idle = list(self._workers)
         self._pending_s = 0.0
         self._ratio = 1.0
@@ -158,12 +175,24 @@ class WorkerPool:
             raise _overloaded(expected_s)
         self._pending_s += estimated_s
         try:
+            await self._start_first()
             async with asyncio.timeout(self._limits.wait_s), self._free:
                 return await self._run(data, model, estimated_s)
         except TimeoutError:
             raise _overloaded(expected_s) from None
         finally:
             self._pending_s = max(0.0, self._pending_s - estimated_s)
+
+    async def _start_first(self) -> None:
+        """Start a worker if none runs. The time for that counts for no image."""
+        async with self._starting:
+            if any(worker.is_running for worker in self._workers):
+                return
+            try:
+                async with asyncio.timeout(_START_S):
+                    await self._workers[0].start()
+            except OSError as error:
+                raise _no_process(error) from error
 
     async def _run(self, data: bytes, model: ModelDescription, estimated_s: float) -> tuple[bytes, float]:
         worker = self._idle.pop()
@@ -172,8 +201,7 @@ class WorkerPool:
             began = time.perf_counter()
             pixels = await self._with_retry(worker, data, model)
         except OSError as error:
-            logger.warning("cannot start a decoding process: %s", error)
-            raise Overloaded("No decoding process can start. Send the image again later.", retry_after_s=1) from error
+            raise _no_process(error) from error
         finally:
             self._idle.append(worker)
         seconds = time.perf_counter() - began
@@ -205,6 +233,11 @@ class WorkerPool:
         for worker in self._workers:
             if process := worker.stop():
                 await process.wait()
+
+
+def _no_process(error: OSError) -> Overloaded:
+    logger.warning("cannot start a decoding process: %s", error)
+    return Overloaded("No decoding process can start. Send the image again later.", retry_after_s=1)
 
 
 def _overloaded(expected_s: float) -> Overloaded:

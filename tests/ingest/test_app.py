@@ -278,7 +278,7 @@ def _requests(client: redis.Redis) -> list[bytes]:
 
 
 def _cancelled(client: redis.Redis) -> int:
-    return sum(value.partition(b" ")[0] == b"cancelled" for value in _requests(client))
+    return sum(value.split(b" ")[0] == b"cancelled" for value in _requests(client))
 
 
 def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes: Processes, own_server: Server) -> None:
