@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -89,16 +90,28 @@ class Worker:
         pipeline = asyncio.create_task(self._run_pipeline())
         await asyncio.wait({pipeline, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        async with asyncio.timeout(self._context.settings.shutdown_grace_s):
-            await pipeline
-            if self._context.state.failure:
-                await asyncio.gather(*(partition.hand_back() for partition in self._partitions))
-            await asyncio.gather(*(partition.leave() for partition in self._partitions))
-            await self._context.connections.aclose()
+        try:
+            async with asyncio.timeout(self._context.settings.shutdown_grace_s):
+                await pipeline
+                if self._context.state.failure:
+                    await asyncio.gather(*(partition.hand_back() for partition in self._partitions))
+                await asyncio.gather(*(partition.leave() for partition in self._partitions))
+                await self._context.connections.aclose()
+        except TimeoutError:
+            await self._hand_back_unfinished()
+            raise
         if self._context.state.failure:
             raise ConsumerFailed(self._context.state.failure)
         if self._conflict:
             raise self._conflict
+
+    async def _hand_back_unfinished(self) -> None:
+        """Let others claim at once what was not finished within the grace; one of these images may be the cause."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._context.settings.redis_timeout_s):
+                for partition in self._partitions:
+                    partition.in_flight.suspects.update(partition.in_flight.held)
+                    await partition.hand_back()
 
     async def _join(self) -> None:
         """A consumer is ready once it has joined any partition: while one is unavailable, others have work."""

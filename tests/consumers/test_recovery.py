@@ -103,6 +103,20 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
     assert_right(outcome, image)
 
 
+async def test_what_a_stopped_consumer_does_not_finish_is_claimed_at_once(processes: Processes, client: Redis) -> None:
+    """It hands its entries back when its grace has passed: nobody waits for the end of its lease."""
+    processes.consumer(version=1, **SHORT).ready().kill()
+    image = marked()
+    ids = await send(client, [image])
+    hanging = processes.consumer(rogue="hang", version=1, lease_s=600, shutdown_grace_s=0.5).ready()
+    await eventually(lambda: held(client), "the consumer holds the entry")
+    hanging.send(signal.SIGTERM)
+    assert await asyncio.to_thread(hanging.wait) == 1
+    processes.consumer(version=1, lease_s=600).ready()
+    (outcome,) = await outcomes(client, ids)
+    assert_right(outcome, image)
+
+
 async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -> None:
     """A batch that takes longer than the lease is renewed from beside it, and nobody claims it."""
     slow = processes.consumer(rogue="slow", version=1, max_batch_s=30, **SHORT).ready()
