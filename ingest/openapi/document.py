@@ -36,6 +36,7 @@ _GROUPS: Final = {
     "Results": ("/results",),
     "Models": ("/models",),
     "Open Inference Protocol": ("/v2",),
+    "TensorFlow Serving": ("/v1",),
     "Operations": ("/healthz", "/readyz", "/metrics", "/live", "/dead-letters"),
     "Page and reference": ("/",),
 }

@@ -41,6 +41,14 @@ def test_every_route_is_in_the_document() -> None:
     assert documented == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
 
 
+def test_each_route_is_in_the_group_of_its_subject() -> None:
+    """What is no page and no reference is not called one."""
+    groups = {path: one["tags"] for path, methods in document()["paths"].items() for one in methods.values()}
+    assert groups["/v1/models/{model}:predict"] == ["TensorFlow Serving"]
+    pages = {path for path, tags in groups.items() if tags == ["Page and reference"]}
+    assert pages == {"/", "/docs", "/page/{name}", "/openapi.json"}
+
+
 def test_limits_and_formats_are_those_that_are_checked() -> None:
     """The settings' own, the formats' own, and the classes of the model that is served."""
     predict = document(max_images=3, max_upload_bytes=1000)["paths"]["/predict"]["post"]
