@@ -1,4 +1,4 @@
-"""`python -m results`: where a request stands, and what to do about dead letters. Only parses and connects."""
+"""`python -m results`: show the state of a request; list, replay and drop dead letters."""
 
 import argparse
 import sys

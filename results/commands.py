@@ -1,4 +1,4 @@
-"""The commands of `python -m results`, each from its arguments to its exit status. Parses none of them."""
+"""The commands of `python -m results`, each from its parsed arguments to its exit status."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Completion: a batch of outcomes leaves the group, is stored and announced, in one atomic step and one round trip."""
+"""Completes a batch of entries: removes them from the group, stores and announces their outcomes, in one round trip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Completed:
 
 
 class Completion:
-    """The exit of one partition."""
+    """Completes the entries of one partition."""
 
     def __init__(
         self, redis: Redis, partition: Partition, *, consumer: str, result_ttl_s: float, max_dead_letters: int
@@ -44,7 +44,7 @@ class Completion:
         self._script = load(redis, "results", "complete")
 
     async def complete(self, batch: Sequence[Completed]) -> list[bool]:
-        """Complete each entry; False where another consumer had done so before, and nothing was changed."""
+        """Complete each entry; False if another consumer had done so before, and then nothing changed."""
         of = self._partition
         keys = [of.entries, of.holders, of.dead_letters, of.counters]
         arguments: list[bytes | str | int] = [*self._arguments, len(batch)]

@@ -1,4 +1,4 @@
-"""What `python -m results` prints, for people and for programs. Pure: values in, text out."""
+"""Formats what `python -m results` prints, as text for people or as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,1 +1,1 @@
-"""What both ends of the stream must agree on: settings, keys, the entry, admission, the consumer group."""
+"""What ingest and consumers share: settings, keys, entries, admission, the consumer group, connections, the host."""

@@ -1,6 +1,6 @@
-"""Redis's URLs: one server, a Cluster's nodes or Sentinels. Knows no connection, and imports no client.
+"""Parses the URL of Redis: one server, the nodes of a Cluster, or Sentinels.
 
-Settings are checked with it, and a process that only reads settings starts sooner without one.
+It imports no client of Redis: settings are checked with it, and a process that only reads settings starts sooner.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ _PORTS = {"cluster": 6379, "sentinel": 26379}
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """What a URL says: `kind` is `server`, `cluster` or `sentinel`.
+    """A parsed URL. `kind` is `server`, `cluster` or `sentinel`.
 
-    `server_url` is a URL of one server, for its options, and `sentinel` of one Sentinel.
+    `server_url` is a URL of one server, which has the options, and `sentinel` one of a Sentinel.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class RedisUrl:
 
     @classmethod
     def parse(cls, url: str) -> "RedisUrl":
-        """Read redis+cluster://host:port,host:port and redis+sentinel://host:port,host:port/service; else one server.
+        """Parse redis+cluster://host:port,host:port, redis+sentinel://host:port,host:port/service or one server's URL.
 
         Raises ValueError.
         """

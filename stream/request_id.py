@@ -1,4 +1,4 @@
-"""A request's id: random, and where its number is not 0, with the partition that it was sent to. Knows no key.
+"""The id of a request: random digits, then the number of its partition if that is not 0.
 
     3f2a...    32 hexadecimal digits: partition 0
     3f2a...-2  partition 2
@@ -9,14 +9,14 @@ So any ingest finds it, however many partitions there are by now.
 import re
 import uuid
 
-#: Most partitions of a model: each costs every consumer and every ingest a connection.
+#: Most partitions of a model. Each costs every consumer and every ingest a connection.
 MAX_PARTITIONS = 64
 
 _PARTITION = re.compile(r"-([1-9]\d?)\Z")
 
 
 def new_id(partition: int = 0) -> str:
-    """An id that nobody can guess: 122 random bits (RFC 9562, 5.4)."""
+    """An id that cannot be guessed: 122 random bits (RFC 9562, 5.4)."""
     return uuid.uuid4().hex + (f"-{partition}" if partition else "")
 
 

@@ -1,6 +1,6 @@
-"""The status of one partition: its consumers, its backlog and what is wrong with it. Shows nothing, knows no host.
+"""Reads the status of a model or partition: its consumers, its backlog and what is wrong with it.
 
-All ages are by Redis's clock, so that it does not matter where one looks from.
+All ages are by Redis's clock, so that the clock of the reader does not matter.
 """
 
 import asyncio

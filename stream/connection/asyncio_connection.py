@@ -1,4 +1,4 @@
-"""Connections of redis-py that notice while they send: that they are closed, or that nobody waits. Know no address."""
+"""redis-py's asynchronous connections, with two faults of their sending corrected."""
 
 import asyncio
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class FailFastConnection(AbstractConnection):
         assert self._writer is not None
         try:
             self._writer.writelines(_chunks(command))
-            # Nearly always the system has taken all of it already.
+            # The system has nearly always taken all of it already.
             if self._writer.transport.get_write_buffer_size():
                 async with asyncio.timeout(self.socket_timeout):
                     await self._writer.drain()
@@ -41,7 +41,7 @@ class FailFastConnection(AbstractConnection):
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the connection was closed: {error}") from error
         except BaseException:
-            # Half a command may have been sent: nothing can follow it on this connection.
+            # Part of the command may have been sent: nothing can follow it on this connection.
             await self.disconnect(nowait=True)
             raise
 
@@ -76,12 +76,12 @@ class _ResolvingTls(ObservedConnection, FailFastConnection, ResolvingTls):
     pass
 
 
-#: What takes the place of redis-py's own, by theirs.
+#: Our class for each of redis-py's.
 CONNECTIONS: Final[dict[type[Any], type[Any]]] = {
     Connection: _Tcp,
     SSLConnection: _Tls,
     UnixDomainSocketConnection: _Unix,
 }
 
-#: The same for those that find their server each time they are made.
+#: The same for connections that resolve their server each time they are made.
 RESOLVING_CONNECTIONS: Final[dict[type[Any], type[Any]]] = {Connection: _ResolvingTcp, SSLConnection: _ResolvingTls}

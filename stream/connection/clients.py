@@ -1,8 +1,8 @@
-"""Connections to Redis with every value stated, and which of its errors pass by themselves. Knows no command.
+"""Makes the clients and connections of Redis, and says which of its errors are temporary.
 
-A command is sent again only where its connection turned out to be closed, once, and only by `connect`: after a
-restart of Redis every pooled connection is stale. A reply that was lost then means that a command runs twice, which
-all of Sluice's short commands bear: admission knows its ids, completion is fenced. A blocking read is never repeated.
+A client of `connect` sends a command again, once, if its connection was closed: after a restart of Redis every pooled
+connection is stale. If only the reply was lost, the command then runs twice. All short commands of Sluice allow that:
+admission knows its ids, and completion changes nothing the second time. A blocking read is never repeated.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ BLOCK_S = 0.25
 #: Connections of one process for short commands. Asyncio needs few: a command takes a fraction of a millisecond.
 _POOL_SIZE = 32
 
-#: Bytes taken from the socket at once. A full batch is 4.8 MB; redis-py's 64 KiB would take 74 turns of the loop.
+#: Bytes read from the socket at once. A full batch is 4.8 MB; redis-py's 64 KiB would need 74 reads.
 _READ_SIZE = 1 << 20
 
-#: Errors that pass without anybody changing a setting of Sluice; LOADING is a ConnectionError in redis-py.
+#: Errors that end without a change of Sluice's settings; LOADING is a ConnectionError in redis-py.
 _TEMPORARY = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -85,9 +85,10 @@ def url(settings: RedisSettings) -> str:
 def connect(
     settings: RedisSettings, observer: ConnectionObserver | None = None, partition: Partition | None = None
 ) -> Redis:
-    """A client for short commands; each answer is awaited at most `redis_timeout_s`.
+    """A client for short commands; it waits at most `redis_timeout_s` for each reply.
 
-    It is for the keys of this partition, or for those that belong to none: in a Cluster they are in different places.
+    It is for the keys of this partition, or for keys that belong to no partition: a Cluster has them on different
+    servers.
     """
     once = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     wait_s = settings.redis_timeout_s
@@ -97,16 +98,16 @@ def connect(
 def connect_reader(
     settings: RedisSettings, observer: ConnectionObserver | None = None, partition: Partition | None = None
 ) -> Redis:
-    """A client with one connection, for blocking reads of at most `BLOCK_S`; for whose keys, see `connect`."""
+    """A client with one connection, for blocking reads of at most `BLOCK_S`; for its keys, see `connect`."""
     never = Retry(NoBackoff(), 0)
     wait_s = BLOCK_S + settings.redis_timeout_s
     return _client(settings, partition, reply_timeout_s=wait_s, connections=1, retry=never, observer=observer)
 
 
 class Connections:
-    """The clients of one process for short commands: `shared` for what belongs to no partition, one for each that does.
+    """The clients of one process for short commands: `shared` for keys of no partition, and one for each partition.
 
-    They are one and the same but in a Cluster, where each partition is somewhere else.
+    Without a Cluster they are all the same client.
     """
 
     def __init__(self, settings: RedisSettings, observer: ConnectionObserver | None = None) -> None:
@@ -141,7 +142,7 @@ def connect_blocking(
 ) -> tuple[BlockingConnection, Resolve | None]:
     """A connection without an event loop, not connected yet, for blocking reads of at most `BLOCK_S` in a thread.
 
-    Where its server is not always the same, what finds it comes with it.
+    With it comes what resolves its server, if that can change.
     """
     access, kind, resolve = _access(settings, partition)
     bounds = _bounds(settings, BLOCK_S + settings.redis_timeout_s)
@@ -175,7 +176,7 @@ def _client(
 
 
 def _access(settings: RedisSettings, partition: Partition | None) -> tuple[dict[str, Any], type[Any], Resolve | None]:
-    """Options by which the server is reached, redis-py's asynchronous class for it, and what finds it, if anything."""
+    """The options of the server, redis-py's asynchronous class for it, and what resolves it, if anything."""
     address = RedisUrl.parse(url(settings))
     access = _options(address.server_url, settings.redis_password_file, settings.redis_ca_file)
     resolve = _resolve(settings, address, partition, access)
@@ -183,14 +184,14 @@ def _access(settings: RedisSettings, partition: Partition | None) -> tuple[dict[
 
 
 def _bounds(settings: RedisSettings, reply_timeout_s: float) -> dict[str, Any]:
-    """What all connections have in common, whatever they are for."""
+    """Options that all connections share."""
     return {
         "socket_timeout": reply_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
         "retry_on_error": [],
         "health_check_interval": 0,
         "protocol": 2,
-        # CLIENT SETINFO is unknown to Redis 7.0, and nobody needs it: each connection would begin with two refusals.
+        # Redis 7.0 does not know CLIENT SETINFO, so each connection would begin with two errors.
         "driver_info": None,
     }
 
@@ -211,7 +212,7 @@ def _resolve(
 
 
 def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
-    """A URL's, with what it need not hold: the password, and whom to trust. What it does hold wins."""
+    """The options of a URL, with the password and the certificates from files unless the URL has its own."""
     given = {}
     if password_file:
         given["password"] = Path(password_file).read_text().strip()
@@ -221,14 +222,14 @@ def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
 
 
 def is_temporary(error: RedisError) -> bool:
-    """Whether Redis is merely away, loading, full, read-only or failing over."""
+    """Whether Redis is only unavailable, loading, full, read-only or failing over, or a key has the wrong type."""
     return isinstance(error, _TEMPORARY) or (
         isinstance(error, ResponseError) and str(error).startswith(_TEMPORARY_CODES)
     )
 
 
 class Backoff:
-    """Growing pauses between attempts, jittered so that many processes don't come back in step."""
+    """Growing pauses between attempts, with jitter so that processes do not retry at the same moment."""
 
     def __init__(self, *, first_s: float = 0.05, longest_s: float = 1.0) -> None:
         self._first_s = first_s

@@ -1,4 +1,4 @@
-"""Connections that tell somebody when they are made and when they fail. Counts nothing itself, knows no setting."""
+"""Connections that notify an observer when they are made and when they fail."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -18,12 +18,12 @@ class ConnectionObserver(Protocol):
 
 
 def is_failure(error: RedisError) -> bool:
-    """Whether an error is worth counting: one about a script to be loaded, or an ordinary refusal, is an answer."""
+    """Whether an error counts as a failure: a script that must be loaded, or an ordinary refusal, does not."""
     return type(error) is not ResponseError and not isinstance(error, NoScriptError)
 
 
 class NullObserver:
-    """The observer of processes that count nothing."""
+    """The observer of processes that have no metrics."""
 
     def connected(self) -> None:
         pass
@@ -33,7 +33,7 @@ class NullObserver:
 
 
 class ObservedConnection(AbstractConnection):
-    """To be mixed into a connection of redis-py."""
+    """A mixin for redis-py's connections."""
 
     def __init__(self, *, observer: ConnectionObserver, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
         super().__init__(**options)
@@ -73,6 +73,6 @@ class ObservedConnection(AbstractConnection):
             raise
 
     def _notify(self, error: RedisError) -> None:
-        # Connecting sends and reads as well, and tells of its failure as a whole.
+        # Connecting also sends and reads; its failure is reported once, as a whole.
         if not self._connecting:
             self._observer.failed(error)

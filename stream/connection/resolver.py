@@ -1,6 +1,6 @@
-"""Where the primary is: of a Cluster's slot, or of a service that Sentinels watch. Knows no key, and keeps no answer.
+"""Finds the primary of a Cluster's slot, or of a service that Sentinels watch.
 
-Each connection asks again when it is made. That is rare, and mostly because something has moved.
+Each connection asks again when it is made. That is rare, and happens mostly because something has moved.
 
 redis-py's client for a Cluster is not used: it sends ASKING on another connection of its pool than the command that it
 is for, closes the connections to all nodes where one slot is not served, and its pools have no WAIT that is sure to
@@ -22,7 +22,7 @@ from stream.redis_url import Address
 
 Resolve = Callable[[], Awaitable[Address]]
 
-#: Longest time for one node's answer to where a slot is. Another is asked then: a node that hangs must not hide it.
+#: Longest wait for one node to say where a slot is. Then another is asked: a node that hangs must not block it.
 _ASK_S = 0.5
 
 #: Options of a connection for one question.
@@ -36,7 +36,7 @@ _BRIEF: Final[dict[str, Any]] = {
 
 
 class ClusterResolver:
-    """The primary of one slot; any node that answers knows it, and those it names are asked the next time."""
+    """The primary of one slot. Any node knows it; the nodes that it names are asked the next time."""
 
     def __init__(self, nodes: tuple[Address, ...], slot: int, options: dict[str, Any]) -> None:
         self._seeds = nodes
@@ -45,7 +45,7 @@ class ClusterResolver:
         self._options = options
 
     async def resolve(self) -> Address:
-        """Raises ConnectionError where no node says, with what the last one said instead."""
+        """Raises ConnectionError, with the last error, if no node says."""
         said: object = "it is served by nobody"
         for node in self._nodes:
             try:
@@ -88,7 +88,7 @@ class SentinelResolver:
         self._options = options
 
     async def resolve(self) -> Address:
-        """Raises ConnectionError where no Sentinel knows one that lives, with what the last one said instead."""
+        """Raises ConnectionError, with the last error, if no Sentinel knows a primary that lives."""
         said: object = "none knows one that lives"
         for sentinel in self._sentinels:
             try:
@@ -109,21 +109,21 @@ def _asking(server: Address, options: dict[str, Any]) -> Redis:
     return Redis.from_pool(ConnectionPool(**{**options, **_BRIEF, "host": host, "port": port}))
 
 
-#: How a server says that it is not the one to ask; MOVED is an AskError in redis-py.
+#: Errors of a server that is not the right one; MOVED is an AskError in redis-py.
 REDIRECTS: Final = (AskError, ReadOnlyError)
 
 
 def translate(error: AskError | ReadOnlyError) -> RedisError:
     """What the error means to the caller: the server has done nothing."""
     if isinstance(error, MovedError | ReadOnlyError):
-        # Another connection finds the primary of now: to a client it is as if this one had been lost.
+        # Another connection resolves the present primary: for a client it is as if this one was lost.
         return RedisConnectionError(f"no primary of this any more: {error}")
-    # The slot is on its way, key by key, and scripts need all of theirs in one place: it takes a moment.
+    # The slot moves, key by key, and scripts need all their keys on one server: it takes a moment.
     return TryAgainError(str(error))
 
 
 class ResolvingConnection(AbstractConnection):
-    """To be mixed into a connection of redis-py: it goes where `resolve` says, each time it is made."""
+    """A mixin for redis-py's connections: each time it is made, it connects to what `resolve` returns."""
 
     host: str
     port: int

@@ -1,8 +1,8 @@
-"""One shape for every log line of every process, for people or for programs. Knows no event.
+"""Formats every log line of every process, as text for people or as JSON.
 
-An event is a message with its fields as `name=%s`: "claimed entry=%s deliveries=%d". People read the line as it is;
-in JSON each field stands under its name as well. The requests that a line is about are added where their ids are
-known. Callers need not remove what must not be in a log: bytes, passwords and line breaks are removed here.
+An event is a message with its fields as `name=%s`: "claimed entry=%s deliveries=%d". Text keeps the line as it is;
+JSON has each field under its name too. Each line names the requests that it is about, if their ids are known. Bytes,
+passwords and line breaks are removed here, so that no caller has to.
 """
 
 import json
@@ -39,12 +39,12 @@ _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
 
 def start_scope() -> None:
-    """A unit of work begins: what is logged from here on belongs to the requests that `add_request_id` will name."""
+    """Begin a unit of work: later lines belong to the requests that `add_request_id` names."""
     _request_ids.set([])
 
 
 def add_request_id(request_id: str) -> None:
-    """The present unit of work is about this request, too."""
+    """The present unit of work is about this request too."""
     if (ids := _request_ids.get()) is not None:
         ids.append(request_id)
 

@@ -1,6 +1,6 @@
-"""Whether traces are wanted, and where their spans go: OpenTelemetry's own variables decide. Knows no span.
+"""Sets up traces, if OpenTelemetry's own environment variables ask for them.
 
-Nothing of OpenTelemetry is imported here, nor by callers that get None because no traces are wanted.
+Without them nothing of OpenTelemetry is imported.
 """
 
 import logging
@@ -18,10 +18,10 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def provider(environment: Mapping[str, str], service: str, *, sample_all: bool = False) -> "TracerProvider | None":
-    """What makes tracers, its spans exported by a thread and flushed when the process ends; None where none are wanted.
+    """A provider of tracers, or None without traces. A thread exports its spans; the end of the process flushes them.
 
-    `service` is what the spans say they come from, unless the environment has a name. `sample_all` is for those who
-    follow another's decision, and only begin spans that are wanted.
+    `service` is the name in the spans, unless the environment has one. `sample_all` is for a process that follows
+    another's decision, and begins only spans that are wanted.
     """
     return _exporting(service, sample_all=sample_all) if _wanted(environment) else None
 

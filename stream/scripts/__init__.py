@@ -1,4 +1,4 @@
-"""Lua scripts beside the Python that uses them. Knows how to load one, not what any does."""
+"""The Lua scripts of stream, and how a package loads its scripts."""
 
 from importlib.resources import files
 
