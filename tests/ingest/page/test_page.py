@@ -35,12 +35,6 @@ LEASE_S = 2.0
 IMAGES = [np.full((16, 16, 3), colour, np.uint8) for colour in ((230, 20, 20), (20, 230, 20), (20, 20, 230))]
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser.chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
-
-
 @contextmanager
 def watched(page: Browser, url: str) -> Iterator[Browser]:
     """The page, open and live; afterwards it has complained of nothing and asked nobody else."""
@@ -68,9 +62,7 @@ def cards(page: Browser) -> list[list[str]]:
     return [list(labels) for labels in page.run(script)]
 
 
-def test_images_are_dropped_pasted_chosen_and_taken(
-    processes: Processes, chromium: Browser, tmp_path: Path
-) -> None:
+def test_images_are_dropped_pasted_chosen_and_taken(processes: Processes, chromium: Browser, tmp_path: Path) -> None:
     """Each way leads to a card with five labels, the stages' times, the model, and the same request as a command."""
     processes.consumer(version=1)
     _, url = processes.ingest()
@@ -97,7 +89,8 @@ def test_images_are_dropped_pasted_chosen_and_taken(
         page.drop({"broken.png": png(IMAGES[0])[:60]})
         wait_until(lambda: "Damaged image" in page.text(".card .failed"), "a damaged one says so")
         wait_until(
-            lambda: "6 succeeded" not in page.text("#tile-responses") and "succeeded" in page.text("#tile-responses"), "counted"
+            lambda: "6 succeeded" not in page.text("#tile-responses") and "succeeded" in page.text("#tile-responses"),
+            "counted",
         )
 
 
@@ -219,13 +212,13 @@ def tab(page: Browser) -> str:
 
 
 def test_it_is_accessible(processes: Processes, chromium: Browser) -> None:
-    """The keyboard reaches all; axe-core finds nothing, in light and dark, on desktop and phone, with problems on it."""
+    """The keyboard reaches all. axe-core finds nothing, in light and dark, on desktop and phone, with problems."""
     doomed = processes.consumer(version=1, lease_s=LEASE_S)
     _, url = processes.ingest()
     with watched(chromium, url) as page:
-        assert [tab(page) for _ in range(8)] == ["skip", "files", "camera", "sample", "copy", "api", "show-labels", "scroll"], (
-            "in the order seen"
-        )
+        assert [tab(page) for _ in range(8)] == (
+            ["skip", "files", "camera", "sample", "copy", "api", "show-labels", "scroll"]
+        ), "in the order seen"
         page.drop({"one.png": png(IMAGES[0]), "broken.png": b"no image"})
         wait_until(lambda: len(page.texts(".card[aria-busy=false]")) == 2, "both are answered")
         doomed.kill()
@@ -273,56 +266,3 @@ def _weights(page: Browser) -> dict[str, int]:
         ".filter((one) => !one.name.endsWith('/live')).map((one) => [one.name, one.decodedBodySize])"
     )
     return {name.rpartition("/")[2] or "index.html": size for name, size in entries}
-
-
-def test_a_file_that_cannot_be_classified_says_so(processes: Processes, chromium: Browser) -> None:
-    """A PDF is not sent. A damaged image is not offered to be sent again, because it would fail again."""
-    processes.consumer(version=1)
-    _, url = processes.ingest()
-    with watched(chromium, url) as page:
-        page.drop({"notes.pdf": b"%PDF-1.7"})
-        wait_until(lambda: "Not an image" in page.text(".card .failed"), "the PDF is refused by the page")
-        page.drop({"broken.png": png(IMAGES[0])[:60]})
-        wait_until(lambda: "Damaged image" in page.text(".card .failed"), "the damaged image is refused")
-        assert page.texts(".card .failed button") == []
-
-
-def test_a_sample_and_the_labels_are_at_hand(processes: Processes, chromium: Browser) -> None:
-    """A person without an image can try the service, and see what the model can tell apart."""
-    processes.consumer(version=1)
-    _, url = processes.ingest()
-    with watched(chromium, url) as page:
-        page.click("#sample")
-        wait_until(lambda: [len(labels) for labels in cards(page)] == [5], "the sample has its labels")
-        page.click("#show-labels")
-        wait_until(lambda: len(page.texts("#labels-list li")) == 10, "all labels are listed")
-        page.type("#labels-filter", "7")
-        assert page.texts("#labels-list li") == ["class 7"]
-        assert page.text("#labels-note") == "1 of 10 labels"
-        assert page.violations() == []
-        page.click("#labels-close")
-
-
-def test_the_banner_ends_when_a_replacement_works(processes: Processes, chromium: Browser) -> None:
-    """A dead consumer that holds nothing is no problem once as many consumers are alive as before."""
-    doomed = processes.consumer(version=1, lease_s=LEASE_S)
-    processes.consumer(version=1, lease_s=LEASE_S)
-    _, url = processes.ingest()
-    with watched(chromium, url) as page:
-        wait_until(lambda: len(page.texts("#consumers tr")) == 2, "both are listed")
-        doomed.kill()
-        wait_until(lambda: "died" in page.text("#trouble"), "the banner is there")
-        processes.consumer(version=1, lease_s=LEASE_S)
-        wait_until(lambda: page.text("#trouble") == "", "the banner is gone", timeout_s=20)
-        assert page.texts("#consumers tr.dead")
-
-
-def test_the_figures_are_those_of_all_processes(processes: Processes, chromium: Browser) -> None:
-    """Two ingests, each with two workers: the page of one counts what all of them returned."""
-    processes.consumer(version=1)
-    urls, image = [processes.ingest(workers=2)[1] for _ in range(2)], png(IMAGES[0])
-    for number in range(12):
-        assert httpx.post(f"{urls[number % 2]}/predict", content=image, timeout=30).status_code == 200
-    for url in urls:
-        with watched(chromium, url) as page:
-            wait_until(lambda: "12 succeeded" in page.text("#tile-responses"), "all responses are counted")
