@@ -122,7 +122,7 @@ class _Model:
     async def _newest(self, status: Status) -> list[DeadLetter]:
         # To list dead letters, Redis has to read the pixels of each. So they are read only when something has changed.
         counted = {event: count for event, count in status.counters.items() if event not in _COMMON_EVENTS}
-        state = (status.dead_letters, counted, status.away)
+        state = (status.dead_letters, counted, status.unavailable)
         if state != self._dead_letters[0]:
             available = (number for number, backlog in enumerate(status.backlogs) if backlog is not None)
             partitions = [Partition(self._name, number) for number in available]
