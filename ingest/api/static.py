@@ -71,10 +71,13 @@ class _File:
 
 
 class PageEndpoints:
-    """The endpoints. They serve the files of the page and no other file."""
+    """The endpoints. They serve the files of the page and no other file.
+
+    A file's address is its name, whichever folder it is in.
+    """
 
     def __init__(self) -> None:
-        self._files = {path.name: _File.read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
+        self._files = {path.name: _File.read(path) for path in sorted(_FOLDER.rglob("*")) if path.suffix in _TYPES}
 
     def routes(self) -> list[DocumentedRoute]:
         return [
