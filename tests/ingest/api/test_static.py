@@ -21,7 +21,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def paths() -> list[str]:
-    return ["/", *(f"/page/{path.name}" for path in sorted(_FOLDER.iterdir()) if path.name != "index.html")]
+    return ["/", *(f"/page/{path.name}" for path in sorted(_FOLDER.rglob("*.*")) if path.name != "index.html")]
 
 
 def test_the_page_weighs_less_than_100_kb(service: httpx.Client) -> None:
