@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from tritonclient import grpc as triton
+from tritonclient.grpc import service_pb2 as pb
 
 from tests.support.inference_protocol import Service
 from tests.support.models import tiny_model
@@ -61,3 +64,27 @@ def files(encoded: list[bytes]) -> list[triton.InferInput]:
 
 def wanted(classes: int) -> list[triton.InferRequestedOutput]:
     return [triton.InferRequestedOutput("probabilities", class_count=classes)]
+
+
+def call_infer(
+    channel: grpc.Channel, asked: pb.ModelInferRequest, metadata: dict[str, str] | None = None
+) -> pb.ModelInferResponse:
+    """ModelInfer without tritonclient, whose errors hide the metadata."""
+    method = "/inference.GRPCInferenceService/ModelInfer"
+    call = channel.unary_unary(method, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+    return call(asked, timeout=20, metadata=tuple((metadata or {}).items()))
+
+
+def refusal(
+    channel: grpc.Channel, asked: pb.ModelInferRequest, metadata: dict[str, str] | None = None
+) -> grpc.RpcError:
+    """The error that ends this call."""
+    with pytest.raises(grpc.RpcError) as raised:
+        call_infer(channel, asked, metadata)
+    return raised.value
+
+
+def black() -> pb.ModelInferRequest:
+    """A request for one black image."""
+    given = pb.ModelInferRequest.InferInputTensor(name="images", datatype="UINT8", shape=(1, 16, 16, 3))
+    return pb.ModelInferRequest(model_name="tiny", inputs=[given], raw_input_contents=[bytes(768)])

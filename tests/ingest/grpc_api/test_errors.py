@@ -19,7 +19,7 @@ from ingest.grpc_api.port import refuse_grpc
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png
 from tests.support.documents import ROOT
-from tests.support.grpc_service import GrpcService, serving_grpc
+from tests.support.grpc_service import GrpcService, refusal, serving_grpc
 from tests.support.inference_protocol import images as images_of_noise
 from tests.support.redis.servers import free_port
 
@@ -42,19 +42,6 @@ def request(shape: tuple[int, ...] = (1, 16, 16, 3), datatype: str = "UINT8", **
     """A request for one black image, or with other fields."""
     given = pb.ModelInferRequest.InferInputTensor(name="images", datatype=datatype, shape=shape)
     return pb.ModelInferRequest(**({"model_name": "tiny", "inputs": [given]} | fields))
-
-
-def infer(channel: grpc.Channel, asked: pb.ModelInferRequest) -> pb.ModelInferResponse:
-    call = channel.unary_unary(
-        f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
-    )
-    return call(asked, timeout=20)
-
-
-def refusal(channel: grpc.Channel, asked: pb.ModelInferRequest) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as raised:
-        infer(channel, asked)
-    return raised.value
 
 
 BLACK = [bytes(768)]
@@ -178,7 +165,7 @@ def test_reflection_describes_the_services(channel: grpc.Channel) -> None:
     }  # fmt: skip
     (encoded,) = reflected(channel, file_containing_symbol=SERVICE).file_descriptor_response.file_descriptor_proto
     ours = FileDescriptorProto.FromString(encoded)
-    theirs = {}
+    theirs: dict[str, tuple[int, int, int, str]] = {}
     for module in (service_pb2, model_config_pb2):
         described = FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(described)
