@@ -53,10 +53,11 @@ CMD ["--output", "/models"]
 FROM base AS ingest
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
-    pip install --requirement /requirements/ingest.txt --requirement /requirements/traces.txt
+    pip install --requirement /requirements/ingest.txt --requirement /requirements/grpc.txt \
+        --requirement /requirements/traces.txt
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps /wheel/*.whl
 USER sluice
-EXPOSE 5000
+EXPOSE 5000 5001
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
     CMD ["python", "-m", "ingest.health"]
 ENTRYPOINT ["python", "-m", "ingest"]

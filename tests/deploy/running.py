@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.support.containers import ROOT, composed, stages, variables
 from tests.support.processes import Process
+from tests.support.redis.servers import free_port
 
 MODEL = "resnet50"
 
@@ -43,6 +44,8 @@ class Containers:
             (mounted,) = [one for one in composed()[service]["volumes"] if one.startswith(f"{service}-password:")]
             assert given["SLUICE_REDIS_PASSWORD_FILE"] == f"{mounted.split(':')[1]}/password"
             given["SLUICE_REDIS_PASSWORD_FILE"] = str(self._users / service / "password")
+        if "SLUICE_GRPC_PORT" in given:
+            given["SLUICE_GRPC_PORT"] = str(free_port())
         given["SLUICE_MODELS_DIR"] = given["SLUICE_MODELS_DIR"].replace("/models", str(self._folder / "models"))
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         return {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | given | own

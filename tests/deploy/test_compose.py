@@ -76,7 +76,7 @@ def test_containers_can_do_little() -> None:
         assert "no-new-privileges:true" in service["security_opt"], name
         assert name in OURS or service["user"] != "root", name
         assert ("ports" in service) == (name == "nginx"), name
-    assert composed()["nginx"]["ports"] == ["127.0.0.1:5000:5000"]
+    assert composed()["nginx"]["ports"] == ["127.0.0.1:5000:5000", "127.0.0.1:5001:5001"]
     assert composed()["consumer"]["volumes"] == ["models:/models:ro", "consumer-password:/users:ro"]
     assert composed()["ingest"]["volumes"] == ["ingest-password:/users:ro"]
     assert composed()["redis"]["volumes"] == ["queue:/data", "redis-users:/users/redis:ro"]
@@ -192,7 +192,7 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
     ("target", "build_args", "wanted"),
     [
         ("export", {}, ["export"]),
-        ("ingest", {}, ["ingest", "traces"]),
+        ("ingest", {}, ["ingest", "grpc", "traces"]),
         ("consumer", {}, ["consumers", "traces"]),
         ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
     ],

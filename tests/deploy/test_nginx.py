@@ -5,18 +5,23 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import redis
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
+from tests.support import grpc_service
 from tests.support.containers import ROOT, composed, seconds
+from tests.support.models import tiny_model
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server, free_port
@@ -34,9 +39,10 @@ class Balancer:
         self._folder = folder
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
+        self.grpc = f"127.0.0.1:{free_port()}"
         self._process: Process | None = None
 
-    def start(self, *ingests: str) -> None:
+    def start(self, *ingests: str, grpc_ingests: Sequence[str] = ("127.0.0.1:1",)) -> None:
         found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         assert found, "nginx is needed: Debian's package nginx-light"
         etc, prefix = self._folder / "etc", self._folder / "prefix"
@@ -44,6 +50,8 @@ class Balancer:
         prefix.mkdir()
         (etc / "listen.conf").write_text(f"listen {self._port};")
         (etc / "ingests.conf").write_text("".join(f"server {url.removeprefix('http://')};" for url in ingests))
+        (etc / "grpc_listen.conf").write_text(f"listen {self.grpc} http2;")
+        (etc / "grpc_ingests.conf").write_text("".join(f"server {address};" for address in grpc_ingests))
         self._process = Process([found, *self._words(etc, prefix)], dict(os.environ), self._folder / "nginx.log")
         wait_until(self._answers, "nginx answers")
 
@@ -130,9 +138,10 @@ def _completed(client: redis.Redis) -> int:
     return int(client.hget(TINY.counters, "completed") or 0)
 
 
-def _requests(url: str) -> int:
-    """How many images this ingest has answered for."""
-    counted = re.findall(r'^sluice_requests_total\{route="/predict",status="200"\} (\S+)', _metrics(url), re.MULTILINE)
+def _requests(url: str, route: str = "/predict") -> int:
+    """How many requests this ingest has answered for."""
+    series = re.escape(f'sluice_requests_total{{route="{route}",status="200"}}')
+    counted = re.findall(rf"^{series} (\S+)", _metrics(url), re.MULTILINE)
     return int(float(counted[0])) if counted else 0
 
 
@@ -203,6 +212,29 @@ def _times() -> dict[str, int]:
     return {name or top: int(value or of_top) for name, value, top, of_top in found}
 
 
+def test_calls_of_one_connection_are_spread_and_name_their_client(balancer: Balancer, processes: Processes) -> None:
+    """gRPC. The limit counts the address that nginx saw; without an ingest, a call is unavailable."""
+    processes.consumer(version=1)
+    ingests = [grpc_service.ingest(processes, rate_limit_per_s=0.001, rate_limit_burst=22) for _ in range(2)]
+    balancer.start(*(url for _, _, url in ingests), grpc_ingests=[address for _, address, _ in ingests])
+    images = random_images(3)
+    claimed = {"x-forwarded-for": "198.51.100.7"}
+    with triton.InferenceServerClient(balancer.grpc) as client:
+        for _ in range(20):
+            answer = client.infer("tiny", grpc_service.tensor(images), headers=claimed).as_numpy("probabilities")
+            np.testing.assert_allclose(answer, tiny_model.expected(images, tiny_model.weights(seed=7)), atol=1e-5)
+        # Two more requests of this address.
+        answered = [_requests(url, "/inference.GRPCInferenceService/ModelInfer") for _, _, url in ingests]
+        assert (sum(answered), min(answered) >= 2) == (20, True)
+        with pytest.raises(InferenceServerException, match="The rate limit is reached"):
+            client.infer("tiny", grpc_service.tensor(images), headers={"x-forwarded-for": "198.51.100.8"})
+        for process, _, _ in ingests:
+            process.kill()
+        with pytest.raises(InferenceServerException, match="No ingest can be reached") as raised:
+            client.infer("tiny", grpc_service.tensor(images))
+        assert raised.value.status() == "StatusCode.UNAVAILABLE"
+
+
 def test_its_times_fit_ours() -> None:
     """The one with the shorter time-out responds: that must be ingest, except for idle connections."""
     times, ours = _times(), IngestSettings()
@@ -220,6 +252,10 @@ def test_ingest_is_found_where_compose_has_it() -> None:
     port = IngestSettings.model_fields["port"].default
     assert f"server ingest:{port} resolve;" in (FOLDER / "ingests.conf").read_text()
     assert f"listen {port};" in (FOLDER / "listen.conf").read_text()
+    grpc_port = composed()["ingest"]["environment"]["SLUICE_GRPC_PORT"]
+    assert f"server ingest:{grpc_port} resolve;" in (FOLDER / "grpc_ingests.conf").read_text()
+    assert f"listen {grpc_port} http2;" in (FOLDER / "grpc_listen.conf").read_text()
+    assert composed()["nginx"]["ports"][1].endswith(f":{grpc_port}")
     published = [name for name, service in composed().items() if "ports" in service]
     assert published == ["nginx"]
     assert composed()["nginx"]["ports"][0].endswith(f":{port}")
