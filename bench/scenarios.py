@@ -122,7 +122,7 @@ def _closed(image: bytes, clients: int, seconds: int) -> Load:
 
 def _rows(measured: dict[tuple[str, int], list[Measurement]], model: str, image: str) -> list[Row]:
     return [
-        Row(system, model, image, number, median(rounds), _rates(rounds), _paces(rounds))
+        Row(system, model, image, number, median(rounds), _rates(rounds), _reference_times(rounds))
         for (system, number), rounds in measured.items()
     ]
 
@@ -131,8 +131,8 @@ def _rates(rounds: list[Measurement]) -> tuple[float, ...]:
     return tuple(one.per_s for one in rounds)
 
 
-def _paces(rounds: list[Measurement]) -> tuple[float, ...]:
-    return tuple(one.pace_ms for one in rounds)
+def _reference_times(rounds: list[Measurement]) -> tuple[float, ...]:
+    return tuple(one.reference_ms for one in rounds)
 
 
 def measure_steady(plan: Plan, found: Results) -> None:

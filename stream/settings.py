@@ -277,7 +277,7 @@ class ConsumerSettings(QueueSettings):
 
 
 #: Every class, the general ones first; each adds its own settings to those of its base class.
-CLASSES: Final = (RedisSettings, QueueSettings, IngestSettings, ConsumerSettings)
+CLASSES: Final[tuple[type[BaseSettings], ...]] = (RedisSettings, QueueSettings, IngestSettings, ConsumerSettings)
 
 
 def all_fields() -> dict[str, FieldInfo]:

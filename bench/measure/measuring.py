@@ -28,27 +28,29 @@ class Measurement:
     refused: int
     errors: int
     others: float  # share of all cores that processes used which are neither the system's nor the load's
-    pace_ms: float = math.nan  # what one full decode took just before and just after, on the machine as it was then
+    reference_ms: float = (
+        math.nan
+    )  # what one full decode took just before and just after, on the machine as it was then
 
 
 def measure(running: Running, load: Callable[[], Sample]) -> tuple[Measurement, Sample]:
     """Run a load against a system that rests, and count what its processes used meanwhile."""
     running.processes.settle()
-    paces_ms = [pace_ms()]
+    reference_times_ms = [reference_ms()]
     before, children_s, machine = running.processes.cpu_s(), _children_s(), _machine_s()
     sample = load()
     spent_s = running.processes.cpu_s() - before
     busy_s, all_s = (now - then for now, then in zip(_machine_s(), machine, strict=True))
     others = max(0.0, busy_s - spent_s - (_children_s() - children_s)) / all_s
     cpu_ms = spent_s * 1000 / sample.requests if sample.requests else float("nan")
-    paces_ms.append(pace_ms())
-    pace = statistics.fmean(paces_ms)
-    figures = sample.per_s, sample.p50_ms, sample.p99_ms, cpu_ms, sample.refused, sample.errors, others, pace
+    reference_times_ms.append(reference_ms())
+    reference = statistics.fmean(reference_times_ms)
+    figures = sample.per_s, sample.p50_ms, sample.p99_ms, cpu_ms, sample.refused, sample.errors, others, reference
     return Measurement(*figures), sample
 
 
-def pace_ms() -> float:
-    """The machine's pace: the time of one full decode of the small image, the median of five."""
+def reference_ms() -> float:
+    """The machine's reference: the time of one full decode of the small image, the median of five."""
     image, times_s = images.small(), []
     for _ in range(_PACE_DECODES):
         began_s = time.perf_counter()
@@ -75,7 +77,7 @@ def median(rounds: Sequence[Measurement]) -> Measurement:
     figures = [asdict(one) for one in rounds]
     middle = {
         name: statistics.median(one[name] for one in figures)
-        for name in ("per_s", "p50_ms", "p99_ms", "cpu_ms", "others", "pace_ms")
+        for name in ("per_s", "p50_ms", "p99_ms", "cpu_ms", "others", "reference_ms")
     }
     refused, errors = (sum(one[name] for one in figures) for name in ("refused", "errors"))
     return Measurement(**middle, refused=refused, errors=errors)

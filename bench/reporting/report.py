@@ -95,7 +95,7 @@ def _rows(rows: list[Row], load: str) -> str:
         "p99 ms",
         "CPU ms per request",
         "others' CPU",
-        "pace ms",
+        "reference ms",
         "refused",
         "errors",
     )
@@ -105,12 +105,14 @@ def _rows(rows: list[Row], load: str) -> str:
 def _row(row: Row) -> tuple[str, ...]:
     got = row.measured
     return (row.system, str(row.load), f"{got.per_s:.1f}", _spread(row), f"{got.p50_ms:.2f}", f"{got.p99_ms:.1f}",
-            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", _pace(row), str(got.refused), str(got.errors))  # fmt: skip
+            f"{got.cpu_ms:.2f}", f"{got.others:.0%}", _reference(row), str(got.refused), str(got.errors))  # fmt: skip
 
 
-def _pace(row: Row) -> str:
+def _reference(row: Row) -> str:
     """The least and the most of the rounds."""
-    return f"{min(row.rounds_pace_ms):.1f} to {max(row.rounds_pace_ms):.1f}" if row.rounds_pace_ms else ""
+    return (
+        f"{min(row.rounds_reference_ms):.1f} to {max(row.rounds_reference_ms):.1f}" if row.rounds_reference_ms else ""
+    )
 
 
 def _spread(row: Row) -> str:

@@ -13,7 +13,7 @@ from bench.measure.measuring import Measurement
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The median of one system under one load, and the throughput and the machine's pace of each of its rounds.
+    """The median of one system under one load, and the throughput and the machine's reference of each of its rounds.
 
     `load` is the number of clients (closed loop) or the share of capacity in percent (open loop).
     """
@@ -24,7 +24,7 @@ class Row:
     load: int
     measured: Measurement
     rounds_per_s: tuple[float, ...]
-    rounds_pace_ms: tuple[float, ...] = ()
+    rounds_reference_ms: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)

@@ -206,7 +206,7 @@ def test_a_small_run_writes_tables_figures_and_plots(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "report" / "results.json").read_text())["closed"]
     assert f"| starlette | 2 | {row['measured']['per_s']:.1f} |" in (tmp_path / "report" / "report.md").read_text()
     assert row["measured"]["errors"] == 0
-    assert row["rounds_pace_ms"] == [row["measured"]["pace_ms"]]
-    assert row["measured"]["pace_ms"] > 0
+    assert row["rounds_reference_ms"] == [row["measured"]["reference_ms"]]
+    assert row["measured"]["reference_ms"] > 0
     with Image.open(tmp_path / "report" / "throughput.png") as plot:
         assert plot.format == "PNG"
