@@ -25,7 +25,7 @@ TOGETHER := $(PYTEST) --numprocesses $(WORKERS) --dist loadfile
 # If it is set, each of the hundreds of processes that the suite starts would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos screenshots clean
+.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos soak screenshots clean
 
 ## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt: your own model; GPU=1: with CUDA
 run: $(RUN) $(if $(GPU),$(CUDA))
@@ -83,13 +83,19 @@ test-redis8: $(DEV)
 ## test-matrix: all servers, one after the other
 test-matrix: test test-redis7 test-redis8
 
-## chaos: 15 minutes of kills, pauses, outages and bad networks under load; SECONDS=28 for the short form
-SECONDS ?= 900
+## chaos: 15 minutes of kills, power failures, full disks, wrong clocks and bad networks under load; SECONDS=28 for the short form
+SECONDS ?= 450
 SEED ?= 1
 DURABILITY ?= process
 CHAOS_MODEL := $(wildcard models/efficientnet-lite0/1/model.onnx)
+CHAOS_DRILLS := $(if $(filter 28,$(SECONDS)),,--drills all)
 chaos: $(DEV)
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS_MODEL:%=--model %)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --durability $(DURABILITY) $(CHAOS_DRILLS) $(CHAOS_MODEL:%=--model %)
+
+## soak: two hours of load with hostile clients and a kill a minute; fails if anything grows. DURATION=600 for ten minutes
+DURATION ?= 7200
+soak: $(DEV)
+	$(BIN)/python -m tests.chaos.soak --seconds $(DURATION)
 
 ## bench: Sluice against its limits and other servers, 40 minutes; QUICK=1 in 10. Tables and plots into bench/report/
 bench: $(BENCH)

@@ -29,6 +29,10 @@ class Clock:
     def now_s(self) -> float:
         return time.monotonic() - self._began
 
+    def of(self, monotonic_s: float) -> float:
+        """A moment of the monotonic clock, as one of the run."""
+        return monotonic_s - self._began
+
     async def until(self, at_s: float) -> None:
         """Wait for a moment of the run; returns at once where it has passed."""
         await pause(at_s - self.now_s)

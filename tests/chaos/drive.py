@@ -1,7 +1,8 @@
 """One run: start the system, load it, do every fault to it, let it settle, audit it."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ from redis.asyncio import Redis
 
 from stream.connection.clients import connect
 from stream.keys import Partition
-from stream.settings import RedisSettings
+from stream.settings import Durability, RedisSettings
 from tests.chaos.audit import audit, outstanding
 from tests.chaos.clock import Clock, pause
 from tests.chaos.expected_answers import ExpectedAnswers
-from tests.chaos.faults import Chaos
+from tests.chaos.faults import SHORT_FORM, Chaos
 from tests.chaos.load import Load, Traffic
 from tests.chaos.report import Report
+from tests.chaos.server_faults import ServerFaults
 from tests.chaos.system import Scale, System
 from tests.support.models import tiny_model
 
@@ -46,13 +48,18 @@ _SETTLE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does. `model_file` None: the tiny model, in a repository of the run's own."""
+    """What a run does. `model_file` None: the tiny model, in a repository of the run's own.
+
+    `schedule` says how often each fault is done. `steady`: images come evenly, without bursts, and half as often.
+    """
 
     folder: Path
     seconds: float
     seed: int
-    times: int = 1
+    schedule: Mapping[str, int] = field(default_factory=lambda: SHORT_FORM)
     model_file: Path | None = None
+    durability: Durability = "process"
+    steady: bool = False
 
 
 async def drive(plan: Plan) -> Report:
@@ -71,14 +78,15 @@ async def drive(plan: Plan) -> Report:
 
 async def _run(plan: Plan, expected: ExpectedAnswers, system: System, redis: Redis, clock: Clock) -> Report:
     load = Load(expected, system.ingests, redis, _traffic(plan), clock=clock, seed=plan.seed)
-    chaos = Chaos(system, clock, seed=plan.seed)
+    partition = Partition(expected.model.name)
+    server_faults = ServerFaults(system.server, redis, partition, clock, seed=plan.seed, timeout_s=_TIMEOUT_S)
+    chaos = Chaos(system, server_faults, clock, seed=plan.seed)
     sending = asyncio.create_task(load.run())
-    await chaos.run(seconds=plan.seconds - _AFTERMATH_S, times=plan.times)
+    await chaos.run(plan.schedule, seconds=plan.seconds - _AFTERMATH_S)
     await pause(_AFTERMATH_S)
     load_s = clock.now_s
     load.end()
     await sending
-    partition = Partition(expected.model.name)
     while await outstanding(redis, partition) and clock.now_s < load_s + _TIMEOUT_S + _SETTLE_S:
         await pause(0.05)
     settle_s = clock.now_s - load_s
@@ -90,12 +98,18 @@ async def _run(plan: Plan, expected: ExpectedAnswers, system: System, redis: Red
 def _scale(plan: Plan, expected: ExpectedAnswers) -> Scale:
     settings = {**_SETTINGS, "model": expected.model.name}
     if plan.model_file is None:
-        return Scale(plan.folder / "models", _IMAGE_S, settings=settings)
-    return Scale(plan.model_file.parents[2], None, settings=settings)
+        return Scale(plan.folder / "models", _IMAGE_S, settings=settings, **_server(plan))
+    return Scale(plan.model_file.parents[2], None, settings=settings, **_server(plan))
+
+
+def _server(plan: Plan) -> dict[str, Any]:
+    return {"durability": plan.durability, "fake_clock": any("clock" in kind for kind in plan.schedule)}
 
 
 def _traffic(plan: Plan) -> Traffic:
     """Below what the consumers can do together, and bursts beyond what the stream may hold."""
+    if plan.steady:
+        return Traffic(rate=25, burst=0, burst_every_s=plan.seconds, timeout_s=_TIMEOUT_S)
     if plan.model_file is None:
         return Traffic(rate=50, burst=300, burst_every_s=7, timeout_s=_TIMEOUT_S)
     return Traffic(rate=10, burst=300, burst_every_s=45, timeout_s=_TIMEOUT_S)

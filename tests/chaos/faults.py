@@ -1,12 +1,13 @@
-"""The faults and their schedule: what is done to the system, when, and by which seed. Knows nothing of the load."""
+"""The faults of processes and networks, and the schedule of all: what is done to the system, when, by which seed."""
 
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tests.chaos.clock import Clock, pause
+from tests.chaos.server_faults import ServerFaults
 from tests.chaos.system import Post, System
 
 #: How often each happens in the short form; longer runs have proportionally more.
@@ -15,6 +16,9 @@ SHORT_FORM = {
     "pause a consumer": 2,
     "kill an ingest": 2,
     "kill Redis": 2,
+    "kill Redis on a busy disk": 1,
+    "power failure": 1,
+    "fill the disk": 1,
     "pause Redis": 1,
     "reset connections": 1,
     "cut the network": 1,
@@ -27,29 +31,35 @@ SHORT_FORM = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault that was done, with its beginning and its end in seconds of the run."""
+    """One fault that was done, with its beginning and its end in seconds of the run.
+
+    What was accepted since `may_lose_since_s` may be lost by it; None: nothing may.
+    """
 
     kind: str
     target: str
     began_s: float
     ended_s: float
+    may_lose_since_s: float | None = None
+
+    def may_lose(self, sent_s: float, accepted_s: float) -> bool:
+        """Whether an image that was sent and accepted at these moments may be lost by it."""
+        return self.may_lose_since_s is not None and self.may_lose_since_s <= accepted_s and sent_s <= self.ended_s
 
 
 class Chaos:
     """Does every fault of the schedule to one system."""
 
-    def __init__(self, system: System, clock: Clock, *, seed: int) -> None:
+    def __init__(self, system: System, server_faults: ServerFaults, clock: Clock, *, seed: int) -> None:
         self._system = system
         self._clock = clock
         self._random = random.Random(seed)
-        self._redis = asyncio.Lock()
+        self._server_faults = server_faults
         self.done: list[Fault] = []
         self._kinds: dict[str, Callable[[], Awaitable[str]]] = {
             "kill a consumer": lambda: self._kill(system.consumers),
             "pause a consumer": self._pause_consumer,
             "kill an ingest": lambda: self._kill(system.ingests),
-            "kill Redis": self._kill_redis,
-            "pause Redis": self._pause_redis,
             "reset connections": self._reset,
             "cut the network": self._cut,
             "mute the network": self._mute,
@@ -58,9 +68,9 @@ class Chaos:
             "tear replies": self._tear,
         }
 
-    async def run(self, *, seconds: float, times: int) -> None:
-        """The short form's faults, `times` over, spread evenly and in random order; returns when all have ended."""
-        faults = [kind for kind, count in SHORT_FORM.items() for _ in range(count * times)]
+    async def run(self, schedule: Mapping[str, int], *, seconds: float) -> None:
+        """Each fault as often as the schedule says, spread evenly and in random order; returns when all have ended."""
+        faults = [kind for kind, count in schedule.items() for _ in range(count)]
         self._random.shuffle(faults)
         began_s, interval_s = self._clock.now_s, seconds / len(faults)
         async with asyncio.TaskGroup() as tasks:
@@ -70,6 +80,10 @@ class Chaos:
 
     async def _do(self, kind: str) -> None:
         began_s = self._clock.now_s
+        if self._server_faults.knows(kind):
+            done = await self._server_faults.do(kind)
+            self.done.append(Fault(kind, done.target, began_s, self._clock.now_s, done.may_lose_since_s))
+            return
         target = await self._kinds[kind]()
         self.done.append(Fault(kind, target, began_s, self._clock.now_s))
 
@@ -95,20 +109,6 @@ class Chaos:
         process.send(signal.SIGCONT)
         victim.paused = False
         return victim.name
-
-    async def _kill_redis(self) -> str:
-        async with self._redis:
-            self._system.server.kill()
-            await pause(self._random.uniform(0.2, 1.5))
-            await asyncio.to_thread(self._system.server.start)
-        return "Redis"
-
-    async def _pause_redis(self) -> str:
-        async with self._redis:
-            self._system.server.signal(signal.SIGSTOP)
-            await pause(self._random.uniform(1, 3))
-            self._system.server.signal(signal.SIGCONT)
-        return "Redis"
 
     def _side(self) -> str:
         return self._random.choice(sorted(self._system.proxies))

@@ -7,6 +7,7 @@ which makes "lost" a matter of looking it up.
 import asyncio
 import random
 import uuid
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ _REFUSALS = {"overloaded", "no_consumer", "stream_unavailable"}
 
 #: A killed ingest is known to be killed before its clients notice; a pooled connection may notice later.
 _NOTICE_S = 5.0
+
+#: httpx looks at all connections of a pool for each request: with hundreds of them, one pool would take all of a core.
+_POOLS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Load:
         self._admission = Admission(redis, partition, result_ttl_s=7200)
         self._store = Store(redis, partition)
         self._ending = asyncio.Event()
+        self._outstanding = 0
 
     def end(self) -> None:
         self._ending.set()
@@ -68,21 +73,31 @@ class Load:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # An ingest answers long before; who is not answered by then is not answered at all.
         timeout = httpx.Timeout(self._traffic.timeout_s + 10)
-        async with httpx.AsyncClient(limits=limits, timeout=timeout) as http, asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as stack:
+            pools = [httpx.AsyncClient(limits=limits, timeout=timeout, verify=False) for _ in range(_POOLS)]  # noqa: S501
+            for http in pools:
+                await stack.enter_async_context(http)
+            await self._send_until_ended(pools)
+
+    async def _send_until_ended(self, pools: list[httpx.AsyncClient]) -> None:
+        async with asyncio.TaskGroup() as tasks:
             next_burst_s = self._clock.now_s + self._traffic.burst_every_s
             while not self._ending.is_set():
-                tasks.create_task(self._send(http))
+                tasks.create_task(self._send(self._random.choice(pools)))
                 if self._clock.now_s >= next_burst_s:
                     next_burst_s += self._traffic.burst_every_s
-                    for _ in range(self._traffic.burst):
-                        tasks.create_task(self._send(http))
+                    # On a machine too slow for a burst, another one on top would only make the clients slower.
+                    for _ in range(self._traffic.burst - self._outstanding):
+                        tasks.create_task(self._send(self._random.choice(pools)))
                 await pause(self._random.expovariate(self._traffic.rate))
 
     async def _send(self, http: httpx.AsyncClient) -> None:
         number = self._random.randrange(len(self._expected.images))
         direct = self._random.random() < self._traffic.direct
         request = self.ledger.open(number, self._clock.now_s, direct=direct)
+        self._outstanding += 1
         await (self._admit(request) if direct else self._post(http, request))
+        self._outstanding -= 1
         request.answered_s = self._clock.now_s
 
     async def _admit(self, request: Request) -> None:
@@ -137,10 +152,9 @@ class Load:
 
     def _judge(self, request: Request, answer: httpx.Response) -> None:
         body: dict[str, Any] = answer.json()
-        request.code = str(body.get("code", ""))
+        request.code, request.id = str(body.get("code", "")), str(body.get("id", ""))
         match answer.status_code:
             case 200:
-                request.id = body["id"]
                 image = self._expected.images[request.image]
                 request.result = "right" if self._expected.is_right(image, body["predictions"]) else "wrong"
             case 503 if request.code in _REFUSALS and "retry-after" in answer.headers:

@@ -8,6 +8,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.chaos.clock import pause
 
@@ -33,10 +34,10 @@ class _Link:
 
 
 class Proxy:
-    """Passes bytes on to a port of this machine, until asked to lose, tear, delay, mute or cut."""
+    """Passes bytes on to a port of this machine, or to a Unix socket, until asked to lose, tear, delay, mute or cut."""
 
-    def __init__(self, upstream_port: int) -> None:
-        self._upstream_port = upstream_port
+    def __init__(self, upstream: int | Path) -> None:
+        self._upstream = upstream
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._to_lose = 0
@@ -102,12 +103,17 @@ class Proxy:
         await pause(seconds)
         self._cut = False
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._upstream, Path):
+            return await asyncio.open_unix_connection(self._upstream, limit=_CHUNK)
+        return await asyncio.open_connection("127.0.0.1", self._upstream, limit=_CHUNK)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._cut:
             writer.transport.abort()
             return
         try:
-            replies, server = await asyncio.open_connection("127.0.0.1", self._upstream_port, limit=_CHUNK)
+            replies, server = await self._connect()
         except OSError:
             writer.transport.abort()
             return

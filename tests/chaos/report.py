@@ -1,14 +1,18 @@
 """The report of a run: what was promised, against what the ledger and the audit say. Starts and reads nothing."""
 
+import datetime as dt
+import shutil
 import statistics
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from results.outcome import Done
+from results.outcome import Done, Failed
+from results.store import VANISHED
 from tests.chaos.audit import Audit
 from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import Fault
-from tests.chaos.ledger import Ledger, next_after
+from tests.chaos.ledger import Ledger, Request, next_after
 
 #: Violations printed. One bug brings hundreds of a kind.
 _MOST_SHOWN = 30
@@ -33,15 +37,42 @@ class Report:
         return sum(fault.kind == kind for fault in self.faults)
 
     def lost(self) -> list[str]:
-        """Accepted images without an outcome, and clients without an answer."""
-        known = {one.id for one in self.ledger.requests if one.result in ("right", "wrong", "queued", "cancelled")}
-        lost = [f"{request_id} is still {state}" for request_id, state in self.audit.open.items()]
-        lost += [f"{request_id} was accepted and is gone" for request_id in known - self.audit.outcomes.keys()
-                 if request_id not in self.audit.open]  # fmt: skip
+        """Accepted images without an outcome that no fault may have lost, and clients without an answer."""
+        lost = [line for line, allowed in self._without_outcome() if not allowed]
         lost += [f"no answer: {one.detail}" for one in self.ledger.requests if one.result == "unanswered"]
         if self.audit.in_stream or self.audit.pending:
             lost.append(f"{self.audit.in_stream} entries in the stream, {self.audit.pending} pending")
         return lost
+
+    def lost_in_window(self) -> int:
+        """Accepted images that are lost, as some fault may do: clients were told so, or are told when they ask."""
+        told = [one for one in self.ledger.requests if one.result == "expired" and self._vanished(one.id)]
+        return sum(allowed for _, allowed in self._without_outcome()) + len(told)
+
+    def _vanished(self, request_id: str) -> bool:
+        outcome = self.audit.outcomes.get(request_id)
+        return outcome is None or (isinstance(outcome, Failed) and outcome.detail == VANISHED)
+
+    def _without_outcome(self) -> Iterator[tuple[str, bool]]:
+        """Each accepted image that Redis has no outcome of, and whether a fault may have lost it.
+
+        The client of an image that was answered has lost nothing, if it is only its stored outcome that is gone.
+        """
+        by_id = {one.id: one for one in self.ledger.requests if one.id}
+        for request_id, state in self.audit.open.items():
+            yield f"{request_id} is still {state}", self._may_be_lost(by_id.get(request_id))
+        for one in self.ledger.requests:
+            if one.id in self.audit.outcomes or one.id in self.audit.open:
+                continue
+            answered = one.result in ("right", "wrong", "cancelled")
+            if one.result == "queued" or (answered and not self._may_be_lost(one)):
+                yield f"{one.id} was accepted and is gone", self._may_be_lost(one)
+
+    def _may_be_lost(self, request: Request | None) -> bool:
+        """Of a request without a client's answer only its id may be known: any fault may then explain it."""
+        if request is None:
+            return any(fault.may_lose_since_s is not None for fault in self.faults)
+        return any(fault.may_lose(request.sent_s, request.answered_s) for fault in self.faults)
 
     def doubled(self) -> list[str]:
         """Requests with more than one outcome, seen in any of four ways."""
@@ -50,7 +81,7 @@ class Report:
         doubled += [f"{request_id}: the stored outcome differs from the reply" for request_id in self.audit.changed()]
         if len(set(answered)) < len(answered):
             doubled.append("two clients got the answer to one request")
-        completed = self.audit.counters.get("completed", 0)
+        completed = self.audit.counters.get("completed", 0) + self.vanished()
         if completed != len(self.audit.outcomes):
             doubled.append(f"{completed} completions for {len(self.audit.outcomes)} outcomes")
         return doubled
@@ -107,6 +138,10 @@ class Report:
     def refused(self) -> str:
         return ", ".join(f"{code} {count}" for code, count in self.ledger.codes("refused").most_common())
 
+    def vanished(self) -> int:
+        """Accepted images that Sluice itself counted as lost by Redis."""
+        return self.audit.counters.get("vanished", 0)
+
     def superseded(self) -> int:
         return self.audit.counters.get("superseded", 0)
 
@@ -125,6 +160,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("answered wrong", str(len(report.wrong()))),
         ("answered twice", str(len(report.doubled()))),
         ("lost", str(len(report.lost()))),
+        ("lost by a power failure, within its window", f"{report.lost_in_window()} ({report.vanished()} counted)"),
         ("improper", str(len(report.improper()))),
         ("deadline passed", str(ledger.count("expired"))),
         ("dead letter", f"{ledger.count('given up')} ({audit.dead_letters} dead letters)"),
@@ -146,6 +182,15 @@ def recovery(report: Report) -> list[tuple[str, str, str, str]]:
         shown = (f"{statistics.median(times):.2f} s", f"{max(times):.2f} s") if times else ("-", "-")
         rows.append((kind, str(report.done(kind)), *shown))
     return rows
+
+
+def head(durability: str) -> list[str]:
+    """When, which commit, and how the server keeps what it accepted."""
+    git = shutil.which("git")
+    words = [git or "git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip() if git else ""
+    when = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [f"{when}, commit {commit or 'unknown'}, durability {durability}", ""]
 
 
 def lines(report: Report) -> list[str]:

@@ -11,10 +11,12 @@ from typing import Any
 
 import httpx
 
+from stream.settings import Durability
 from tests.chaos.clock import Clock, pause
+from tests.chaos.embedded_server import EmbeddedServer
 from tests.chaos.proxy import Proxy
 from tests.support.processes import Process, Processes
-from tests.support.redis.servers import Server, free_port
+from tests.support.redis.servers import free_port
 
 #: How long a supervisor waits before it starts a dead process again.
 _RESTART_S = 0.3
@@ -23,6 +25,7 @@ _RESTART_S = 0.3
 @dataclass(frozen=True, slots=True)
 class Scale:
     """What runs. `image_s` is the time that a consumer of the tiny model takes for an image, None for a real model.
+    With `fake_clock` the server's clock can be changed.
 
     `settings` are those of all processes.
     """
@@ -31,6 +34,8 @@ class Scale:
     image_s: float | None
     ingests: int = 2
     consumers: int = 3
+    durability: Durability = "process"
+    fake_clock: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,8 +97,8 @@ class System:
 
     def __init__(self, folder: Path, scale: Scale, clock: Clock) -> None:
         self._scale = scale
-        self.server = Server(folder, options={"appendonly": "yes", "appendfsync": "always"})
-        self.proxies = {"ingests": Proxy(self.server.port), "consumers": Proxy(self.server.port)}
+        self.server = EmbeddedServer(folder, durability=scale.durability, fake_clock=scale.fake_clock)
+        self.proxies = {"ingests": Proxy(self.server.socket), "consumers": Proxy(self.server.socket)}
         self._started = Processes(folder, redis_url=self.server.url, models_dir=scale.models_dir)
         self.consumers = [Post(f"consumer {number}", self._start_consumer, clock) for number in range(scale.consumers)]
         self.ingests = [self._ingest_post(number, free_port(), clock) for number in range(scale.ingests)]
@@ -134,7 +139,7 @@ class System:
                 process.kill()
         for proxy in self.proxies.values():
             await proxy.close()
-        self.server.kill()
+        self.server.kill_all()
 
     def _tracebacks(self) -> list[str]:
         return [
