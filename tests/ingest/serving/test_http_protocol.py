@@ -14,7 +14,6 @@ from ingest.api.async_requests import Preferences
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import random_images
-from tests.support.waiting import wait_until
 
 (IMAGE,) = random_images(1)
 FILE = png(IMAGE)
