@@ -14,7 +14,7 @@ from bench.measure.load import Sample
 from bench.measure.processes import TICKS_PER_S
 from bench.systems import Running
 
-_PACE_DECODES = 5
+_REFERENCE_DECODES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def measure(running: Running, load: Callable[[], Sample]) -> tuple[Measurement, 
 def reference_ms() -> float:
     """The machine's reference: the time of one full decode of the small image, the median of five."""
     image, times_s = images.small(), []
-    for _ in range(_PACE_DECODES):
+    for _ in range(_REFERENCE_DECODES):
         began_s = time.perf_counter()
         decode_full(image)
         times_s.append(time.perf_counter() - began_s)

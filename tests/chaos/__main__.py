@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import drills
 from tests.chaos.drive import Plan, drive
 from tests.chaos.faults import SHORT_FORM
 from tests.chaos.report import head, lines
+from tests.chaos.server import drills
 
 #: Seconds that the schedule of the short form fills; longer runs are half as dense.
 _SHORT_S = 28.0

@@ -17,7 +17,7 @@ from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import SHORT_FORM, Chaos
 from tests.chaos.load import Load, Traffic
 from tests.chaos.report import Report
-from tests.chaos.server_faults import ServerFaults
+from tests.chaos.server.server_faults import ServerFaults
 from tests.chaos.system import Scale, System
 from tests.support.models import tiny_model
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tests.chaos.clock import Clock, pause
-from tests.chaos.server_faults import ServerFaults
+from tests.chaos.server.server_faults import ServerFaults
 from tests.chaos.system import Post, System
 
 #: How often each happens in the short form; longer runs have proportionally more.

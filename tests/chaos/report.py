@@ -45,9 +45,9 @@ class Report:
         return lost
 
     def lost_in_window(self) -> int:
-        """Accepted images that are lost, as some fault may do: clients were told so, or are told when they ask."""
-        told = [one for one in self.ledger.requests if one.result == "expired" and self._vanished(one.id)]
-        return sum(allowed for _, allowed in self._without_outcome()) + len(told)
+        """Accepted images that are lost, as some fault may do: reported to the client at once, or when it asks."""
+        reported = [one for one in self.ledger.requests if one.result == "expired" and self._vanished(one.id)]
+        return sum(allowed for _, allowed in self._without_outcome()) + len(reported)
 
     def _vanished(self, request_id: str) -> bool:
         outcome = self.audit.outcomes.get(request_id)

@@ -13,8 +13,8 @@ import httpx
 
 from stream.settings import Durability
 from tests.chaos.clock import Clock, pause
-from tests.chaos.embedded_server import EmbeddedServer
 from tests.chaos.proxy import Proxy
+from tests.chaos.server.embedded_server import EmbeddedServer
 from tests.support.processes import Process, Processes
 from tests.support.redis.servers import free_port
 

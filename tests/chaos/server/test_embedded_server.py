@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.chaos.embedded_server import FAKETIME, EmbeddedServer
+from tests.chaos.server.embedded_server import FAKETIME, EmbeddedServer
 from tests.support.waiting import wait_until
 
 

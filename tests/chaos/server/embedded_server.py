@@ -62,7 +62,7 @@ class EmbeddedServer:
 
     def starts(self) -> bool:
         """Start it; False if it refuses what its folder holds."""
-        command = [sys.executable, "-m", "tests.chaos.recorded_server"]
+        command = [sys.executable, "-m", "tests.chaos.server.recorded_server"]
         self._launcher = launcher = Process(command, {**self._environment, "PYTHONPATH": str(ROOT)}, self._log)
         wait_until(lambda: self.answers() or launcher.status is not None, f"the server answers, see {self._log}")
         if launcher.status is not None:

@@ -13,9 +13,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import MODELS, REQUESTS, Partition
-from tests.chaos.busy_disk import busy_disk
 from tests.chaos.clock import Clock, pause
-from tests.chaos.embedded_server import EmbeddedServer
+from tests.chaos.server.busy_disk import busy_disk
+from tests.chaos.server.embedded_server import EmbeddedServer
 
 #: By how much a clock jumps, in seconds: more than any deadline and any lease.
 _JUMP_S = 600

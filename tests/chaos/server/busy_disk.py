@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.busy_disk FILE`: writes and syncs without end, so that every other sync has to wait."""
+"""`python -m tests.chaos.server.busy_disk FILE`: writes and syncs without end, so that every other sync has to wait."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _BLOCKS = 32
 @contextmanager
 def busy_disk(folder: Path) -> Iterator[None]:
     """The disk of this folder is busy."""
-    command = [sys.executable, "-m", "tests.chaos.busy_disk", str(folder / "busy")]
+    command = [sys.executable, "-m", "tests.chaos.server.busy_disk", str(folder / "busy")]
     writer = subprocess.Popen(command, cwd=ROOT)
     try:
         yield

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Mapping
 
-from tests.chaos.embedded_server import FAKETIME
 from tests.chaos.report import Report
+from tests.chaos.server.embedded_server import FAKETIME
 
 #: Seconds of load, and how often each fault is done. A clock that was set back must not keep the images of a dead
 #: consumer: some are killed beside it.

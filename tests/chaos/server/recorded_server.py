@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.recorded_server`: the embedded server, which also records how far its file is on the disk.
+"""`python -m tests.chaos.server.recorded_server`: the embedded server, and a record of how far its file is synced.
 
 Each completed sync of the append-only file adds a line to the file that SYNCED names: the file's name, its length
 before the sync, and when the sync began (seconds of the monotonic clock). These bytes survive a power failure, whatever
