@@ -93,6 +93,7 @@ def create_app(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(registry.run())
         publishing = asyncio.create_task(shared.run())
+        starting = asyncio.create_task(decoder.start())
         exit_on_failure(running, "model registry")
         exit_on_failure(publishing, "request counts")
         on_shutdown(live.close)
@@ -104,6 +105,7 @@ def create_app(
             yield
         running.cancel()
         publishing.cancel()
+        starting.cancel()
         await decoder.aclose()
         await connections.aclose()
 

@@ -52,7 +52,7 @@ class Decoder:
 
     def __init__(self, *, threads: int, backlog: BacklogLimit, max_bytes: int, limits: DecodeLimits) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._workers = WorkerPool(limits, workers=threads, niceness=0)
+        self._workers = WorkerPool(limits, workers=threads, niceness=0, keep_one=True)
         self._expensive = WorkerPool(limits, workers=1, niceness=_LOW_PRIORITY)
         self._threads = threads
         self._backlog = backlog
@@ -62,6 +62,11 @@ class Decoder:
         self._pending = 0
         self._pending_bytes = 0
         self._image_s = 0.0
+
+    async def start(self) -> None:
+        """Start the worker process for the images that no thread decodes, before the first one comes."""
+        with suppress(Overloaded):
+            await self._workers.start()
 
     @property
     def remaining_s(self) -> float:

@@ -1,6 +1,6 @@
 """Runs decoding workers: processes that can be killed, so that no file costs anyone but its sender.
 
-Workers start when the first image needs one, and stop when none has for a while.
+Workers start when an image needs one, and stop when none has for a while. A pool may keep its first one running.
 """
 
 import asyncio
@@ -67,9 +67,10 @@ class WorkerEnded(Exception):
 class Worker:
     """One process, for one image at a time."""
 
-    def __init__(self, limits: DecodeLimits, niceness: int) -> None:
+    def __init__(self, limits: DecodeLimits, niceness: int, *, keep: bool) -> None:
         self._limits = limits
         self._niceness = niceness
+        self._keep = keep
         self._process: Process | None = None
         self._running = False
         self._starting = asyncio.Lock()
@@ -86,11 +87,17 @@ class Worker:
         except BaseException:
             self.stop()  # Its reply would be taken for that of the next image.
             raise
-        self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self.stop)
+        if not self._keep:
+            self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self.stop)
         if kind == ERROR:
             problem = json.loads(reply)
             raise PROBLEMS[problem["error"]](problem["detail"])
         return reply
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its process stays when no image needs it."""
+        return self._keep
 
     @property
     def is_running(self) -> bool:
@@ -157,11 +164,14 @@ def _described(model: ModelDescription) -> bytes:
 
 
 class WorkerPool:
-    """Some workers, and the images that wait for them: at the measured speed, for at most `limits.wait_s`."""
+    """Some workers, and the images that wait for them: at the measured speed, for at most `limits.wait_s`.
 
-    def __init__(self, limits: DecodeLimits, *, workers: int, niceness: int) -> None:
+    `keep_one` keeps a worker running, so that no image has to wait until one has started.
+    """
+
+    def __init__(self, limits: DecodeLimits, *, workers: int, niceness: int, keep_one: bool = False) -> None:
         self._limits = limits
-        self._workers = [Worker(limits, niceness) for _ in range(workers)]
+        self._workers = [Worker(limits, niceness, keep=keep_one and number == 0) for number in range(workers)]
         self._free = asyncio.Semaphore(workers)
         self._starting = asyncio.Lock()
         self._idle = list(self._workers)
@@ -175,7 +185,7 @@ class WorkerPool:
             raise _overloaded(expected_s)
         self._pending_s += estimated_s
         try:
-            await self._start_first()
+            await self.start()
             async with asyncio.timeout(self._limits.wait_s), self._free:
                 return await self._run(data, model, estimated_s)
         except TimeoutError:
@@ -183,8 +193,8 @@ class WorkerPool:
         finally:
             self._pending_s = max(0.0, self._pending_s - estimated_s)
 
-    async def _start_first(self) -> None:
-        """Start a worker if none runs. The time for that counts for no image."""
+    async def start(self) -> None:
+        """Start a worker if none runs. The time for that counts for no image. Raises Overloaded if none can start."""
         async with self._starting:
             if any(worker.is_running for worker in self._workers):
                 return
@@ -195,7 +205,7 @@ class WorkerPool:
                 raise _no_process(error) from error
 
     async def _run(self, data: bytes, model: ModelDescription, estimated_s: float) -> tuple[bytes, float]:
-        worker = self._idle.pop()
+        worker = self._idle.pop(0)
         try:
             await worker.start()
             began = time.perf_counter()
@@ -203,7 +213,7 @@ class WorkerPool:
         except OSError as error:
             raise _no_process(error) from error
         finally:
-            self._idle.append(worker)
+            self._idle.insert(0 if worker.is_kept else len(self._idle), worker)
         seconds = time.perf_counter() - began
         ratio = min(max(seconds / max(estimated_s, _LEAST_S), _LEAST_RATIO), _MOST_RATIO)
         self._ratio = (1 - _NEWEST) * self._ratio + _NEWEST * ratio

@@ -34,7 +34,8 @@ def test_every_operation_is_shown_and_can_be_tried(processes: Processes, tmp_pat
         assert sorted(page.texts(".operation summary code")) == sorted(
             f"{method.upper()} {path}" for path, methods in documented.items() for method in methods
         )
-        groups = ["Predict", "Results", "Models", "Open Inference Protocol", "Operations", "Page and reference"]
+        groups = ["Predict", "Results", "Models", "Open Inference Protocol", "TensorFlow Serving", "Operations",
+                  "Page and reference"]  # fmt: skip
         assert page.texts("#operations h2") == page.texts("#groups a") == groups
         page.click("#post_predict summary")
         page.type("#post_predict [name=top]", "2")
