@@ -5,6 +5,7 @@ PORT ?= 5000
 CONSUMERS ?= 1
 MODEL ?=
 LABELS ?=
+EXPORT ?=
 GPU ?=
 QUICK ?=
 
@@ -29,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 ## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt: your own model; GPU=1: with CUDA
 run: $(RUN) $(if $(GPU),$(CUDA))
-	@exec $(BIN)/python -m sluice serve --port $(PORT) --consumers $(CONSUMERS) $(if $(LABELS),--labels "$(LABELS)") $(if $(MODEL),"$(MODEL)")
+	@exec $(BIN)/python -m sluice serve $(if $(MODEL),"$(MODEL)") --port $(PORT) --consumers $(CONSUMERS) $(if $(LABELS),--labels "$(LABELS)") $(EXPORT)
 
 ## install: all that development needs, in $(VENV)
 install: $(DEV)

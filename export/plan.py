@@ -1,5 +1,6 @@
 """Decides how a model is to be used: what comes in front of it, what behind it, and how images become its input."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -144,10 +145,12 @@ def _question(job: Job, original: Original) -> str:
         "torch": "torch: as torchvision's Normalize with ImageNet's numbers, and densenet.preprocess_input, do",
     }
     name = job.file.name if job.file is not None else job.model_name
+    # Set by `sluice serve`: the command that its user typed.
+    command = os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
-        f"If you know it:  python -m export {name} --preprocess {'|'.join(choices)}\n"
-        f"If you don't:    python -m export {name} --images FOLDER   (one subfolder of images per class;"
+        f"If you know it:  {command} --preprocess {'|'.join(choices)}\n"
+        f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
         f"({'; '.join(meanings[choice] for choice in choices)})"
     )

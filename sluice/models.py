@@ -6,7 +6,9 @@ written beside the artefact as `export.json`. A named network is exported once.
 
 import hashlib
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -96,7 +98,9 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
 def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:
     """Run `python -m export`, which shows its progress on stderr; returns the artefact that it wrote."""
     command = [sys.executable, "-m", "export", source, "--output", str(models_dir), *options]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    typed = shlex.join(["sluice", "serve", source, *_without(options, ("--name", "--version"))])
+    environment = {**os.environ, "SLUICE_COMMAND": typed}
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         raise ExportFailed(done.returncode)
     print(done.stdout, end="", flush=True)
@@ -123,6 +127,18 @@ def _name_in(options: Sequence[str]) -> str:
         if option.startswith("--name="):
             return option.removeprefix("--name=")
     return ""
+
+
+def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The options without these, which are followed by their value."""
+    kept: list[str] = []
+    words = iter(options)
+    for word in words:
+        if word in names:
+            next(words, None)
+        else:
+            kept.append(word)
+    return kept
 
 
 def _fingerprint(content: bytes, options: Sequence[str]) -> str:

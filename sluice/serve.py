@@ -68,17 +68,22 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="sluice serve",
-        description="Export MODEL if it has changed, then serve it. Other options, such as --labels FILE or "
-        "--preprocess, are passed to the export; `sluice export --help` lists them.",
+        usage="sluice serve [MODEL] [--port N] [--consumers N] [--labels FILE] [--preprocess HOW] [--images DIR] ...",
+        description="Export MODEL (a file, a folder or a network's name) if it has changed, then serve it. All other "
+        "options are passed to the export; `sluice export --help` lists them. MODEL comes first.",
+        epilog="example: sluice serve flowers.keras --labels flowers.txt --preprocess unit",
     )
-    parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="a file, a folder or a network's name")
     parser.add_argument("--port", type=int, default=int(os.environ.get("SLUICE_PORT", "5000")), help="default: 5000")
     parser.add_argument("--consumers", type=_positive, default=1, help="consumer processes; default: 1")
     parser.add_argument(
         "--models-dir", type=Path, default=Path(os.environ.get("SLUICE_MODELS_DIR", "models")), help="default: models"
     )
-    given, export = parser.parse_known_args(argv)
-    return Options(given.model, given.port, given.consumers, given.models_dir, tuple(export))
+    # Which options of the export take a value is not known here, so MODEL is found by its place.
+    model, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("", argv)
+    given, export = parser.parse_known_args(rest)
+    if export and not model:
+        parser.error("MODEL comes first: sluice serve flowers.keras --labels flowers.txt")
+    return Options(model, given.port, given.consumers, given.models_dir, tuple(export))
 
 
 def _positive(text: str) -> int:

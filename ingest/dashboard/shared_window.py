@@ -10,7 +10,7 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.dashboard.request_window import WINDOW_S, Counts, RateEstimator, RequestWindow, Summary
+from stream import unreadable
 from stream.keys import REQUESTS
 
 _INTERVAL_S: Final = 1.0
@@ -86,7 +87,7 @@ class SharedWindow:
         async with asyncio.timeout(self._timeout_s):
             now_ms = await self._now_ms()
             written: Any = await self._redis.hgetall(REQUESTS)
-            found = {name.decode(): json.loads(text) for name, text in written.items()}
+            found = dict(_readable(written))
             ended = [name for name, one in found.items() if one["at_ms"] < now_ms - WINDOW_S * 1000]
             if ended:
                 await self._redis.hdel(REQUESTS, *ended)
@@ -97,6 +98,18 @@ class SharedWindow:
         """The clock of Redis: those of the hosts may differ."""
         seconds, microseconds = await self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def _readable(written: Mapping[bytes, bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each process wrote; anything else in the hash is skipped."""
+    for name, text in written.items():
+        try:
+            one = json.loads(text)
+            one["at_ms"] = int(one["at_ms"])
+            total([one])
+            yield name.decode(), one
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            unreadable.skip("request count", REQUESTS, error)
 
 
 def total(processes: Iterable[Mapping[str, Any]]) -> Requests:
@@ -111,4 +124,4 @@ def total(processes: Iterable[Mapping[str, Any]]) -> Requests:
 
 def _numbers(counts: Mapping[Any, int]) -> Counter[int]:
     """JSON has no numbers as keys."""
-    return Counter({int(key): count for key, count in counts.items()})
+    return Counter({int(key): int(count) for key, count in counts.items()})

@@ -39,11 +39,17 @@ class SnapshotReader:
         try:
             counts = await self._counts.counts()
             models = [await self._model(name).read(count) for name, count in counts.items()]
-            requests = self._requests(await self._window.read())
         except (RedisError, TimeoutError) as error:
             outage = f"Redis does not answer ({type(error).__name__})."
             return {"outage": outage, "requests": self._requests(total([self._window.own()])), "models": None}
-        return {"outage": None, "requests": requests, "models": models}
+        return {"outage": None, "requests": self._requests(await self._all_requests()), "models": models}
+
+    async def _all_requests(self) -> Requests:
+        """The responses of all processes; of this one, if the server that holds the counts is unavailable."""
+        try:
+            return await self._window.read()
+        except (RedisError, TimeoutError):
+            return total([self._window.own()])
 
     def _model(self, name: str) -> "_Model":
         return self._models.setdefault(name, _Model(self._connections, self._settings, name))

@@ -19,6 +19,7 @@ class Running:
 
     pid: int
     model: str
+    port: int
 
 
 def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
@@ -37,7 +38,7 @@ class RunFile:
         """The run that holds the file, unless its process has ended or the file says nothing readable."""
         try:
             content = json.loads(self._path.read_text())
-            other = Running(int(content["pid"]), str(content["model"]))
+            other = Running(int(content["pid"]), str(content["model"]), int(content["port"]))
             os.kill(other.pid, 0)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -62,3 +62,33 @@ def test_a_process_that_ended_is_left_out_and_removed(server: Server) -> None:
 
         assert run(server, work).summary.statuses == {200: 1}
         assert client.hkeys(REQUESTS) == [b"silent"]
+
+
+def _written(**changed: object) -> bytes:
+    whole = {"at_ms": 9e15, "statuses": {}, "latencies": {}, "batches": {}, "answered_per_s": 1, "refused_per_s": 1}
+    return json.dumps({**whole, **changed}).encode()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"no JSON",
+        b"[]",
+        b"{}",
+        b'{"at_ms": "x"}',
+        b'{"at_ms": 9e999}',
+        _written(statuses={"200": "many"}),
+        _written(statuses=[]),
+        _written(answered_per_s="x"),
+    ],
+)
+def test_what_no_process_wrote_is_skipped(server: Server, garbage: bytes) -> None:
+    """The page still shows the counts of the others."""
+    with redis.Redis.from_url(server.url) as client:
+        client.hset(REQUESTS, "garbage", garbage)
+        client.expire(REQUESTS, 60)
+
+    async def work(connected: Redis) -> Requests:
+        return await SharedWindow(connected, window_of(200), timeout_s=5).read()
+
+    assert run(server, work).summary.statuses == {200: 1}

@@ -201,18 +201,18 @@ def test_each_partition_that_does_not_answer_is_shown(cluster: Cluster, clustere
 
 @pytest.fixture
 def on_gpus(cluster: Cluster, models_dir: Path, tmp_path: Path) -> Iterator[tuple[Process, Process]]:
-    """A consumer at the only GPU, which is pretended, and one that waits for its place."""
+    """A consumer at the only GPU, which is pretended, and one that waits for its lease."""
     cluster.primary(MODELS).redis.delete(LEASE)
     with Processes(tmp_path, redis_url=cluster.url, models_dir=models_dir) as processes:
         processes.share(GPUS="1", SLUICE_CONSUMERS_PER_GPU="1")
         settings: dict[str, Any] = {"version": 1, "partitions": 3, "lease_s": _LEASE_S, "redis_timeout_s": 1}
         first = processes.start("tests.support.programs.pretended_gpus", **settings).ready()
         second = processes.start("tests.support.programs.pretended_gpus", **settings)
-        wait_until(lambda: second.says("waiting: all places"), "the second waits")
+        wait_until(lambda: second.says("waiting for a GPU lease"), "the second waits")
         yield first, second
 
 
-@pytest.mark.parametrize("lost", [THREE[0].entries, MODELS], ids=["partition 0", "the places themselves"])
+@pytest.mark.parametrize("lost", [THREE[0].entries, MODELS], ids=["partition 0", "the leases themselves"])
 def test_a_gpu_stays_its_consumer_s_whatever_is_unavailable(
     cluster: Cluster, on_gpus: tuple[Process, Process], lost: str
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_gpu_stays_its_consumer_s_whatever_is_unavailable(
     failing, leases = cluster.primary(lost), cluster.primary(MODELS).redis
     failing.kill()
     if lost == MODELS:
-        wait_until(lambda: "cannot keep the place" in first.text, "the first knows")
+        wait_until(lambda: "cannot renew the lease of GPU" in first.text, "the first knows")
         wait_until(lambda: "waiting for Redis" in second.text, "the second knows")
     else:
         renewals = Renewals(leases, LEASE)
