@@ -123,7 +123,7 @@ def test_a_shutdown_finishes_calls_and_ends_streams(processes: Processes, server
     processes.consumer(rogue="slow", version=1, max_batch=1)
     process, address, _ = ingest(processes)
     images = random_images(12)
-    answers: queue.Queue[triton.InferResult | None] = queue.Queue()
+    answers: queue.Queue[triton.InferResult | InferenceServerException] = queue.Queue()
     streamed: queue.Queue[InferenceServerException | None] = queue.Queue()
     with triton.InferenceServerClient(address) as client, grpc.insecure_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -131,11 +131,11 @@ def test_a_shutdown_finishes_calls_and_ends_streams(processes: Processes, server
         client.start_stream(lambda **answer: streamed.put(answer["error"]))
         client.async_stream_infer("tiny", tensor(images[:1]))
         assert streamed.get(timeout=20) is None
-        client.async_infer("tiny", tensor(images), lambda **answer: answers.put(answer["result"]))
+        client.async_infer("tiny", tensor(images), lambda **answer: answers.put(answer["result"] or answer["error"]))
         wait_until(lambda: in_flight(server) > 0, "the call is on its way")
         assert process.stop(timeout_s=15) == 0
         result = answers.get(timeout=5)
-        assert result is not None
+        assert isinstance(result, triton.InferResult), result
         truth = tiny_model.expected(images, tiny_model.weights(seed=7))
         np.testing.assert_allclose(result.as_numpy("probabilities"), truth, atol=1e-5)
         assert "Open the stream again" in str(streamed.get(timeout=5))
