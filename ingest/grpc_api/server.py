@@ -31,6 +31,9 @@ _HEALTH_S: Final = 0.1
 #: What a message holds in addition to its images.
 _HEADROOM_BYTES: Final = 2**16
 
+#: Seconds for the last responses to leave, once all calls are answered.
+_FLUSH_S: Final = 0.5
+
 _HEALTH: Final[str] = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -90,7 +93,8 @@ async def _stop(server: grpc.aio.Server, states: health.aio.HealthServicer, call
     stopped = asyncio.create_task(server.stop(grace_s))
     await asyncio.wait((stopped, idle := asyncio.create_task(calls.idle.wait())), return_when=asyncio.FIRST_COMPLETED)
     idle.cancel()
-    # What is left are clients that watch the health, which would wait for ever.
+    # The last responses leave now. What is left are clients that watch the health, which would wait for ever.
+    await asyncio.wait((stopped,), timeout=_FLUSH_S)
     await server.stop(None)
     await stopped
 
