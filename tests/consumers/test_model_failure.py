@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ async def test_an_unloaded_model_returns_as_itself_or_not_at_all(
     else:
         path.write_bytes(tiny_model.build(tmp_path / "other", seed=1).read_bytes())
     images = random_images(3)
+    consumer.send(signal.SIGSTOP)
     ids = await send(client, images)
+    consumer.send(signal.SIGCONT)
     assert await asyncio.to_thread(consumer.wait) == os.EX_TEMPFAIL
     assert "is not the file any more that was announced as 1" in consumer.text
     assert "Traceback" not in consumer.text
