@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
@@ -21,9 +20,11 @@ from consumers.gpu import devices as gpus
 from consumers.gpu.leases import GpuLeases
 from consumers.health import Health
 from consumers.leases import VersionConflict
-from consumers.onnx.artefact import ArtefactError, locate
-from consumers.onnx.model import GoldenMismatch, Model
-from consumers.onnx.providers import Execution, ProviderError, candidates, require_cuda
+from consumers.loader import ModelLoader
+from consumers.onnx.artefact import ArtefactError
+from consumers.onnx.model import GoldenMismatch
+from consumers.onnx.providers import ProviderError, require_cuda
+from consumers.served_model import ServedModel, inference_thread
 from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
@@ -38,6 +39,10 @@ logger = logging.getLogger("consumers")
 
 class PortTaken(Exception):
     """Metrics cannot be served on the port that the settings name."""
+
+
+class StoppedWhileLoading(Exception):
+    """All is done, but the loading of another version goes on in its thread."""
 
 
 def main() -> int:
@@ -56,8 +61,9 @@ def main() -> int:
             "%s; this consumer exits with status %d so that its supervisor restarts it", error, os.EX_TEMPFAIL
         )
         return os.EX_TEMPFAIL
-    except asyncio.CancelledError:
-        logger.info("stopped before it was ready")
+    except (asyncio.CancelledError, StoppedWhileLoading) as stopped:
+        if isinstance(stopped, asyncio.CancelledError):
+            logger.info("stopped before it was ready")
         # As below: the loading of a model cannot be interrupted.
         os._exit(0)
     except TimeoutError:
@@ -75,14 +81,12 @@ async def _consume(settings: ConsumerSettings) -> None:
     assert serving
     # From the beginning: the kernel ignores signals to a container's first process for which it has no handler.
     _on_stop_signal(serving.cancel)
-    # One thread loads, checks and runs the model: CUDA graphs belong to the thread that captured them.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     found = gpus.visible() if settings.provider != "cpu" else []
     if isinstance(settings.device, int) and settings.device >= len(found):
         raise ProviderError(f"there is no GPU {settings.device}: the driver shows {len(found)}")
     if not found:
-        await _serve(await _load(settings, executor), settings, name, executor)
+        await _load_and_serve(settings, name)
         return
     if settings.provider != "auto":
         # Before it waits for a lease, or for Redis: an unsuitable driver or a missing library will not change.
@@ -97,48 +101,39 @@ async def _consume(settings: ConsumerSettings) -> None:
             chosen=None if settings.device == "auto" else settings.device,
         )
         async with leases.acquired() as lease:
-            model = await _load(settings, executor, lease.gpu)
-            if model.provider.on_gpu:
-                await _serve(model, settings, name, executor)
+            loader = ModelLoader(settings, lease.gpu)
+            served = await load(loader)
+            if served.model.provider.on_gpu:
+                await _serve(served, loader, settings, name)
                 return
     # The model does not run on the GPU, which the log says; another model's consumer may use it.
-    await _serve(model, settings, name, executor)
+    await _serve(served, loader, settings, name)
 
 
-async def _load(settings: ConsumerSettings, executor: ThreadPoolExecutor, gpu: int = 0) -> Model:
+async def _load_and_serve(settings: ConsumerSettings, name: str) -> None:
+    loader = ModelLoader(settings)
+    await _serve(await load(loader), loader, settings, name)
+
+
+async def load(loader: ModelLoader) -> ServedModel:
     """Load beside the event loop, which renews the GPU lease and handles signals: engines may take minutes to build."""
-    return await asyncio.get_running_loop().run_in_executor(executor, load, settings, gpu)
+    thread = inference_thread()
+    return ServedModel(await asyncio.get_running_loop().run_in_executor(thread, loader.first), thread)
 
 
-def load(settings: ConsumerSettings, gpu: int = 0) -> Model:
-    execution = Execution(
-        settings.provider,
-        settings.inference_threads,
-        settings.max_batch,
-        settings.cuda_graphs,
-        settings.data_dir,
-        gpu,
-        settings.strict_fp32,
-    )
-    unsuited = candidates(execution)[0].unsuited
-    path = locate(settings.models_dir, settings.model, settings.version, unsuited=unsuited)
-    model = Model(path, execution)
-    about = model.description
-    logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider.ort_name)
-    return model
-
-
-async def _serve(model: Model, settings: ConsumerSettings, name: str, executor: ThreadPoolExecutor) -> None:
+async def _serve(served: ServedModel, loader: ModelLoader, settings: ConsumerSettings, name: str) -> None:
     health = Health(settings.lease_s)
     if settings.metrics_port:
         try:
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
             raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
-    worker = Worker(model, settings, health, name=name, executor=executor, tracer=_tracer(model, name))
+    worker = Worker(served, settings, health, name=name, loader=loader, tracer=_tracer(name))
     metrics.REGISTRY.register(worker.collector)
     _on_stop_signal(worker.stop)
     await worker.run()
+    if worker.is_loading:
+        raise StoppedWhileLoading
 
 
 def _on_stop_signal(stop: Callable[[], object]) -> None:
@@ -147,13 +142,13 @@ def _on_stop_signal(stop: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
-def _tracer(model: Model, name: str) -> BatchTracer | None:
+def _tracer(name: str) -> BatchTracer | None:
     traces = tracing.provider(os.environ, "sluice-consumer", sample_all=True)
     if traces is None:
         return None
     from consumers.tracing import OpenTelemetryTracer  # Only here: it imports OpenTelemetry.
 
-    return OpenTelemetryTracer(traces, model.description, provider=model.provider.ort_name, consumer=name)
+    return OpenTelemetryTracer(traces, consumer=name)
 
 
 if __name__ == "__main__":

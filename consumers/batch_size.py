@@ -37,6 +37,10 @@ class BatchSizer:
         newest = seconds / images
         self._image_s = newest if self._image_s == 0.0 else (1 - _NEWEST) * self._image_s + _NEWEST * newest
 
+    def restart(self, image_s: float) -> None:
+        """Forget the runs of another model; an image of this one takes `image_s`."""
+        self._image_s = image_s
+
     @property
     def images_per_s(self) -> float:
         """Images a second that this consumer can classify; 0 before the first run."""

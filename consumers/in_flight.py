@@ -28,7 +28,9 @@ class WorkerState:
     """State that all partitions of a worker share.
 
     `run_began_s` is when the present inference began, in seconds of the monotonic clock, and None while none runs.
-    `failure` is why this consumer must stop although no one asked it to; empty while all is well.
+    `failure` is why this consumer must stop although no one asked it to; empty while all is well. `refused_version` is
+    a version that was to replace the served one, and why it does not; empty if there is none. `load_requests` is the
+    number of the newest request to load the model that was carried out.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -36,6 +38,8 @@ class WorkerState:
     partitions: int = 1
     run_began_s: float | None = None
     failure: str = ""
+    refused_version: str = ""
+    load_requests: int = 0
 
     def run_lasts_s(self) -> float:
         """Seconds since the present inference began; 0 while none runs."""

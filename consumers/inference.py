@@ -3,7 +3,6 @@
 The model runs in one thread beside the event loop; nothing here blocks the loop.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ class InferenceRunner:
 
     def __init__(self, context: WorkerContext, store: Store, in_flight: InFlight, completer: Completer) -> None:
         self._context = context
-        self._model = context.model
+        self._served = context.served
         self._store = store
         self._in_flight = in_flight
         self._completer = completer
@@ -83,7 +82,7 @@ class InferenceRunner:
         began_ms = self._in_flight.clock.now_ms()
         metrics.BATCH_WAIT_SECONDS.observe(time.monotonic() - batch.filled_s)
         try:
-            outputs, seconds = await self._timed(lambda: self._model.run(batch.buffer, len(batch)))
+            outputs, seconds = await self._timed(lambda: self._served.model.run(batch.buffer, len(batch)))
         except ModelFailed as error:
             self._stop_consumer(batch, error)
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base; none may end the consumer)
@@ -93,7 +92,7 @@ class InferenceRunner:
 
     async def _finish(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, seconds: float) -> None:
         """Complete the images of a batch that ran; those whose outputs make no sense fail."""
-        if problems := invalid_rows(outputs, self._model.description.output_kind):
+        if problems := invalid_rows(outputs, self._served.description.output_kind):
             if not await self._model_still_works(batch):
                 return
             for row, problem in problems.items():
@@ -106,7 +105,7 @@ class InferenceRunner:
         self._count(batch, seconds)
         self._completer.add(*self._done(batch, outputs, began_ms=began_ms, run_ms=seconds * 1000))
         if self._context.tracer is not None:
-            self._context.tracer.record(batch.deliveries, began_ms=began_ms, run_ms=seconds * 1000)
+            self._context.tracer.record(batch.deliveries, self._served.model, began_ms=began_ms, run_ms=seconds * 1000)
 
     def _count(self, batch: Batch, seconds: float) -> None:
         self._context.sizer.add_run(len(batch), seconds)
@@ -135,7 +134,7 @@ class InferenceRunner:
     async def _model_still_works(self, batch: Batch) -> bool:
         """Whether the model computes its golden input as before. If not, this consumer is at fault, and stops."""
         try:
-            await self._timed(self._model.check)
+            await self._timed(self._served.model.check)
         except ModelFailed as error:
             # One of these images may have broken the model. Their delivery counts, as if the consumer had died.
             self._in_flight.suspects.update(delivery.entry_id for delivery in batch.deliveries)
@@ -160,7 +159,7 @@ class InferenceRunner:
         if self._context.tracer is not None:
             run_ms = self._in_flight.clock.now_ms() - began_ms
             failure = RuntimeError(error)
-            self._context.tracer.record([delivery], began_ms=began_ms, run_ms=run_ms, error=failure)
+            self._context.tracer.record([delivery], self._served.model, began_ms=began_ms, run_ms=run_ms, error=failure)
 
     async def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
         """Run in the inference thread, and note when it began, so that a hung inference is noticed."""
@@ -171,14 +170,14 @@ class InferenceRunner:
 
         self._context.state.run_began_s = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._context.executor, timed)
+            return await self._served.call(timed)
         finally:
             self._context.state.run_began_s = None
 
     def _done(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, run_ms: float) -> list[Completed]:
         finished = []
         waited_s = []
-        about = self._model.description
+        about = self._served.description
         entries = [entry_of(delivery) for delivery in batch.deliveries]
         # Values are all returned, in the order of the network: they have no rank.
         ranked = top(outputs, [0 if about.output_kind == "values" else entry.top for entry in entries])
@@ -186,7 +185,7 @@ class InferenceRunner:
             outcome = Done(
                 id=entry.id,
                 version=about.version,
-                provider=self._model.provider.ort_name,
+                provider=self._served.model.provider.ort_name,
                 indices=indices,
                 probabilities=values,
                 batch=len(batch),

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
 from stream.group import Group
+from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,22 @@ logger = logging.getLogger(__name__)
 
 class VersionConflict(Exception):
     """Two versions of a model cannot be served side by side if their inputs or their kinds of output differ."""
+
+
+def refuse_conflict(mine: ModelDescription, other: ModelDescription) -> None:
+    """Raise VersionConflict if a version cannot be served beside, or right after, another one."""
+    if (other.height, other.width) != (mine.height, mine.width):
+        raise VersionConflict(
+            f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version "
+            f"{other.version}, in service now, takes {other.height} x {other.width}: stop that first, "
+            "or export under another name"
+        )
+    if (other.channels, other.output_kind) != (mine.channels, mine.output_kind):
+        raise VersionConflict(
+            f"{mine.name}/{mine.version} takes {mine.channels} channels and gives {mine.output_kind}, but "
+            f"version {other.version}, in service now, takes {other.channels} and gives {other.output_kind}: "
+            "stop that first, or export under another name"
+        )
 
 
 class LeaseKeeper:
@@ -49,27 +66,16 @@ class LeaseKeeper:
         """
         await self._refuse_conflict()
         await self._group.create()
-        await self._presence.announce(self._context.model.description)
-        await self._heartbeat()
+        await self._presence.announce(self._context.served.description)
+        await self.heartbeat()
 
     async def _refuse_conflict(self) -> None:
         # Ingest prepares images for one size; queued entries would fit only one of the two versions.
-        mine = self._context.model.description
+        mine = self._context.served.description
         versions = await self._presence.versions()
         serving = {consumer.version for consumer in await self._presence.consumers() if consumer.alive}
         for other in (versions[version] for version in serving & versions.keys()):
-            if (other.height, other.width) != (mine.height, mine.width):
-                raise VersionConflict(
-                    f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version "
-                    f"{other.version}, in service now, takes {other.height} x {other.width}: stop that first, "
-                    "or export under another name"
-                )
-            if (other.channels, other.output_kind) != (mine.channels, mine.output_kind):
-                raise VersionConflict(
-                    f"{mine.name}/{mine.version} takes {mine.channels} channels and gives {mine.output_kind}, but "
-                    f"version {other.version}, in service now, takes {other.channels} and gives {other.output_kind}: "
-                    "stop that first, or export under another name"
-                )
+            refuse_conflict(mine, other)
 
     async def run(self) -> None:
         """Renew and send a heartbeat four times a lease, until cancelled."""
@@ -80,7 +86,7 @@ class LeaseKeeper:
             self._abort_hung_inference()
             try:
                 await self._renew()
-                await self._heartbeat()
+                await self.heartbeat()
                 await self._group.remove_dead_consumers()
                 failing = False
             except RedisError as error:
@@ -96,15 +102,16 @@ class LeaseKeeper:
             if still := self._in_flight.held.intersection(lost) - self._in_flight.completing:
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
 
-    async def _heartbeat(self) -> None:
+    async def heartbeat(self) -> None:
+        """Report what this consumer does; raises redis-py's errors."""
         now_ms, announced = await self._presence.heartbeat(self._report(), lease_s=self._lease_s)
         self._context.health.heartbeat_sent()
         self._in_flight.clock.set(now_ms)
         if not announced:
-            await self._presence.announce(self._context.model.description)
+            await self._presence.announce(self._context.served.description)
 
     def _report(self) -> ConsumerReport:
-        counts, model = self._in_flight.counts, self._context.model
+        counts, model = self._in_flight.counts, self._context.served.model
         return ConsumerReport(
             name=self._group.consumer,
             host=socket.gethostname(),
@@ -119,12 +126,14 @@ class LeaseKeeper:
             held=len(self._in_flight.held),
             reclaimed=counts.reclaimed,
             digest=model.description.digest,
+            refused=self._context.state.refused_version,
+            load_requests=self._context.state.load_requests,
         )
 
     def _state(self) -> str:
         if self._context.state.run_began_s is not None:
             return "running"
-        return "idle" if self._context.model.loaded else "unloaded"
+        return "idle" if self._context.served.model.loaded else "unloaded"
 
     def _abort_hung_inference(self) -> None:
         # A thread that hangs inside the provider cannot be stopped; the process can. Its leases expire by themselves.

@@ -67,6 +67,11 @@ REGISTRY.register(QUEUE_SECONDS)
 MODEL_LOADS: Final = Counter(
     "sluice_model_loads_total", "Times that the model was loaded and warmed up.", registry=REGISTRY
 )
+MODEL_CHANGES: Final = Counter(
+    "sluice_model_changes_total",
+    "Versions that were to replace the served one, by result: changed, or refused because they failed a check.",
+    ["result"], registry=REGISTRY,
+)  # fmt: skip
 REDIS: Final = ConnectionMetrics(REGISTRY)
 
 #: The events of consumers.in_flight.Counts, some of which the heartbeat reports as well. `last_batch` is no event.
@@ -84,16 +89,19 @@ assert {*_EVENTS, "last_batch"} == {field.name for field in fields(Counts)}
 
 
 class ConsumerCollector(Collector):
-    """The counts and the state of a consumer, read at each scrape."""
+    """The counts and the state of a consumer, read at each scrape. `model` gives what it serves, and its provider."""
 
     def __init__(
-        self, state: WorkerState, held: Callable[[], int], sizer: BatchSizer, model: ModelDescription, *, provider: str
+        self,
+        state: WorkerState,
+        held: Callable[[], int],
+        sizer: BatchSizer,
+        model: Callable[[], tuple[ModelDescription, str]],
     ) -> None:
         self._state = state
         self._held = held
         self._sizer = sizer
         self._model = model
-        self._provider = provider
 
     def collect(self) -> Iterable[Metric]:
         for event, about in _EVENTS.items():
@@ -107,7 +115,8 @@ class ConsumerCollector(Collector):
             "sluice_consumer_info", "The model that this consumer serves, and its provider; always 1.",
             labels=["model", "version", "precision", "provider"],
         )  # fmt: skip
-        info.add_metric([self._model.name, self._model.version, self._model.precision, self._provider], 1)
+        model, provider = self._model()
+        info.add_metric([model.name, model.version, model.precision, provider], 1)
         yield info
 
 

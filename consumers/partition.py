@@ -20,6 +20,7 @@ from stream.connection.clients import Backoff, is_temporary
 from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import Partition
+from stream.model import ModelDescription
 from stream.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,15 @@ class PartitionWorker:
     async def infer(self, batch: Batch) -> None:
         """Run one batch of this partition."""
         await self._inference.run(batch)
+
+    async def announce(self, model: ModelDescription) -> None:
+        """Publish a description before any outcome names its version."""
+        await self._presence.announce(model)
+
+    async def heartbeat(self) -> None:
+        """Report at once what has changed; raises redis-py's errors."""
+        if self._joined.is_set():
+            await self._leases.heartbeat()
 
     async def renew(self) -> None:
         """Renew leases and send heartbeats once it has joined, until cancelled."""

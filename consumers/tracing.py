@@ -6,7 +6,7 @@ ingest's clock. Each stage begins where the last one ended, so no two hosts need
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
@@ -15,9 +15,9 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from consumers.batch import entry_of
+from consumers.onnx.model import Model
 from stream.entry import Entry
 from stream.group import Delivery
-from stream.model import ModelDescription
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -38,24 +38,32 @@ class _TracedImage:
 class OpenTelemetryTracer:
     """Records batches that have run, as spans."""
 
-    def __init__(self, traces: TracerProvider, model: ModelDescription, *, provider: str, consumer: str) -> None:
+    def __init__(self, traces: TracerProvider, *, consumer: str) -> None:
         self._tracer = traces.get_tracer("sluice.consumers")
-        self._about = {
-            "sluice.model": model.name,
-            "sluice.version": model.version,
-            "sluice.provider": provider,
-            "sluice.consumer": consumer,
-        }
+        self._consumer = consumer
 
     def record(
-        self, deliveries: Sequence[Delivery], *, began_ms: float, run_ms: float, error: Exception | None = None
+        self,
+        deliveries: Sequence[Delivery],
+        model: Model,
+        *,
+        began_ms: float,
+        run_ms: float,
+        error: Exception | None = None,
     ) -> None:
-        """Record a batch that began at `began_ms` by Redis's clock; it failed if there is an `error`."""
+        """Record a batch that `model` began at `began_ms` by Redis's clock; it failed if there is an `error`."""
         traced = [image for delivery in deliveries if (image := _traced(delivery, began_ms))]
         if not traced:
             return
         run_ns = round(run_ms * 1_000_000)
-        batch = self._batch(traced, len(deliveries), run_ns, _status(error))
+        about: dict[str, str | int] = {
+            "sluice.model": model.description.name,
+            "sluice.version": model.description.version,
+            "sluice.provider": model.provider.ort_name,
+            "sluice.consumer": self._consumer,
+            "sluice.batch.size": len(deliveries),
+        }
+        batch = self._batch(traced, about, run_ns, _status(error))
         for image in traced:
             inference_ns = image.entry.sent_ns + image.queue_ns
             queue = self._tracer.start_span("queue", image.request, start_time=image.entry.sent_ns)
@@ -64,14 +72,16 @@ class OpenTelemetryTracer:
             inference.set_status(_status(error))
             inference.end(inference_ns + run_ns)
 
-    def _batch(self, traced: Sequence[_TracedImage], size: int, run_ns: int, status: Status) -> Link:
+    def _batch(
+        self, traced: Sequence[_TracedImage], about: Mapping[str, str | int], run_ns: int, status: Status
+    ) -> Link:
         ended_ns = time.time_ns()
         links = [Link(image.link, {"sluice.request.id": image.entry.id}) for image in traced]
         span = self._tracer.start_span(
             "batch",
             Context(),
             kind=SpanKind.CONSUMER,
-            attributes={**self._about, "sluice.batch.size": size},
+            attributes=about,
             links=links,
             start_time=ended_ns - run_ns,
         )

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from redis.exceptions import RedisError
@@ -15,9 +14,11 @@ from consumers.context import BatchTracer, WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.leases import VersionConflict
+from consumers.loader import ModelLoader
 from consumers.metrics import REDIS, ConsumerCollector
-from consumers.onnx.model import Model
 from consumers.partition import PartitionWorker
+from consumers.reload import ModelReloader
+from consumers.served_model import ServedModel
 from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.presence import partition_counts
@@ -37,28 +38,27 @@ BUFFERS = 2
 class Worker:
     """A consumer. `run` serves until `stop`, and returns when nothing is in flight any more.
 
-    `executor` has one thread, the one in which the model was loaded. `run` shuts it down.
+    It changes to other versions that `loader` finds, if there is one. `run` ends the model's thread.
     """
 
     def __init__(
         self,
-        model: Model,
+        served: ServedModel,
         settings: ConsumerSettings,
         health: Health,
         *,
         name: str,
-        executor: ThreadPoolExecutor,
+        loader: ModelLoader | None = None,
         tracer: BatchTracer | None = None,
     ) -> None:
         sizer = BatchSizer(max_batch=settings.max_batch, max_batch_s=settings.max_batch_s)
-        sizer.add_run(1, model.image_s)
+        sizer.restart(served.model.image_s)
         self._context = WorkerContext(
             name=name,
             settings=settings,
             connections=Connections(settings, REDIS),
-            model=model,
-            executor=executor,
-            buffers=BufferPool(model.new_buffer() for _ in range(BUFFERS)),
+            served=served,
+            buffers=BufferPool(served.model.new_buffer() for _ in range(BUFFERS)),
             sizer=sizer,
             state=WorkerState(),
             health=health,
@@ -70,9 +70,15 @@ class Worker:
         self._renewing: list[asyncio.Task[None]] = []
         self._completing: list[asyncio.Task[None]] = []
         self._add_partitions(settings.partitions)
+        self._reloader = ModelReloader(self._context, loader, self._partitions) if loader else None
         self.collector = ConsumerCollector(
-            self._context.state, self._held, sizer, model.description, provider=model.provider.ort_name
+            self._context.state, self._held, sizer, lambda: (served.description, served.model.provider.ort_name)
         )
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether another version is being loaded, which nothing can interrupt."""
+        return self._reloader is not None and self._reloader.is_loading
 
     def stop(self) -> None:
         """Fetch nothing more; finish what is in flight."""
@@ -128,11 +134,14 @@ class Worker:
         """Fetch, run and complete. At the end each stage finishes what the stage before it has left."""
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_partition_count(tasks))
+            reloading = tasks.create_task(self._reloader.run()) if self._reloader else None
             running = tasks.create_task(self._run_batches())
             for partition in self._partitions:
                 self._start(partition, tasks)
             await self._context.state.stopping.wait()
             watching.cancel()
+            if reloading:
+                reloading.cancel()
             await asyncio.wait(self._fetching)
             self._context.buffers.end()
             await running
@@ -157,9 +166,10 @@ class Worker:
     async def _run_batches(self) -> None:
         """Run the batches of all partitions, one at a time, in the order in which they were filled."""
         async for batch in self._filled_batches():
-            await self._partitions[batch.partition].infer(batch)
+            async with self._context.served.one_batch():
+                await self._partitions[batch.partition].infer(batch)
             self._context.buffers.release(batch)
-        self._context.executor.shutdown()
+        self._context.served.close()
 
     async def _filled_batches(self) -> AsyncIterator[Batch]:
         while (batch := await self._next_batch()) is not None:
@@ -168,12 +178,12 @@ class Worker:
     async def _next_batch(self) -> Batch | None:
         """The next batch. A model that is idle for longer than `unload_after_s` is unloaded meanwhile."""
         unload_after_s, batches = self._context.settings.unload_after_s, self._context.buffers.batches
-        if unload_after_s and self._context.model.loaded:
+        if unload_after_s and self._context.served.model.loaded:
             try:
                 async with asyncio.timeout(unload_after_s):
                     return await batches.get()
             except TimeoutError:
-                await asyncio.get_running_loop().run_in_executor(self._context.executor, self._context.model.unload)
+                await self._context.served.call(self._context.served.model.unload)
         return await batches.get()
 
     async def _watch_partition_count(self, tasks: asyncio.TaskGroup) -> None:
@@ -185,12 +195,12 @@ class Worker:
             except RedisError as error:
                 logger.debug("cannot read the partition counts: %s", error)
                 continue
-            for partition in self._add_partitions(counts.get(self._context.model.description.name, 1)):
+            for partition in self._add_partitions(counts.get(self._context.served.description.name, 1)):
                 self._start(partition, tasks)
 
     def _add_partitions(self, count: int) -> list[PartitionWorker]:
         """Have a worker for each of `count` partitions; returns the new ones."""
-        name = self._context.model.description.name
+        name = self._context.served.description.name
         new = [
             PartitionWorker(self._context, Partition(name, number)) for number in range(len(self._partitions), count)
         ]

@@ -56,7 +56,7 @@ class Target:
 
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
-        labels = await self.client.labels(done.version)
+        labels = await self.client.labels_of(done)
         return prediction(done, model=self.client.name, labels=labels, threshold=self.threshold)
 
 

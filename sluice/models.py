@@ -59,7 +59,7 @@ def prepare(wanted: str, options: Sequence[str], models_dir: Path) -> Served:
 
 def _default(models_dir: Path) -> Served:
     for name in (DEFAULT, FALLBACK):
-        if found := _newest(models_dir, name):
+        if found := newest_version(models_dir, name):
             reason = "already exported" if name == DEFAULT else f"{DEFAULT}'s weights could not be downloaded before"
             return Served(name, found, reason)
     written = _export(DEFAULT, ("--fallback", FALLBACK), models_dir)
@@ -70,7 +70,7 @@ def _default(models_dir: Path) -> Served:
 
 def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
     name = name.lower()
-    if not options and (found := _newest(models_dir, name)):
+    if not options and (found := newest_version(models_dir, name)):
         return Served(name, found, "already exported")
     return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
 
@@ -116,7 +116,8 @@ def _versions(models_dir: Path, name: str) -> Iterator[str]:
             yield path.parent.name
 
 
-def _newest(models_dir: Path, name: str) -> str:
+def newest_version(models_dir: Path, name: str) -> str:
+    """The highest version of a model in the repository; empty if there is none."""
     return max(_versions(models_dir, name), key=int, default="")
 
 

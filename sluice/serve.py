@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.health import not_ready
-from sluice.models import ExportFailed, Served, prepare
+from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
@@ -28,6 +28,10 @@ _READY_INTERVAL_S: Final = 0.1
 _SLOW_START_S: Final = 60.0
 
 
+#: What pydantic reads as true, in lower case.
+_TRUE: Final = {"1", "true", "t", "yes", "y", "on"}
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """`export` holds the arguments that `python -m export` gets."""
@@ -36,6 +40,7 @@ class Options:
     port: int
     consumers: int
     models_dir: Path
+    watch: bool
     export: tuple[str, ...]
 
     @property
@@ -60,6 +65,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped before the model was exported", file=sys.stderr)
         return 130
+    if options.watch and (newest := newest_version(options.models_dir, served.name)) != served.version:
+        print(_not_the_newest(options, served, newest), file=sys.stderr)
+        return 2
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with run_file.held(port=options.port, model=served.name):
         return asyncio.run(_serve(options, served, data_dir))
@@ -68,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="sluice serve",
-        usage="sluice serve [MODEL] [--port N] [--consumers N] [--labels FILE] [--preprocess HOW] [--images DIR] ...",
+        usage="sluice serve [MODEL] [--port N] [--consumers N] [--watch] [--labels FILE] [--preprocess HOW] ...",
         description="Export MODEL (a file, a folder or a network's name) if it has changed, then serve it. All other "
         "options are passed to the export; `sluice export --help` lists them. MODEL comes first.",
         epilog="example: sluice serve flowers.keras --labels flowers.txt --preprocess unit",
@@ -78,12 +86,18 @@ def _parse(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--models-dir", type=Path, default=Path(os.environ.get("SLUICE_MODELS_DIR", "models")), help="default: models"
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        default=os.environ.get("SLUICE_WATCH", "").lower() in _TRUE,
+        help="change to a newer version in the models folder while serving",
+    )
     # Which options of the export take a value is not known here, so MODEL is found by its place.
     model, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("", argv)
     given, export = parser.parse_known_args(rest)
     if export and not model:
         parser.error("MODEL comes first: sluice serve flowers.keras --labels flowers.txt")
-    return Options(model, given.port, given.consumers, given.models_dir, tuple(export))
+    return Options(model, given.port, given.consumers, given.models_dir, given.watch, tuple(export))
 
 
 def _positive(text: str) -> int:
@@ -109,6 +123,14 @@ def _port_taken(port: int, run_file: RunFile) -> str:
     return (
         f"port {port} is in use by an earlier run, which serves {other.model} (process {other.pid}).\n"
         f"stop it with: kill {other.pid}\nor {free}"
+    )
+
+
+def _not_the_newest(options: Options, served: Served, newest: str) -> str:
+    folder = options.models_dir / served.name
+    return (
+        f"{folder} holds version {newest}, but {options.model} is version {served.version}; with --watch consumers "
+        f"serve the newest.\nRemove {folder / newest}, or serve version {served.version} without --watch."
     )
 
 
@@ -147,7 +169,8 @@ def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, 
         "SLUICE_MODELS_DIR": str(options.models_dir),
         "SLUICE_PORT": str(options.port),
         "SLUICE_MODEL": served.name,
-        **({"SLUICE_VERSION": served.version} if served.pinned else {}),
+        "SLUICE_WATCH": str(options.watch).lower(),
+        **({"SLUICE_VERSION": served.version} if served.pinned and not options.watch else {}),
     }
 
 

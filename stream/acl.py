@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.cli import write_atomically
-from stream.keys import MODELS, REQUESTS, Partition, gpu_lease, partition_key, rate
+from stream.keys import LOADS, MODELS, RELEASES, REQUESTS, Partition, gpu_lease, partition_key, rate
 
 PROGRAM = "python -m stream.acl"
 
@@ -66,6 +66,8 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("wait waitaof" if waitaof else "wait"),
         Right("info|server info|memory info|persistence"),
         Right("zrange zadd", both=(MODELS,)),
+        Right("hgetall", read=(RELEASES,)),
+        Right("hset hdel hincrby hmget", both=(LOADS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
@@ -88,6 +90,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("info|server info|memory info|persistence"),
         Right("evalsha", both=(of.entries.replace("entries", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
+        Right("hmget", read=(LOADS,)),
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xrevrange xlen exists", both=(of.entries,)),

@@ -3,6 +3,8 @@
 | key | type | holds | lives |
 | --- | --- | --- | --- |
 | `sluice:{all}:models` | sorted set | announced models -> how many partitions each has or had | permanent |
+| `sluice:{all}:releases` | hash | model -> its release (JSON), see stream/releases.py | permanent, bounded |
+| `sluice:{all}:loads` | hash | model -> newest request to load it, or to unload it | permanent, bounded |
 | `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
 | `sluice:{all}:requests` | hash | ingest process -> its responses of the last minute (JSON) | expires |
 | `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of a GPU | expires |
@@ -27,6 +29,8 @@ from dataclasses import dataclass
 
 MODELS = "sluice:{all}:models"
 REQUESTS = "sluice:{all}:requests"
+RELEASES = "sluice:{all}:releases"
+LOADS = "sluice:{all}:loads"
 GROUP = "consumers"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

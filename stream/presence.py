@@ -32,8 +32,9 @@ _FORGET_S = 600
 class ConsumerReport:
     """What a consumer says of itself with each heartbeat; rates in images per second.
 
-    `digest` is that of the model's file, empty if the consumer is too old to send it. Raises ValueError if a field
-    makes no sense.
+    `digest` is that of the model's file, empty if the consumer is too old to send it. `refused` is a version that was
+    to replace this one, and why it does not. `load_requests` is the number of the newest request to load the model that
+    this consumer has carried out. Raises ValueError if a field makes no sense.
     """
 
     name: str
@@ -48,13 +49,15 @@ class ConsumerReport:
     held: int = 0
     reclaimed: int = 0
     digest: str = ""
+    refused: str = ""
+    load_requests: int = 0
     alive: bool = True
 
     def __post_init__(self) -> None:
-        texts = (self.name, self.host, self.provider, self.state, self.digest)
+        texts = (self.name, self.host, self.provider, self.state, self.digest, self.refused)
         if not (all(isinstance(text, str) for text in texts) and is_version(self.version)):
             raise ValueError("a field of a consumer report is no text, or the version no number")
-        numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed)
+        numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed, self.load_requests)
         if not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
             raise ValueError("a count of a consumer report is no whole number")
         rate = self.images_per_s

@@ -228,6 +228,9 @@ class ConsumerSettings(QueueSettings):
 
     models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
     version: str = Field("", description="version of the model to serve. Empty: the highest")
+    watch: bool = Field(
+        False, description="change to a higher version in models_dir while serving, once it has passed its checks"
+    )
 
     lease_s: Seconds = Field(10.0, description="other consumers claim an entry whose consumer is silent for this long")
     max_deliveries: int = Field(3, ge=1, description="deliveries of one entry before it becomes a dead letter")
@@ -259,6 +262,8 @@ class ConsumerSettings(QueueSettings):
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> Self:
+        if self.watch and self.version:
+            raise ValueError(f"watch (true) serves the highest version, but version ({self.version}) names one")
         if self.device != "auto" and self.provider == "cpu":
             raise ValueError(f"device ({self.device}) names a GPU, but provider (cpu) uses none")
         if self.strict_fp32 and self.provider == "tensorrt":

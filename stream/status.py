@@ -101,6 +101,11 @@ class Status:
         if self.oldest_s is not None and self.oldest_s > max_age_s:
             found.append(f"The oldest of {self.backlog} entries waits for {self.oldest_s:.1f} s.")
         found += [
+            f"{member.name} stays with version {member.report.version} and refuses version {member.report.refused}"
+            for member in self.members
+            if member.alive and member.report and member.report.refused
+        ]
+        found += [
             f"{member.name} is dead and holds {member.held} entries, silent for {member.idle_s:.1f} s."
             for member in self.members
             if member.held and not member.alive

@@ -20,7 +20,7 @@ from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
 _PERMANENT = (":entries", ":dead_letters", ":holders", ":alive", ":consumers", ":versions", ":counters")
-_SHARED = ("sluice:{all}:models", "sluice:{all}:requests")
+_SHARED = ("sluice:{all}:models", "sluice:{all}:requests", "sluice:{all}:releases", "sluice:{all}:loads")
 
 
 @pytest.fixture

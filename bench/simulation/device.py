@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import uvloop
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from consumers.health import Health
 from consumers.onnx.model import Model
 from consumers.onnx.providers import Provider
+from consumers.served_model import ServedModel, inference_thread
 from consumers.worker import Worker
 from stream.model import ModelDescription, Resize
 from stream.settings import ConsumerSettings
@@ -53,11 +53,13 @@ async def _serve(given: argparse.Namespace) -> None:
     settings = ConsumerSettings(redis_url=given.redis_url, partitions=given.partitions, max_batch_s=50)
     workers = [
         Worker(
-            Device(given.model, size=given.size, batch_s=given.batch_ms / 1000, max_batch=settings.max_batch),
+            ServedModel(
+                Device(given.model, size=given.size, batch_s=given.batch_ms / 1000, max_batch=settings.max_batch),
+                inference_thread(),
+            ),
             settings,
             Health(settings.lease_s),
             name=f"pretended-{os.getpid()}-{number}",
-            executor=ThreadPoolExecutor(1),
         )
         for number in range(given.consumers)
     ]

@@ -1,13 +1,9 @@
-"""Finds a model's file in the repository and reads the metadata inside it.
-
-The repository has Triton's layout: `<models_dir>/<name>/<version>/model.onnx`, with positive integers as versions.
-"""
+"""Reads the metadata inside a model's file: its description and its golden pair."""
 
 import base64
 import json
-import logging
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.onnx.model_file import NotOnnx, digest, read_metadata
+from consumers.onnx.model_file import digest
 from consumers.onnx.session import Session
 from stream.model import ModelDescription, Resize
-
-logger = logging.getLogger(__name__)
 
 FORMAT = "1"
 
@@ -40,55 +34,6 @@ class Golden:
 
     image: NDArray[np.uint8]
     output: NDArray[np.float32]
-
-
-def locate(models_dir: Path, model: str, version: str, *, unsuited: Collection[str] = ()) -> Path:
-    """The file of a model; an empty name selects the only model, an empty version the highest.
-
-    A version whose precision is among the `unsuited` ones is only chosen if there is no other. Raises ArtefactError.
-    """
-    name = model or _only_model(models_dir)
-    versions = sorted(
-        (path.parent for path in (models_dir / name).glob("*/model.onnx") if path.parent.name.isdecimal()),
-        key=lambda folder: int(folder.name),
-    )
-    chosen = [folder for folder in versions if folder.name == version] if version else _highest(versions, unsuited)
-    if not chosen:
-        have = ", ".join(folder.name for folder in versions) or "none"
-        raise ArtefactError(
-            f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}); "
-            f"make it with: python -m export {name}"
-        )
-    return chosen[0] / "model.onnx"
-
-
-def _highest(versions: list[Path], unsuited: Collection[str]) -> list[Path]:
-    suited = [folder for folder in versions if _precision(folder / "model.onnx") not in unsuited] if unsuited else []
-    if suited and suited[-1] != versions[-1]:
-        logger.info(
-            "chose version %s: version %s is %s, which this provider computes slowly",
-            suited[-1].name,
-            versions[-1].name,
-            _precision(versions[-1] / "model.onnx"),
-        )
-    return (suited or versions)[-1:]
-
-
-def _precision(path: Path) -> str:
-    """The precision in the metadata; empty if there is none, or no ONNX file, which is reported when it is loaded."""
-    try:
-        return read_metadata(path).get("sluice.precision", "")
-    except (NotOnnx, OSError):
-        return ""
-
-
-def _only_model(models_dir: Path) -> str:
-    names = sorted({path.parent.parent.name for path in models_dir.glob("*/*/model.onnx")})
-    if not names:
-        raise ArtefactError(f"no model in {models_dir}/; make one with: python -m export")
-    if len(names) > 1:
-        raise ArtefactError(f"{models_dir}/ holds several models ({', '.join(names)}); choose one with --model")
-    return names[0]
 
 
 def describe(path: Path, session: Session) -> ModelDescription:

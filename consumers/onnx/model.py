@@ -82,6 +82,11 @@ class Model:
         return session, about
 
     @property
+    def path(self) -> Path:
+        """The file of the model."""
+        return self._path
+
+    @property
     def loaded(self) -> bool:
         """Whether the network is in memory."""
         return self._session is not None

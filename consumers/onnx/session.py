@@ -5,6 +5,7 @@ once before the first image. The CPU takes any size, and runs a batch in chunks 
 """
 
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ from consumers.onnx.tensorrt import require_tensorrt, tensorrt_options
 from stream.host.malloc import give_back_freed_memory
 
 logger = logging.getLogger(__name__)
+
+#: While one session captures a CUDA graph, another that runs in the same process could break the capture: CUDA allows
+#: no other work that synchronises the device (CUDA runtime API, cudaStreamCaptureModeGlobal).
+_ONE_ON_CUDA = threading.Lock()
 
 
 class Session:
@@ -101,7 +106,11 @@ class Session:
 
         Raises ONNX Runtime's errors, or ChunkFailed with their text.
         """
-        outputs = self._run_padded(buffer, count) if self._padded_sizes else self._run_chunks(buffer[:count])
+        if not self._padded_sizes:
+            outputs = self._run_chunks(buffer[:count])
+        else:
+            with _ONE_ON_CUDA:
+                outputs = self._run_padded(buffer, count)
         return np.asarray(outputs, np.float32)
 
     def _run_padded(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:

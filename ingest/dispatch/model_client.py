@@ -129,14 +129,31 @@ class ModelClient:
             raise last
 
     async def labels(self, version: str) -> tuple[str, ...]:
-        """The labels of the version that answered."""
+        """The labels of a version that was announced."""
         return (await self._described(version)).labels
 
-    async def _described(self, version: str) -> ModelDescription:
-        if version not in self._versions:
+    async def labels_of(self, done: Done) -> tuple[str, ...]:
+        """The labels of the version that answered, which a consumer announced before its first outcome."""
+        return (await self._described(done.version, done.digest)).labels
+
+    async def _described(self, version: str, digest: str = "") -> ModelDescription:
+        """The description of a version, read again if another file was announced under it. Raises StreamUnavailable."""
+        known = self._versions.get(version)
+        if known is None or digest not in {"", known.digest}:
             with redis_errors_as_503():
-                await self.refresh()
-        return self._versions[version]
+                await self._read_versions()
+            known = self._versions.get(version)
+        if known is None:
+            raise StreamUnavailable(
+                f"Redis has lost the description of version {version}. Send the request again later.",
+                retry_after_s=RETRY_S,
+            )
+        return known
+
+    async def _read_versions(self) -> None:
+        for partition in self.partitions:
+            if not partition.unavailable_reason:
+                self._versions.update(await partition.versions())
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""

@@ -8,10 +8,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from consumers.onnx.artefact import ArtefactError, locate
+from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.model import Model
 from consumers.onnx.model_file import NotOnnx, read_metadata
 from consumers.onnx.providers import CPU, CUDA, Execution
+from consumers.onnx.repository import locate
 from tests.support.models import tiny_model
 from tests.support.models.value_model import write_value_model
 

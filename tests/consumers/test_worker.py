@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from consumers.__main__ import _load
+from consumers.__main__ import load
 from consumers.health import Health
+from consumers.loader import ModelLoader
 from consumers.onnx.session import Session
 from consumers.worker import Worker
 from results.outcome import Done, Failed
@@ -95,10 +95,10 @@ async def test_one_thread_loads_checks_and_runs_the_model(
     session_run = Session.run
     monkeypatch.setattr(Session, "run", run)
     settings = ConsumerSettings(redis_url=server.url, models_dir=models_dir, version="1", provider="cpu", max_batch=8)
-    executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-    model = await _load(settings, executor)
+    loader = ModelLoader(settings)
+    served = await load(loader)
     assert len(threads) == 3, "the golden check, and one image twice"
-    worker = Worker(model, settings, Health(settings.lease_s), name="single", executor=executor)
+    worker = Worker(served, settings, Health(settings.lease_s), name="single", loader=loader)
     running = asyncio.create_task(worker.run())
     images = random_images(3)
     await eventually(lambda: client.exists(TINY.alive), "the worker is ready")

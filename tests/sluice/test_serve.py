@@ -1,5 +1,6 @@
 """`sluice serve` as a user runs it: a Keras file in, predictions out, and a clean end."""
 
+import json
 import os
 import shlex
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sluice.models import _digest, _fingerprint
 from sluice.serve import _parse
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
@@ -68,6 +70,38 @@ def test_one_command_serves_and_ctrl_c_ends_it(folder: Path) -> None:
     assert said(folder)[before:] == ["stopped"]
     assert said(folder)[0].startswith("model     resnet50 version 1 (already exported)")
     assert not (folder / ".sluice" / str(port) / "serve.json").exists()
+
+
+def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:
+    """Without a restart; the page of models and the responses name the new version."""
+    port = free_port()
+    with serving(folder, "--port", port, "--watch") as running:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        made = tiny_model.build(folder / "made", name="resnet50", version="2", classes=12)
+        made.parent.rename(folder / "models" / "resnet50" / "2")
+        url = f"http://127.0.0.1:{port}"
+
+        def served() -> list[tuple[str, int]]:
+            return [(one["version"], one["labels"]) for one in httpx.get(f"{url}/models").json()["models"]]
+
+        wait_until(lambda: served() == [("2", 12)], "version 2 is served")
+        response = httpx.post(f"{url}/predict?top=12", files={"image": encoded(scene(), "JPEG")}, timeout=30).json()
+        assert response["version"] == "2"
+        assert {one["label"] for one in response["predictions"]} == {f"class_{number}" for number in range(12)}
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+
+
+def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
+    """Consumers would serve another file than the one that was named."""
+    (folder / "flowers.keras").write_bytes(b"kept")
+    for version in "12":
+        tiny_model.build(folder / "models", name="flowers", version=version)
+    record = {"fingerprint": _fingerprint(_digest(folder / "flowers.keras"), ())}
+    (folder / "models" / "flowers" / "1" / "export.json").write_text(json.dumps(record))
+    with serving(folder, "flowers.keras", "--port", free_port(), "--watch") as running:
+        assert running.wait(30) == 2
+    assert "holds version 2, but flowers.keras is version 1" in said(folder)[-2]
 
 
 def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:

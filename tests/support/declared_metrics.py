@@ -30,8 +30,7 @@ FIGURES = consumer.ConsumerCollector(
     WorkerState(),
     lambda: 0,
     BatchSizer(max_batch=32, max_batch_s=1),
-    ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)),
-    provider="CPU",
+    lambda: (ModelDescription("m", "1", "digest", 16, 16, Resize(), ("cat",)), "CPU"),
 )
 
 #: (name, type, what it says) for each, by the process that shows it.

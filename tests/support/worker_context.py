@@ -9,6 +9,7 @@ from consumers.context import WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.onnx.model import Model
+from consumers.served_model import ServedModel
 from stream.settings import ConsumerSettings
 
 
@@ -22,8 +23,7 @@ def worker_context(
         name=name,
         settings=given,
         connections=connections,
-        model=model or _no_model(),
-        executor=ThreadPoolExecutor(1),
+        served=ServedModel(model or _no_model(), ThreadPoolExecutor(1)),
         buffers=buffers or BufferPool([]),
         sizer=BatchSizer(max_batch=given.max_batch, max_batch_s=given.max_batch_s),
         state=WorkerState(),

@@ -1,0 +1,184 @@
+"""Changes the served version while the consumer works, and carries out an operator's requests to load or unload.
+
+Another version is loaded and checked beside the served one, in a thread of its own. If it passes, it takes the place of
+the served one between two batches. If not, the served one stays, and the log, the report and a metric say so.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from consumers import metrics
+from consumers.context import WorkerContext
+from consumers.leases import refuse_conflict
+from consumers.loader import ModelLoader
+from consumers.onnx.model import Model, ModelFailed
+from consumers.onnx.model_file import digest
+from consumers.onnx.repository import StoredVersion
+from consumers.partition import PartitionWorker
+from consumers.served_model import inference_thread
+from stream.connection.clients import Backoff
+from stream.load_requests import LoadRequest, LoadRequests
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks into the repository, and at an operator's requests. A file that is still being copied
+#: differs from one look to the next, and is left alone until it does not.
+_POLL_S = 1.0
+
+#: Characters of a reason that are reported; the log has all of them.
+_LONGEST_REASON = 300
+
+
+class ModelReloader:
+    """Looks for other versions of the model, for one worker with these partitions."""
+
+    def __init__(self, context: WorkerContext, loader: ModelLoader, partitions: Sequence[PartitionWorker]) -> None:
+        self._context = context
+        self._served = context.served
+        self._loader = loader
+        self._partitions = partitions
+        self._requests = LoadRequests(context.connections.shared)
+        self._seen: list[StoredVersion] = []
+        self._refused: dict[StoredVersion, str] = {}
+        self._own: StoredVersion | None = None
+        self._loading: Future[Model] | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread still loads a model; it cannot be interrupted."""
+        return self._loading is not None and self._loading.running()
+
+    async def run(self) -> None:
+        """Look every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            request = await self._request()
+            if request.number > self._context.state.load_requests:
+                await self._load(request.number)
+            elif self._context.settings.watch:
+                await self._look()
+            if request.unloaded:
+                await self._unload()
+
+    async def _request(self) -> LoadRequest:
+        try:
+            return await self._requests.newest(self._served.description.name)
+        except RedisError as error:
+            logger.debug("cannot read the requests to load: %s", error)
+            return LoadRequest()
+
+    async def _load(self, number: int) -> None:
+        """Carry out a request to load: what was refused before is tried again, and an unloaded model comes back."""
+        self._refused.clear()
+        await self._look(at_once=True)
+        if not self._served.model.loaded:
+            try:
+                await self._served.call(self._served.model.check)
+            except ModelFailed as error:
+                self._context.state.fail(str(error))
+        self._context.state.load_requests = number
+        await self._report()
+
+    async def _unload(self) -> None:
+        async with self._served.one_batch():
+            if self._served.model.loaded and not any(partition.in_flight.held for partition in self._partitions):
+                await self._served.call(self._served.model.unload)
+
+    async def _look(self, *, at_once: bool = False) -> None:
+        """Change to the best version that works; `at_once`: also to one that this look is the first to see."""
+        mine = self._served.model.path
+        try:
+            found = await asyncio.to_thread(self._loader.versions, self._served.description.name)
+        except OSError as error:
+            logger.debug("cannot read the repository: %s", error)
+            return
+        before, self._seen = self._seen, found
+        settled = found if at_once else [version for version in found if version in before]
+        if not at_once and mine in _paths(before) and mine not in _paths(found):
+            return  # Perhaps it is just being replaced.
+        await self._check_own_file(next((version for version in settled if version.path == mine), None))
+        for version in takewhile(lambda version: version.path != mine, settled):
+            if version not in self._refused and await self._change(version):
+                break
+        self._note_refusals(found)
+
+    async def _check_own_file(self, own: StoredVersion | None) -> None:
+        """Refuse another file under the served version: the predictions of two models must not have one name."""
+        if own is None or own == self._own:
+            return
+        self._own = own
+        if await asyncio.to_thread(digest, own.path) != self._served.description.digest:
+            self._refuse(own, "its file was replaced while it was served; export it as the next version")
+
+    async def _change(self, version: StoredVersion) -> bool:
+        """Load a version, check it, and serve it; False if it is refused."""
+        thread = inference_thread()
+        self._loading = thread.submit(self._loader.load, version, self._served.model.provider)
+        try:
+            model = await asyncio.wrap_future(self._loading)
+            refuse_conflict(model.description, self._served.description)
+        except Exception as error:  # noqa: BLE001 (whatever a broken file causes, the served version is not to suffer)
+            thread.shutdown(wait=False)
+            self._refuse(version, " ".join(str(error).split()) or type(error).__name__)
+            return False
+        await self._announce(model)
+        before = self._served.model
+        await self._served.change(model, thread)
+        self._context.sizer.restart(model.image_s)
+        if not before.loaded:
+            await self._served.call(model.unload)
+        metrics.MODEL_CHANGES.labels("changed").inc()
+        logger.info("changed model=%s version=%s to %s", model.description.name, before.description.version,
+                    model.description.version)  # fmt: skip
+        await self._report()
+        return True
+
+    async def _announce(self, model: Model) -> None:
+        """Publish the description, so that ingest knows the labels before the first outcome comes."""
+        backoff = Backoff()
+        while True:
+            work = (partition.announce(model.description) for partition in self._partitions)
+            errors = [error for error in await asyncio.gather(*work, return_exceptions=True) if error]
+            for error in errors:
+                if not isinstance(error, RedisError):
+                    raise error
+            # Partitions that cannot be reached learn it from a later heartbeat.
+            if len(errors) < len(self._partitions):
+                return
+            logger.log(backoff.log_level, "cannot announce the new version: %s", errors[0])
+            await backoff.pause()
+
+    def _refuse(self, version: StoredVersion, reason: str) -> None:
+        served = self._served.description.version
+        logger.error("stays with version %s: version %s is refused: %s", served, version.version, reason)
+        metrics.MODEL_CHANGES.labels("refused").inc()
+        self._refused[version] = f"{version.version}: {reason}"[:_LONGEST_REASON]
+
+    def _note_refusals(self, found: Sequence[StoredVersion]) -> None:
+        """Forget the refusals of files that were replaced or removed, and report the best version's, if any."""
+        self._refused = {version: self._refused[version] for version in found if version in self._refused}
+        mine = self._served.model.path
+        better = [why for version, why in self._refused.items() if _rank(found, version.path) <= _rank(found, mine)]
+        self._context.state.refused_version = better[0] if better else ""
+
+    async def _report(self) -> None:
+        """Send a heartbeat at once; if that fails, the next one says the same."""
+        for partition in self._partitions:
+            with suppress(RedisError):
+                await partition.heartbeat()
+
+
+def _paths(versions: Sequence[StoredVersion]) -> set[Path]:
+    return {version.path for version in versions}
+
+
+def _rank(versions: Sequence[StoredVersion], path: Path) -> int:
+    """The index of a file among versions, best first; behind all of them if it is not there."""
+    return next((index for index, version in enumerate(versions) if version.path == path), len(versions))
