@@ -15,7 +15,7 @@ TIMEOUT_S = 60
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Classify one image.")
-    parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, GIF, BMP or TIFF")
+    parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF")
     parser.add_argument("--url", default="http://127.0.0.1:5000", help="where Sluice is (default: %(default)s)")
     parser.add_argument("--top", type=int, metavar="K", help="how many labels (default: 5, or all if there are fewer)")
     given = parser.parse_args()

@@ -20,9 +20,10 @@ from ingest.request_body import Limits, receiving
 #: How a urlencoded form begins: the name of a field and an equals sign. No image format begins so.
 _URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
 
-#: How base64 of a JPEG, PNG, GIF, WebP, TIFF or BMP begins, as such or in a data: URI.
+#: How base64 of a JPEG, PNG, GIF, WebP, TIFF, BMP, or HEIC and AVIF begins, as such or in a data: URI.
 _BASE64_IMAGE: Final = re.compile(
-    rb"\s{0,8}\"?(?:data:image/[\w.+-]{1,40};base64,|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk)[A-Za-z0-9+/\r\n]{60})"
+    rb"\s{0,8}\"?(?:data:image/[\w.+-]{1,40};base64,"
+    rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk|AAAA..Z0eXB)[A-Za-z0-9+/\r\n]{60})"
 )
 
 _DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,8},", re.IGNORECASE)

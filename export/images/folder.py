@@ -1,5 +1,6 @@
 """Reads a user's images from a folder, as the service decodes them."""
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,11 @@ from PIL import Image, ImageOps
 from export.errors import ImagesUnusable
 
 #: The same list as in ingest/images/formats.py; a test compares the two.
-SUFFIXES = frozenset((".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif",
+     ".tiff", ".webp")
+)  # fmt: skip
+_HEIC = frozenset((".heic", ".heif", ".hif"))
 
 Item = TypeVar("Item")
 
@@ -54,9 +59,20 @@ def labelled(folder: Path) -> LabelledImages:
 
 
 def read(file: Path, channels: int = 3) -> Image.Image:
-    """Upright, in mode L, RGB or RGBA. Raises what Pillow raises for a damaged file."""
+    """Upright, in mode L, RGB or RGBA. Raises ImagesUnusable, and what Pillow raises for a damaged file."""
+    if file.suffix.lower() in _HEIC:
+        _enable_heic(file)
     with Image.open(file) as stored:
         return _with_channels(ImageOps.exif_transpose(stored), channels)
+
+
+def _enable_heic(file: Path) -> None:
+    """Let Pillow read HEIC, which it turns itself. Raises ImagesUnusable without the package."""
+    if not importlib.util.find_spec("pillow_heif"):
+        raise ImagesUnusable(f"{file} needs the package pillow-heif: pip install pillow-heif")
+    from pillow_heif import register_heif_opener  # not at the top: it is an extra
+
+    register_heif_opener()
 
 
 def _with_channels(image: Image.Image, channels: int) -> Image.Image:

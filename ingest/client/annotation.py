@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ingest.client.decision import Result
 from ingest.client.item import STDIN, Item, UnreadableError
-from ingest.images.formats import FORMATS
+from ingest.images.formats import FORMATS, enable_heic
 
 #: Copies keep these formats. Copies of other formats become PNG.
 _KEPT = frozenset(image_format.name for image_format in FORMATS)
@@ -39,6 +39,7 @@ class Annotator:
         self._folder = folder
         self._unfinished = folder / _UNFINISHED
         _remove_leftovers(self._unfinished)
+        enable_heic()
         self._slots = threading.Semaphore(os.cpu_count() or 1)
 
     def annotate(self, item: Item, data: bytes, result: Result) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 from ingest.client.annotation import Annotator
 from ingest.client.client import Client
 from ingest.client.command import Options
-from ingest.client.input_files import InputFile, find
+from ingest.client.input_files import InputFile, find, ignored_by_suffix
 from ingest.client.interrupts import Interrupts
 from ingest.client.item import STDIN, Item, image, key, unreadable
 from ingest.client.output import Output, to_file, to_stream
@@ -29,7 +29,8 @@ class PackageMissingError(Exception):
 
 def run(options: Options) -> int:
     """The exit status. Raises NothingFoundError, OutputError, PackageMissingError, ServiceError, BrokenPipeError."""
-    found = find(options.paths, videos=options.videos, without=str(options.annotate or ""))
+    ignored: set[str] = set()
+    found = find(options.paths, videos=options.videos, without=str(options.annotate or ""), ignored=ignored)
     videos = [each for each in found if each.is_video]
     if videos and not importlib.util.find_spec("av"):
         raise PackageMissingError("videos need PyAV: pip install av")
@@ -40,6 +41,8 @@ def run(options: Options) -> int:
     try:
         items = itertools.chain(map(_item, images), _frames(videos, options, output, summary))
         total = len(images) + _frames_expected(videos, options)
+        if ignored:
+            shown.say(ignored_by_suffix(ignored))
         shown.say(f"{total:,} images to classify at {options.target.shown}, {summary.skipped:,} already in the output")
         return _classify(items, options, output, summary, shown, total) or summary.status
     finally:

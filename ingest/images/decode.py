@@ -172,9 +172,15 @@ def _as_damaged_image(kind: str) -> Iterator[None]:
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise TooManyPixels(f"The {kind} image is too large to be decoded. Scale it down before sending.") from error
+        raise _too_large(kind) from error
     except _RAISED_BY_PILLOW as error:
+        if "memory" in str(error).lower():  # libheif and libavif have no exception of its own for that.
+            raise _too_large(kind) from error
         raise DamagedImage(f"The {kind} file is damaged: {_words(error)}. Send the whole file.") from error
+
+
+def _too_large(kind: str) -> TooManyPixels:
+    return TooManyPixels(f"The {kind} image is too large to be decoded. Scale it down before sending.")
 
 
 def _words(error: BaseException) -> str:

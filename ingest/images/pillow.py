@@ -1,4 +1,4 @@
-"""Decodes PNG, WebP, the first frame of GIF, BMP, TIFF and unusual JPEG with Pillow.
+"""Decodes PNG, WebP, HEIC, AVIF, the first frame of GIF, BMP, TIFF and unusual JPEG with Pillow.
 
 Pillow holds the decoded image once, in its own mode. Nothing here makes a second copy of the whole image: `converter`
 converts one strip of rows at a time (ingest/images/resampling.py).
@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes looking for its forty others
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -20,14 +21,18 @@ from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes lo
 )
 
 from ingest.errors import TooManyPixels, UnsupportedMediaType
-from ingest.images import metadata, tiff
+from ingest.images import heif, metadata, tiff
 from ingest.images.bounded_reader import BoundedReader
+from ingest.images.formats import HEIC_NEEDS, enable_heic
 from ingest.images.geometry import UPRIGHT, Orientation
 
 # Pillow warns of odd values in a file, up to once for each of 65,535 tags. That would flood the log, and Python keeps
 # each text that it has shown. The client gets what matters; the log has no use for the rest.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 tiff.silence_libtiff()
+
+# Else the decoder starts a thread for each core.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 #: Pillow unpacks run-length encoded BMP in Python, pixel by pixel: about 0.1 microseconds each.
 _MAX_RLE_PIXELS: Final = 4_000_000
@@ -49,17 +54,25 @@ def check_pixels(width: int, height: int, limit: int) -> None:
 
 
 def load(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Orientation]:
-    """The decoded image in its own mode, and how to make it upright. Raises the errors of Pillow."""
+    """The decoded image in its own mode, and how to make it upright. Raises the errors of Pillow.
+
+    libheif turns HEIC itself. For AVIF, Pillow has the container's orientation in the form of EXIF.
+    """
     orientation, white_is_zero = UPRIGHT, False
     if kind == "PNG":
         data, orientation = metadata.png_pixels(data)
     elif kind == "WEBP":
         orientation = metadata.webp_orientation(data)
+    elif kind in ("HEIF", "AVIF"):
+        _require_decoder(kind)
+        data = heif.without_metadata(data)
     elif kind == "TIFF":
         tiff.check_offsets(data)
         data, white_is_zero = tiff.with_black_as_zero(data)
     image = Image.open(BoundedReader(data), formats=(kind,))
     check_pixels(image.width, image.height, max_pixels)
+    if kind == "AVIF":
+        orientation = metadata.orientation_of(image.info.get("exif", b""))
     if kind == "BMP" and image.tile and image.tile[0].codec_name == "bmp_rle":
         check_pixels(image.width, image.height, _MAX_RLE_PIXELS)
     image.load()
@@ -69,6 +82,13 @@ def load(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Orientat
         # Windows writes 0 into the fourth byte if it means nothing. Such an image is opaque, not invisible.
         image.putalpha(255)
     return image, orientation
+
+
+def _require_decoder(kind: str) -> None:
+    if kind == "HEIF" and not enable_heic():
+        raise UnsupportedMediaType(f"This service cannot decode HEIC. Send a JPEG. {HEIC_NEEDS}.")
+    if kind == "AVIF" and not AvifImagePlugin.SUPPORTED:
+        raise UnsupportedMediaType("This service's Pillow cannot decode AVIF. Send a JPEG, or install Pillow's wheel.")
 
 
 def converter(image: Image.Image, channels: int) -> Callable[[Image.Image], Image.Image] | None:

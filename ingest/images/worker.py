@@ -48,6 +48,9 @@ def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> Non
     os.nice(niceness)
     use_batch_scheduling()
     from ingest.images.decode import to_pixels  # Not at the top: it takes 0.2 s, which should have this priority.
+    from ingest.images.formats import enable_heic
+
+    enable_heic()  # Now, so that the library's own 25 MB do not count as an image's.
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to all; the parent ends its workers.
     _limit_memory(memory_bytes)

@@ -18,7 +18,7 @@ export function card(path, file) {
 
 const MAX_VALUES = 10;
 
-const NOT_AN_IMAGE = { kind: "failed", title: "Not an image", detail: "Choose a JPEG, PNG, WebP, GIF, BMP or TIFF file." };
+const NOT_AN_IMAGE = { kind: "failed", title: "Not an image", detail: "Choose a JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF file." };
 
 // The type is the browser's guess from the file's name. Without a guess, the service decides.
 const isImage = ({ type }) => type === "" || type.startsWith("image/");

@@ -191,8 +191,8 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
 @pytest.mark.parametrize(
     ("target", "build_args", "wanted"),
     [
-        ("export", {}, ["export"]),
-        ("ingest", {}, ["ingest", "grpc", "traces"]),
+        ("export", {}, ["export", "heif"]),
+        ("ingest", {}, ["ingest", "grpc", "heif", "traces"]),
         ("consumer", {}, ["consumers", "traces"]),
         ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
     ],

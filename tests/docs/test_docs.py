@@ -17,6 +17,7 @@ from starlette.routing import Route
 import stream.keys
 from ingest.app import create_app
 from ingest.errors import Problem
+from ingest.images.formats import FORMATS, SUFFIXES
 from stream.entry import Entry
 from stream.settings import IngestSettings, all_fields
 from tests.docs import settings
@@ -62,6 +63,20 @@ def test_the_api_has_every_problem_with_its_status() -> None:
 
 def _below(problem: type[Problem]) -> list[type[Problem]]:
     return [one for child in problem.__subclasses__() for one in (child, *_below(child))]
+
+
+@pytest.mark.parametrize(
+    "document", ["docs/api.md", "CHANGELOG.md", "ingest/page/card.js", "examples/simple_request.py"]
+)
+def test_every_list_of_image_formats_is_whole(document: str) -> None:
+    """Where people read which formats they may send."""
+    assert [image_format.title for image_format in FORMATS if image_format.title not in text(document)] == []
+
+
+def test_the_client_page_has_every_suffix() -> None:
+    """Those that it finds in folders, and no other."""
+    (listed,) = re.findall(r"by suffix \(`([^`]*)`", text("docs/client.md"))
+    assert sorted(listed.split()) == sorted(SUFFIXES)
 
 
 def test_the_tables_of_settings_are_current() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from tests.support import heif_files
 from tests.support.images import chunk, encoded, noisy_scene, png, run_length_bmp, scene
 
 #: The side of a square with just under 50 million pixels, the default of max_pixels.
@@ -163,6 +164,34 @@ def whole_gif(side: int = SIDE) -> bytes:
     return encoded(Image.new("L", (side, side)), "GIF", transparency=0)
 
 
+def avif(side: int = SIDE) -> bytes:
+    """All of one colour."""
+    return encoded(Image.new("RGB", (side, side)), "AVIF", speed=10)
+
+
+def avif_that_lies() -> bytes:
+    """12 megapixels of grain behind a header that promises 64 x 48."""
+    data = bytearray(encoded(noisy_scene(4000, 3000), "AVIF", speed=10))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", 64, 48)
+    return bytes(data)
+
+
+def large_heic() -> bytes:
+    """A grid of 13 x 13 tiles, which all are the same one: 44 megapixels in 900 bytes."""
+    return heif_files.grid(13, 13, 13 * heif_files.TILE, 13 * heif_files.TILE)
+
+
+def heic() -> bytes:
+    """As large as the limit of memory allows."""
+    return heif_files.grid(10, 10, 10 * heif_files.TILE, 10 * heif_files.TILE)
+
+
+def heic_of_many_tiles() -> bytes:
+    """17 gigapixels of tiles, and an image of 100 x 100."""
+    return heif_files.grid(255, 255, 100, 100)
+
+
 def rle_bmp() -> bytes:
     """Run-length encoding, which Pillow unpacks in Python."""
     return run_length_bmp(255, 15_000)
@@ -203,6 +232,11 @@ ALL: dict[str, Callable[[], bytes]] = {
     "tiff lzw": lzw_tiff,
     "tiff jpeg": jpeg_tiff,
     "tiff fax": fax_tiff,
+    "avif": avif,
+    "avif that lies": avif_that_lies,
+    "heic": heic,
+    "large heic": large_heic,
+    "heic of many tiles": heic_of_many_tiles,
     "gif with a small frame": gif,
     "gif": whole_gif,
     "bmp rle": rle_bmp,

@@ -7,9 +7,12 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from ingest.images.formats import enable_heic
 from stream.model import Interpolation, ModelDescription, Resize
 
 EXIF_ORIENTATION = 0x0112
+
+enable_heic()
 
 
 def model(
@@ -58,11 +61,16 @@ def stored_turned(image: Image.Image, orientation: int, kind: str = "JPEG") -> b
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
+    stored = image.transpose(undo[orientation]) if orientation in undo else image
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind in ("JPEG", "HEIF", "AVIF") else {}
+    return encoded(stored, kind, exif=_exif(orientation), **options)
+
+
+def _exif(orientation: int) -> bytes:
+    """From this, the encoders of HEIC and AVIF also write the orientation of the container."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    stored = image.transpose(undo[orientation]) if orientation in undo else image
-    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
-    return encoded(stored, kind, exif=exif, **options)
+    return exif.tobytes()
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -91,7 +99,10 @@ def bomb(kind: str, width: int = 30_000, height: int = 30_000) -> bytes:
     if kind == "GIF":
         return b"GIF89a" + struct.pack("<HH", width, height) + encoded(scene(), "GIF")[10:]
     small = bytearray(encoded(scene(), kind))
-    if kind == "BMP":
+    if kind in ("HEIF", "AVIF"):
+        at = small.index(b"ispe") + 8
+        small[at : at + 8] = struct.pack(">II", width, height)
+    elif kind == "BMP":
         small[18:26] = struct.pack("<ii", width, height)
     elif kind == "JPEG":
         frame = small.index(b"\xff\xc0")
@@ -126,6 +137,12 @@ def one_of_each() -> dict[str, bytes]:
         "webp": encoded(colour, "WEBP"),
         "webp lossless": encoded(alpha, "WEBP", lossless=True),
         "webp animated": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
+        "heic": encoded(colour, "HEIF"),
+        "heic alpha turned": stored_turned(alpha, 6, "HEIF"),
+        "heic tiles": encoded(colour, "HEIF", grid_tile_size=16),
+        "avif": encoded(colour, "AVIF"),
+        "avif alpha turned": stored_turned(alpha, 6, "AVIF"),
+        "avif animated": encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:]),
         "gif": encoded(palette, "GIF"),
         "gif animated": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"two"),
         "bmp": encoded(colour, "BMP"),

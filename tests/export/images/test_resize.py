@@ -16,6 +16,7 @@ from export.images import folder
 from export.images.resize import LOADERS, padding, resized
 from export.sources import keras_loader
 from ingest.images import formats
+from tests.support.images import encoded, scene, stored_turned
 from tests.support.models import tiny_keras
 
 pytestmark = tiny_keras.quiet_keras
@@ -109,3 +110,21 @@ def test_grey_images_and_transparent_ones_keep_their_channels(tmp_path: Path) ->
 def test_the_files_that_count_are_those_that_the_service_takes() -> None:
     """One list of suffixes, kept in two packages that must not import each other."""
     assert formats.SUFFIXES == folder.SUFFIXES
+
+
+@pytest.mark.parametrize("image_format", formats.FORMATS, ids=lambda one: one.name)
+def test_export_reads_every_format_that_the_service_takes(image_format: formats.ImageFormat, tmp_path: Path) -> None:
+    """By each of its suffixes, and upright."""
+    image = scene()
+    if image_format.name in ("GIF", "BMP"):
+        data = encoded(image, image_format.name)
+    else:
+        data = stored_turned(image, 6, image_format.name)
+    for suffix in image_format.suffixes:
+        (tmp_path / f"x{suffix}").write_bytes(data)
+    found = folder.files_in(tmp_path)
+    assert len(found) == len(image_format.suffixes)
+    for file in found:
+        pixels = np.asarray(folder.read(file), np.int16)
+        assert pixels.shape == (image.height, image.width, 3)
+        assert np.abs(pixels - np.asarray(image, np.int16)).mean() < 8

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.client.input_files import InputFile, NothingFoundError, find
+from ingest.client.input_files import InputFile, NothingFoundError, find, ignored_by_suffix
+from ingest.images.formats import SUFFIXES
 
 FILES = ["b.JPG", "a.png", "notes.txt", ".hidden.jpg", ".git/x.jpg", "deep/er/c.webp", "deep/film.mp4", "copies/a.png"]
 
@@ -28,6 +29,26 @@ def names(*named: str, videos: bool = False, without: str = "") -> list[str]:
 def test_a_folder_has_its_images_at_any_depth(folder: Path) -> None:
     """In order; hidden files, other endings and videos are left out."""
     assert names("photos") == ["photos/a.png", "photos/b.JPG", "photos/copies/a.png", "photos/deep/er/c.webp"]
+
+
+def test_what_is_no_image_is_reported(folder: Path) -> None:
+    """By suffix, each file once; hidden files are no news, and videos can be asked for."""
+    ignored: set[str] = set()
+    find(["photos", "photos/*"], videos=False, ignored=ignored)
+    assert ignored_by_suffix(ignored) == (
+        "ignored 2 files that are not images: 1 .mp4, 1 .txt (--every includes videos)"
+    )
+    assert ignored_by_suffix(set()) == ""
+
+
+def test_every_accepted_suffix_is_found(folder: Path) -> None:
+    """The service's list is the client's."""
+    paths = [Path("all") / f"x{suffix}" for suffix in sorted(SUFFIXES)]
+    Path("all").mkdir()
+    for path in paths:
+        path.touch()
+    assert {".heic", ".heif", ".avif"} < SUFFIXES
+    assert names("all") == [str(path) for path in paths]
 
 
 def test_videos_in_folders_are_taken_when_asked_for(folder: Path) -> None:

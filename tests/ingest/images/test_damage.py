@@ -1,10 +1,12 @@
 """What is no image, half an image or far too much of one is refused, each with its own status and advice."""
 
+import importlib.util
+
 import pytest
 from PIL import features
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
-from ingest.images.decode import to_pixels
+from ingest.images.decode import EncodedImage, to_pixels
 from tests.support.images import bomb, encoded, model, noisy_scene, scene
 
 MOST = 50_000_000
@@ -26,7 +28,7 @@ def test_a_jpeg_of_endless_scans_is_damaged(kind: str) -> None:
 @pytest.mark.parametrize("data", [b"hello world", b"%PDF-1.7", b'{"image": 1}', b"<svg xmlns=''/>", b"\0" * 100])
 def test_what_is_no_image_is_unsupported(data: bytes) -> None:
     """415, and the detail names the formats that are taken."""
-    with pytest.raises(UnsupportedMediaType, match="JPEG, PNG, WebP, GIF, BMP and TIFF"):
+    with pytest.raises(UnsupportedMediaType, match="JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP and TIFF"):
         to_pixels(data, model(), MOST)
 
 
@@ -53,12 +55,56 @@ def test_an_empty_file_is_damaged() -> None:
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF"])
 def test_half_a_file_is_damaged(kind: str, part: float) -> None:
     """A broken upload is refused, never classified."""
     data = encoded(noisy_scene(), kind)
     with pytest.raises(DamagedImage, match="Send the whole file"):
         to_pixels(data[: int(len(data) * part)], model(), MOST)
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("size", range(1, 40))
+def test_the_first_bytes_of_a_container_are_damaged(kind: str, size: int) -> None:
+    """Whichever field of its header ends early."""
+    with pytest.raises(DamagedImage, match="Send the whole file"):
+        to_pixels(encoded(scene(), kind)[:size], model(), MOST)
+
+
+@pytest.mark.parametrize("brand", [b"mp42", b"qt  ", b"crx ", b"M4A ", b"j2ki"])
+def test_another_codec_in_the_container_is_unsupported(brand: bytes) -> None:
+    """Videos, sound and camera raw files open with the same box."""
+    data = bytearray(encoded(scene(), "AVIF"))
+    for own in (b"avif", b"avis"):
+        data[:64] = data[:64].replace(own, brand)
+    with pytest.raises(UnsupportedMediaType, match="HEIC, AVIF"):
+        to_pixels(bytes(data), model(), MOST)
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_brand_among_the_compatible_ones_counts(kind: str) -> None:
+    """Some encoders name the container first."""
+    data = bytearray(encoded(scene(), kind))
+    own = bytes(data[8:12])
+    data[8:12] = b"mif1"
+    assert own in data[16:40]
+    assert to_pixels(bytes(data), model(), MOST) == to_pixels(encoded(scene(), kind), model(), MOST)
+
+
+def test_a_container_of_endless_boxes_is_damaged() -> None:
+    """To walk over millions of them would take seconds of the event loop."""
+    data = encoded(scene(), "AVIF")
+    size = int.from_bytes(data[:4])
+    with pytest.raises(DamagedImage, match="boxes"):
+        EncodedImage(data[:size] + b"\0\0\0\x08free" * 5000 + data[size:]).cost(model(), MOST)
+
+
+def test_heic_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """415, whose detail is for the client and for the operator of the service."""
+    data = encoded(scene(), "HEIF")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(UnsupportedMediaType, match=r"Send a JPEG.*pip install pillow-heif"):
+        to_pixels(data, model(), MOST)
 
 
 @pytest.mark.parametrize("size", [(500, 375), (2000, 1500)])
@@ -76,7 +122,7 @@ def test_a_truncated_jpeg_that_was_given_an_end_is_damaged() -> None:
         to_pixels(data[: len(data) // 2] + b"\xff\xd9", model(), MOST)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF"])
 def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
     """413 before any pixel is decoded: the files are too small to hold what they promise."""
     data = bomb(kind)

@@ -60,7 +60,7 @@ def test_a_lossless_format_gives_the_scaled_image(kind: str) -> None:
     assert distance(decoded(encoded(scene(), kind)), expected(scene())) < 0.3
 
 
-@pytest.mark.parametrize(("kind", "near"), [("JPEG", 2.0), ("WEBP", 3.0), ("GIF", 8.0)])
+@pytest.mark.parametrize(("kind", "near"), [("JPEG", 2.0), ("WEBP", 3.0), ("HEIF", 2.0), ("AVIF", 2.0), ("GIF", 8.0)])
 def test_a_lossy_format_comes_near_the_scaled_image(kind: str, near: float) -> None:
     """JPEG and WebP lose little, GIF has 256 colours."""
     assert distance(decoded(encoded(scene(), kind)), expected(scene())) < near
@@ -119,13 +119,55 @@ def test_a_crop_keeps_the_proportions_and_the_centre() -> None:
 
 
 @pytest.mark.parametrize("shorter_side", [None, 60])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_image(kind: str, orientation: int, shorter_side: int | None) -> None:
     """However the camera was held, the model sees the scene upright; large JPEGs are scaled while decoding."""
     wanted = model(64, 48, shorter_side=shorter_side)
     image = scene(640, 480)
     assert distance(decoded(stored_turned(image, orientation, kind), wanted), expected(image, wanted)) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_exif_alone_does_not_turn_a_container(kind: str) -> None:
+    """ISO 23008-12: only the container's own orientation counts. Cameras write both, and one turn is enough."""
+    turned = stored_turned(scene(), 6, kind)
+    angle = turned.index(b"irot") + 4
+    assert turned[angle] in (1, 3)
+    upright = turned[:angle] + b"\0" + turned[angle + 1 :]
+    stored = scene().transpose(Image.Transpose.ROTATE_90)
+    assert distance(decoded(upright), expected(stored)) < 2
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_damaged_metadata_of_a_container_costs_nothing(kind: str) -> None:
+    """EXIF that no reader understands, and XMP, next to an orientation that counts."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0131] = 6, "a camera"
+    stored = scene().transpose(Image.Transpose.ROTATE_90)
+    data = encoded(stored, kind, exif=exif.tobytes(), xmp=b"<x:xmpmeta tiff:Orientation='3'/>", quality=95)
+    assert b"irot" in data
+    directory = data.index(b"MM\0*") + 4
+    damaged = data[:directory] + b"\xff" * 4 + data[directory + 4 :]
+    assert distance(decoded(damaged), expected(scene())) < 2
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_heic_of_tiles_is_put_together(alpha: bool) -> None:
+    """As phones store it, in tiles of 512 x 512."""
+    image = scene(700, 600)
+    if alpha:
+        image.putalpha(255)
+    assert distance(decoded(encoded(image, "HEIF", grid_tile_size=512)), expected(image.convert("RGB"))) < 2
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_grey_and_transparent_containers_are_understood(kind: str) -> None:
+    """Grey stays grey, and transparent pixels lie on white."""
+    grey = scene().convert("L")
+    assert distance(decoded(encoded(grey, kind)), expected(grey)) < 2
+    clear = Image.new("RGBA", (160, 120), (0, 0, 0, 0))
+    assert decoded(encoded(clear, kind)).min() > 250
 
 
 def test_damaged_exif_turns_nothing() -> None:

@@ -120,6 +120,16 @@ async def test_a_file_that_takes_too_much_memory_is_refused(pools: Pools) -> Non
     assert pid(pool) == before, "the worker lives on"
 
 
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+async def test_a_codec_that_gets_no_memory_says_so(pools: Pools, kind: str) -> None:
+    """413 as for the other formats: the file is not damaged."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**25, cpu_s=10, wait_s=30))
+    data = hostile_images.heic() if kind == "HEIF" else encoded(scene(4000, 3000), "AVIF", speed=10)
+    with pytest.raises(TooManyPixels, match="too large to be decoded"):
+        await pool.decode(data, model(), 0.01)
+    await pool.decode(PNG, model(), 0.01)
+
+
 async def test_a_worker_that_was_killed_is_replaced(pools: Pools) -> None:
     """No image is lost with it."""
     pool = pools()
