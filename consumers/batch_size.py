@@ -46,12 +46,16 @@ class BatchSizer:
         """Images a second that this consumer can classify; 0 before the first run."""
         return 1 / self._image_s if self._image_s > 0 else 0.0
 
+    def images_within(self, seconds: float) -> int:
+        """Images that one batch can hold if it should take no longer than this."""
+        if self._image_s * self._max_batch <= seconds:
+            return self._max_batch
+        return max(1, int(seconds / self._image_s))
+
     @property
     def batch_size(self) -> int:
         """The number of entries to take next."""
-        if self._image_s * self._max_batch <= self._max_batch_s:
-            return self._max_batch
-        return max(1, int(self._max_batch_s / self._image_s))
+        return self.images_within(self._max_batch_s)
 
 
 def padded_sizes(max_batch: int) -> tuple[int, ...]:

@@ -17,10 +17,24 @@ class BufferPool:
         for buffer in buffers:
             self.free.put_nowait(buffer)
         self.batches: asyncio.Queue[Batch | None] = asyncio.Queue()
+        self._count = self.free.qsize()
+        self._idle = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Wait until no batch runs or waits for the model."""
+        if self.free.qsize() < self._count:
+            self._idle.clear()
+            await self._idle.wait()
 
     def release(self, batch: Batch) -> None:
         """The batch has run: its buffer may be filled again."""
-        self.free.put_nowait(batch.buffer)
+        self.put_back(batch.buffer)
+
+    def put_back(self, buffer: Buffer) -> None:
+        """The buffer is free again."""
+        self.free.put_nowait(buffer)
+        if self.free.qsize() == self._count:
+            self._idle.set()
 
     def end(self) -> None:
         """No further batch will be queued."""

@@ -9,6 +9,7 @@ import logging
 from redis.exceptions import RedisError, ResponseError
 
 from consumers.batch import Batch, Buffer, entry_of, request_of, shape_of
+from consumers.batch_reader import BatchReader
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
@@ -39,6 +40,7 @@ class Fetcher:
         self._sizer = context.sizer
         self._buffers = context.buffers
         self._state = context.state
+        self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
         self._max_deliveries = context.settings.max_deliveries
         self._claim_pause_s = min(context.settings.lease_s / 4, _LONGEST_CLAIM_PAUSE_S)
 
@@ -57,33 +59,49 @@ class Fetcher:
             except RedisError as error:
                 _log(error, backoff)
                 await self._recover(backoff)
+        while self._reader.keeps:
+            buffer = await self._buffers.free.get()
+            self._queue(buffer, self._reader.take(self._batch_size))
 
     async def _read_batch(self) -> None:
         """Fill one buffer. If several partitions share the buffers, none keeps one while it waits for entries."""
         alone = self._state.partitions == 1
-        pause_s = await self._fill([], wait=alone)
-        if pause_s is None and not alone and (first := self._in_flight.add(await self._group.read(1, wait=True))):
-            pause_s = await self._fill(first, wait=False)
+        pause_s = await self._fill(wait=alone)
+        if pause_s is None and not alone:
+            await self._reader.wait()
+            if self._reader.keeps:
+                pause_s = await self._fill(wait=False)
         if pause_s:
             await asyncio.sleep(pause_s)
 
-    async def _fill(self, first: list[Delivery], *, wait: bool) -> float | None:
-        """Queue these deliveries, which are held already, and as many new ones as there are.
+    async def _fill(self, *, wait: bool) -> float | None:
+        """Queue a batch of as many entries as there are.
 
         Returns how long to let entries arrive before the next read, in seconds; None if there was nothing to queue.
         """
+        if self._reader.late:
+            await self._buffers.idle()
         buffer = await self._buffers.free.get()
-        rows = _rows(buffer)[len(first) : self._sizer.batch_size]
-        read: list[Delivery] = []
+        rows = _rows(buffer)[: self._batch_size]
+        found: list[Delivery] = []
         try:
-            read = await self._group.read(len(rows), rows, wait=wait) if rows else []
+            found = await self._reader.read(rows, wait=wait)
         finally:
-            found = first + self._in_flight.add(read)
-            if not self._submit(buffer, found):
-                self._buffers.free.put_nowait(buffer)
+            self._queue(buffer, found)
         if not found:
             return None
-        return batching_delay_s(read) if len(read) < len(rows) else 0.0
+        await self._reader.read_ahead()
+        return 0.0 if self._reader.keeps or len(found) == len(rows) else batching_delay_s(found)
+
+    @property
+    def _batch_size(self) -> int:
+        """Partitions take turns: if each batch waits for those of the others, all are shorter."""
+        whole = self._sizer.batch_size
+        return max(1, whole // self._state.partitions) if self._reader.late else whole
+
+    def _queue(self, buffer: Buffer, deliveries: list[Delivery]) -> None:
+        if not self._submit(buffer, deliveries):
+            self._buffers.put_back(buffer)
 
     async def _recover(self, backoff: Backoff) -> None:
         """After a failed read: the group may be gone, and a lost reply leaves entries in our own pending list.
@@ -100,11 +118,12 @@ class Fetcher:
                 _log(error, backoff)
 
     async def _reread_own(self) -> None:
-        after = "0"
-        while found := await self._group.read_pending(self._sizer.batch_size, after):
-            after = found[-1].entry_id
-            for delivery in found:
-                await self._submit_alone(delivery)
+        for stream in self._group.streams:
+            after = f"{stream.prefix}0"
+            while found := await self._group.read_pending(self._sizer.batch_size, after):
+                after = found[-1].entry_id
+                for delivery in found:
+                    await self._submit_alone(delivery)
 
     async def _claim_stale(self) -> None:
         while not self._state.stopping.is_set():
@@ -144,8 +163,7 @@ class Fetcher:
         # Held before there is a buffer: with many partitions that may take longer than a lease, which is then renewed.
         if held := self._in_flight.add([delivery]):
             buffer = await self._buffers.free.get()
-            if not self._submit(buffer, held):
-                self._buffers.free.put_nowait(buffer)
+            self._queue(buffer, held)
         await self._completer.completed(delivery.entry_id)
 
     def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:

@@ -54,7 +54,7 @@ class InferenceRunner:
     async def _drop_expired_and_cancelled(self, batch: Batch) -> None:
         """Remove images that expired or were cancelled while they waited; neither is worth an inference."""
         now_ms = self._in_flight.clock.now_ms()
-        waited_ms = now_ms - batch.deliveries[0].accepted_ms  # Redis returns the oldest first.
+        waited_ms = now_ms - min(delivery.accepted_ms for delivery in batch.deliveries)
         cancelled = await self._cancelled(batch) if waited_ms > _CANCELLABLE_AFTER_MS else set()
         rows = []
         for row, delivery in enumerate(batch.deliveries):

@@ -103,12 +103,19 @@ class LeaseKeeper:
                 logger.warning("lost the lease of %d entries; their results here will change nothing", len(still))
 
     async def heartbeat(self) -> None:
-        """Report what this consumer does; raises redis-py's errors."""
-        now_ms, announced = await self._presence.heartbeat(self._report(), lease_s=self._lease_s)
+        """Report what this consumer does, and read the streams for the version that it serves.
+
+        Raises redis-py's errors.
+        """
+        report = self._report()
+        heartbeat = await self._presence.heartbeat(report, lease_s=self._lease_s)
         self._context.health.heartbeat_sent()
-        self._in_flight.clock.set(now_ms)
-        if not announced:
+        self._in_flight.clock.set(heartbeat.now_ms)
+        if not heartbeat.announced:
             await self._presence.announce(self._context.served.description)
+        waiting = heartbeat.waiting_versions
+        adopted = await self._presence.without_consumer(waiting) if waiting else []
+        await self._group.follow(report.version, *adopted)
 
     def _report(self) -> ConsumerReport:
         counts, model = self._in_flight.counts, self._context.served.model

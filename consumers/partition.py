@@ -40,7 +40,14 @@ class PartitionWorker:
         self._reader = Reader(settings, REDIS, partition)
         self._presence = Presence(redis, partition, shared)
         self.in_flight = InFlight(context.state, partition.number)
-        self._group = Group(redis, self._reader, partition, consumer=context.name, lease_s=settings.lease_s)
+        self._group = Group(
+            redis,
+            self._reader,
+            partition,
+            consumer=context.name,
+            lease_s=settings.lease_s,
+            version=context.served.description.version,
+        )
         completion = Completion(
             redis,
             partition,
@@ -118,7 +125,7 @@ class PartitionWorker:
     async def leave(self) -> None:
         """Take the consumer off the list of living ones and close its connection."""
         try:
-            held = await self._presence.leave(self._context.name)
+            held = await self._presence.leave(self._context.name, self._group.streams)
             logger.info("left the group consumer=%s held=%d", self._context.name, held)
         except RedisError as error:
             logger.warning("cannot leave the group: %s", error)

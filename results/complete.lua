@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- Complete entries: remove each from the group and, only if it was still pending, store and announce its outcome.
+-- Complete entries of one stream: remove each from the group and, only if it was still pending, store and announce its outcome.
 -- A consumer that completes an entry second changes nothing: inference may happen twice, a result never.
 -- Allowed when Redis is out of memory, because completing frees memory. All checks come before the first change.
 --
 -- KEYS  1 entries   2 holders   3 dead letters   4 counters   then per entry: its request, its reply stream
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 prefix of reply streams
---       6 consumer   7 number of entries   then per entry: id, outcome
+--       6 consumer   7 prefix of the stream's entry names   8 number of entries   then per entry: id, outcome
 --       then for each that failed or becomes a dead letter: its number, why it failed or '', reason of the dead
 --       letter or '', deliveries
 -- reply for each entry 1, or 0 if another consumer had completed it
-local FIXED, PER_ENTRY, PER_SPECIAL = 7, 2, 4
-local COUNT = tonumber(ARGV[7])
+local FIXED, PER_ENTRY, PER_SPECIAL = 8, 2, 4
+local PREFIX, COUNT = ARGV[7], tonumber(ARGV[8])
 local LAST_ID = '18446744073709551615-18446744073709551615'
 
 for number, kind in ipairs({'stream', 'hash', 'stream', 'hash'}) do
@@ -37,9 +37,9 @@ end
 local function add_dead_letter(id, reason, deliveries)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
     if entry then
-        local holders = redis.call('HGET', KEYS[2], id) or ARGV[6]
+        local holders = redis.call('HGET', KEYS[2], PREFIX .. id) or ARGV[6]
         redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[3], '*', 'reason', reason, 'deliveries', deliveries,
-            'holders', holders, 'entry', id, unpack(entry[2]))
+            'holders', holders, 'entry', PREFIX .. id, unpack(entry[2]))
     end
 end
 
@@ -79,7 +79,7 @@ local function count(event, times)
     end
 end
 
-local completed, gone, waiting, subscribed = {}, {}, {}, {}
+local completed, gone, named, waiting, subscribed = {}, {}, {}, {}, {}
 local events = {superseded = 0}
 
 for i = 1, COUNT do
@@ -90,6 +90,7 @@ for i = 1, COUNT do
         local request, replies, this = KEYS[3 + 2 * i], KEYS[4 + 2 * i], special[i] or ORDINARY
         local waits = replies ~= ARGV[5]
         gone[#gone + 1] = id
+        named[#named + 1] = PREFIX .. id
         if this.failure ~= '' then
             events[this.failure] = (events[this.failure] or 0) + 1
         end
@@ -113,7 +114,7 @@ for i = 1, COUNT do
 end
 if #gone > 0 then
     redis.call('XDEL', KEYS[1], unpack(gone))
-    redis.call('HDEL', KEYS[2], unpack(gone))
+    redis.call('HDEL', KEYS[2], unpack(named))
     events.completed = #gone
 end
 for event, times in pairs(events) do

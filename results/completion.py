@@ -1,12 +1,13 @@
 """Completes a batch of entries: removes them from the group, stores and announces their outcomes, in one round trip."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from results.outcome import Failed, Outcome, encode
-from stream.keys import GROUP, Partition
+from stream.keys import GROUP, Partition, split_name
 from stream.scripts import load
 
 #: Entries kept for one ingest process, about, each with a batch's outcomes. Ten times what its reader takes at once; an
@@ -16,8 +17,11 @@ _LONGEST_REPLY_STREAM = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """One entry's end. `reply` names the ingest that waits, or is empty; `dead_letter_reason` is the reason why the
-    entry becomes a dead letter, or empty."""
+    """One entry's end; `entry_id` is the entry's name.
+
+    `reply` names the ingest that waits, or is empty; `dead_letter_reason` is the reason why the entry becomes a dead
+    letter, or empty.
+    """
 
     entry_id: str
     outcome: Outcome
@@ -44,14 +48,30 @@ class Completion:
         self._script = load(redis, "results", "complete")
 
     async def complete(self, batch: Sequence[Completed]) -> list[bool]:
-        """Complete each entry; False if another consumer had done so before, and then nothing changed."""
+        """Complete each entry; False if another consumer had done so before, and then nothing changed.
+
+        One round trip for each stream that the entries are from.
+        """
+        parts: defaultdict[str, list[Completed]] = defaultdict(list)
+        for one in batch:
+            parts[split_name(one.entry_id)[0]].append(one)
+        if len(parts) == 1:
+            return await self._complete(batch)
+        mine: dict[str, bool] = {}
+        for part in parts.values():
+            mine |= zip((one.entry_id for one in part), await self._complete(part), strict=True)
+        return [mine[one.entry_id] for one in batch]
+
+    async def _complete(self, batch: Sequence[Completed]) -> list[bool]:
+        """Complete entries of one stream."""
         of = self._partition
-        keys = [of.entries, of.holders, of.dead_letters, of.counters]
-        arguments: list[bytes | str | int] = [*self._arguments, len(batch)]
+        stream = of.stream_of(batch[0].entry_id)
+        keys = [stream.key, of.holders, of.dead_letters, of.counters]
+        arguments: list[bytes | str | int] = [*self._arguments, stream.prefix, len(batch)]
         special: list[str | int] = []
         for number, one in enumerate(batch, 1):
             keys += (of.request(one.outcome.id), of.replies(one.reply))
-            arguments += (one.entry_id, encode(one.outcome))
+            arguments += (split_name(one.entry_id)[1], encode(one.outcome))
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
             if failure or one.dead_letter_reason:
                 special += (number, failure, one.dead_letter_reason, one.deliveries)

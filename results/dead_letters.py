@@ -7,7 +7,7 @@ A dead letter is an entry of the stream `dead_letters`, written by complete.lua:
     reason       a sentence
     deliveries   how often the entry was delivered, decimal
     holders      the consumers that held it, separated by spaces
-    entry        the id that the entry had
+    entry        the name that the entry had: its id, behind the prefix of its stream
     ...          the entry's own fields, see stream/entry.py
 """
 
@@ -89,7 +89,7 @@ class DeadLetters:
         return Entry.decode(found[0][1]) if found else None
 
     async def replay(self, dead_letter: DeadLetter, *, request_ttl_s: float) -> bool:
-        """Put the entry back into the stream, in one step; its request is `queued` again for `request_ttl_s`.
+        """Put the entry back into its stream, in one step; its request is `queued` again for `request_ttl_s`.
 
         False if the dead letter is gone, and then nothing changes. Raises NotReplayable, or redis-py's errors,
         OutOfMemoryError among them.
@@ -97,8 +97,9 @@ class DeadLetters:
         if not dead_letter.request_id:
             raise NotReplayable(f"{dead_letter.id} has no request id: no consumer can read it, it can only be dropped")
         of = self._partition
-        keys = [of.entries, of.dead_letters, of.counters, of.request(dead_letter.request_id)]
-        return await self._replay(keys, [dead_letter.id, int(request_ttl_s * 1000)]) is not None
+        stream = of.stream_of(dead_letter.entry_id)
+        keys = [stream.key, of.dead_letters, of.counters, of.request(dead_letter.request_id)]
+        return await self._replay(keys, [dead_letter.id, int(request_ttl_s * 1000), stream.prefix]) is not None
 
     async def drop(self, dead_letter: DeadLetter) -> bool:
         """Delete the dead letter for good; False if it is gone already."""

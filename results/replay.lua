@@ -1,11 +1,11 @@
 #!lua
--- Put one dead letter back into the stream: the same request id and pixels.
+-- Put one dead letter back into the stream that it came from: the same request id and pixels.
 -- Its client has gone, so it has no reply stream, no deadline and no trace; its outcome is found under the request's id.
 -- The limit of the backlog does not apply: the entry was accepted once, its memory only moves, and there are at most
 -- max_dead_letters of these. Refused when Redis is out of memory. All checks come before the first change.
 --
 -- KEYS  1 entries   2 dead letters   3 counters   4 request
--- ARGV  1 id of the dead letter   2 request_ttl_ms
+-- ARGV  1 id of the dead letter   2 request_ttl_ms   3 prefix of the stream's entry names
 -- reply the id of the new entry, or nil if the dead letter is gone: it was replayed or dropped
 local ADDED = 8 -- reason, deliveries, holders, entry and their values, before the entry's own fields
 
@@ -35,6 +35,6 @@ for i = ADDED + 1, #entry[2], 2 do
 end
 local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('XDEL', KEYS[2], ARGV[1])
-redis.call('SET', KEYS[4], 'queued 0 ' .. id, 'PX', ARGV[2])
+redis.call('SET', KEYS[4], 'queued 0 ' .. ARGV[3] .. id, 'PX', ARGV[2])
 redis.pcall('HINCRBY', KEYS[3], 'replayed', 1) -- A counter that is no number loses this, and nothing else.
 return id

@@ -2,19 +2,21 @@
 -- The state of a request. While it is queued, its outcome will also be announced to the ingest that asks.
 -- A request that is queued beyond its deadline, and whose entry is gone, will never have another outcome: it fails.
 --
--- KEYS  1 request   2 entries   3 counters
+-- KEYS  1 request   2 entries for any version and class   3 counters
 -- ARGV  1 ingest, or '' to subscribe nobody   2 the outcome of a request whose entry is gone
 -- reply the request's value, or nil
 local state = redis.pcall('GET', KEYS[1])
 if type(state) ~= 'string' then
     return type(state) == 'table' and 'not a string' or false
 end
-local due, id = string.match(state, '^queued (%d+) (%d+%-%d+)')
+local due, prefix, id = string.match(state, '^queued (%d+) ([%l%d:]-)(%d+%-%d+)')
 if not due then
     return state
 end
 local time = redis.call('TIME')
-if tonumber(due) < time[1] * 1000 + math.floor(time[2] / 1000) and #redis.call('XRANGE', KEYS[2], id, id) == 0 then
+-- Another stream is not among the KEYS, because only the request says which it is. It shares the hash tag.
+local stream = prefix == '' and KEYS[2] or (KEYS[2] .. ':' .. string.sub(prefix, 1, -2))
+if tonumber(due) < time[1] * 1000 + math.floor(time[2] / 1000) and #redis.call('XRANGE', stream, id, id) == 0 then
     redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
     redis.pcall('HINCRBY', KEYS[3], 'vanished', 1)
     return ARGV[2]

@@ -54,6 +54,11 @@ class _Pattern(Partition):
     def _key(self, rest: str) -> str:
         return partition_key(self.model, "*", rest)
 
+    @property
+    def entries(self) -> str:
+        """The streams of all classes and versions."""
+        return self._key("entries*")
+
 
 def ingest_rights(*, waitaof: bool = True) -> list[Right]:
     """Ingest adds images and reads outcomes, and shows operators the group and its dead letters.
@@ -69,6 +74,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("hgetall", read=(RELEASES,)),
         Right("hset hdel hincrby hmget", both=(LOADS,)),
         Right("xadd xlen", write=(of.entries,)),
+        Right("sadd smembers", both=(of.wanted_versions,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
         Right("hset hgetall hdel expire", both=(REQUESTS,)),
@@ -88,7 +94,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
     of = _Pattern(model)
     return [
         Right("info|server info|memory info|persistence"),
-        Right("evalsha", both=(of.entries.replace("entries", "*"),)),
+        Right("evalsha", both=(partition_key(model, "*", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
         Right("hmget", read=(LOADS,)),
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
@@ -99,6 +105,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("pexpire del", write=(of.replies("*"),)),
         Right("type", read=(of.entries, of.dead_letters, of.alive, of.consumers, of.versions, of.holders, of.counters)),
         Right("exists get mget set", both=(of.request("*"),)),
+        Right("type smembers", read=(of.wanted_versions,)),
         Right("zadd zrange zrem zscore", both=(of.alive,)),
         Right("hset hget hdel hexists hgetall hincrby", both=(of.consumers, of.versions, of.holders, of.counters)),
     ]

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stream.entry import Entry
-from stream.keys import Partition
+from stream.keys import EntryStream, Partition
 from stream.scripts import load
 from stream.server_check import DurabilityCheck
 from stream.settings import Durability
@@ -62,8 +62,17 @@ class Admission:
         self._durability = DurabilityCheck(redis, durability)
         self._script = load(redis, "stream.scripts", "admit")
 
-    async def admit(self, entry: Entry, *, timeout_s: float, max_backlog: int, without_consumers: bool = False) -> int:
-        """Append the entry, due in `timeout_s` by Redis's clock; returns the backlog, this entry included.
+    async def admit(
+        self,
+        entry: Entry,
+        *,
+        timeout_s: float,
+        max_backlog: int,
+        without_consumers: bool = False,
+        stream: EntryStream | None = None,
+    ) -> int:
+        """Append the entry to a stream of this partition, due in `timeout_s` by Redis's clock; returns the backlog of
+        the stream, this entry included. Without `stream`, the entry is interactive and for any version.
 
         It is refused if `max_backlog` entries are in the stream, whichever ingest admitted them, and if no consumer is
         alive, unless it may wait `without_consumers`.
@@ -72,10 +81,13 @@ class Admission:
         after a lost reply it is not known whether the entry is in the stream.
         """
         on_disk = await self._durability.waits()
-        keys = [self._partition.entries, self._partition.request(entry.id), self._partition.alive]
+        to = stream or self._partition.stream()
+        keys = [to.key, self._partition.request(entry.id), self._partition.alive]
+        if to.version:
+            keys.append(self._partition.wanted_versions)
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
         arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
-        arguments += [int(on_disk or self._replicas > 0), *entry.fields()]
+        arguments += [int(on_disk or self._replicas > 0), to.prefix, to.version, *entry.fields()]
         (verdict, backlog), is_safe = await self._decide(keys, arguments, on_disk=on_disk)
         match verdict:
             case b"full":

@@ -7,8 +7,9 @@ What a group read changes, in order:
    `read_pending` finds it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,7 +18,7 @@ from redis.exceptions import ResponseError
 from stream.connection.clients import BLOCK_S
 from stream.connection.group_reader import Reader
 from stream.entry import Entry, MalformedEntry
-from stream.keys import GROUP, Partition
+from stream.keys import GROUP, PRIORITIES, EntryStream, Partition, Priority, split_name
 from stream.scripts import load
 
 #: No consumer's lease is longer: 24 hours, the largest value of the setting.
@@ -26,7 +27,7 @@ _LONGEST_LEASE_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One entry in this consumer's hands.
+    """One entry in this consumer's hands. `entry_id` is its name: the id in its stream, behind the stream's prefix.
 
     `deliveries` counts this one; `holders` names the consumers that lost it before. `entry` is the
     error itself where the fields could not be read.
@@ -36,20 +37,31 @@ class Delivery:
     entry: Entry | MalformedEntry
     deliveries: int = 1
     holders: tuple[str, ...] = ()
+    priority: Priority = "interactive"
 
     @property
     def accepted_ms(self) -> int:
         """When the entry was accepted, Unix milliseconds by Redis's clock: the first half of its id."""
-        return int(self.entry_id.partition("-")[0])
+        return int(split_name(self.entry_id)[1].partition("-")[0])
 
 
 class Group:
-    """One consumer's view of one partition's group.
+    """One consumer's view of the groups of one partition's streams.
 
+    The consumer reads the streams for any version, and those for its own `version`; see `follow`.
     `reader` makes the blocking reads; `redis` runs the short commands.
     """
 
-    def __init__(self, redis: Redis, reader: Reader, partition: Partition, *, consumer: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        reader: Reader,
+        partition: Partition,
+        *,
+        consumer: str,
+        lease_s: float,
+        version: str = "",
+    ) -> None:
         self._redis = redis
         self._reader = reader
         self._partition = partition
@@ -60,62 +72,127 @@ class Group:
         self._renew = load(redis, "stream.scripts", "renew")
         self._hand_back = load(redis, "stream.scripts", "hand_back")
         self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
+        self._read_versions((version,) if version else ())
+
+    def _read_versions(self, versions: tuple[str, ...]) -> None:
+        """Read the streams for any version, and those for these versions."""
+        self._versions = versions
+        self.streams = streams = self._partition.streams(*versions)
+        self._by_key = {stream.key.encode(): stream for stream in streams}
+        #: How a read of each class, and of all classes, ends.
+        self._tails: Mapping[Priority | None, list[str]] = {
+            priority: _tail(stream.key for stream in streams if priority in {None, stream.priority})
+            for priority in (*PRIORITIES, None)
+        }
 
     async def create(self) -> None:
-        """Make the group, from the stream's beginning, unless it exists: nothing accepted before may be skipped."""
+        """Make each stream's group, from the stream's beginning, unless it exists: nothing accepted may be skipped."""
+        for stream in self.streams:
+            await self._create(stream)
+
+    async def _create(self, stream: EntryStream) -> None:
         try:
-            await self._redis.xgroup_create(self._partition.entries, GROUP, id="0", mkstream=True)
+            await self._redis.xgroup_create(stream.key, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def read(self, count: int, rows: Sequence[memoryview] = (), *, wait: bool = True) -> list[Delivery]:
-        """Up to `count` new entries; may wait up to `BLOCK_S` for the first, and returns none where none came.
+    async def follow(self, *versions: str) -> None:
+        """From the next read on, read the streams for these versions, besides those for any version.
 
-        Pixels of the i-th that have the size of row i are read into it, and stay there.
+        They are the consumer's own version, which may have changed, and versions that no living consumer serves:
+        nobody else would read what waits there.
+        """
+        if versions != self._versions:
+            for stream in self._partition.streams(*versions):
+                await self._create(stream)
+            self._read_versions(versions)
+
+    async def read(
+        self,
+        count: int,
+        rows: Sequence[memoryview] = (),
+        *,
+        wait: bool = True,
+        priority: Priority | None = None,
+    ) -> list[Delivery]:
+        """Up to `count` new entries of each stream, or of those of one class, the most urgent stream first.
+
+        May wait up to `BLOCK_S` for the first, and returns none where none came. Pixels of the i-th that have the size
+        of row i are read into it, and stay there.
         """
         of = ("GROUP", GROUP, self.consumer)
         bounds = ("COUNT", count, *(("BLOCK", int(BLOCK_S * 1000)) if wait else ()))
-        found = await self._reader.entries(["XREADGROUP", *of, *bounds, "STREAMS", self._partition.entries, ">"], rows)
-        return [_delivery(raw.entry_id, raw.fields, raw.pixels) for raw in found]
+        found = await self._reader.entries(["XREADGROUP", *of, *bounds, *self._tails[priority]], rows)
+        return [_delivery(self._by_key[raw.stream], raw.entry_id, raw.fields, raw.pixels) for raw in found]
 
     async def read_pending(self, count: int, after: str = "0") -> list[Delivery]:
-        """Entries that Redis holds for this consumer already, behind `after`, whether or not they ever arrived.
+        """Entries that Redis holds for this consumer already in one stream, behind `after`, whether or not they ever
+        arrived; `after` names an entry, and so the stream.
 
         Their leases begin again, and no delivery is counted. They count as redelivered here: nobody knows how far
         they had come.
         """
-        entries: Any = await self._read_pending([self._partition.entries], [GROUP, self.consumer, count, after])
-        found = [_delivery(entry_id, _fields(flat or [])) for entry_id, flat in entries]
-        return [Delivery(one.entry_id, one.entry, deliveries=2) for one in found]
+        stream = self._partition.stream_of(after)
+        arguments: list[str | int] = [GROUP, self.consumer, count, split_name(after)[1]]
+        entries: Any = await self._read_pending([stream.key], arguments)
+        found = [_delivery(stream, entry_id, _fields(flat or [])) for entry_id, flat in entries]
+        return [replace(one, deliveries=2) for one in found]
 
     async def renew(self, entry_ids: Iterable[str]) -> list[str]:
         """Renew the leases of held entries; returns those that are held no longer."""
-        lost: list[bytes] = await self._renew([self._partition.entries], [GROUP, self.consumer, *entry_ids])
-        return [entry_id.decode() for entry_id in lost]
+        lost: list[str] = []
+        for prefix, ids in _by_prefix(entry_ids).items():
+            found: list[bytes] = await self._renew([self._key_of(ids[0], prefix)], [GROUP, self.consumer, *ids])
+            lost += [prefix + entry_id.decode() for entry_id in found]
+        return lost
+
+    def _key_of(self, id_in_stream: str, prefix: str) -> str:
+        return self._partition.stream_of(prefix + id_in_stream).key
 
     async def hand_back(self, *, counted: Collection[str], uncounted: Collection[str]) -> int:
         """Let others claim these entries at once; returns how many were still held.
 
         The delivery of the `uncounted` ones does not count: this consumer never ran them.
         """
-        arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, len(counted), *counted, *uncounted]
-        return int(await self._hand_back([self._partition.entries], arguments))
+        first, others = _by_prefix(counted), _by_prefix(uncounted)
+        returned = 0
+        for prefix in {**first, **others}:
+            ids = [*first[prefix], *others[prefix]]
+            arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, len(first[prefix]), *ids]
+            returned += int(await self._hand_back([self._key_of(ids[0], prefix)], arguments))
+        return returned
 
     async def claim(self) -> Delivery | None:
         """Take over one entry whose consumer has been silent for a lease, or None where there is none."""
-        reply = await self._claim(
-            [self._partition.entries, self._partition.holders], [GROUP, self.consumer, self._lease_ms]
-        )
+        keys = [self._partition.holders, *(stream.key for stream in self.streams)]
+        prefixes = [stream.prefix for stream in self.streams]
+        reply = await self._claim(keys, [GROUP, self.consumer, self._lease_ms, *prefixes])
         if len(reply) == 1:
             return None
-        _, entry_id, flat, deliveries, holders = reply
-        found = _delivery(entry_id, _fields(flat))
-        return Delivery(found.entry_id, found.entry, deliveries, tuple(holders.decode(errors="replace").split()))
+        _, name, flat, deliveries, holders = reply
+        stream = self._partition.stream_of(name.decode())
+        found = _delivery(stream, name.removeprefix(stream.prefix.encode()), _fields(flat))
+        return replace(found, deliveries=deliveries, holders=tuple(holders.decode(errors="replace").split()))
 
     async def remove_dead_consumers(self) -> int:
         """Remove dead consumers that hold nothing from the group; returns how many."""
-        return int(await self._remove_dead_consumers([self._partition.entries, self._partition.alive], [GROUP]))
+        keys = [self._partition.alive, *(stream.key for stream in self.streams)]
+        return int(await self._remove_dead_consumers(keys, [GROUP]))
+
+
+def _tail(keys: Iterable[str]) -> list[str]:
+    named = list(keys)
+    return ["STREAMS", *named, *(">" * len(named))]
+
+
+def _by_prefix(entry_ids: Iterable[str]) -> defaultdict[str, list[str]]:
+    """The ids that entries have in their streams, by the prefix of the stream."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for entry_id in entry_ids:
+        prefix, id_in_stream = split_name(entry_id)
+        found[prefix].append(id_in_stream)
+    return found
 
 
 def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
@@ -123,10 +200,12 @@ def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _delivery(entry_id: bytes, fields: dict[bytes, bytes], pixels: memoryview | None = None) -> Delivery:
+def _delivery(
+    stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes], pixels: memoryview | None = None
+) -> Delivery:
     entry: Entry | MalformedEntry
     try:
         entry = Entry.decode(fields, pixels)
     except MalformedEntry as error:
         entry = error
-    return Delivery(entry_id.decode(), entry)
+    return Delivery(stream.prefix + entry_id.decode(), entry, priority=stream.priority)

@@ -8,7 +8,11 @@
 | `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
 | `sluice:{all}:requests` | hash | ingest process -> its responses of the last minute (JSON) | expires |
 | `sluice:{all}:gpu:<gpu>:<number>` | string | the consumer that holds this lease of a GPU | expires |
-| `sluice:{m/n}:entries` | stream | accepted and not completed images; its group is `consumers` | permanent |
+| `sluice:{m/n}:entries` | stream | accepted, not completed, interactive images; its group is `consumers` | permanent |
+| `sluice:{m/n}:entries:bulk` | stream | the same for bulk images | permanent |
+| `sluice:{m/n}:entries:v<version>` | stream | the same for images that one version must classify | permanent |
+| `sluice:{m/n}:entries:bulk:v<version>` | stream | the same for bulk images | permanent |
+| `sluice:{m/n}:wanted_versions` | set | versions whose streams were ever written to | permanent, bounded |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:cache:<digest>` | string | a prediction, under the digest of model and pixels | expires |
@@ -22,10 +26,14 @@
 
 All keys of one partition share the hash tag `{m/n}` (m is the model's name, n the partition's number), so that
 a script may use them together on a Cluster. Keys that belong to no partition share the tag `{all}`.
+
+Every stream counts its own ids. So an entry is named by the id behind the prefix of its stream: `17-0` in `entries`,
+`bulk:17-0`, `v2:17-0` or `bulk:v2:17-0` in the others. `holders`, requests and dead letters hold these names.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 MODELS = "sluice:{all}:models"
 REQUESTS = "sluice:{all}:requests"
@@ -33,7 +41,14 @@ RELEASES = "sluice:{all}:releases"
 LOADS = "sluice:{all}:loads"
 GROUP = "consumers"
 
+#: The class of an image. An image that a person waits for goes before one of many.
+Priority = Literal["interactive", "bulk"]
+
+#: All classes, the most urgent first.
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
+
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENTRY_NAME = re.compile(r"(?P<bulk>bulk:)?(v(?P<version>[0-9]{1,18}):)?[0-9]")
 
 
 def rate(who: str) -> str:
@@ -44,6 +59,12 @@ def rate(who: str) -> str:
 def gpu_lease(gpu: str, slot: int | str) -> str:
     """One of the leases of a GPU, named by its UUID."""
     return f"sluice:{{all}}:gpu:{gpu}:{slot}"
+
+
+def split_name(entry: str) -> tuple[str, str]:
+    """The prefix and the id of which the name of an entry consists."""
+    prefix, colon, id_in_stream = entry.rpartition(":")
+    return prefix + colon, id_in_stream
 
 
 def partition_key(model: str, number: int | str, rest: str) -> str:
@@ -57,8 +78,21 @@ def valid_model_name(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryStream:
+    """One stream of entries: of one class, for consumers of any version or (`version`) of one only.
+
+    `prefix` precedes the ids of its entries in their names.
+    """
+
+    key: str
+    prefix: str
+    priority: Priority
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
-    """One stream of one model, and the names of all keys that belong to it."""
+    """One part of the images of one model, and the names of all keys that belong to it."""
 
     model: str
     number: int = 0
@@ -76,6 +110,29 @@ class Partition:
     @property
     def entries(self) -> str:
         return self._key("entries")
+
+    def stream(self, priority: Priority = "interactive", version: str = "") -> EntryStream:
+        """The stream of a class, for any version or for one only."""
+        # The names of interactive entries are those from before there were classes, so that old processes read them.
+        parts = [*(() if priority == "interactive" else (priority,)), *((f"v{version}",) if version else ())]
+        key = ":".join((self.entries, *parts))
+        return EntryStream(key, "".join(f"{part}:" for part in parts), priority, version)
+
+    def streams(self, *versions: str) -> tuple[EntryStream, ...]:
+        """The streams that a consumer of these versions reads, the most urgent first.
+
+        Within a class, those of its own version come first: nobody else reads them.
+        """
+        return tuple(self.stream(priority, version) for priority in PRIORITIES for version in (*versions, ""))
+
+    def stream_of(self, entry: str) -> EntryStream:
+        """The stream of an entry, by the entry's name. For what is no such name: `entries`."""
+        named = _ENTRY_NAME.match(entry)
+        return self.stream("bulk" if named and named["bulk"] else "interactive", (named and named["version"]) or "")
+
+    @property
+    def wanted_versions(self) -> str:
+        return self._key("wanted_versions")
 
     @property
     def dead_letters(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream import unreadable
-from stream.keys import GROUP, MODELS, Partition, valid_model_name
+from stream.keys import GROUP, MODELS, EntryStream, Partition, valid_model_name
 from stream.model import ModelDescription, is_version
 from stream.request_id import MAX_PARTITIONS
 from stream.scripts import load
@@ -77,6 +77,19 @@ class ConsumerReport:
             raise ValueError(f"not a consumer report: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What Redis says to a heartbeat.
+
+    `now_ms` is Redis's clock (Unix milliseconds). `announced` says whether the consumer's version is still announced:
+    after a flush it is not. `waiting_versions` are other versions for which entries wait in streams of their own.
+    """
+
+    now_ms: int
+    announced: bool
+    waiting_versions: frozenset[str] = frozenset()
+
+
 class Presence:
     """The living consumers of one partition, and the versions that they serve.
 
@@ -99,14 +112,16 @@ class Presence:
         """Publish that the model has this partition; repeating it changes nothing."""
         await self._shared.zadd(MODELS, {self._partition.model: self._partition.number + 1}, gt=True)
 
-    async def heartbeat(self, report: ConsumerReport, *, lease_s: float) -> tuple[int, bool]:
+    async def heartbeat(self, report: ConsumerReport, *, lease_s: float) -> Heartbeat:
         """Report as alive for another three quarters of a lease.
 
-        Returns Redis's clock (Unix ms), and whether its version is still announced: after a flush it is not. Announces
-        the partition again, so that the list of models heals by itself.
+        Announces the partition again, so that the list of models heals by itself.
         """
         of = self._partition
-        keys = [of.alive, of.consumers, of.versions, of.entries]
+        streams = of.streams(report.version)
+        # The first stream is the one for any version: the names of the others begin with its name.
+        keys = [of.alive, of.consumers, of.versions, of.wanted_versions, of.entries]
+        keys += [stream.key for stream in streams if stream.key != of.entries]
         arguments: list[bytes | str | int] = [
             report.name,
             int(lease_s * HEARTBEAT_SHARE * 1000),
@@ -116,17 +131,24 @@ class Presence:
             json.dumps({"name": self._partition.model, "version": report.version}, separators=(",", ":"))[:-1],
             GROUP,
         ]
-        now_ms, announced, set_back = await self._heartbeat(keys, arguments)
+        now_ms, announced, set_back, *versions = await self._heartbeat(keys, arguments)
         if set_back:
             logger.warning("the clock of Redis was set back: leases of dead consumers end a lease from now")
         with suppress(RedisError):  # In a Cluster another server has this key: its outage must not end a heartbeat.
             await self.announce_partition()
-        return int(now_ms), bool(announced)
+        waiting = {version.decode(errors="replace") for version in versions} - {report.version}
+        return Heartbeat(int(now_ms), bool(announced), frozenset(filter(is_version, waiting)))
 
-    async def leave(self, consumer: str) -> int:
-        """Remove a consumer that stops; returns how many entries it still holds."""
-        keys = [self._partition.entries, self._partition.alive, self._partition.consumers]
+    async def leave(self, consumer: str, streams: Iterable[EntryStream] = ()) -> int:
+        """Remove a consumer that stops, and that read these streams; returns how many entries it still holds."""
+        of = self._partition
+        keys = [of.alive, of.consumers, *(stream.key for stream in streams or of.streams())]
         return int(await self._leave(keys, [GROUP, consumer]))
+
+    async def without_consumer(self, versions: Iterable[str]) -> list[str]:
+        """Those of these versions that no living consumer serves, oldest first."""
+        served = {consumer.version for consumer in await self.consumers() if consumer.alive}
+        return sorted(set(versions) - served, key=int)
 
     async def consumers(self) -> list[ConsumerReport]:
         """The last report of each consumer, also of those that died within the last minutes (`alive` says which)."""

@@ -254,6 +254,9 @@ class ConsumerSettings(QueueSettings):
     consumers_per_gpu: int = Field(1, ge=1, le=64, description="consumers that share a GPU; others wait for a lease")
     max_batch: int = Field(32, ge=1, le=1024, description="most entries in one batch")
     max_batch_s: Seconds = Field(1.0, description="a batch that would run longer at the measured speed is made smaller")
+    bulk_share: float = Field(
+        0.1, gt=0, le=1, description="least part of all images that are bulk images while such wait"
+    )
     inference_timeout_s: Seconds = Field(60.0, description="a consumer exits if one inference runs longer")
 
     metrics_port: int = Field(

@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a real server, names of one's own in it, and processes that end with the test."""
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ from tests.support.processes import Processes
 from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
-_PERMANENT = (":entries", ":dead_letters", ":holders", ":alive", ":consumers", ":versions", ":counters")
+_PERMANENT = re.compile(
+    r".*:(entries(:bulk)?(:v[0-9]+)?|dead_letters|holders|alive|consumers|versions|wanted_versions|counters)"
+)
 _SHARED = ("sluice:{all}:models", "sluice:{all}:requests", "sluice:{all}:releases", "sluice:{all}:loads")
 
 
@@ -99,7 +102,7 @@ def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         leaked = [
             name
             for name, ttl_s in zip(names, lives, strict=True)
-            if ttl_s == -1 and not name.endswith(_PERMANENT) and name not in _SHARED
+            if ttl_s == -1 and not _PERMANENT.fullmatch(name) and name not in _SHARED
         ]
         client.flushall()
     assert not leaked, f"keys that never expire: {leaked}"

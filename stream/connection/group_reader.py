@@ -26,6 +26,7 @@ _PIXELS: Final = b"px"
 class RawEntry(NamedTuple):
     """An entry as received. `pixels` is the row that the field `px` was copied into; None: the field is in `fields`."""
 
+    stream: bytes
     entry_id: bytes
     fields: dict[bytes, bytes]
     pixels: memoryview | None
@@ -123,14 +124,14 @@ class Reader:
 
 
 def _decode(reply: Any, rows: Sequence[memoryview]) -> list[RawEntry]:  # noqa: ANN401 (a reply of redis-py)
-    """The entries of a reply for one stream in RESP2: `[[name, [[id, [field, value, ...]], ...]]]`, or None."""
-    found = reply[0][1] if reply else []
-    return [_entry(entry_id, flat or [], rows[at : at + 1]) for at, (entry_id, flat) in enumerate(found)]
+    """The entries of a reply in RESP2, stream by stream: `[[name, [[id, [field, value, ...]], ...]], ...]`, or None."""
+    found = [(stream, entry_id, flat or []) for stream, entries in reply or () for entry_id, flat in entries]
+    return [_entry(*entry, rows[at : at + 1]) for at, entry in enumerate(found)]
 
 
-def _entry(entry_id: bytes, flat: list[bytes], row: Sequence[memoryview]) -> RawEntry:
+def _entry(stream: bytes, entry_id: bytes, flat: list[bytes], row: Sequence[memoryview]) -> RawEntry:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     if row and len(fields.get(_PIXELS, b"")) == len(row[0]):
         row[0][:] = fields.pop(_PIXELS)
-        return RawEntry(entry_id, fields, row[0])
-    return RawEntry(entry_id, fields, None)
+        return RawEntry(stream, entry_id, fields, row[0])
+    return RawEntry(stream, entry_id, fields, None)

@@ -18,7 +18,7 @@ from results.completion import Completion
 from stream.connection.group_reader import Reader
 from stream.entry import Entry, MalformedEntry
 from stream.group import Delivery, Group
-from stream.keys import Partition
+from stream.keys import Partition, Priority
 from tests.stream.test_group_reader import add
 from tests.support.waiting import eventually
 from tests.support.worker_context import worker_context
@@ -79,8 +79,15 @@ async def test_only_the_next_read_waits_for_images_that_are_being_decoded(
     class Followed(Group):
         """Another image is accepted as soon as a waiting read has returned."""
 
-        async def read(self, count: int, rows: Sequence[memoryview] = (), *, wait: bool = True) -> list[Delivery]:
-            found = await super().read(count, rows, wait=wait)
+        async def read(
+            self,
+            count: int,
+            rows: Sequence[memoryview] = (),
+            *,
+            wait: bool = True,
+            priority: Priority | None = None,
+        ) -> list[Delivery]:
+            found = await super().read(count, rows, wait=wait, priority=priority)
             if wait and found:
                 await add(client, partition, b"def")
             return found

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from results.outcome import Done, Failed
 from stream.connection.clients import connect
-from stream.keys import GROUP
+from stream.keys import GROUP, PRIORITIES
 from stream.presence import Presence
 from stream.settings import RedisSettings
 from tests.support.processes import Processes
@@ -202,3 +202,23 @@ async def _said(text: str, what: str) -> bool:
 async def _announced(client: Redis) -> bool:
     presence = Presence(client, TINY)
     return bool(await presence.versions()) and any(one.alive for one in await presence.consumers())
+
+
+async def test_images_for_a_version_that_nobody_serves_are_answered_by_another(
+    processes: Processes, client: Redis
+) -> None:
+    """As long as no consumer of that version lives. As soon as one does, it has them to itself."""
+    processes.consumer(version=1, **SHORT).ready()
+    images = random_images(12)
+    streams = [TINY.stream(priority, "2") for priority in PRIORITIES]
+    ids = [one for stream in streams for one in await send(client, images, stream=stream)]
+    for outcome, image in zip(await outcomes(client, ids), [*images, *images], strict=True):
+        assert_right(outcome, image)
+    second = processes.consumer(version=2, **SHORT).ready()
+    ids = [one for stream in streams for one in await send(client, images, stream=stream)]
+    for outcome, image in zip(await outcomes(client, ids), [*images, *images], strict=True):
+        assert_right(outcome, image, seed=8)
+    second.kill()
+    (request,) = await send(client, images[:1], stream=streams[0])
+    (outcome,) = await outcomes(client, [request])
+    assert_right(outcome, images[0])

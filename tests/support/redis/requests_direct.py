@@ -11,7 +11,7 @@ from results.outcome import Done, Failed, Outcome
 from results.store import Store
 from stream.admission import Admission
 from stream.entry import Entry
-from stream.keys import GROUP, Partition
+from stream.keys import GROUP, EntryStream, Partition
 from tests.support.models import tiny_model
 from tests.support.programs.rogue_consumer import MARK
 from tests.support.waiting import eventually
@@ -34,14 +34,21 @@ def marked() -> NDArray[np.uint8]:
     return image
 
 
-async def send(redis: Redis, images: Iterable[NDArray[np.uint8]], *, top: int = 0, timeout_s: float = 60) -> list[str]:
+async def send(
+    redis: Redis,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    top: int = 0,
+    timeout_s: float = 60,
+    stream: EntryStream | None = None,
+) -> list[str]:
     """Admit each image; returns the request ids."""
     admission = Admission(redis, TINY, result_ttl_s=120)
     ids = []
     for image in images:
         height, width, _ = image.shape
         entry = Entry(uuid.uuid4().hex, "", top, height, width, image.tobytes())
-        await admission.admit(entry, timeout_s=timeout_s, max_backlog=100_000)
+        await admission.admit(entry, timeout_s=timeout_s, max_backlog=100_000, stream=stream)
         ids.append(entry.id)
     return ids
 

@@ -1,0 +1,129 @@
+"""Reads the entries of one batch: interactive images before bulk, and bulk never less than its share.
+
+A person waits for an interactive image. So it should wait neither for a batch that was filled ahead of it, nor for many
+bulk images in its own batch:
+
+1. While bulk images arrive, a batch is put together when the model is free, and not while another batch runs.
+2. Entries that were read and have no batch yet are kept here. COUNT of XREADGROUP counts for each stream, so that a
+   read of all streams may bring more than a batch takes.
+3. Bulk images fill up a batch with interactive images only as far as that takes next to no time.
+
+On a device that is so fast that a whole batch takes next to no time, batches are filled ahead, and filled up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from consumers.batch_size import BatchSizer
+from consumers.in_flight import InFlight
+from stream.entry import Entry
+from stream.group import Delivery, Group
+
+#: Time of a batch that a person does not notice, in seconds. Most GPUs need less for 32 images, most CPUs more.
+_SHORT_S: Final = 0.05
+
+
+class BatchReader:
+    """Reads the streams of one partition. At least the part `bulk_share` of all images are bulk, if so many wait."""
+
+    def __init__(self, group: Group, in_flight: InFlight, sizer: BatchSizer, *, bulk_share: float) -> None:
+        self._group = group
+        self._in_flight = in_flight
+        self._sizer = sizer
+        self._bulk_share = bulk_share
+        self._interactive: list[Delivery] = []
+        self._bulk: list[Delivery] = []
+        #: Bulk images that are due by the share. Negative after batches that had more of them than that.
+        self._due = 0.0
+        self._bulk_ran = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether entries are kept here."""
+        return bool(self._interactive or self._bulk)
+
+    @property
+    def late(self) -> bool:
+        """Whether to put the next batch together only when the model is free."""
+        is_short = self._sizer.images_within(_SHORT_S) >= self._sizer.batch_size
+        return (self._bulk_ran or bool(self._bulk)) and not is_short
+
+    async def wait(self) -> None:
+        """Wait for entries as `Group.read` does, and keep them: at most one of each stream."""
+        self._keep(await self._group.read(1))
+
+    async def read(self, rows: Sequence[memoryview], *, wait: bool) -> list[Delivery]:
+        """Deliveries for a batch of at most so many rows; pixels that were read now are in their rows.
+
+        If no entries are kept, it may wait as `Group.read` does.
+        """
+        try:
+            if self.keeps:
+                await self._add_interactive(rows)
+                await self._add_bulk(rows)
+            else:
+                self._keep(await self._group.read(len(rows), rows, wait=wait))
+        except BaseException:
+            self._leave_rows()  # They will be another batch's.
+            raise
+        return self.take(len(rows))
+
+    async def read_ahead(self) -> None:
+        """Keep bulk images for the next batch, so that the model will not wait for them."""
+        if self.late and (missing := self._sizer.batch_size - len(self._bulk)) > 0:
+            self._keep(await self._group.read(missing, wait=False, priority="bulk"))
+
+    async def _add_interactive(self, rows: Sequence[memoryview]) -> None:
+        ahead = rows[len(self._interactive) : len(rows) - self._reserved(len(rows))]
+        if ahead:
+            self._keep(await self._group.read(len(ahead), ahead, wait=False, priority="interactive"))
+
+    async def _add_bulk(self, rows: Sequence[memoryview]) -> None:
+        interactive, bulk = self._shares(len(rows))
+        ahead = rows[interactive + len(self._bulk) : interactive + bulk]
+        if ahead:
+            self._keep(await self._group.read(len(ahead), ahead, wait=False, priority="bulk"))
+
+    def _keep(self, found: list[Delivery]) -> None:
+        for delivery in self._in_flight.add(found):
+            (self._bulk if delivery.priority == "bulk" else self._interactive).append(delivery)
+
+    def take(self, count: int) -> list[Delivery]:
+        """A batch of at most `count` of the entries that are kept, interactive ones first."""
+        interactive, room = self._shares(count)
+        bulk = min(room, len(self._bulk))
+        batch = self._interactive[:interactive] + self._bulk[:bulk]
+        self._interactive, self._bulk = self._interactive[interactive:], self._bulk[bulk:]
+        self._leave_rows()
+        self._bulk_ran = bulk > 0
+        due = self._due + self._bulk_share * len(batch) - bulk
+        self._due = max(-count, min(due, count if self._bulk else 0))
+        return batch
+
+    def _shares(self, count: int) -> tuple[int, int]:
+        """How many of the interactive images that are kept a batch of `count` takes, and for how many bulk images it
+        has room."""
+        reserved = self._reserved(count)
+        interactive = min(len(self._interactive), count - reserved)
+        room = count - interactive
+        if interactive:
+            room = min(room, max(reserved, self._sizer.images_within(_SHORT_S) - interactive))
+        return interactive, room
+
+    def _reserved(self, count: int) -> int:
+        """Rows for bulk images that no interactive image may take."""
+        return min(len(self._bulk), max(0, int(self._due + self._bulk_share * count)))
+
+    def _leave_rows(self) -> None:
+        """Copy the pixels of entries that are kept out of the rows that they were read into."""
+        self._interactive = [_detached(delivery) for delivery in self._interactive]
+        self._bulk = [_detached(delivery) for delivery in self._bulk]
+
+
+def _detached(delivery: Delivery) -> Delivery:
+    """The delivery with pixels of its own."""
+    entry = delivery.entry
+    if isinstance(entry, Entry) and isinstance(entry.pixels, memoryview):
+        return replace(delivery, entry=replace(entry, pixels=bytes(entry.pixels)))
+    return delivery

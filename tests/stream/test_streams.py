@@ -1,0 +1,235 @@
+"""Several streams in one partition: a class each, and one for each version that is wanted by name."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import stream.group
+from results.completion import Completed, Completion
+from results.dead_letters import DeadLetters
+from results.outcome import Failed
+from results.store import Store
+from stream.admission import Admission, QueueFull
+from stream.connection.group_reader import Reader
+from stream.entry import Entry
+from stream.group import Delivery, Group
+from stream.keys import GROUP, EntryStream, Partition, split_name
+from stream.presence import Presence
+from tests.stream.test_group import entry, report
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+LEASE_S = 0.2
+
+
+class World:
+    """One partition, into which entries go stream by stream."""
+
+    def __init__(self, client: Redis, reader: Reader, partition: Partition) -> None:
+        self.client = client
+        self.reader = reader
+        self.partition = partition
+        self.admission = Admission(client, partition, result_ttl_s=60)
+        self.store = Store(client, partition)
+        self.presence = Presence(client, partition)
+        self.completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=9)
+
+    def group(self, name: str = "anna", version: str = "1") -> Group:
+        return Group(
+            self.client, self.reader, self.partition, consumer=name, lease_s=LEASE_S, version=version
+        )  # fmt: skip
+
+    async def admit(self, *streams: EntryStream, most: int = 100, timeout_s: float = 60) -> list[str]:
+        """One entry for each of these streams; returns their requests' ids."""
+        sent = [entry() for _ in streams]
+        for one, into in zip(sent, streams, strict=True):
+            await self.admission.admit(one, timeout_s=timeout_s, max_backlog=most, stream=into)
+        return [one.id for one in sent]
+
+    def failed(self, found: Iterable[Delivery], dead_letter: str = "") -> list[Completed]:
+        return [
+            Completed(one.entry_id, Failed(request_of(one), "dead_letter", "why"), "", dead_letter) for one in found
+        ]
+
+
+def request_of(delivery: Delivery) -> str:
+    assert isinstance(delivery.entry, Entry)
+    return delivery.entry.id
+
+
+@pytest.fixture
+async def world(client: Redis, reader: Reader, partition: Partition) -> World:
+    world = World(client, reader, partition)
+    await world.presence.heartbeat(report("somebody"), lease_s=60)
+    await world.group().create()
+    return world
+
+
+def test_an_entry_s_name_names_its_stream() -> None:
+    """Also where the name was read from Redis and is none: then it is an entry from before there were classes."""
+    of = Partition("m", 3)
+    assert [one.key.rpartition("entries")[2] for one in of.streams("2")] == [":v2", "", ":bulk:v2", ":bulk"]
+    assert [one.key for one in of.streams()] == [of.entries, of.stream("bulk").key]
+    for stream_ in (*of.streams("2", "10"), *of.streams()):
+        name = f"{stream_.prefix}17-3"
+        assert of.stream_of(name) == stream_
+        assert split_name(name) == (stream_.prefix, "17-3")
+    for junk in ("", "17-0", "entries:17-0", "bulk", "vv:1-0", "v:1-0", f"v{'9' * 19}:1-0", "v1}:{x:1-0", "é"):
+        assert of.stream_of(junk) == of.stream()
+
+
+async def test_a_consumer_reads_what_is_for_all_and_what_is_for_its_version(world: World) -> None:
+    """The most urgent first, and within a class what nobody else may read."""
+    of = world.partition
+    sent = await world.admit(of.stream("bulk"), of.stream(), of.stream("bulk", "1"), of.stream("interactive", "1"))
+    others = await world.admit(of.stream("interactive", "2"), of.stream("bulk", "2"))
+    found = await world.group().read(9)
+    assert [request_of(one) for one in found] == [sent[3], sent[1], sent[2], sent[0]]
+    assert [one.priority for one in found] == ["interactive", "interactive", "bulk", "bulk"]
+    second = world.group("bert", "2")
+    await second.create()
+    assert [request_of(one) for one in await second.read(9)] == others
+    assert all(await world.completion.complete(world.failed(found))), "entries of four streams at once"
+    assert [await world.client.xlen(one.key) for one in of.streams("1")] == [0] * 4
+
+
+@pytest.mark.parametrize("which", range(4))
+async def test_a_waiting_read_wakes_for_each_stream(world: World, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: nothing else ends this read within the time that the test has."""
+    monkeypatch.setattr(stream.group, "BLOCK_S", 600.0)
+    world.reader._connection.socket_timeout = 60.0
+    reading = asyncio.create_task(world.group().read(9))
+    group = world.partition.streams("1")[which]
+
+    async def waits() -> bool:
+        clients: Any = await world.client.client_list()
+        return any(one["cmd"] == "xreadgroup" and "b" in one["flags"] for one in clients)
+
+    await eventually(waits, "the read waits")
+    (sent,) = await world.admit(group)
+    async with asyncio.timeout(20):
+        (found,) = await reading
+    assert request_of(found) == sent
+
+
+async def test_each_class_is_bounded_by_itself(world: World) -> None:
+    """A folder that fills its queue refuses nobody's single image."""
+    of = world.partition
+    await world.admit(of.stream("bulk"), of.stream("bulk"))
+    with pytest.raises(QueueFull):
+        await world.admit(of.stream("bulk"), most=2)
+    await world.admit(of.stream(), of.stream(), most=2)
+    with pytest.raises(QueueFull):
+        await world.admit(of.stream(), most=2)
+    assert await world.client.smembers(of.wanted_versions) == set()
+
+
+async def test_entries_with_equal_ids_are_kept_apart(world: World) -> None:
+    """Each stream counts its own ids, and two of them may give the same one at the same time."""
+    of = world.partition
+    flat = [*entry().fields(), "due", 0]
+    fields: Any = dict(zip(flat[::2], flat[1::2], strict=True))
+    for one in (of.stream(), of.stream("bulk")):
+        await world.client.xadd(one.key, fields, id="17-0")
+    group = world.group()
+    held = [one.entry_id for one in await group.read(9)]
+    assert held == ["17-0", "bulk:17-0"]
+    assert await group.renew(held) == []
+    await world.client.xack(of.entries, GROUP, "17-0")
+    assert await group.renew(held) == ["17-0"]
+    assert [one.entry_id for one in await group.read_pending(9, "bulk:0")] == ["bulk:17-0"]
+    assert await group.read_pending(9) == []
+
+
+async def test_what_a_dead_consumer_held_is_claimed_from_all_streams_the_urgent_first(world: World) -> None:
+    """And what is handed back is claimed at once."""
+    of, dead, living = world.partition, world.group("dead"), world.group("living")
+    sent = await world.admit(*reversed(of.streams("1")))
+    held = await dead.read(9)
+    assert await dead.hand_back(counted=[held[0].entry_id], uncounted=[one.entry_id for one in held[1:]]) == 4
+    claimed = [await living.claim() for _ in range(5)]
+    found = [one for one in claimed if one]
+    assert [request_of(one) for one in found] == sent[::-1]
+    assert [(one.entry_id, one.priority) for one in found] == [(one.entry_id, one.priority) for one in held]
+    assert [(one.deliveries, one.holders) for one in found] == [(2, ("dead",)), *[(1, ("dead",))] * 3]
+    assert claimed[4] is None
+    assert all(await world.completion.complete(world.failed(found)))
+    assert await world.client.hgetall(of.holders) == {}
+
+
+async def test_a_consumer_is_removed_and_leaves_only_where_it_holds_nothing_at_all(world: World) -> None:
+    """In every stream: what it holds in one would be thrown away."""
+    of, dead = world.partition, world.group("dead")
+    await world.admit(of.stream("bulk"))
+    (held,) = await dead.read(9)
+    assert await world.group().remove_dead_consumers() == 0
+    assert await world.presence.leave("dead", dead.streams) == 1
+    assert all(await world.completion.complete(world.failed([held])))
+    assert await world.group().remove_dead_consumers() == 1
+    for one in of.streams("1"):
+        assert await world.client.xinfo_consumers(one.key, GROUP) == []
+
+
+@pytest.mark.parametrize("which", range(4))
+async def test_a_dead_letter_returns_to_the_stream_it_came_from(world: World, which: int) -> None:
+    """Replayed it is what it was: as urgent, and for the same version."""
+    of = world.partition.streams("1")[which]
+    (request,) = await world.admit(of)
+    assert all(await world.completion.complete(world.failed(await world.group().read(9), "poison")))
+    dead_letters = DeadLetters(world.client, world.partition)
+    (dead_letter,) = await dead_letters.all()
+    assert await dead_letters.replay(dead_letter, request_ttl_s=60)
+    assert await world.store.state(request) == "queued"
+    (again,) = await world.group().read(9)
+    assert (again.entry_id.startswith(of.prefix), request_of(again)) == (True, request)
+    assert again.priority == of.priority
+
+
+@pytest.mark.parametrize("which", range(4))
+async def test_a_request_has_vanished_only_when_its_own_stream_has_lost_it(world: World, which: int) -> None:
+    """After its deadline: an entry that is still in its stream will have an outcome."""
+    of = world.partition.streams("1")[which]
+    (request,) = await world.admit(of, timeout_s=0.001)
+
+    async def is_over() -> bool:
+        found: Any = await world.client.xrange(of.key)
+        seconds, microseconds = await world.client.time()
+        return bool(int(found[0][1][b"due"]) < seconds * 1000 + microseconds // 1000)
+
+    await eventually(is_over, "the deadline has passed")
+    assert await world.store.state(request) == "queued"
+    await world.client.delete(of.key)
+    state = await world.store.state(request)
+    assert isinstance(state, Failed)
+    assert state.reason == "expired"
+
+
+async def test_streams_of_a_version_without_consumers_are_read_by_others(world: World) -> None:
+    """Nothing that was accepted may stay there, whether it was delivered already or not."""
+    of = world.partition
+    second, first = world.group("second", "2"), world.group("first", "1")
+    await second.create()
+    sent = await world.admit(of.stream("interactive", "2"), of.stream("bulk", "2"))
+    (delivered,) = [one for one in await second.read(1) if one.priority == "interactive"]
+    heartbeat = await world.presence.heartbeat(report("first"), lease_s=60)
+    assert heartbeat.waiting_versions == {"2"}
+    assert await world.presence.without_consumer(heartbeat.waiting_versions) == ["2"]
+    await first.follow("1", "2")
+    claimed: list[Delivery] = []
+
+    async def claims() -> bool:
+        claimed.extend(one for one in [await first.claim()] if one)
+        return len(claimed) == 2
+
+    await eventually(claims, "both are claimed")
+    assert [request_of(one) for one in claimed] == sent
+    assert (claimed[0].entry_id, claimed[0].deliveries) == (delivered.entry_id, 2)
+    later = await world.admit(of.stream("bulk", "2"), of.stream("bulk"))
+    assert [request_of(one) for one in await first.read(9)] == later
+    await first.follow("1")
+    await world.admit(of.stream("bulk", "2"))
+    assert await first.read(9, wait=False) == []
