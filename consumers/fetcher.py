@@ -16,7 +16,7 @@ from consumers.in_flight import InFlight
 from results.completion import Completed
 from results.outcome import Failed
 from stream.connection.clients import Backoff, is_temporary
-from stream.entry import Entry, MalformedEntry
+from stream.entry import DamagedEntry, Entry, MalformedEntry
 from stream.group import Delivery, Group
 
 logger = logging.getLogger(__name__)
@@ -181,9 +181,18 @@ class Fetcher:
         return bool(runnable)
 
     def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
+        if isinstance(error, DamagedEntry):
+            self._refuse_damaged(delivery, error)
+            return
         logger.error("malformed entry=%s: %s", delivery.entry_id, error)
         outcome = Failed(id=f"malformed-{delivery.entry_id}", reason="malformed", detail=str(error))
         self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
+
+    def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
+        logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
+        detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
+        outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
+        self._completer.add(Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}"))
 
     def _refuse_size(self, delivery: Delivery, buffer: Buffer) -> None:
         entry = entry_of(delivery)

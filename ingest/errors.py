@@ -8,9 +8,10 @@ Problem
  ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
  ├─ UnknownModel 404         ├─ TooManyRequests 429
  ├─ UnknownResult 404        ├─ InferenceFailed 500
- ├─ UnknownDeadLetter 404    ├─ Overloaded 503
- ├─ RequestTimeout 408       ├─ NoConsumer 503
- └─ Cancelled 410            ├─ MixedVersions 503
+ ├─ UnknownDeadLetter 404    ├─ DamagedInRedis 500
+ ├─ RequestTimeout 408       ├─ Overloaded 503
+ └─ Cancelled 410            ├─ NoConsumer 503
+                             ├─ MixedVersions 503
                              ├─ StreamUnavailable 503
                              └─ DeadlinePassed 504
 """
@@ -165,6 +166,10 @@ class InferenceFailed(Problem):
     status, code, title = 500, "inference_failed", "Inference failed"
 
 
+class DamagedInRedis(Problem):
+    status, code, title = 500, "damaged_in_redis", "Damaged in Redis"
+
+
 class Overloaded(Problem):
     status, code, title = 503, "overloaded", "Overloaded"
 
@@ -199,6 +204,8 @@ def raise_for_outcome(outcome: Outcome) -> Done:
             raise Cancelled(outcome.detail, request_id=outcome.id)
         case Failed(reason="wrong_size"):
             raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
+        case Failed(reason="damaged"):
+            raise DamagedInRedis(outcome.detail, request_id=outcome.id)
         case Failed():
             raise InferenceFailed(outcome.detail, request_id=outcome.id)
 

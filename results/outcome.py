@@ -3,25 +3,35 @@
 One line of JSON, then the numbers in binary:
 
     {"kind": "done", "id": ..., "version": ..., "provider": ..., "classes": n, "batch": ...,
-     "queue_ms": ..., "run_ms": ..., "digest": ...}\\n
+     "queue_ms": ..., "run_ms": ..., "digest": ..., "crc": ...}\\n
     n x uint32 little-endian     class indices
     n x float32 little-endian    their probabilities, or the values of a model that gives values
 
     `"output": ...` follows the digest if the output kind is not "classes".
 
-    {"kind": "failed", "id": ..., "reason": ..., "detail": ...}\\n
+    {"kind": "failed", "id": ..., "reason": ..., "detail": ..., "crc": ...}\\n
+
+`crc` is the CRC-32 (zlib's) of everything else: of what comes before it in the line, and of the numbers. Outcomes of
+older versions have none.
 """
 
 import json
 import math
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from stream.model import OutputKind, is_version
 
-Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter"]
+Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
+
+_CRC = b', "crc": '
+
+
+class DamagedOutcome(ValueError):
+    """An outcome that has changed since a consumer wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +89,28 @@ def encode(outcome: Outcome) -> bytes:
                 f'{{"kind": "done", "id": {_text(outcome.id)}, "version": {_text(outcome.version)}, '
                 f'"provider": {_text(outcome.provider)}, "classes": {count}, "batch": {outcome.batch}, '
                 f'"queue_ms": {round(outcome.queue_ms, 3)}, "run_ms": {round(outcome.run_ms, 3)}, '
-                f'"digest": {_text(outcome.digest)}{output}}}\n'
-            )
-            return line.encode() + struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities)
+                f'"digest": {_text(outcome.digest)}{output}'
+            ).encode()
+            return _with_crc(line, struct.pack(f"<{count}I{count}f", *outcome.indices, *outcome.probabilities))
         case Failed():
             header = {"kind": "failed", "id": outcome.id, "reason": outcome.reason, "detail": outcome.detail}
-            return json.dumps(header).encode() + b"\n"
+            return _with_crc(json.dumps(header).encode()[:-1], b"")
+
+
+def _with_crc(unclosed: bytes, numbers: bytes) -> bytes:
+    return b"%s%s%d}\n%s" % (unclosed, _CRC, zlib.crc32(numbers, zlib.crc32(unclosed)), numbers)
+
+
+def _check_crc(raw: bytes) -> None:
+    unclosed, crc, rest = raw.partition(_CRC)
+    number, _, numbers = rest.partition(b"}\n")
+    if crc and number != b"%d" % zlib.crc32(numbers, zlib.crc32(unclosed)):
+        raise DamagedOutcome("its checksum does not fit")
 
 
 def decode(raw: bytes) -> Outcome:
-    """Read what `encode` wrote; raises ValueError for anything else."""
+    """Read what `encode` wrote; raises ValueError for anything else, and DamagedOutcome if the CRC does not fit."""
+    _check_crc(raw)
     line, _, numbers = raw.partition(b"\n")
     try:
         header = json.loads(line)

@@ -65,14 +65,18 @@ class Replies:
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 self._last_id = entry_id.decode()
-                for raw in fields.values():
-                    self._take(raw)
+                taken = [self._take(raw) for raw in fields.values()]
+                if not all(taken):
+                    await self._resolve_stored()
 
-    def _take(self, raw: bytes) -> None:
+    def _take(self, raw: bytes) -> bool:
+        """Resolve the futures of one outcome; False if it cannot be read."""
         try:
             self._resolve(decode(raw))
         except ValueError as error:
             unreadable.skip("outcome", self._stream, error)
+            return False
+        return True
 
     async def _catch_up(self, backoff: Backoff) -> None:
         """After an outage: find the outcomes that arrived meanwhile, and read the stream from its beginning.
@@ -80,16 +84,20 @@ class Replies:
         A server that lost its data counts entry ids from a new beginning, and the last id seen could lie ahead.
         """
         while True:
-            waiting = list(self._waiting)
             try:
-                for state in await self._store.states(waiting) if waiting else ():
-                    if isinstance(state, Done | Failed):
-                        self._resolve(state)
+                await self._resolve_stored()
             except RedisError:
                 await backoff.pause()
                 continue
             self._last_id = "0"
             return
+
+    async def _resolve_stored(self) -> None:
+        """Look for the outcomes of all waiting requests under their ids."""
+        waiting = list(self._waiting)
+        for state in await self._store.states(waiting) if waiting else ():
+            if isinstance(state, Done | Failed):
+                self._resolve(state)
 
     def _resolve(self, outcome: Outcome) -> None:
         for future in self._waiting.get(outcome.id, ()):

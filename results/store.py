@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
-from results.outcome import Failed, Outcome, decode, encode
+from results.outcome import DamagedOutcome, Failed, Outcome, decode, encode
 from stream import unreadable
 from stream.keys import Partition
 from stream.scripts import load
@@ -14,6 +14,9 @@ State = Outcome | Literal["queued", "cancelled", "unknown"]
 
 #: What is wrong with a request that was accepted, and that Redis no longer has.
 VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
+
+#: What is wrong with a request whose outcome has changed in Redis since a consumer wrote it.
+DAMAGED: Final = "The result was damaged in Redis: its checksum does not fit. Send the image again."
 
 
 class Store:
@@ -85,6 +88,9 @@ class Store:
     def _decode(self, request_id: str, value: bytes | None) -> State:
         try:
             return _state(value)
+        except DamagedOutcome as error:
+            unreadable.skip("intact outcome", self._partition.request(request_id), error)
+            return Failed(request_id, "damaged", DAMAGED)
         except ValueError as error:
             unreadable.skip("state of a request", self._partition.request(request_id), error)
             return "unknown"

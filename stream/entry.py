@@ -14,6 +14,8 @@
                Appended by admit.lua, because only Redis knows that clock.
     more       only if more images of this ingest follow: milliseconds until it
                has decoded those that it holds, decimal. A hint
+    sum        checksum of v, id, top, h, w, c and px, decimal, see
+               stream/checksum.py; missing in entries of older versions
 
     Only if the request is traced:
     traceparent  the span of the HTTP request (W3C Trace Context, version 00)
@@ -27,6 +29,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
+
+from stream.checksum import checksum
 
 LAYOUT = b"1"
 
@@ -44,6 +48,18 @@ _TRACEPARENT: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 class MalformedEntry(ValueError):
     """An entry that no ingest of this version can have written."""
+
+
+class DamagedEntry(MalformedEntry):
+    """An entry that has changed since ingest wrote it.
+
+    `id` and `reply` are those of the entry, or empty if they make no sense. They may be damaged, too.
+    """
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        super().__init__("the entry was damaged in Redis: its checksum does not fit")
+        self.id = _name_or_empty(fields, b"id")
+        self.reply = _name_or_empty(fields, b"reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +94,19 @@ class Entry:
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
+        about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, "px", self.pixels, *more, *traced]  # fmt: skip
+                "h", self.height, "w", self.width, *channels, "px", self.pixels, *more,
+                "sum", checksum(about.encode(), self.pixels), *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
         """Read an entry's fields, and its pixels from `pixels` if they were taken out of the fields.
 
-        Raises MalformedEntry, which names what is wrong.
+        Raises MalformedEntry, which names what is wrong, and DamagedEntry if the checksum does not fit.
         """
+        if b"sum" in fields and fields[b"sum"] != _checksum(fields, pixels):
+            raise DamagedEntry(fields)
         try:
             if fields[b"v"] != LAYOUT:
                 raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")
@@ -105,6 +125,18 @@ class Entry:
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
+
+
+def _checksum(fields: Mapping[bytes, bytes], pixels: memoryview | None) -> bytes:
+    """What the field `sum` must be for these fields."""
+    about = b" ".join(fields.get(name, b"") for name in (b"v", b"id", b"top", b"h", b"w"))
+    channels = fields.get(b"c", b"%d" % _RGB)
+    return b"%d" % checksum(b"%s %s" % (about, channels), fields.get(b"px", b"") if pixels is None else pixels)
+
+
+def _name_or_empty(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    value = fields.get(name, b"")
+    return value.decode("ascii") if _NAME.fullmatch(value) else ""
 
 
 def _name(fields: Mapping[bytes, bytes], name: bytes) -> str:

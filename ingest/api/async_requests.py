@@ -21,6 +21,7 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.errors import (
     BadParameter,
     Cancelled,
+    DamagedInRedis,
     DeadlinePassed,
     IdempotencyKeyReused,
     InferenceFailed,
@@ -56,7 +57,9 @@ IDEMPOTENCY_KEY: Final = Parameter(
     {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_LENGTH},
 )
 #: Problems of a request that was accepted.
-ACCEPTED_PROBLEMS: Final = (Cancelled, InferenceFailed, Overloaded, StreamUnavailable, DeadlinePassed)
+ACCEPTED_PROBLEMS: Final = (
+    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, StreamUnavailable, DeadlinePassed,
+)  # fmt: skip
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 
@@ -155,10 +158,14 @@ class AsyncRequest:
         # A damaged image must not use up the key, so the image is decoded first.
         image = await classifier.prepare(upload, target)
         reserved = await self._reserve(upload, number, target) if self._key is not None else ""
-        request_id = await client.submit(target.model, image, request_id=reserved)
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
+        request_id = await client.submit(target.model, image, request_id=reserved)
         state = await client.wait(request_id, wait_s)
+        if isinstance(state, Failed) and state.reason == "damaged":
+            await client.delete(request_id)
+            await client.submit(target.model, image, request_id=request_id)
+            state = await client.wait(request_id, wait_s)
         if state == "queued" and not accepts_202:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):

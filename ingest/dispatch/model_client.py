@@ -14,6 +14,7 @@ from ingest.dispatch.partitions import Partitions
 from ingest.dispatch.prepared_image import PreparedImage
 from ingest.errors import (
     RETRY_S,
+    DamagedInRedis,
     MixedVersions,
     NoConsumer,
     Overloaded,
@@ -183,7 +184,11 @@ class ModelClient:
         """
         if known := await self._recall(model, image, version):
             return known
-        done = await self._run(model, image)
+        try:
+            done = await self._run(model, image)
+        except DamagedInRedis as damaged:
+            logger.warning("sending an image again: request=%s: %s", damaged.request_id, damaged)
+            done = await self._run(model, image)
         await self.cache_answer(image, done)
         return done
 

@@ -12,6 +12,7 @@ from ingest.errors import (
     BadParameter,
     Cancelled,
     DamagedImage,
+    DamagedInRedis,
     DeadlinePassed,
     InferenceFailed,
     MixedVersions,
@@ -65,7 +66,9 @@ def refuse_form(request: Request) -> None:
 _LENGTH: Final = {"type": "integer", "minimum": 0}
 BODY_PROBLEMS: Final = (BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType)
 MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
-_IMAGE_PROBLEMS: Final = (TooManyPixels, DamagedImage, Cancelled, InferenceFailed, Overloaded, DeadlinePassed)
+_IMAGE_PROBLEMS: Final = (
+    TooManyPixels, DamagedImage, Cancelled, InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed,
+)  # fmt: skip
 
 
 def infer_operation(limits: Limits) -> Operation:

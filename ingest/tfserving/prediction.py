@@ -15,6 +15,7 @@ from ingest.errors import (
     BadParameter,
     Cancelled,
     DamagedImage,
+    DamagedInRedis,
     DeadlinePassed,
     InferenceFailed,
     MixedVersions,
@@ -130,7 +131,7 @@ def _response(body: Predictions | Outputs | Classifications, done: Sequence[Done
 MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
 _PROBLEMS: Final = (
     BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, TooManyPixels, DamagedImage, Cancelled,
-    InferenceFailed, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
+    InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
 )  # fmt: skip
 _HEADERS: Final = (
     Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran them", always=True),

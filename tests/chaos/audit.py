@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
 
-from results.outcome import Done, Failed, Outcome, decode
+from results.outcome import DamagedOutcome, Done, Failed, Outcome, decode
+from results.store import DAMAGED
 from stream.keys import GROUP, Partition
 
 
@@ -37,7 +39,17 @@ class Audit:
         if value.startswith((b"queued", b"cancelled")):
             self.open[request_id] = value.decode()
         else:
-            self.outcomes[request_id] = decode(value)
+            try:
+                self.outcomes[request_id] = decode(value)
+            except DamagedOutcome:
+                # What its client hears.
+                self.outcomes[request_id] = Failed(request_id, "damaged", DAMAGED)
+
+    def note_reply(self, value: bytes) -> None:
+        """An outcome in a reply stream. Its reader skips one that is damaged, and looks under the id."""
+        with suppress(DamagedOutcome):
+            outcome = decode(value)
+            self.replies.setdefault(outcome.id, []).append(outcome)
 
     def reasons(self) -> Counter[str]:
         """How often each reason stands in a failed outcome."""
@@ -50,12 +62,19 @@ class Audit:
         return [request_id for request_id, replied in self.replies.items() if len(replied) > 1]
 
     def changed(self) -> list[str]:
-        """Requests whose stored outcome is not the one in the reply."""
+        """Requests whose stored outcome is another one than that in the reply; one that is known to be damaged counts
+        as neither."""
         return [
             request_id
             for request_id, replied in self.replies.items()
-            if any(outcome != self.outcomes.get(request_id) for outcome in replied)
+            if not is_damaged(self.outcomes.get(request_id))
+            and any(outcome != self.outcomes.get(request_id) for outcome in replied)
         ]
+
+
+def is_damaged(outcome: Outcome | None) -> bool:
+    """Whether the image or its stored outcome was damaged, and Sluice says so."""
+    return isinstance(outcome, Failed) and outcome.reason == "damaged"
 
 
 async def outstanding(redis: Redis, partition: Partition) -> int:
@@ -75,8 +94,8 @@ async def audit(redis: Redis, partition: Partition) -> Audit:
         found.note(name.decode().removeprefix(prefix), await redis.get(name))
     async for name in redis.scan_iter(f"{_literal(partition.replies(''))}*", count=1000):
         replies: Any = await redis.xrange(name)
-        for outcome in (decode(value) for _, fields in replies for value in fields.values()):
-            found.replies.setdefault(outcome.id, []).append(outcome)
+        for value in (value for _, fields in replies for value in fields.values()):
+            found.note_reply(value)
     return found
 
 

@@ -11,6 +11,7 @@ Result = Literal[
     "wrong",  # 200, and it is not
     "refused",  # 503: queue full, no live consumer, Redis unavailable
     "expired",  # 504
+    "damaged",  # 500 with the reason that a bit has flipped in Redis
     "given up",  # 500 with the reason that the image is a dead letter
     "broken",  # the connection ended because its ingest was killed: nobody knows what was accepted
     "unreachable",  # no ingest took the connection

@@ -161,6 +161,8 @@ class Load:
                 request.result = "refused"
             case 504 if request.code == "deadline_passed":
                 request.result = "expired"
+            case 500 if request.code == "damaged_in_redis":
+                request.result = "damaged"
             case 500 if "dead letter" in str(body.get("detail")):
                 request.result = "given up"
             case _:

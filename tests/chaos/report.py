@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from results.outcome import Done, Failed
 from results.store import VANISHED
-from tests.chaos.audit import Audit
+from tests.chaos.audit import Audit, is_damaged
 from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Ledger, Request, next_after
@@ -121,7 +121,10 @@ class Report:
         ledger = self.ledger
         direct = {one.id for one in ledger.requests if one.direct}
         through_http = sum(request_id not in direct for request_id in [*self.audit.outcomes, *self.audit.open])
-        could = ledger.count("right", "wrong", "expired", "given up", "broken", "hung up", "unanswered", "improper")
+        could = ledger.count(
+            "right", "wrong", "expired", "given up", "damaged", "broken", "hung up", "unanswered", "improper"
+        )
+        could += self.damaged()  # Ingest sends these again.
         could += sum(one.result == "refused" and one.code == "stream_unavailable" for one in ledger.requests)
         could -= ledger.count("broken", "unanswered", direct=True)
         return [f"{through_http} images accepted of at most {could}"] if through_http > could else []
@@ -142,6 +145,10 @@ class Report:
         """Accepted images that Sluice itself counted as lost by Redis."""
         return self.audit.counters.get("vanished", 0)
 
+    def damaged(self) -> int:
+        """Accepted images of which Sluice says that they, or their stored outcomes, were damaged."""
+        return sum(is_damaged(outcome) for outcome in self.audit.outcomes.values())
+
     def superseded(self) -> int:
         return self.audit.counters.get("superseded", 0)
 
@@ -161,6 +168,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("answered twice", str(len(report.doubled()))),
         ("lost", str(len(report.lost()))),
         ("lost by a power failure, within its window", f"{report.lost_in_window()} ({report.vanished()} counted)"),
+        ("damaged, and reported as such", str(report.damaged())),
         ("improper", str(len(report.improper()))),
         ("deadline passed", str(ledger.count("expired"))),
         ("dead letter", f"{ledger.count('given up')} ({audit.dead_letters} dead letters)"),

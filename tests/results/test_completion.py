@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from results.completion import Completed, Completion
-from results.outcome import Done, Failed, decode
+from results.outcome import Done, Failed, decode, encode
 from results.replies import Replies
 from results.store import Store
 from stream.admission import Admission
@@ -195,5 +195,22 @@ async def test_a_reader_that_lost_its_connection_catches_up(
         delivery = await delivered(client, partition, group, one)
         await completion.complete([Completed(delivery.entry_id, done(one), "")])  # no reply is sent
         await client.client_kill_filter(_type="normal", skipme=True)
+        assert await asyncio.wait_for(future, 10) == done(one)
+        reading.cancel()
+
+
+async def test_a_damaged_reply_is_answered_from_the_store(
+    settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
+) -> None:
+    """The outcome is kept twice, so its client need not wait until its deadline."""
+    async with connect_reader(settings) as own:
+        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1")
+        one = entry(reply="ingest-1")
+        future = replies.expect(one.id)
+        reading = asyncio.create_task(replies.run())
+        delivery = await delivered(client, partition, group, one)
+        await completion.complete([Completed(delivery.entry_id, done(one), "")])  # no reply is sent
+        await client.xadd(partition.replies("ingest-1"), {"1": encode(done(one))[:-1]})
+        await client.expire(partition.replies("ingest-1"), 60)
         assert await asyncio.wait_for(future, 10) == done(one)
         reading.cancel()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.outcome import Done, Failed, Outcome, decode, encode
+from results.outcome import DamagedOutcome, Done, Failed, Outcome, decode, encode
 from stream.model import OutputKind
 
 DONE = Done(
@@ -17,11 +17,11 @@ DONE = Done(
 )  # fmt: skip
 GOLDEN_DONE = (
     b'{"kind": "done", "id": "ab", "version": "3", "provider": "CPUExecutionProvider", "classes": 2, '
-    b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25, "digest": "f00d"}\n'
+    b'"batch": 4, "queue_ms": 1.5, "run_ms": 20.25, "digest": "f00d", "crc": 2718165725}\n'
     b"\x19\x01\x00\x00\x07\x00\x00\x00\x00\x00\x00\x3f\x00\x00\x80\x3e"
 )
 FAILED = Failed(id="ab", reason="dead_letter", detail="why")
-GOLDEN_FAILED = b'{"kind": "failed", "id": "ab", "reason": "dead_letter", "detail": "why"}\n'
+GOLDEN_FAILED = b'{"kind": "failed", "id": "ab", "reason": "dead_letter", "detail": "why", "crc": 4004407549}\n'
 
 
 @pytest.mark.parametrize(("outcome", "raw"), [(DONE, GOLDEN_DONE), (FAILED, GOLDEN_FAILED)])
@@ -32,23 +32,47 @@ def test_the_bytes_in_redis_are_these(outcome: Outcome, raw: bytes) -> None:
 
 
 def test_an_outcome_of_an_older_consumer_is_read() -> None:
-    """It does not say which file it comes from."""
-    old = GOLDEN_DONE.replace(b', "digest": "f00d"', b"")
-    assert decode(old) == replace(DONE, digest="")
+    """It has no checksum, and before that it did not say which file it comes from."""
+    unchecked = GOLDEN_DONE.replace(b', "crc": 2718165725', b"")
+    assert decode(unchecked) == DONE
+    assert decode(unchecked.replace(b', "digest": "f00d"', b"")) == replace(DONE, digest="")
+
+
+@pytest.mark.parametrize(("outcome", "raw"), [(DONE, GOLDEN_DONE), (FAILED, GOLDEN_FAILED)])
+def test_a_flipped_bit_never_makes_another_outcome(outcome: Outcome, raw: bytes) -> None:
+    """Only in the name of the checksum it goes unnoticed, and changes nothing."""
+    unnoticed = 0
+    for position in range(8 * len(raw)):
+        damaged = bytearray(raw)
+        damaged[position // 8] ^= 1 << position % 8
+        try:
+            assert decode(bytes(damaged)) == outcome
+            unnoticed += 1
+        except ValueError:
+            pass
+    assert unnoticed <= 8 * len("crc")
+
+
+def test_a_damaged_outcome_is_no_foreign_value() -> None:
+    """Its client hears what happened, and does not get a 404."""
+    for damaged in (GOLDEN_DONE[:-1] + b"x", GOLDEN_DONE[:-1], GOLDEN_FAILED.replace(b"why", b"who")):
+        with pytest.raises(DamagedOutcome):
+            decode(damaged)
 
 
 @pytest.mark.parametrize("kind", ["binary", "labels", "values"])
 def test_the_output_kind_comes_back(kind: OutputKind) -> None:
     """It follows the digest; an outcome without it is one of classes."""
     outcome = replace(DONE, output_kind=kind, probabilities=(-7.5, 1e6))
-    assert f'"digest": "f00d", "output": "{kind}"}}\n'.encode() in encode(outcome)
+    assert f'"digest": "f00d", "output": "{kind}", "crc": '.encode() in encode(outcome)
     assert decode(encode(outcome)) == outcome
 
 
 def test_an_unknown_output_kind_is_refused() -> None:
     """Its numbers would be shown as probabilities otherwise."""
+    unchecked = GOLDEN_DONE.replace(b', "crc": 2718165725', b', "output": "boxes"')
     with pytest.raises(ValueError, match="unknown output kind 'boxes'"):
-        decode(encode(replace(DONE, output_kind="labels")).replace(b'"labels"', b'"boxes"'))
+        decode(unchecked)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32)), max_size=50))
@@ -65,7 +89,8 @@ def test_the_header_is_what_json_makes_of_it(text: str, time_ms: float) -> None:
     outcome = replace(DONE, id=text, version=text, provider=text, digest=text, queue_ms=time_ms, run_ms=time_ms)
     header = {"kind": "done", "id": text, "version": text, "provider": text, "classes": 2, "batch": 4,
               "queue_ms": round(time_ms, 3), "run_ms": round(time_ms, 3), "digest": text}  # fmt: skip
-    assert encode(outcome).partition(b"\n")[0] == json.dumps(header).encode()
+    unclosed, _, _ = encode(outcome).partition(b', "crc": ')
+    assert unclosed + b"}" == json.dumps(header).encode()
 
 
 @given(st.text())

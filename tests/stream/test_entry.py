@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.entry import Entry, MalformedEntry
+from stream.checksum import checksum
+from stream.entry import DamagedEntry, Entry, MalformedEntry
 
 GOLDEN = {
     b"due": b"1700000000123",
@@ -17,6 +18,7 @@ GOLDEN = {
     b"h": b"1",
     b"w": b"2",
     b"px": b"\x00\x01\x02\xfd\xfe\xff",
+    b"sum": b"464248878",
 }
 ENTRY = Entry(
     id="00112233445566778899aabbccddeeff",
@@ -63,11 +65,11 @@ def test_an_entry_says_that_more_are_on_their_way() -> None:
     assert Entry.decode({**GOLDEN, b"more": b"7"}) == followed
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_an_entry_names_its_channels_unless_they_are_three(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "checksum"), [(1, b"306250333"), (4, b"227534051")])
+def test_an_entry_names_its_channels_unless_they_are_three(channels: int, checksum: bytes) -> None:
     """Greyscale and RGBA images; an entry without the field is RGB."""
     entry = replace(ENTRY, pixels=bytes(2 * channels), channels=channels)
-    stored = {**GOLDEN, b"px": bytes(2 * channels), b"c": str(channels).encode()}
+    stored = {**GOLDEN, b"px": bytes(2 * channels), b"c": str(channels).encode(), b"sum": checksum}
     assert as_redis_stores(["due", entry.due_ms, *entry.fields()]) == stored
     assert Entry.decode(stored) == entry
     with pytest.raises(MalformedEntry, match=f"1 x 2 x {channels} pixels"):
@@ -85,11 +87,48 @@ def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, 
     assert Entry.decode(as_redis_stores(["due", due, *entry.fields()])) == entry
 
 
-@pytest.mark.parametrize("name", sorted(GOLDEN))
+UNCHECKED = {name: value for name, value in GOLDEN.items() if name != b"sum"}
+
+
+def test_an_entry_of_an_older_ingest_has_no_checksum() -> None:
+    """It is read as it is, so that ingests and consumers can be replaced one after the other."""
+    assert Entry.decode(UNCHECKED) == ENTRY
+
+
+@pytest.mark.parametrize("name", [b"v", b"id", b"top", b"h", b"w", b"px", b"sum"])
+def test_each_flipped_bit_is_noticed(name: bytes) -> None:
+    """In everything that decides what the prediction is and whose it is. Its client still gets a response."""
+    for position in range(8 * len(GOLDEN[name])):
+        value = bytearray(GOLDEN[name])
+        value[position // 8] ^= 1 << position % 8
+        with pytest.raises(DamagedEntry) as damaged:
+            Entry.decode({**GOLDEN, name: bytes(value)})
+        assert damaged.value.reply == ENTRY.reply
+        assert name == b"id" or damaged.value.id == ENTRY.id
+
+
+@given(st.integers(0, 224 * 224 * 3 - 1), st.integers(1, 255))
+def test_damage_anywhere_in_a_large_image_is_noticed(position: int, difference: int) -> None:
+    """The pixels are summed up before their CRC is taken; the last ones do not fill a row."""
+    pixels = bytearray(range(256)) * 588
+    before = checksum(b"about", bytes(pixels))
+    pixels[position] ^= difference
+    assert checksum(b"about", bytes(pixels)) != before
+
+
+@pytest.mark.parametrize("block", [8, 512, 4096])
+def test_blocks_that_change_places_are_noticed(block: int) -> None:
+    """Sums do not depend on an order, but the rows that are summed have another length than blocks of a disk."""
+    pixels = bytes(number * number % 251 for number in range(5 * 4096))
+    swapped = pixels[block : 2 * block] + pixels[:block] + pixels[2 * block :]
+    assert checksum(b"about", swapped) != checksum(b"about", pixels)
+
+
+@pytest.mark.parametrize("name", sorted(UNCHECKED))
 def test_a_missing_field_is_named(name: bytes) -> None:
     """Each field is needed."""
     with pytest.raises(MalformedEntry, match=name.decode()):
-        Entry.decode({key: value for key, value in GOLDEN.items() if key != name})
+        Entry.decode({key: value for key, value in UNCHECKED.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +147,7 @@ def test_a_missing_field_is_named(name: bytes) -> None:
 def test_a_wrong_field_is_refused(field: bytes, value: bytes) -> None:
     """Another layout, a number that is none, pixels that don't fit."""
     with pytest.raises(MalformedEntry):
-        Entry.decode({**GOLDEN, field: value})
+        Entry.decode({**UNCHECKED, field: value})
 
 
 def test_unknown_fields_are_ignored() -> None:

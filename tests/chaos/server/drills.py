@@ -29,7 +29,18 @@ def possible(fault: str, durability: str) -> bool:
 
 
 def head() -> list[str]:
-    columns = ("fault", "times", "accepted", "lost", "counted", "doubled", "wrong", "next right answer", "longest")
+    columns = (
+        "fault",
+        "times",
+        "accepted",
+        "lost",
+        "counted",
+        "damaged",
+        "doubled",
+        "wrong",
+        "next right answer",
+        "longest",
+    )
     return ["", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
 
 
@@ -44,5 +55,7 @@ def row(name: str, report: Report) -> str:
     times_s = report.recoveries_s(name)
     shown = (f"{statistics.median(times_s):.2f} s", f"{max(times_s):.2f} s") if times_s else ("-", "-")
     lost = len(report.lost()) + report.lost_in_window()
-    counts = (report.done(name), report.audit.accepted, lost, report.vanished(), len(report.doubled()))
+    counts = (
+        report.done(name), report.audit.accepted, lost, report.vanished(), report.damaged(), len(report.doubled()),
+    )  # fmt: skip
     return f"| {name} | {' | '.join(map(str, counts))} | {len(report.wrong())} | {' | '.join(shown)} |"

@@ -1,0 +1,106 @@
+"""Bits flip in Redis, on its disk or in its memory: no prediction is wrong, and clients hear what happened."""
+
+import signal
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from stream.entry import Entry
+from stream.keys import Partition
+from tests.support.images import encoded, scene
+from tests.support.processes import Process, Processes
+from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
+
+TINY = Partition("tiny")
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def service(processes: Processes) -> tuple[Process, str]:
+    """A consumer, and the URL of an ingest."""
+    consumer = processes.consumer(version=1)
+    _, url = processes.ingest()
+    return consumer, url
+
+
+@pytest.fixture
+def url(service: tuple[Process, str]) -> str:
+    return service[1]
+
+
+def predict(url: str, **headers: str) -> httpx.Response:
+    return httpx.post(f"{url}/predict", content=encoded(scene(16, 16), "PNG"), headers=headers, timeout=30)
+
+
+def flip(value: bytes, position: int) -> bytes:
+    return value[:position] + bytes([value[position] ^ 4]) + value[position + 1 :]
+
+
+def add_damaged(client: redis.Redis, request_id: str) -> None:
+    """An entry as ingest writes it, but one of its pixels has changed."""
+    words: list[Any] = Entry(request_id, "", 5, 16, 16, bytes(768)).fields()
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    client.xadd(TINY.entries, {"due": 0, **fields, "px": flip(bytes(768), 500)})
+
+
+def test_a_damaged_entry_is_never_classified(url: str, client: redis.Redis) -> None:
+    """It becomes a dead letter with that reason, and its client gets a 500 that says so."""
+    add_damaged(client, "a" * 32)
+    wait_until(lambda: client.xlen(TINY.dead_letters) == 1, "it is a dead letter")
+    dead_letters: Any = client.xrange(TINY.dead_letters)
+    assert dead_letters[0][1][b"reason"].startswith(b"damaged: ")
+    response = httpx.get(f"{url}/results/{'a' * 32}")
+    assert (response.status_code, response.json()["code"]) == (500, "damaged_in_redis")
+    assert 'sluice_group_events_total{event="damaged",model="tiny"} 1.0' in httpx.get(f"{url}/metrics").text
+
+
+def test_a_damaged_result_is_reported_and_computed_again(url: str, client: redis.Redis) -> None:
+    """Under its id it is a 500. Who sends the image again under the same key gets the prediction, not the damage."""
+    first = predict(url, **{"Idempotency-Key": "once"}).json()
+    key = TINY.request(first["id"])
+    stored = client.get(key)
+    assert isinstance(stored, bytes)
+    client.set(key, flip(stored, len(stored) - 2), keepttl=True)
+    response = httpx.get(f"{url}/results/{first['id']}")
+    assert (response.status_code, response.json()["code"]) == (500, "damaged_in_redis")
+    metrics = httpx.get(f"{url}/metrics").text
+    assert 'sluice_redis_unreadable_values_total{kind="intact outcome"}' in metrics
+    again = predict(url, **{"Idempotency-Key": "once"})
+    assert again.status_code == 200
+    assert again.json()["predictions"] == first["predictions"]
+    assert httpx.get(f"{url}/results/{first['id']}").status_code == 200
+
+
+def test_an_image_that_is_damaged_on_its_way_is_sent_again(service: tuple[Process, str], client: redis.Redis) -> None:
+    """Its ingest still has the pixels, so the client notices nothing."""
+    consumer, url = service
+    assert predict(url).status_code == 200
+    consumer.send(signal.SIGSTOP)
+    wait_until(lambda: not reads(client), "the consumer's last read has ended")
+    responses: list[httpx.Response] = []
+    waiting = Thread(target=lambda: responses.append(predict(url)))
+    waiting.start()
+    wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is accepted")
+    entries: Any = client.xrange(TINY.entries)
+    ((entry_id, fields),) = entries
+    client.xdel(TINY.entries, entry_id)
+    client.xadd(TINY.entries, {**fields, b"px": flip(fields[b"px"], 500)})
+    consumer.send(signal.SIGCONT)
+    waiting.join()
+    assert [response.status_code for response in responses] == [200]
+    assert client.hget(TINY.counters, "damaged") == b"1"
+
+
+def reads(client: redis.Redis) -> bool:
+    """Whether a group read waits for entries. It would take the next one, although its process stands still."""
+    return any(one["cmd"] == "xreadgroup" and "b" in one["flags"] for one in client.client_list())
