@@ -65,6 +65,7 @@ class DeadLetters:
         self._partition = partition
         self._page = load(redis, "results", "list_dead_letters")
         self._replay = load(redis, "results", "replay")
+        self._expire = load(redis, "results", "expire_dead_letters")
 
     async def all(self) -> list[DeadLetter]:
         """All dead letters, the oldest first, without their pixels."""
@@ -104,6 +105,15 @@ class DeadLetters:
     async def drop(self, dead_letter: DeadLetter) -> bool:
         """Delete the dead letter for good; False if it is gone already."""
         return bool(await self._redis.xdel(self._partition.dead_letters, dead_letter.id))
+
+    async def drop_of_request(self, request_id: str) -> bool:
+        """Delete all dead letters of a request for good; False if there are none."""
+        found = [dead_letter for dead_letter in await self.all() if dead_letter.request_id == request_id]
+        return any([await self.drop(dead_letter) for dead_letter in found])
+
+    async def expire(self, max_age_s: float) -> int:
+        """Delete the dead letters that are older, by Redis's clock; returns their number."""
+        return int(await self._expire([self._partition.dead_letters], [int(max_age_s * 1000)]))
 
 
 class AllDeadLetters:

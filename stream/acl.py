@@ -83,7 +83,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("hgetall", read=(of.consumers, of.versions, of.counters)),
         Right("exists xrange xpending xinfo|groups xinfo|consumers", read=(of.entries,)),
         # A dead letter may be replayed from the page.
-        Right("xrange xlen xdel", both=(of.dead_letters,)),
+        Right("xrange xlen xdel xtrim", both=(of.dead_letters,)),
         Right("hincrby", both=(of.counters,)),
         Right("type", read=(of.entries, of.dead_letters, of.counters)),
     ]

@@ -143,6 +143,9 @@ class IngestSettings(QueueSettings):
     )
     max_decode_s: Seconds = Field(2.0, description="most CPU time that the decoding of one image may take")
     upload_timeout_s: Seconds = Field(30.0, description="longest time for the body of a request to arrive")
+    max_dead_letter_age_s: float = Field(
+        0.0, ge=0, description="age at which ingest drops a dead letter with its pixels. 0: never"
+    )
     keep_alive_s: int = Field(75, ge=1, le=3600, description="time after which ingest closes an idle connection")
     cache_ttl_s: float = Field(
         0.0, ge=0, le=86_400, description="how long equal pixels get the same prediction from Redis. 0: never"

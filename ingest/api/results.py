@@ -50,12 +50,15 @@ class ResultEndpoint:
         return JSONResponse(document, status_code=status, headers=headers)
 
     async def delete(self, request: Request) -> Response:
-        """204 if the request was queued and is now cancelled, or if it had ended and its result is now deleted."""
+        """204 if the request was queued and is now cancelled, or if it had ended and what was kept of it is deleted."""
         request_id = request.path_params["id"]
-        client, _ = await self._registry.locate(request_id)
-        if await client.cancel(request_id) or await client.delete(request_id):
-            return Response(status_code=204)
-        return await self._respond(request)
+        try:
+            client, _ = await self._registry.locate(request_id)
+            deleted = await client.cancel(request_id) or await client.delete(request_id)
+        except UnknownResult:
+            # Its dead letter may outlive its result.
+            deleted = await self._registry.delete(request_id)
+        return Response(status_code=204) if deleted else await self._respond(request)
 
 
 _RESULT: Final = {

@@ -169,9 +169,9 @@ class ModelClient:
             return await partition.store.cancel(request_id) if partition else False
 
     async def delete(self, request_id: str) -> bool:
-        """Delete the outcome of a request that has ended, and its dead letter with the pixels; False if it has not.
+        """Delete the outcome of a request that has ended, and its dead letter with the pixels.
 
-        Raises StreamUnavailable.
+        False if there is neither. Raises StreamUnavailable.
         """
         partition = self.partitions.of_request(request_id)
         with redis_errors_as_503():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 #: The share of redis_timeout_s that replicas have to acknowledge an image.
 _REPLICATION_SHARE: Final = 0.5
+
+#: Seconds between two searches for dead letters that are too old. Each costs Redis some microseconds.
+_EXPIRE_EVERY_S: Final = 60.0
 
 
 class PartitionClient:
@@ -59,6 +63,7 @@ class PartitionClient:
             max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
         )
         self._refusing = False
+        self._expire_at_s = 0.0
         self.number = partition.number
         self.consumers: list[ConsumerReport] = []
         self.unavailable_reason = ""
@@ -89,7 +94,19 @@ class PartitionClient:
             logger.info("partition %d is available again", self.number)
         self.unavailable_reason = ""
         self._backlog.set_rate(math.fsum(one.images_per_s for one in self.consumers))
+        await self._expire_dead_letters()
         return None
+
+    async def _expire_dead_letters(self) -> None:
+        """Drop what is too old, now and then, whether or not consumers run."""
+        age_s, now_s = self._settings.max_dead_letter_age_s, time.monotonic()
+        if not age_s or now_s < self._expire_at_s:
+            return
+        self._expire_at_s = now_s + min(_EXPIRE_EVERY_S, age_s)
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                if dropped := await self._dead_letters.expire(age_s):
+                    logger.info("dropped %d dead letters older than max_dead_letter_age_s", dropped)
 
     def _mark_unavailable(self, reason: str) -> None:
         if not self.unavailable_reason:
@@ -168,12 +185,14 @@ class PartitionClient:
             await asyncio.shield(self.store.cancel(request_id))
 
     async def delete(self, request_id: str) -> bool:
-        """Delete the outcome of a request that has ended, and its dead letter; False if it has not ended."""
-        if isinstance(await self.store.state(request_id), Failed):
-            for dead_letter in await self._dead_letters.all():
-                if dead_letter.request_id == request_id:
-                    await self._dead_letters.drop(dead_letter)
-        return await self.store.delete(request_id)
+        """Delete the outcome of a request that has ended, and its dead letter, which may outlive the outcome.
+
+        False if there is neither.
+        """
+        state = await self.store.state(request_id)
+        gave_up = isinstance(state, Failed) or state == "unknown"
+        dropped = gave_up and await self._dead_letters.drop_of_request(request_id)
+        return await self.store.delete(request_id) or dropped
 
     def _overloaded(self, backlog: int) -> Overloaded:
         return Overloaded(

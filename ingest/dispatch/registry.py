@@ -139,6 +139,14 @@ class ModelRegistry:
                 return client, state
         raise UnknownResult("There is no such request, or its result has expired. Send the image again.")
 
+    async def delete(self, request_id: str) -> bool:
+        """Delete what is left of a request that has ended, of whichever model; raises StreamUnavailable.
+
+        False if nothing is left. What belongs to another caller is not looked for.
+        """
+        clients = self._clients.values() if belongs_to_caller(request_id) else ()
+        return any([await client.delete(request_id) for client in clients])
+
     def find(self, name: str | None) -> ModelClient:
         """The client of a model, or of the default model.
 

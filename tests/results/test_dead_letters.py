@@ -63,6 +63,23 @@ def dead_letters(client: Redis, partition: Partition) -> DeadLetters:
     return DeadLetters(client, partition)
 
 
+async def test_what_is_too_old_is_deleted(
+    graveyard: Graveyard, dead_letters: DeadLetters, client: Redis, partition: Partition
+) -> None:
+    """By Redis's clock, and nothing else; a key that is no stream is left alone."""
+    seconds, _ = await client.time()
+    await client.xadd(partition.dead_letters, {"px": b"old"}, id=f"{(seconds - 100) * 1000}-0")
+    await graveyard.add(entry())
+    assert await dead_letters.expire(200) == 0
+    assert await dead_letters.expire(50) == 1
+    assert len(await dead_letters.all()) == 1
+    assert await dead_letters.expire(10**9) == 0
+    await client.delete(partition.dead_letters)
+    assert await dead_letters.expire(50) == 0
+    await client.set(partition.dead_letters, "no stream")
+    assert await dead_letters.expire(50) == 0
+
+
 async def test_a_dead_letter_tells_all_but_its_pixels(graveyard: Graveyard, dead_letters: DeadLetters) -> None:
     """Who held it, how often and why it was given up; the pixels are counted, and read only on demand."""
     one = entry(reply="ingest-1")

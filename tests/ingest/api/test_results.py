@@ -84,6 +84,30 @@ def test_a_finished_result_can_be_deleted(processes: Processes, server: Server) 
         assert not client.exists(TINY.request(request_id))
 
 
+def test_a_dead_letter_is_deleted_after_its_result_has_expired(processes: Processes, server: Server) -> None:
+    """A client that knows the id has a right to that as long as the pixels are there."""
+    processes.consumer(rogue="raise", version=1)
+    _, url = processes.ingest()
+    request_id = httpx.post(f"{url}/predict", content=png(marked()), timeout=30).json()["id"]
+    with redis.Redis.from_url(server.url) as client:
+        client.delete(TINY.request(request_id))
+        assert httpx.delete(f"{url}/results/{request_id}").status_code == 204
+        assert client.xlen(TINY.dead_letters) == 0
+    assert httpx.delete(f"{url}/results/{request_id}").status_code == 404
+
+
+def test_dead_letters_live_as_long_as_they_are_allowed(processes: Processes, server: Server) -> None:
+    """Without anybody who asks for it, and while no consumer runs."""
+    consumer = processes.consumer(rogue="raise", version=1)
+    _, url = processes.ingest()
+    httpx.post(f"{url}/predict", content=png(marked()), timeout=30)
+    consumer.stop()
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen(TINY.dead_letters) == 1
+        processes.ingest(ready=False, max_dead_letter_age_s=0.1)
+        wait_until(lambda: client.xlen(TINY.dead_letters) == 0, "the dead letter is dropped")
+
+
 def test_a_failed_result_is_deleted_with_the_pixels_of_its_dead_letter(processes: Processes, server: Server) -> None:
     """Those of other requests stay. What was in Redis of the image is in no key any more."""
     processes.consumer(rogue="raise", version=1)
