@@ -54,7 +54,7 @@ FROM base AS ingest
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
     pip install --requirement /requirements/ingest.txt --requirement /requirements/grpc.txt \
-        --requirement /requirements/heif.txt --requirement /requirements/traces.txt
+        --requirement /requirements/heif.txt --requirement /requirements/urls.txt --requirement /requirements/traces.txt
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps /wheel/*.whl
 USER sluice
 EXPOSE 5000 5001

@@ -6,6 +6,7 @@ import sys
 from ingest.auth.api_keys import BadKey, configured_keys
 from ingest.auth.open_bind import refuse_open_bind
 from ingest.grpc_api.port import refuse_grpc
+from ingest.outbound.required import refuse_urls
 from ingest.server import listen, serve
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure
@@ -23,7 +24,7 @@ def main() -> int:
         configured_keys(settings)  # Each worker reads them again. A fault must show here, before the port is bound.
     except (BadKey, OSError) as error:
         return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
-    if refusal := refuse_grpc(settings):
+    if refusal := refuse_grpc(settings) or refuse_urls(settings):
         return refuse(_PROGRAM, refusal, settings.log_format)
     try:
         listening = listen(settings)

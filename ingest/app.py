@@ -21,6 +21,7 @@ from ingest.api.metrics import METRICS, MetricsEndpoint
 from ingest.api.models import LABELS, MODELS, LabelsEndpoint, ModelsEndpoint
 from ingest.api.openapi import OPENAPI, OpenApiEndpoint
 from ingest.api.predict import PredictEndpoint, predict_operation
+from ingest.api.predict_body import PredictBody
 from ingest.api.results import CANCEL, FETCH, ResultEndpoint
 from ingest.api.static import PageEndpoints
 from ingest.auth.api_keys import configured_keys
@@ -54,6 +55,8 @@ from stream.settings import IngestSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+    from ingest.image_urls import ImageUrls
 
 #: How many requests of the largest size may wait in the memory of one process until they are decoded.
 _LARGEST_WAITING: Final = 4
@@ -107,12 +110,16 @@ def create_app(
         publishing.cancel()
         starting.cancel()
         await decoder.aclose()
+        if urls:
+            await urls.aclose()
         await connections.aclose()
 
     classifier = Classifier(decoder)
     runner = InferRunner(registry, classifier, timeout_s=settings.request_timeout_s)
     timeout_s = settings.request_timeout_s
-    predict = PredictEndpoint(registry, classifier, limits, timeout_s=timeout_s)
+    urls = _image_urls(settings)
+    body = PredictBody(limits, urls)
+    predict = PredictEndpoint(registry, classifier, body, timeout_s=timeout_s)
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
     recorder = RequestRecorder(window)
@@ -123,11 +130,11 @@ def create_app(
     metrics = MetricsEndpoint(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
-            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(limits)}),
+            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(body)}),
             *PageEndpoints().routes(),
             DocumentedRoute("/live", live.__call__, LIVE),
             DocumentedRoute("/dead-letters/{model}/{id}/replay", replay.__call__, {"POST": REPLAY}),
-            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(limits)}),
+            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(body)}),
             DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
@@ -195,6 +202,15 @@ def _rate_limit(settings: IngestSettings, redis: Redis) -> RateLimit | None:
         return None
     per_s, burst = settings.rate_limit_per_s, settings.rate_limit_burst
     return RateLimit(redis, per_s=per_s, burst=burst, timeout_s=settings.redis_timeout_s)
+
+
+def _image_urls(settings: IngestSettings) -> "ImageUrls | None":
+    """What fetches images by URL, if they are accepted."""
+    if not settings.fetch_urls:
+        return None
+    from ingest.image_urls import ImageUrls  # Not at the top: it imports httpx.
+
+    return ImageUrls(settings)
 
 
 def _grpc(

@@ -4,7 +4,8 @@ Problem
  ├─ NoImage 400              ├─ PayloadTooLarge 413
  ├─ MalformedUpload 400      ├─ TooManyPixels 413
  ├─ BadParameter 400         ├─ UnsupportedMediaType 415
- ├─ Unauthorized 401         ├─ DamagedImage 422
+ ├─ UrlNotAllowed 400        ├─ DamagedImage 422
+ ├─ Unauthorized 401         ├─ ImageNotFetched 422
  ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
  ├─ UnknownModel 404         ├─ TooManyRequests 429
  ├─ UnknownResult 404        ├─ InferenceFailed 500
@@ -105,6 +106,10 @@ class BadParameter(Problem):
     status, code, title = 400, "bad_parameter", "Bad parameter"
 
 
+class UrlNotAllowed(Problem):
+    status, code, title = 400, "url_not_allowed", "URL is not allowed"
+
+
 class Unauthorized(Problem):
     status, code, title = 401, "unauthorized", "Unauthorized"
 
@@ -152,6 +157,10 @@ class UnsupportedMediaType(Problem):
 
 class DamagedImage(Problem):
     status, code, title = 422, "damaged_image", "Damaged image"
+
+
+class ImageNotFetched(Problem):
+    status, code, title = 422, "image_not_fetched", "The image could not be fetched"
 
 
 class IdempotencyKeyReused(Problem):

@@ -52,6 +52,10 @@ CACHE_LOOKUPS: Final = Counter(
     "sluice_cache_lookups_total", "Images looked up in the cache: hit, miss, or failed where Redis did not answer.",
     ["result"], registry=REGISTRY,
 )  # fmt: skip
+URL_FETCHES: Final = Counter(
+    "sluice_url_fetches_total", "Images asked for by URL: fetched, refused by a rule, or failed.", ["result"],
+    registry=REGISTRY,
+)  # fmt: skip
 REDIS: Final = ConnectionMetrics(REGISTRY)
 
 DECODE: Final = STAGE_SECONDS.labels("decode")

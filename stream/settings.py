@@ -6,20 +6,22 @@ The setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y
     └── QueueSettings          commands about a model, such as `python -m results`
         ├── IngestSettings     `python -m ingest`
         └── ConsumerSettings   `python -m consumers`
+
+Those of requests to other servers are declared in stream/outbound_settings.py.
 """
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.host.cpu import usable_cores
 from stream.host.logs import LogFormat
 from stream.host.private_folder import check_private, socket_path
 from stream.keys import valid_model_name
+from stream.outbound_settings import FetchSettings, OutboundSettings, Seconds
 from stream.redis_url import RedisUrl
 from stream.request_id import MAX_PARTITIONS
 
@@ -27,8 +29,6 @@ Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
 #: What an accepted image survives: neither of the following for certain, the end of Redis's process, a power failure.
 Durability = Literal["memory", "process", "disk"]
-
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class RedisSettings(BaseSettings):
@@ -115,7 +115,7 @@ class QueueSettings(RedisSettings):
         return self
 
 
-class IngestSettings(QueueSettings):
+class IngestSettings(QueueSettings, OutboundSettings, FetchSettings):
     """HTTP, decoding, admission and access control."""
 
     public_address: str = Field(
@@ -285,12 +285,3 @@ class ConsumerSettings(QueueSettings):
                 "otherwise one slow renewal loses the lease"
             )
         return self
-
-
-#: Every class, the general ones first; each adds its own settings to those of its base class.
-CLASSES: Final[tuple[type[BaseSettings], ...]] = (RedisSettings, QueueSettings, IngestSettings, ConsumerSettings)
-
-
-def all_fields() -> dict[str, FieldInfo]:
-    """Every setting of every process, by name."""
-    return {name: field for kind in CLASSES for name, field in kind.model_fields.items()}

@@ -15,15 +15,13 @@ from ingest.api.async_requests import (
     PREFERENCE_APPLIED,
     AsyncRequest,
 )
+from ingest.api.predict_body import PredictBody
 from ingest.api.predict_request import (
     CONTENT_ENCODING,
     DEFAULT_TOP,
-    THRESHOLD,
     THRESHOLD_PARAMETER,
-    THRESHOLD_SCHEMA,
     TOP,
     Options,
-    read_images,
 )
 from ingest.classification import Classified, Classifier, Target
 from ingest.concurrency import cancel_on_disconnect, gather_or_problem
@@ -32,6 +30,7 @@ from ingest.errors import (
     BadParameter,
     DamagedImage,
     IdempotencyKeyReused,
+    ImageNotFetched,
     MalformedUpload,
     NoConsumer,
     NoImage,
@@ -41,12 +40,10 @@ from ingest.errors import (
     TooManyPixels,
     UnknownModel,
     UnsupportedMediaType,
+    UrlNotAllowed,
 )
-from ingest.images.formats import MEDIA_TYPES
 from ingest.metrics import BATCH_SIZE
-from ingest.multipart import IMAGE
-from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
-from ingest.request_body import Limits
+from ingest.openapi.operation import DocumentedResponse, Header, Operation, Parameter
 from ingest.responses import (
     Failure,
     Prediction,
@@ -64,10 +61,10 @@ from ingest.uploads import Upload
 class PredictEndpoint:
     """The endpoint. The response to one image is its prediction, to several a list in the order sent."""
 
-    def __init__(self, registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float) -> None:
+    def __init__(self, registry: ModelRegistry, classifier: Classifier, body: PredictBody, *, timeout_s: float) -> None:
         self._registry = registry
         self._classifier = classifier
-        self._limits = limits
+        self._body = body
         self._timeout_s = timeout_s
 
     async def __call__(self, request: Request) -> Response:
@@ -78,7 +75,7 @@ class PredictEndpoint:
         in_query.top_for(model)  # refuses a wrong option before the body is read
         client.refuse_if_full()
         async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
-        uploads, in_body = await read_images(request, self._limits)
+        uploads, in_body = await self._body.read(request)
         options = in_body.or_else(in_query)
         target = Target(client, model, options.top_for(model), threshold=options.threshold)
         if async_request:
@@ -125,8 +122,8 @@ def _top_schema(classes: int | None) -> dict[str, Any]:
     return {"type": "integer", "default": min(DEFAULT_TOP, classes or DEFAULT_TOP), **bounds}
 
 
-def predict_operation(limits: Limits) -> Operation:
-    """The declaration, with these limits."""
+def predict_operation(body: PredictBody) -> Operation:
+    """The declaration, with this body."""
     return Operation(
         "Classify images",
         {
@@ -150,8 +147,9 @@ def predict_operation(limits: Limits) -> Operation:
                 ),
             ),
         },
-        (NoImage, MalformedUpload, BadParameter, UnknownModel, RequestTimeout, PayloadTooLarge, TooManyPixels,
-         UnsupportedMediaType, DamagedImage, IdempotencyKeyReused, NoConsumer, *ACCEPTED_PROBLEMS),
+        (NoImage, MalformedUpload, BadParameter, UrlNotAllowed, UnknownModel, RequestTimeout, PayloadTooLarge,
+         TooManyPixels, UnsupportedMediaType, DamagedImage, ImageNotFetched, IdempotencyKeyReused, NoConsumer,
+         *ACCEPTED_PROBLEMS),
         (
             Parameter(TOP, "query", "How many labels, most probable first", _top_schema),
             THRESHOLD_PARAMETER,
@@ -159,42 +157,5 @@ def predict_operation(limits: Limits) -> Operation:
             IDEMPOTENCY_KEY,
             CONTENT_ENCODING,
         ),
-        _body(limits),
+        body.documented(),
     )  # fmt: skip
-
-
-def _body(limits: Limits) -> Body:
-    # OpenAPI 3.1 has contentMediaType alone; generators of clients know a file by the older format.
-    image = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
-    encoded = {"type": "string", "format": "byte", "contentEncoding": "base64"}
-    form = {
-        "type": "object",
-        "required": [IMAGE],
-        "properties": {IMAGE: {"type": "array", "minItems": 1, "maxItems": limits.max_images, "items": image}},
-    }
-    options = {TOP: {"type": "integer", "minimum": 1}, THRESHOLD: THRESHOLD_SCHEMA}
-    several = {"type": "array", "minItems": 1, "maxItems": limits.max_images, "items": encoded}
-    json_body = {
-        "oneOf": [
-            {
-                "type": "object",
-                "required": [name],
-                "properties": {name: schema, **options},
-                "additionalProperties": False,
-            }
-            for name, schema in (("image", encoded), ("images", several))
-        ]
-    }
-    raw = {kind: {"schema": {"maxLength": limits.max_bytes}} for kind in MEDIA_TYPES.values()}
-    return Body(
-        f"A form with one or more parts named {IMAGE}; the image itself, whose first bytes decide its format; or JSON "
-        "with base64 or data: URIs.",
-        {
-            "multipart/form-data": {
-                "schema": form,
-                "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
-            },
-            JSON: {"schema": json_body},
-            **raw,
-        },
-    )

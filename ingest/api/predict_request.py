@@ -1,16 +1,13 @@
-"""What a client can ask of `/predict`: options in the query or in JSON, and images in JSON."""
+"""What a client can ask of `/predict`: options in the query or in JSON."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
 
-from ingest.errors import BadParameter, NoImage, PayloadTooLarge
+from ingest.errors import BadParameter
 from ingest.openapi.operation import Parameter
-from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
-from ingest.uploads import Upload, decode_base64, media_type, read_uploads
+from ingest.request_body import CONTENT_CODINGS
 from stream.model import ModelDescription
 
 TOP: Final = "top"
@@ -29,8 +26,6 @@ THRESHOLD_PARAMETER: Final = Parameter(
 CONTENT_ENCODING: Final = Parameter(
     "Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}
 )
-
-_FIELDS: Final = ("image", "images", TOP, THRESHOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,33 +108,3 @@ def _bad_top(given: object) -> BadParameter:
 
 def _bad_threshold(given: object) -> BadParameter:
     return BadParameter(f"{THRESHOLD} is {str(given)[:40]!r}; it must be a number from 0 to 1.")
-
-
-async def read_images(request: Request, limits: Limits) -> tuple[list[Upload], Options]:
-    """The images of the body, and the options if it is JSON; raises as `read_uploads` does, and BadParameter."""
-    kind = media_type(request)
-    if kind != "application/json" and not kind.endswith("+json"):
-        return await read_uploads(request, limits), Options()
-    document = parse_json_object(await read_body(request, limits))
-    if unknown := [name for name in document if name not in _FIELDS]:
-        raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
-    images = _images(document, limits)
-    options = Options.parse_json(document)
-    return await asyncio.to_thread(_decoded, images), options
-
-
-def _images(document: dict[str, Any], limits: Limits) -> list[Any]:
-    if "image" in document and "images" in document:
-        raise BadParameter("The JSON has image and images. Send one of them.")
-    images = [document["image"]] if "image" in document else document.get("images")
-    if not isinstance(images, list) or not images:
-        raise NoImage('The JSON has no image. Send {"image": "<base64>"} or {"images": ["<base64>", ...]}.')
-    if len(images) > limits.max_images:
-        raise PayloadTooLarge(f"The JSON has more than {limits.max_images} images. Send them in several requests.")
-    return images
-
-
-def _decoded(images: list[Any]) -> list[Upload]:
-    return [
-        Upload(None, decode_base64(image, f"Image {number} (counted from 0)")) for number, image in enumerate(images)
-    ]

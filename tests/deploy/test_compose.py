@@ -22,7 +22,8 @@ from redis.retry import Retry
 
 from export import arguments
 from sluice import models, serve
-from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, all_fields
+from stream.all_settings import all_fields
+from stream.settings import ConsumerSettings, IngestSettings, QueueSettings
 from tests.deploy.running import MODEL, Containers, made_users
 from tests.support.containers import ROOT, composed, extras, parsed, seconds, stages, variables
 from tests.support.images import encoded, scene
@@ -192,7 +193,7 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
     ("target", "build_args", "wanted"),
     [
         ("export", {}, ["export", "heif"]),
-        ("ingest", {}, ["ingest", "grpc", "heif", "traces"]),
+        ("ingest", {}, ["ingest", "grpc", "heif", "urls", "traces"]),
         ("consumer", {}, ["consumers", "traces"]),
         ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
     ],

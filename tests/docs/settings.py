@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from stream.settings import CLASSES
+from stream.all_settings import CLASSES, own_fields
 from tests.support.documents import ROOT
 
 PATH = ROOT / "docs" / "settings.md"
@@ -22,16 +22,15 @@ _TITLES = (
     "All processes",
     "Ingest, consumers and `python -m results`",
     "Ingest: `python -m ingest`",
+    "Requests to other servers: `python -m ingest`",
+    "Images by URL: `python -m ingest`",
     "Consumers: `python -m consumers`",
 )
 
 
 def groups() -> list[tuple[str, dict[str, FieldInfo]]]:
     """Each class's own settings, in the order of the code."""
-    return [
-        (title, {name: kind.model_fields[name] for name in kind.__annotations__ if name in kind.model_fields})
-        for title, kind in zip(_TITLES, CLASSES, strict=True)
-    ]
+    return [(title, own_fields(kind)) for title, kind in zip(_TITLES, CLASSES, strict=True)]
 
 
 def variable(name: str) -> str:

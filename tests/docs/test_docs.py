@@ -19,8 +19,9 @@ import stream.keys
 from ingest.app import create_app
 from ingest.errors import Problem
 from ingest.images.formats import FORMATS, SUFFIXES
+from stream.all_settings import all_fields
 from stream.entry import Entry
-from stream.settings import IngestSettings, all_fields
+from stream.settings import IngestSettings
 from tests.docs import settings
 from tests.support.documents import DOCUMENTS, ROOT, anchors, code, links, links_to_headings, rows, text
 

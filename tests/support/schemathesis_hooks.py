@@ -1,6 +1,7 @@
 """What schemathesis needs besides the document: what an image looks like. Loaded by it, by SCHEMATHESIS_HOOKS."""
 
 import base64
+import os
 import uuid
 from typing import Any
 
@@ -15,6 +16,8 @@ for name, kind in MEDIA_TYPES.items():
     schemathesis.openapi.media_type(kind, st.sampled_from(images))
     if name == "PNG":
         schemathesis.openapi.format("byte", st.sampled_from([base64.b64encode(image).decode() for image in images]))
+
+schemathesis.openapi.format("uri", st.just(os.environ["SCHEMATHESIS_IMAGE_URL"]))
 
 
 @schemathesis.hook

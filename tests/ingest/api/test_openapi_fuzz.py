@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ingest.test_app import png
 from tests.support.processes import ROOT, Processes
+from tests.support.recorded_server import body, serve
+from tests.support.redis.requests_direct import random_images
 
 CASES = int(os.environ.get("SLUICE_FUZZ_CASES", "0"))
 KEY = "k" * 43
@@ -21,8 +24,15 @@ KEY = "k" * 43
 def test_no_request_breaks_what_the_document_says(processes: Processes, tmp_path: Path) -> None:
     """The same requests each time: those at the bounds of every parameter, then others, and chains of them."""
     processes.consumer(version=1)
-    _, url = processes.ingest(api_keys=f"alice:{KEY}")
-    report = tmp_path / "report.json"
+    _, url = processes.ingest(
+        api_keys=f"alice:{KEY}", fetch_urls=True, outbound_http=True, outbound_networks="127.0.0.0/8"
+    )
+    with serve({"/a.png": body(png(random_images(1)[0]))}) as images:
+        _try(url, f"{images.url}/a.png", tmp_path)
+
+
+def _try(url: str, image_url: str, folder: Path) -> None:
+    report = folder / "report.json"
     command = [
         sys.executable,
         "-m",
@@ -42,8 +52,13 @@ def test_no_request_breaks_what_the_document_says(processes: Processes, tmp_path
     given = [word for option in options.items() for word in option]
     ran = subprocess.run(
         [*command, f"{url}/openapi.json", "--generation-deterministic", "--no-color", *given],
-        cwd=tmp_path,  # it keeps notes where it runs
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
+        cwd=folder,  # it keeps notes where it runs
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+            "SCHEMATHESIS_IMAGE_URL": image_url,
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         check=False,

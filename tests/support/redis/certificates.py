@@ -32,10 +32,11 @@ class Authority:
         self._constraints = x509.BasicConstraints(ca=True, path_length=0)
         self.file = self._write("ca", self._sign(self._name, self._key.public_key(), self._constraints))
 
-    def issue(self, name: str, *, address: str = "") -> Pair:
-        """A certificate of that name, for a server at that IP address or for a client."""
+    def issue(self, name: str, *, address: str = "", host: str = "") -> Pair:
+        """A certificate of that name, for a server at that IP address or of that host, or for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
-        alternative = [x509.IPAddress(ipaddress.ip_address(address))] if address else []
+        alternative: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(address))] if address else []
+        alternative += [x509.DNSName(host)] if host else []
         certificate = self._sign(_name(name), key.public_key(), x509.SubjectAlternativeName(alternative))
         private = self._folder / f"{name}.key"
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
