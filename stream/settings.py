@@ -262,6 +262,13 @@ class ConsumerSettings(QueueSettings):
     )
     inference_timeout_s: Seconds = Field(60.0, description="a consumer exits if one inference runs longer")
 
+    prediction_labels: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="labels that a consumer's metrics of its predictions name; other labels count as other. 0: no such "
+        "metrics",
+    )
     metrics_port: int = Field(
         0, ge=0, le=65_535, description="port of a consumer's metrics and health; ingest uses its own port. 0: none"
     )

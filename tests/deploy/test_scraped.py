@@ -29,7 +29,7 @@ def system(processes: Processes) -> tuple[Process, dict[str, str]]:
     """A doomed consumer, and where the jobs of Prometheus's configuration find ingest and another consumer."""
     port = free_port()
     doomed = processes.consumer(version=1, lease_s=2)
-    processes.consumer(rogue="raise", version=1, metrics_port=port)
+    processes.consumer(rogue="raise", version=1, metrics_port=port, prediction_labels=9)
     _, url = processes.ingest()
     return doomed, {"sluice-ingest": url.removeprefix("http://"), "sluice-consumer": f"127.0.0.1:{port}"}
 

@@ -104,6 +104,7 @@ def test_a_consumer_shows_its_own_figures(processes: Processes) -> None:
     assert found["sluice_consumer_held_entries", ()] == 0
     info = (("model", "tiny"), ("precision", "fp32"), ("provider", "CPUExecutionProvider"), ("version", "1"))
     assert found["sluice_consumer_info", info] == 1
+    assert not any(name.startswith("sluice_prediction") for name, _ in found), "labels are private unless asked for"
     assert figure(url, "sluice_dead_letters", model="tiny") == 1
 
 
