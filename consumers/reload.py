@@ -90,6 +90,7 @@ class ModelReloader:
         async with self._served.one_batch():
             if self._served.model.loaded and not any(partition.in_flight.held for partition in self._partitions):
                 await self._served.call(self._served.model.unload)
+                await self._report()
 
     async def _look(self, *, at_once: bool = False) -> None:
         """Change to the best version that works; `at_once`: also to one that this look is the first to see."""

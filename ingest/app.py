@@ -42,6 +42,7 @@ from ingest.middleware.same_origin import SameOriginMiddleware
 from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from ingest.oip.endpoints import oip_routes
 from ingest.oip.infer_runner import InferRunner
+from ingest.oip.repository import RepositoryEndpoints
 from ingest.openapi.operation import DocumentedRoute
 from ingest.paths import RESULT_PATH
 from ingest.request_body import Limits
@@ -51,6 +52,7 @@ from ingest.tfserving.endpoints import tfserving_routes
 from ingest.upload_memory import UploadMemory
 from stream.connection.clients import Connections
 from stream.host.cpu import usable_cores
+from stream.load_requests import LoadRequests
 from stream.settings import IngestSettings
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def create_app(
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             *oip_routes(registry, runner, limits),
+            *RepositoryEndpoints(registry, LoadRequests(connections.shared), limits, timeout_s=timeout_s).routes(),
             *tfserving_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),

@@ -7,12 +7,13 @@ Problem
  ├─ UrlNotAllowed 400        ├─ DamagedImage 422
  ├─ Unauthorized 401         ├─ ImageNotFetched 422
  ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
- ├─ UnknownModel 404         ├─ TooManyRequests 429
- ├─ UnknownResult 404        ├─ InferenceFailed 500
- ├─ UnknownDeadLetter 404    ├─ DamagedInRedis 500
- ├─ RequestTimeout 408       ├─ Overloaded 503
- └─ Cancelled 410            ├─ NoConsumer 503
-                             ├─ MixedVersions 503
+ ├─ AdminKeyNeeded 403       ├─ TooManyRequests 429
+ ├─ UnknownModel 404         ├─ InferenceFailed 500
+ ├─ UnknownResult 404        ├─ DamagedInRedis 500
+ ├─ UnknownDeadLetter 404    ├─ Overloaded 503
+ ├─ RequestTimeout 408       ├─ NoConsumer 503
+ ├─ LoadRefused 409          ├─ ModelUnloaded 503
+ └─ Cancelled 410            ├─ MixedVersions 503
                              ├─ StreamUnavailable 503
                              └─ DeadlinePassed 504
 """
@@ -122,6 +123,10 @@ class CrossOriginRequest(Problem):
     status, code, title = 403, "cross_origin_request", "Cross-origin request"
 
 
+class AdminKeyNeeded(Problem):
+    status, code, title = 403, "admin_key_needed", "An admin key is needed"
+
+
 class UnknownModel(Problem):
     status, code, title = 404, "unknown_model", "Unknown model"
 
@@ -137,6 +142,10 @@ class UnknownDeadLetter(Problem):
 class RequestTimeout(Problem):
     status, code, title = 408, "request_timeout", "The request took too long to arrive"
     closes = True  # the rest may arrive at any time, or never (RFC 9110, 15.5.9)
+
+
+class LoadRefused(Problem):
+    status, code, title = 409, "load_refused", "A version was refused"
 
 
 class Cancelled(Problem):
@@ -185,6 +194,10 @@ class Overloaded(Problem):
 
 class NoConsumer(Problem):
     status, code, title = 503, "no_consumer", "No consumer is ready"
+
+
+class ModelUnloaded(Problem):
+    status, code, title = 503, "model_unloaded", "The model is unloaded"
 
 
 class MixedVersions(Problem):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.auth.api_keys import BadKey, StoredKey, from_lines, new_key
+from ingest.auth.api_keys import ADMIN, BadKey, StoredKey, from_lines, new_key
 from stream.cli import complain, write_atomically
 from stream.settings import IngestSettings
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match given.command:
             case "add":
-                return add(path, given.name)
+                return add(path, given.name, marks=[ADMIN] if given.admin else [])
             case "remove":
                 return remove(path, given.name)
             case _:
@@ -45,14 +45,16 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(command, help=does, description=does)
         if command != "list":
             one.add_argument("name", metavar="NAME", help="the owner's name: letters, digits, '_' and '-'")
+        if command == "add":
+            one.add_argument("--admin", action="store_true", help="the key may also load and unload models")
         one.add_argument("--file", metavar="FILE", help="the file; default: SLUICE_API_KEYS_FILE")
     return parser
 
 
-def add(path: Path, name: str) -> int:
+def add(path: Path, name: str, *, marks: Sequence[str] = ()) -> int:
     """Print a new key and append its hash; a new file can be read by its owner only."""
     key = new_key()
-    stored = StoredKey.of(name, key)
+    stored = StoredKey.of(name, key, marks)
     before = path.read_text() if path.exists() else ""
     from_lines(before)  # nothing is added to a file that ingest could not read
     _write(path, [*before.splitlines(), stored.encode()])
@@ -73,8 +75,9 @@ def remove(path: Path, name: str) -> int:
 
 
 def show(path: Path) -> int:
-    """Print the names."""
-    sys.stdout.writelines(f"{key.name}\n" for key in from_lines(path.read_text()))
+    """Print the names, each with the marks of its key."""
+    for key in from_lines(path.read_text()):
+        sys.stdout.write(" ".join([key.name, *sorted(key.marks)]) + "\n")
     return 0
 
 

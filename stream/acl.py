@@ -72,7 +72,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("info|server info|memory info|persistence"),
         Right("zrange zadd", both=(MODELS,)),
         Right("hgetall", read=(RELEASES,)),
-        Right("hset hdel hincrby hmget", both=(LOADS,)),
+        Right("hset hdel hincrby hkeys", both=(LOADS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("sadd smembers", both=(of.wanted_versions,)),
         Right("exists get mget set pttl pexpire", both=(of.request("*"),)),

@@ -35,6 +35,12 @@ class LoadRequests:
         """Ask for a model to be unloaded, until it is loaded again."""
         await self._redis.hset(LOADS, f"{model}:unloaded", "1")
 
+    async def unloaded(self) -> set[str]:
+        """The models that are to be unloaded."""
+        found: Any = await self._redis.hkeys(LOADS)
+        names = (field.decode(errors="replace").rpartition(":") for field in found)
+        return {model for model, _, kind in names if kind == "unloaded"}
+
     async def newest(self, model: str) -> LoadRequest:
         """The newest request for a model."""
         found: Any = await self._redis.hmget(LOADS, [f"{model}:number", f"{model}:unloaded"])

@@ -5,6 +5,9 @@ words, but a key is 256 random bits, which cannot be guessed. And a slow hash wo
 client sends. The salt makes a table of hashes useless for a second file, and equal keys look different.
 
     name:sha256:<salt, hexadecimal>:<SHA-256 of salt and key, hexadecimal>
+    name:sha256:<salt>:<SHA-256>:<marks, comma-separated>
+
+A mark says what a key may do in addition: the bearer of one with `admin` may load and unload models.
 """
 
 import hashlib
@@ -35,6 +38,11 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 #: How often the key file is checked for changes, in seconds. A withdrawn key is accepted for at most this long.
 _CHECK_S: Final = 0.5
 
+#: May load and unload models.
+ADMIN: Final = "admin"
+
+MARKS: Final = frozenset({ADMIN})
+
 _Stamp = tuple[int, int, int]
 
 
@@ -54,13 +62,16 @@ class StoredKey:
     name: str
     salt: bytes
     digest: bytes
+    marks: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        if unknown := self.marks - MARKS:
+            raise BadKey(f"the key of {self.name[:80]!r} has the mark {min(unknown)[:40]!r}; known: {', '.join(MARKS)}")
         if not _NAME.fullmatch(self.name):
             raise BadKey(f"{self.name[:80]!r} is no name for a key: use letters, digits, '_' and '-', at most 63")
 
     @classmethod
-    def of(cls, name: str, key: str) -> Self:
+    def of(cls, name: str, key: str, marks: Iterable[str] = ()) -> Self:
         """The stored form of a key. Raises BadKey if it is too short to be random."""
         if len(key) < SHORTEST_KEY:
             raise BadKey(
@@ -68,22 +79,24 @@ class StoredKey:
                 "Make one with: openssl rand -hex 32"
             )
         salt = secrets.token_bytes(_SALT_BYTES)
-        return cls(name, salt, _digest(salt, key))
+        return cls(name, salt, _digest(salt, key), frozenset(marks))
 
     def encode(self) -> str:
-        return f"{self.name}:sha256:{self.salt.hex()}:{self.digest.hex()}"
+        marks = f":{','.join(sorted(self.marks))}" if self.marks else ""
+        return f"{self.name}:sha256:{self.salt.hex()}:{self.digest.hex()}{marks}"
 
     @classmethod
     def decode(cls, line: str) -> Self:
         """Read what `encode` wrote. Raises BadKey."""
         name, *rest = line.split(":")
         try:
-            kind, salt, digest = rest
-            if kind != "sha256" or len(digest) != 2 * hashlib.sha256().digest_size:
+            kind, salt, digest, *marks = rest
+            if len(marks) > 1 or kind != "sha256" or len(digest) != 2 * hashlib.sha256().digest_size:
                 raise BadKey(f"the line of {name[:80]!r} is not name:sha256:salt:hash")
-            return cls(name, bytes.fromhex(salt), bytes.fromhex(digest))
+            salted, hashed = bytes.fromhex(salt), bytes.fromhex(digest)
         except ValueError as error:
             raise BadKey(f"the line of {name[:80]!r} is not name:sha256:salt:hash") from error
+        return cls(name, salted, hashed, frozenset(mark.strip() for mark in "".join(marks).split(",") if mark))
 
     def matches(self, key: str) -> bool:
         """Whether this is the key. Takes the same time for each wrong key."""
@@ -119,15 +132,20 @@ class Keyring:
         # A key that was accepted once is found again with one hash, however many keys there are. The hash uses a secret
         # of this process, so the time of a look-up reveals nothing about the key.
         self._secret = secrets.token_bytes(32)
-        self._known: dict[bytes, str] = {}
+        self._known: dict[bytes, StoredKey] = {}
 
     def owner(self, key: str) -> str | None:
         """The name of the owner of a presented key, None if the key is not accepted."""
+        found = self.find(key)
+        return found.name if found else None
+
+    def find(self, key: str) -> StoredKey | None:
+        """The stored form of a presented key, None if the key is not accepted."""
         mark = hmac.digest(self._secret, key.encode(errors="surrogateescape"), "sha256")
-        if (name := self._known.get(mark)) is not None:
-            return name
+        if (known := self._known.get(mark)) is not None:
+            return known
         # Compare all of them, so that the time does not reveal which one matched.
-        matching = [stored.name for stored in self._keys if stored.matches(key)]
+        matching = [stored for stored in self._keys if stored.matches(key)]
         if not matching:
             return None
         self._known[mark] = matching[0]
@@ -148,9 +166,14 @@ class ReloadingKeyring:
 
     def owner(self, key: str) -> str | None:
         """The name of the owner of a presented key, None if the key is not accepted."""
+        found = self.find(key)
+        return found.name if found else None
+
+    def find(self, key: str) -> StoredKey | None:
+        """The stored form of a presented key, None if the key is not accepted."""
         if self._path is not None and time.monotonic() >= self._next_check_s:
             self._reload()
-        return self._keyring.owner(key)
+        return self._keyring.find(key)
 
     def _reload(self) -> None:
         try:

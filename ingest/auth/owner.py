@@ -14,6 +14,7 @@ from stream import request_id
 _SEPARATOR: Final = "."
 
 _owner: ContextVar[str] = ContextVar("owner", default="")
+_marks: ContextVar[frozenset[str]] = ContextVar("marks", default=frozenset())
 
 
 def owner() -> str:
@@ -21,9 +22,16 @@ def owner() -> str:
     return _owner.get()
 
 
-def set_owner(name: str) -> None:
-    """From now on, this task works for the owner of this name."""
+def set_owner(name: str, marks: frozenset[str] = frozenset()) -> None:
+    """From now on, this task works for the owner of this name, whose key has these marks."""
     _owner.set(name)
+    if marks:
+        _marks.set(marks)
+
+
+def has_mark(mark: str) -> bool:
+    """Whether the key of the current request has this mark. Without API keys, no request has any."""
+    return mark in _marks.get()
 
 
 def new_id(partition: int = 0) -> str:

@@ -12,15 +12,16 @@ from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import PartitionClient
 from ingest.dispatch.partitions import Partitions
 from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.versions import Versions
 from ingest.errors import (
     RETRY_S,
     DamagedInRedis,
     MixedVersions,
+    ModelUnloaded,
     NoConsumer,
     Overloaded,
     Problem,
     StreamUnavailable,
-    UnknownModel,
     raise_for_outcome,
     redis_errors_as_503,
 )
@@ -47,28 +48,21 @@ class ModelClient:
     def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
-        self._versions: dict[str, ModelDescription] = {}
         self._cache = Cache(connections, settings, Partition(model))
         self.partitions = Partitions(connections, settings, model, ingest=ingest)
+        self.versions = Versions(self.partitions, model, without_consumers=settings.accept_without_consumers)
         self.name = model
-        self.consumers: list[ConsumerReport] = []
+        #: Whether an operator has unloaded the model.
+        self.unloaded = False
 
     async def refresh(self) -> None:
         """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
-        await self.partitions.refresh()
-        # One consumer serves many partitions.
-        alive = {one.name: one for partition in self.partitions for one in partition.consumers}
-        self.consumers = list(alive.values())
-        for partition in self.partitions:
-            unknown = any(self._is_unknown(one) for one in partition.consumers)
-            expected = self._settings.accept_without_consumers and not self._versions
-            if not partition.unavailable_reason and (unknown or expected):
-                self._versions.update(await partition.versions())
+        await self.versions.refresh()
 
-    def _is_unknown(self, report: ConsumerReport) -> bool:
-        """Whether a consumer serves a version that is not known here, or another file under a known version."""
-        known = self._versions.get(report.version)
-        return known is None or report.digest not in {"", known.digest}
+    @property
+    def consumers(self) -> list[ConsumerReport]:
+        """The live consumers."""
+        return self.versions.consumers
 
     @property
     def caches(self) -> bool:
@@ -77,38 +71,20 @@ class ModelClient:
 
     @property
     def model(self) -> ModelDescription:
-        """The newest version on offer, for which images are prepared. Raises NoConsumer."""
-        versions = self._offered()
-        if not versions:
-            raise NoConsumer(
-                f"No consumer serves {self.name} at present. Start one with: python -m consumers --model {self.name}",
-                retry_after_s=RETRY_S,
-            )
-        return self._versions[max(versions, key=int)]
+        """The newest version on offer, for which images are prepared. Raises NoConsumer or ModelUnloaded."""
+        if self.unloaded:
+            raise ModelUnloaded(f"{self.name} was unloaded. Load it with: POST /v2/repository/models/{self.name}/load")
+        return self.versions.newest
 
     @property
     def accepts(self) -> bool:
         """Whether images are accepted, as far as this depends on consumers."""
-        return bool(self._offered())
+        return not self.unloaded and bool(self.versions.offered)
 
     @property
     def served_versions(self) -> list[str]:
         """The versions that live consumers serve, oldest first."""
-        return sorted({one.version for one in self.consumers}, key=int)
-
-    def _offered(self) -> list[str]:
-        """The versions that live consumers serve. If there are and need be none: all that were ever announced."""
-        if not self.consumers and self._settings.accept_without_consumers:
-            return list(self._versions)
-        return [one.version for one in self.consumers if one.version in self._versions]
-
-    def require_version(self, version: str) -> None:
-        """Raise UnknownModel unless a consumer serves this version."""
-        served = self.served_versions
-        if version not in served:
-            raise UnknownModel(
-                f"There is no version {version[:40]!r} of {self.name}. Served at present: {', '.join(served)}."
-            )
+        return self.versions.served
 
     def refuse_mixed_versions(self, version: str | None, *, answered: str | None = None) -> None:
         """Raise MixedVersions if one version is wanted, and others are served with it or have `answered`.
@@ -131,30 +107,11 @@ class ModelClient:
 
     async def labels(self, version: str) -> tuple[str, ...]:
         """The labels of a version that was announced."""
-        return (await self._described(version)).labels
+        return (await self.versions.described(version)).labels
 
     async def labels_of(self, done: Done) -> tuple[str, ...]:
         """The labels of the version that answered, which a consumer announced before its first outcome."""
-        return (await self._described(done.version, done.digest)).labels
-
-    async def _described(self, version: str, digest: str = "") -> ModelDescription:
-        """The description of a version, read again if another file was announced under it. Raises StreamUnavailable."""
-        known = self._versions.get(version)
-        if known is None or digest not in {"", known.digest}:
-            with redis_errors_as_503():
-                await self._read_versions()
-            known = self._versions.get(version)
-        if known is None:
-            raise StreamUnavailable(
-                f"Redis has lost the description of version {version}. Send the request again later.",
-                retry_after_s=RETRY_S,
-            )
-        return known
-
-    async def _read_versions(self) -> None:
-        for partition in self.partitions:
-            if not partition.unavailable_reason:
-                self._versions.update(await partition.versions())
+        return (await self.versions.described(done.version, done.digest)).labels
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""
@@ -195,7 +152,7 @@ class ModelClient:
     async def _recall(self, model: ModelDescription, image: PreparedImage, version: str | None) -> Done | None:
         if not self.caches:
             return None
-        wanted = model if version is None else await self._described(version)
+        wanted = model if version is None else await self.versions.described(version)
         known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id())
         if known:
             logs.add_request_id(known.id)

@@ -15,6 +15,7 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream.connection.clients import Backoff, Connections
+from stream.load_requests import LoadRequests
 from stream.presence import partition_counts, raise_partition_count
 from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
@@ -44,6 +45,7 @@ class ModelRegistry:
         self._connections = connections
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._load_requests = LoadRequests(connections.shared)
         self._clients: dict[str, ModelClient] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
@@ -83,6 +85,18 @@ class ModelRegistry:
                 self._tasks.create_task(partition.run())
             if known:
                 await client.refresh()
+        await self._refresh_orders()
+
+    async def _refresh_orders(self) -> None:
+        """Read what operators want. In a Cluster its server may be unavailable: then all stays as it was."""
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                unloaded = await self._load_requests.unloaded()
+        except (RedisError, TimeoutError) as error:
+            logger.debug("cannot read the requests of operators: %s", error)
+            return
+        for name, client in self._clients.items():
+            client.unloaded = name in unloaded
 
     async def _counts(self) -> dict[str, int]:
         """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""
@@ -120,7 +134,9 @@ class ModelRegistry:
         """The models that images are accepted for, at least one; raises StreamUnavailable or NoConsumer."""
         self.refuse_in_outage()
         if not self.accepting:
-            raise NoConsumer("No consumer with a warm model is alive.", retry_after_s=RETRY_S)
+            unloaded = ", ".join(name for name, client in self._clients.items() if client.unloaded)
+            why = f" Unloaded: {unloaded}." if unloaded else ""
+            raise NoConsumer(f"No consumer with a warm model is alive.{why}", retry_after_s=RETRY_S)
         return self.accepting
 
     def refuse_in_outage(self) -> None:
@@ -169,7 +185,7 @@ class ModelRegistry:
         client = self.find(name)
         _ = client.model  # raises if no consumer serves it
         if version is not None:
-            client.require_version(version)
+            client.versions.require(version)
         return client
 
     def _only(self) -> str:

@@ -34,7 +34,8 @@ class Access:
     def authenticate(self, metadata: Metadata) -> None:
         """Work for the owner of the key in the metadata from now on; raises Unauthorized."""
         if self._keys is not None:
-            set_owner(authenticate(_headers(metadata), self._keys))
+            key = authenticate(_headers(metadata), self._keys)
+            set_owner(key.name, key.marks)
 
     async def count(self, metadata: Metadata, peer: str, trailing: dict[str, str]) -> None:
         """Count a request of the owner, or of the address, and add what is left to the `trailing` metadata.

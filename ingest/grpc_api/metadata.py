@@ -45,9 +45,9 @@ class MetadataMethods:
         found = await model_configuration(self._served(request), request.version or None)
         return pb.ModelConfigResponse(config=ParseDict(found, pb.ModelConfig()))
 
-    async def repository_index(self, _request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+    async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """The filter changes nothing: all that is listed is ready."""
-        models: list[Any] = list(repository_index(self._registry))
+        models: list[Any] = list(repository_index(self._registry, ready=request.ready))
         return pb.RepositoryIndexResponse(models=models)
 
     def _served(self, request: pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest) -> ModelClient:

@@ -6,7 +6,7 @@ import binascii
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.auth.api_keys import ReloadingKeyring
+from ingest.auth.api_keys import ReloadingKeyring, StoredKey
 from ingest.auth.owner import set_owner
 from ingest.errors import Unauthorized
 from ingest.paths import is_open
@@ -23,20 +23,21 @@ class AuthMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"]):
             try:
-                set_owner(authenticate(Headers(scope=scope), self._keys))
+                key = authenticate(Headers(scope=scope), self._keys)
+                set_owner(key.name, key.marks)
             except Unauthorized as problem:
                 await send_problem(problem, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def authenticate(headers: Headers, keys: ReloadingKeyring) -> str:
-    """The owner of the key that a request presents; raises Unauthorized."""
+def authenticate(headers: Headers, keys: ReloadingKeyring) -> StoredKey:
+    """The stored form of the key that a request presents; raises Unauthorized."""
     key = _presented_key(headers)
-    name = keys.owner(key) if key else None
-    if name is None:
+    found = keys.find(key) if key else None
+    if found is None:
         raise _unauthorized(key)
-    return name
+    return found
 
 
 def _presented_key(headers: Headers) -> str:

@@ -109,14 +109,14 @@ class MetadataEndpoints:
         return JSONResponse(ModelReady(name=client.name, ready=True))
 
     async def index(self, request: Request) -> Response:
-        """The versions that live consumers serve. Others are unknown here, so the filter changes nothing."""
+        """The versions that live consumers serve; others are unknown here."""
         refuse_form(request)
         body = await read_body(request, self._limits)
         try:
-            _INDEX_REQUEST.validate_json(body or b"{}", strict=True)
+            asked = _INDEX_REQUEST.validate_json(body or b"{}", strict=True)
         except ValidationError as error:
             raise BadParameter("The request must be a JSON object; its ready, if any, is true or false.") from error
-        return JSONResponse(repository_index(self._registry))
+        return JSONResponse(repository_index(self._registry, ready=asked.get("ready", False)))
 
     def _served(self, request: Request) -> tuple[ModelClient, str | None]:
         version = request.path_params.get("version")

@@ -13,8 +13,8 @@ from ingest.version import own_version
 #: What Triton calls a model that ONNX Runtime runs. Clients look for it.
 _PLATFORM: Final = "onnxruntime_onnx"
 
-#: Under the names that Triton reports. Its model repository extension includes loading and unloading.
-_EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration")
+#: Under the names that Triton reports.
+_EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "model_repository")
 
 
 class Server(TypedDict):
@@ -63,7 +63,7 @@ class Model(TypedDict):
 
 
 class IndexRequest(TypedDict, total=False):
-    """A filter for the index. All that is listed is ready, so it changes nothing."""
+    """A filter for the index: `ready` leaves out models that are unloaded."""
 
     ready: bool
 
@@ -73,22 +73,25 @@ class IndexEntry(TypedDict):
 
     name: str
     version: str
-    state: Literal["READY"]
-    reason: Literal[""]
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: Literal["", "unloaded"]
 
 
 def server_metadata() -> Server:
     return {"name": "sluice", "version": own_version(), "extensions": list(_EXTENSIONS)}
 
 
-def repository_index(registry: ModelRegistry) -> list[IndexEntry]:
-    """The versions that live consumers serve."""
+def repository_index(registry: ModelRegistry, *, ready: bool = False) -> list[IndexEntry]:
+    """The versions that live consumers serve, or those that are `ready`: not unloaded."""
     clients = [registry.find(name) for name in registry.served]
-    return [
-        IndexEntry(name=client.name, version=version, state="READY", reason="")
-        for client in clients
-        for version in client.served_versions
-    ]
+    return [_entry(client, version) for client in clients if not (ready and client.unloaded)
+            for version in client.served_versions]  # fmt: skip
+
+
+def _entry(client: ModelClient, version: str) -> IndexEntry:
+    if client.unloaded:
+        return IndexEntry(name=client.name, version=version, state="UNAVAILABLE", reason="unloaded")
+    return IndexEntry(name=client.name, version=version, state="READY", reason="")
 
 
 async def model_metadata(client: ModelClient, version: str | None) -> Model:

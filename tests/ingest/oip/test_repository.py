@@ -1,0 +1,125 @@
+"""Loading and unloading by an operator: what it changes, who may, and what is said when it cannot be done."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import tritonclient.http as triton
+
+from ingest.auth.api_keys import StoredKey, new_key
+from tests.ingest.test_app import png
+from tests.support.models import tiny_model
+from tests.support.processes import Process, Processes
+from tests.support.redis.requests_direct import random_images
+from tests.support.waiting import wait_until
+
+ADMIN, USER = new_key(), new_key()
+IMAGE = png(random_images(1)[0])
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    lines = (StoredKey.of("root", ADMIN, ["admin"]).encode(), StoredKey.of("alice", USER).encode())
+    file.write_text("\n".join(lines))
+    return file
+
+
+@pytest.fixture
+def service(processes: Processes, keys: Path, tmp_path: Path) -> tuple[Process, str, Path]:
+    """A consumer that does not watch, ingest with both keys, and the repository."""
+    repository = tmp_path / "repository"
+    tiny_model.build(repository, version="1")
+    consumer = processes.consumer(models_dir=repository, provider="cpu", lease_s=1.5, redis_timeout_s=1)
+    _, url = processes.ingest(api_keys_file=keys)
+    return consumer, url, repository
+
+
+def post(url: str, path: str, key: str = ADMIN, **options: object) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(f"{url}{path}", headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+
+
+def classify(url: str) -> httpx.Response:
+    return post(url, "/predict", USER, content=IMAGE)
+
+
+def test_an_operator_loads_a_newer_version(service: tuple[Process, str, Path]) -> None:
+    """At once and without a restart: the response comes when it is served. Loading again changes nothing."""
+    _, url, repository = service
+    tiny_model.build(repository, version="2", seed=8)
+    assert classify(url).json()["version"] == "1"
+    for _ in range(2):
+        loaded = post(url, "/v2/repository/models/tiny/load")
+        assert (loaded.status_code, loaded.json()) == (200, {"name": "tiny", "versions": ["2"]})
+    assert classify(url).json()["version"] == "2"
+
+
+def test_a_version_that_is_refused_is_a_409(service: tuple[Process, str, Path]) -> None:
+    """It names the version and the reason, and the served one stays; a repaired file is loaded."""
+    _, url, repository = service
+    path = tiny_model.build(repository, version="2", seed=8)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    refused = post(url, "/v2/repository/models/tiny/load")
+    assert refused.status_code == 409
+    assert "because of version 2: " in refused.json()["error"]
+    assert classify(url).json()["version"] == "1"
+    path.write_bytes(whole)
+    assert post(url, "/v2/repository/models/tiny/load").json() == {"name": "tiny", "versions": ["2"]}
+
+
+def test_an_unloaded_model_refuses_images_until_it_is_loaded(service: tuple[Process, str, Path]) -> None:
+    """Its consumers free the memory and stay; triton's client says the same in its own calls."""
+    consumer, url, _ = service
+    client = triton.InferenceServerClient(url.removeprefix("http://"))
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    client.unload_model("tiny", headers=headers)
+    assert "unloaded model=tiny version=1" in consumer.text
+    refused = classify(url)
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_unloaded")
+    index = client.get_model_repository_index(headers=headers)
+    assert index == [{"name": "tiny", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}]
+    ready_only = post(url, "/v2/repository/index", json={"ready": True})
+    assert ready_only.json() == []
+    assert httpx.get(f"{url}/readyz").status_code == 503
+    client.load_model("tiny", headers=headers)
+    assert "loaded again model=tiny version=1" in consumer.text
+    assert classify(url).status_code == 200
+    assert httpx.get(f"{url}/readyz").status_code == 200
+
+
+def test_every_ingest_obeys(service: tuple[Process, str, Path], processes: Processes, keys: Path) -> None:
+    """Also one that did not get the request."""
+    _, url, _ = service
+    _, other = processes.ingest(api_keys_file=keys)
+    assert post(url, "/v2/repository/models/tiny/unload").status_code == 200
+    wait_until(lambda: classify(other).status_code == 503, "the other refuses as well")
+    assert post(other, "/v2/repository/models/tiny/load").status_code == 200
+    wait_until(lambda: classify(url).status_code == 200, "the first accepts again")
+
+
+@pytest.mark.parametrize("what", ["load", "unload"])
+def test_only_an_admin_key_may(service: tuple[Process, str, Path], processes: Processes, what: str) -> None:
+    """Neither another key, nor anybody where there are no keys."""
+    _, url, _ = service
+    path = f"/v2/repository/models/tiny/{what}"
+    refused = post(url, path, USER)
+    assert refused.status_code == 403
+    assert "python -m ingest.keys add NAME --admin" in refused.json()["error"]
+    assert httpx.post(f"{url}{path}").status_code == 401
+    _, open_to_all = processes.ingest()
+    assert httpx.post(f"{open_to_all}{path}").status_code == 403
+    assert classify(url).status_code == 200
+
+
+def test_what_cannot_be_done_is_said(service: tuple[Process, str, Path]) -> None:
+    """An unknown model, and parameters that nobody here could obey."""
+    _, url, _ = service
+    assert post(url, "/v2/repository/models/nobody/load").status_code == 404
+    refused = post(url, "/v2/repository/models/tiny/load", json={"parameters": {"config": True}})
+    assert refused.status_code == 400
+    assert "'config' is not supported" in refused.json()["error"]
+    assert post(url, "/v2/repository/models/tiny/load", content=b"[").status_code == 400
+    assert post(url, "/v2/repository/models/tiny/unload", json={"parameters": {"unload_dependents": True}}).is_success
+    assert post(url, "/v2/repository/models/tiny/load").is_success
