@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from stream.entry import Entry
 from stream.group import Delivery
 from stream.model import OutputKind
 
-#: Input of one batch: uint8 [max_batch, height, width, 3].
-Buffer = NDArray[np.uint8]
+#: Input of one batch: [max_batch, height, width, channels] of uint8, or of float32 if pixels have fractions.
+Buffer = NDArray[Any]
 
 
 @dataclass(slots=True)
@@ -37,6 +37,10 @@ class Batch:
         in this order no row is written before it was moved.
         """
         batch = cls(list(deliveries), buffer, partition)
+        if buffer.dtype != np.uint8:
+            for row, delivery in zip(buffer, batch.deliveries, strict=False):
+                row[:] = with_fractions(entry_of(delivery)).reshape(row.shape)
+            return batch
         for row, delivery in zip(buffer.reshape(len(buffer), -1), batch.deliveries, strict=False):
             pixels = np.frombuffer(entry_of(delivery).pixels, np.uint8)
             if not np.may_share_memory(row, pixels):
@@ -57,6 +61,14 @@ def entry_of(delivery: Delivery) -> Entry:
     """The entry of a delivery that is known to be well-formed."""
     assert isinstance(delivery.entry, Entry)
     return delivery.entry
+
+
+def with_fractions(entry: Entry) -> NDArray[np.float32]:
+    """Pixels of 0..255. Fractions are missing if ingest does not know yet that the model takes them."""
+    pixels = np.frombuffer(entry.pixels, np.uint8).astype(np.float32)
+    if entry.fractions:
+        pixels += np.frombuffer(entry.fractions, np.uint8) * np.float32(1 / 256) - np.float32(0.5)
+    return pixels
 
 
 def shape_of(entry: Entry) -> tuple[int, int, int]:

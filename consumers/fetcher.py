@@ -6,6 +6,7 @@ A free buffer is taken before reading, so that at most one batch waits while ano
 import asyncio
 import logging
 
+import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
 from consumers.batch import Batch, Buffer, entry_of, request_of, shape_of
@@ -177,6 +178,7 @@ class Fetcher:
             else:
                 runnable.append(delivery)
         if runnable:
+            buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
             self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
         return bool(runnable)
 
@@ -235,8 +237,8 @@ def _product(shape: tuple[int, ...]) -> str:
 
 
 def _rows(buffer: Buffer) -> list[memoryview]:
-    """Each image's row of a buffer, as bytes."""
-    return [row.data for row in buffer.reshape(len(buffer), -1)]
+    """Each image's row of a buffer, as bytes. Nothing is read into rows of float32, which are longer than pixels."""
+    return [row.data for row in buffer.reshape(len(buffer), -1).view(np.uint8)]
 
 
 def _log(error: RedisError, backoff: Backoff) -> None:

@@ -133,6 +133,7 @@ class ModelReloader:
         before = self._served.model
         await self._served.change(model, thread)
         self._context.sizer.restart(model.image_s)
+        self._context.buffers.replace(model.new_buffer)
         if not before.loaded:
             await self._served.call(model.unload)
         metrics.MODEL_CHANGES.labels("changed").inc()

@@ -58,7 +58,7 @@ class Worker:
             settings=settings,
             connections=Connections(settings, REDIS),
             served=served,
-            buffers=BufferPool(served.model.new_buffer() for _ in range(BUFFERS)),
+            buffers=BufferPool(served.model.new_buffer, BUFFERS),
             sizer=sizer,
             state=WorkerState(),
             health=health,

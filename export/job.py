@@ -40,20 +40,21 @@ class ResizeChoice:
         base = self.like or default
         mode, interpolation = self.mode or base.mode, self.interpolation or base.interpolation
         antialias = base.antialias or interpolation != base.interpolation
-        if not base.antialias and interpolation in ("bicubic", "lanczos"):
+        if not (base.antialias and base.rounded) and interpolation in ("bicubic", "lanczos"):
             raise BadArgument(
-                f"--interpolation {interpolation} is not available with --like {self.loader}: TensorFlow's"
-                " interpolation without antialiasing is bilinear or nearest"
+                f"--interpolation {interpolation} is not available with --like {self.loader}, which keeps fractions or"
+                " takes single pixels: its interpolation is bilinear or nearest"
             )
+        kept = (antialias, base.rounded or interpolation != "bilinear", base.fast_dct)
         if mode != "crop":
             if self.shorter_side is not None:
                 raise BadArgument("--shorter-side needs --resize crop")
-            return Resize(mode, None, interpolation, antialias)
+            return Resize(mode, None, interpolation, *kept)
         longest = max(height, width)
         side = self.shorter_side or base.shorter_side or round(longest * CROP_RATIO)
         if side < longest:
             raise BadArgument(f"--shorter-side {side} is less than the {longest} pixels to be cut out")
-        return Resize("crop", side, interpolation, antialias)
+        return Resize("crop", side, interpolation, *kept)
 
     def assumption(self, resize: Resize) -> Assumption:
         if self.loader is not None:

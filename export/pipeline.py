@@ -41,7 +41,12 @@ def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportRep
 
 def _graph(bare: BareGraph, original: Original, plan: Plan) -> onnx.ModelProto:
     proto = wrap.wrapped(
-        bare, original.input, preprocess=plan.preprocess, head=plan.head, outputs=plan.expected.shape[1]
+        bare,
+        original.input,
+        preprocess=plan.preprocess,
+        head=plan.head,
+        outputs=plan.expected.shape[1],
+        rounded=plan.resize.rounded,
     )
     try:
         onnx.checker.check_model(proto)

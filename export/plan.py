@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,8 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         normalisation = normalisation or measured
         if not job.resize.stated:
             resize, resized = best.resize, Assumption(str(best.resize), "measured", measured.why.partition(",")[0])
+    if given.element == "uint8":
+        resize = replace(resize, rounded=True)
     if normalisation is None:
         only = ". --images measures it for classes and binary models only" if job.images is not None else ""
         raise NormalisationUnclear(_question(job, original) + only)
@@ -182,7 +184,7 @@ def _trials(
     given = original.input
 
     def classify(images: Floats) -> Floats:
-        raw = images.astype(np.uint8) if given.element == "uint8" else images
+        raw = np.rint(images).astype(np.uint8) if given.element == "uint8" else images
         return head.applied(output_kind.check(original.predict(given.arranged(raw)), len(images)))
 
     return truth, measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)

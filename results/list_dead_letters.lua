@@ -3,7 +3,7 @@
 --
 -- KEYS  1 dead
 -- ARGV  1 first id, as XRANGE takes it   2 how many
--- reply {now_ms, letter...}; a letter is {id, fields and values without px, bytes of px or nil}
+-- reply {now_ms, letter...}; a letter is {id, fields and values without px and fr, bytes of px or nil}
 local time = redis.call('TIME')
 local page = {time[1] * 1000 + math.floor(time[2] / 1000)}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
@@ -11,7 +11,7 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV
     for i = 1, #entry[2], 2 do
         if entry[2][i] == 'px' then
             bytes = #entry[2][i + 1]
-        else
+        elseif entry[2][i] ~= 'fr' then
             fields[#fields + 1] = entry[2][i]
             fields[#fields + 1] = entry[2][i + 1]
         end

@@ -17,10 +17,14 @@ _WORD: Final = np.dtype("<u8")
 _WORDS_PER_ROW: Final = 97
 
 
-def checksum(about: bytes, pixels: bytes | memoryview) -> int:
-    """32 bits over `about` and the pixels, the same on every machine."""
+def checksum(about: bytes, pixels: bytes | memoryview, fractions: bytes = b"") -> int:
+    """32 bits over `about`, the pixels and their fractions, the same on every machine."""
+    found = _added(zlib.crc32(about), pixels)
+    return _added(found, fractions) if fractions else found
+
+
+def _added(found: int, pixels: bytes | memoryview) -> int:
     rows = len(pixels) // (_WORDS_PER_ROW * _WORD.itemsize)
-    found = zlib.crc32(about)
     if rows:
         words = np.frombuffer(pixels, _WORD, rows * _WORDS_PER_ROW).reshape(rows, _WORDS_PER_ROW)
         found = zlib.crc32(words.sum(axis=0, dtype=np.uint64).astype(_WORD, copy=False), found)

@@ -10,11 +10,13 @@
     h, w       height and width in pixels, decimal
     c          channels, decimal; only if they are not 3
     px         raw uint8 [h, w, c] in C order: h * w * c bytes
+    fr         only if the model takes fractions: one byte for each of px. The
+               pixel is px + fr / 256 - 1/2, so px alone is the rounded pixel
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
                Appended by admit.lua, because only Redis knows that clock.
     more       only if more images of this ingest follow: milliseconds until it
                has decoded those that it holds, decimal. A hint
-    sum        checksum of v, id, top, h, w, c and px, decimal, see
+    sum        checksum of v, id, top, h, w, c, px and fr, decimal, see
                stream/checksum.py; missing in entries of older versions
 
     Only if the request is traced:
@@ -66,8 +68,8 @@ class DamagedEntry(MalformedEntry):
 class Entry:
     """One image with what a consumer needs to answer for it.
 
-    `pixels` are raw uint8 [height, width, channels]; `due_ms` is a Unix time by Redis's clock, 0 for none; its ingest
-    needs `more_ms` to decode the images that it holds.
+    `pixels` are raw uint8 [height, width, channels], and `fractions` are as many bytes or none. `due_ms` is a Unix time
+    by Redis's clock, 0 for none. Its ingest needs `more_ms` to decode the images that it holds.
     `traceparent` is empty and `sent_ns` 0 if the request is not traced.
     """
 
@@ -82,12 +84,15 @@ class Entry:
     traceparent: str = ""
     sent_ns: int = 0
     channels: int = _RGB
+    fractions: bytes = b""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != self.height * self.width * self.channels:
             raise MalformedEntry(
                 f"{len(self.pixels)} bytes are not {self.height} x {self.width} x {self.channels} pixels"
             )
+        if len(self.fractions) not in {0, len(self.pixels)}:
+            raise MalformedEntry(f"{len(self.fractions)} fractions do not fit {len(self.pixels)} pixels")
 
     def fields(self) -> list[bytes | memoryview | str | int]:
         """The entry as XADD wants it, without `due`."""
@@ -95,9 +100,10 @@ class Entry:
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
         about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
+        fractions: list[str | bytes] = ["fr", self.fractions] if self.fractions else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, "px", self.pixels, *more,
-                "sum", checksum(about.encode(), self.pixels), *traced]  # fmt: skip
+                "h", self.height, "w", self.width, *channels, "px", self.pixels, *fractions, *more,
+                "sum", checksum(about.encode(), self.pixels, self.fractions), *traced]  # fmt: skip
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
@@ -122,6 +128,7 @@ class Entry:
                 traceparent=_traceparent(fields.get(b"traceparent", b"")),
                 sent_ns=_number(fields, b"sent", default=0),
                 channels=_channels(fields),
+                fractions=fields.get(b"fr", b""),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
@@ -131,7 +138,8 @@ def _checksum(fields: Mapping[bytes, bytes], pixels: memoryview | None) -> bytes
     """What the field `sum` must be for these fields."""
     about = b" ".join(fields.get(name, b"") for name in (b"v", b"id", b"top", b"h", b"w"))
     channels = fields.get(b"c", b"%d" % _RGB)
-    return b"%d" % checksum(b"%s %s" % (about, channels), fields.get(b"px", b"") if pixels is None else pixels)
+    whole = fields.get(b"px", b"") if pixels is None else pixels
+    return b"%d" % checksum(b"%s %s" % (about, channels), whole, fields.get(b"fr", b""))
 
 
 def _name_or_empty(fields: Mapping[bytes, bytes], name: bytes) -> str:

@@ -24,26 +24,33 @@ class Resize:
     - `pad_to_aspect_ratio` adds black bars until the image has the shape of the input, and scales the result.
 
     `antialias` is False for loaders that read only neighbouring pixels, as TensorFlow's bilinear resize does.
+    `rounded` is False for loaders that keep fractions after scaling; only bilinear does. `fast_dct` is True for those
+    that decode JPEG with libjpeg's fast DCT, as TensorFlow does.
     """
 
     mode: ResizeMode = "squash"
     interpolation: Interpolation = "bicubic"
     shorter_side: int | None = None
     antialias: bool = True
+    rounded: bool = True
+    fast_dct: bool = False
 
     def __post_init__(self) -> None:
         _check(self.mode in get_args(ResizeMode), "resize.mode", self.mode)
         _check(self.interpolation in get_args(Interpolation), "resize.interpolation", self.interpolation)
         _check(self.shorter_side is None or _is_count(self.shorter_side), "resize.shorter_side", self.shorter_side)
         _check(isinstance(self.antialias, bool), "resize.antialias", self.antialias)
+        _check(self.rounded is True or self.interpolation == "bilinear", "resize.rounded", self.rounded)
+        _check(isinstance(self.fast_dct, bool), "resize.fast_dct", self.fast_dct)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
     """One version of one model, as its consumers serve it; raises ValueError if a field makes no sense.
 
-    The input is uint8 [N, height, width, channels]: 1 channel is greyscale, 3 are RGB, 4 are RGBA. The output is
-    float32 [N, len(labels)]; `output_kind` says what it means. `digest` is the SHA-256 of the artefact in hexadecimal.
+    The input is [N, height, width, channels]: 1 channel is greyscale, 3 are RGB, 4 are RGBA. Its type is uint8, or, if
+    pixels have fractions, float32 of 0..255. The output is float32 [N, len(labels)]; `output_kind` says what it
+    means. `digest` is the SHA-256 of the artefact in hexadecimal.
     """
 
     name: str
@@ -70,7 +77,7 @@ class ModelDescription:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of one image: uint8 [height, width, channels]."""
+        """Bytes of one image as clients send it: uint8 [height, width, channels]."""
         return self.height * self.width * self.channels
 
     def encode(self) -> bytes:

@@ -17,6 +17,9 @@ from stream.model import ModelDescription, Resize
 
 FORMAT = "1"
 
+#: The types of an input, and whether its pixels have fractions.
+_PIXEL_TYPES = {"tensor(uint8)": False, "tensor(float)": True}
+
 #: Greyscale, RGB and RGBA.
 _CHANNELS = {1, 3, 4}
 
@@ -43,7 +46,13 @@ def describe(path: Path, session: Session) -> ModelDescription:
     folders give its name and version, its labels are the class indices, and images are resized by "squash".
     """
     shape, outputs = _shapes(path, session)
+    takes_fractions = _PIXEL_TYPES[session.inputs[0][1]]
     if "sluice.format" not in session.metadata:
+        if takes_fractions:
+            raise ArtefactError(
+                f"{path}: it takes float32, and has no metadata that say how pixels become that. Wrap it with: "
+                "python -m export --onnx FILE"
+            )
         return _bare(path, shape, outputs)
     try:
         about = _described(path, session.metadata)
@@ -51,6 +60,11 @@ def describe(path: Path, session: Session) -> ModelDescription:
         raise ArtefactError(f"{path}: metadata {error} is missing; export it again") from error
     except (TypeError, ValueError) as error:
         raise ArtefactError(f"{path}: its metadata cannot be read ({error}); export it again") from error
+    if about.resize.rounded is takes_fractions:
+        taken = "float32" if takes_fractions else "uint8"
+        raise ArtefactError(
+            f"{path}: the network takes {taken}, and its metadata say rounded: {about.resize.rounded}; export it again"
+        )
     if (about.height, about.width, about.channels) != shape or len(about.labels) != outputs:
         raise ArtefactError(
             f"{path}: the network takes {list(shape)} and gives {outputs} outputs, but its metadata say "
@@ -62,12 +76,12 @@ def describe(path: Path, session: Session) -> ModelDescription:
 def _shapes(path: Path, session: Session) -> tuple[tuple[int, ...], int]:
     """Height, width and channels of the input, and the number of outputs.
 
-    The network must take one uint8 [N, H, W, 1, 3 or 4] and give [N, outputs].
+    The network must take one uint8 or float32 [N, H, W, 1, 3 or 4] and give [N, outputs].
     """
     (_, kind, shape), (_, _, output) = session.inputs[0], session.outputs[0]
     if (
         len(session.inputs) != 1
-        or kind != "tensor(uint8)"
+        or kind not in _PIXEL_TYPES
         or len(shape) != 4
         or shape[3] not in _CHANNELS
         or not all(isinstance(size, int) for size in shape[1:])

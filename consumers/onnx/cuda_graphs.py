@@ -9,13 +9,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from consumers.batch import Buffer
+
 _DEVICE = "cuda"
 
 
 class GraphRun:
     """Input and output buffers of one batch size, bound to the session. One run at a time, from one thread."""
 
-    def __init__(self, session: ort.InferenceSession, buffer: NDArray[np.uint8], *, size: int, device: int) -> None:
+    def __init__(self, session: ort.InferenceSession, buffer: Buffer, *, size: int, device: int) -> None:
         self._session = session
         (model_input,), (model_output, *_) = session.get_inputs(), session.get_outputs()
         self._input = ort.OrtValue.ortvalue_from_numpy(buffer[:size], _DEVICE, device)
@@ -28,8 +30,8 @@ class GraphRun:
         # Each size has a graph of its own; the first run with a new number captures it.
         self._options.add_run_config_entry("gpu_graph_id", str(size))
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Output float32 [size, classes] for uint8 [size, height, width, 3]."""
+    def run(self, images: Buffer) -> NDArray[np.float32]:
+        """Output float32 [size, classes] for images [size, height, width, channels]."""
         self._input.update_inplace(np.ascontiguousarray(images))
         self._session.run_with_iobinding(self._binding, self._options)
         return np.asarray(self._output.numpy(), np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.batch import invalid_rows
+from consumers.batch import Buffer, invalid_rows
 from consumers.metrics import MODEL_LOADS
 from consumers.onnx.artefact import ArtefactError, Golden, describe, golden
 from consumers.onnx.model_file import digest
@@ -91,16 +91,19 @@ class Model:
         """Whether the network is in memory."""
         return self._session is not None
 
-    def new_buffer(self) -> NDArray[np.uint8]:
-        """An input buffer for one batch: uint8 [max_batch, height, width, channels]."""
+    def new_buffer(self) -> Buffer:
+        """An input buffer for one batch: uint8 or float32 [max_batch, height, width, channels]."""
         return _new_buffer(self.description, self.max_batch)
 
-    def run(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    def run(self, buffer: Buffer, count: int) -> NDArray[np.float32]:
         """Outputs float32 [count, outputs] of the first `count` images of a buffer.
 
-        Loads the network again if it was unloaded. Raises the errors of Session.run, and ModelFailed if the network
+        A buffer that was filled for another version may be of the other type. Loads the network again if it was
+        unloaded. Raises the errors of Session.run, and ModelFailed if the network
         cannot be loaded again.
         """
+        if (buffer.dtype == np.uint8) is not self.description.resize.rounded:
+            buffer = np.rint(buffer).astype(np.uint8 if self.description.resize.rounded else np.float32)
         return (self._session or self._load_again()).run(buffer, count)
 
     def check(self) -> None:
@@ -177,5 +180,6 @@ def tolerance(provider: Provider, execution: Execution, precision: str, expected
     return _TOLERANCE[computed] * scale
 
 
-def _new_buffer(about: ModelDescription, max_batch: int) -> NDArray[np.uint8]:
-    return np.zeros((max_batch, about.height, about.width, about.channels), np.uint8)
+def _new_buffer(about: ModelDescription, max_batch: int) -> Buffer:
+    shape = (max_batch, about.height, about.width, about.channels)
+    return np.zeros(shape, np.uint8 if about.resize.rounded else np.float32)

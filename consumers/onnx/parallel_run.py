@@ -13,6 +13,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from consumers.batch import Buffer
+
 
 class ChunkFailed(Exception):
     """ONNX Runtime could not run a chunk; the message is its own."""
@@ -25,7 +27,7 @@ class ParallelRun:
     of another's layers, so each chunk stays on its thread. Towards the end, threads without a chunk help the others.
     """
 
-    def __init__(self, session: ort.InferenceSession, chunks: list[NDArray[np.uint8]]) -> None:
+    def __init__(self, session: ort.InferenceSession, chunks: list[Buffer]) -> None:
         self._session = session
         self._input: str = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
@@ -60,7 +62,7 @@ class ParallelRun:
         except IndexError:
             return None
 
-    def _feed(self, index: int) -> dict[str, NDArray[np.uint8]]:
+    def _feed(self, index: int) -> dict[str, Buffer]:
         return {self._input: self._chunks[index]}
 
     def _fail(self, error: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from consumers.batch import Buffer
 from consumers.batch_size import ChunkSizer, padded_sizes
 from consumers.onnx.assignment import RECORD, assignment_of, check_assignment
 from consumers.onnx.cuda_graphs import GraphRun
@@ -42,7 +43,7 @@ _ONE_ON_CUDA = threading.Lock()
 
 
 class Session:
-    """One loaded network: uint8 [N, height, width, channels] in, float32 [N, outputs] out. One batch at a time.
+    """One loaded network: [N, height, width, channels] of a buffer in, float32 [N, outputs] out. One batch at a time.
 
     Every call must come from the same thread: CUDA graphs belong to the thread that captured them. The constructor
     raises ProviderError if the network does not run on this provider.
@@ -85,7 +86,7 @@ class Session:
         self._graphs = {}
         return session
 
-    def warm(self, buffer: NDArray[np.uint8]) -> None:
+    def warm(self, buffer: Buffer) -> None:
         """Run each padded size once if the provider tunes itself by shape; `buffer` holds a full batch."""
         if self._graph_capture:
             try:
@@ -95,13 +96,13 @@ class Session:
         for size in self._padded_sizes:
             self.run(buffer, size)
 
-    def _capture(self, buffer: NDArray[np.uint8]) -> None:
+    def _capture(self, buffer: Buffer) -> None:
         device = self._execution.device
         self._graphs = {size: GraphRun(self._session, buffer, size=size, device=device) for size in self._padded_sizes}
         for size in self._padded_sizes:
             self.run(buffer, size)
 
-    def run(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    def run(self, buffer: Buffer, count: int) -> NDArray[np.float32]:
         """Outputs float32 [count, outputs] of the first `count` images.
 
         Raises ONNX Runtime's errors, or ChunkFailed with their text.
@@ -113,13 +114,13 @@ class Session:
                 outputs = self._run_padded(buffer, count)
         return np.asarray(outputs, np.float32)
 
-    def _run_padded(self, buffer: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    def _run_padded(self, buffer: Buffer, count: int) -> NDArray[np.float32]:
         size = next((padded for padded in self._padded_sizes if count <= padded <= len(buffer)), count)
         if graph := self._graphs.get(size):
             return graph.run(buffer[:size])[:count]
         return self._run_at_once(buffer[:size])[:count]
 
-    def _run_chunks(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_chunks(self, images: Buffer) -> NDArray[np.float32]:
         began_s = time.perf_counter()
         if (chunks := self._chunk_sizer.chunks(len(images))) == 1:
             outputs = self._run_at_once(images)
@@ -128,7 +129,7 @@ class Session:
         self._chunk_sizer.add_run(len(images), time.perf_counter() - began_s)
         return outputs
 
-    def _run_at_once(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_at_once(self, images: Buffer) -> NDArray[np.float32]:
         (name, *_), (output, *_) = self.inputs[0], self.outputs[0]
         outputs: NDArray[np.float32] = self._session.run([output], {name: images})[0]
         return outputs

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 FORMAT = "1"
 
-#: The graph's input: uint8 [N,H,W,channels].
+#: The graph's input: [N,H,W,channels] of uint8, or of float32 if pixels have fractions.
 INPUT_NAME = "images"
 
 #: The graph's output, float32 [N,outputs], for every kind but `values`.
@@ -40,17 +40,21 @@ class Resize:
 
     squash: both sides at once. crop: the shorter side to `shorter_side` pixels, then the centre.
     crop_to_aspect_ratio, pad_to_aspect_ratio: as Keras's loaders do. Without `antialias`, bilinear is TensorFlow's.
+    Unless `rounded`, pixels keep their fractions, and the graph takes float32. With `fast_dct`, JPEG is decoded as by
+    TensorFlow.
     """
 
     mode: ResizeMode = "squash"
     shorter_side: int | None = None
     interpolation: Interpolation = "bicubic"
     antialias: bool = True
+    rounded: bool = True
+    fast_dct: bool = False
 
     def __str__(self) -> str:
         side = f" {self.shorter_side}" if self.shorter_side else ""
         sampling = self.interpolation if self.antialias else f"{self.interpolation} without antialiasing"
-        return f"{self.mode}{side}, {sampling}"
+        return f"{self.mode}{side}, {sampling}{'' if self.rounded else ', with fractions'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def metadata(description: Description) -> dict[str, str]:
         "sluice.labels": json.dumps(description.labels, ensure_ascii=False),
         "sluice.input": json.dumps(size),
         "sluice.output_kind": description.output_kind,
-        "sluice.resize": json.dumps(asdict(description.resize)),
+        "sluice.resize": json.dumps(_resize(description.resize)),
         "sluice.precision": description.precision,
         "sluice.preprocess": description.preprocess,
         "sluice.source": json.dumps(dict(description.source), ensure_ascii=False),
@@ -118,6 +122,12 @@ def metadata(description: Description) -> dict[str, str]:
         "sluice.golden.output": base64.b64encode(output.tobytes()).decode("ascii"),
         **_optional(description),
     }
+
+
+def _resize(resize: Resize) -> dict[str, object]:
+    """Without what is the default and unknown to consumers of earlier versions, so that they read the artefact."""
+    later = {"rounded": True, "fast_dct": False}
+    return {name: value for name, value in asdict(resize).items() if name not in later or later[name] is not value}
 
 
 def _optional(description: Description) -> dict[str, str]:

@@ -15,7 +15,7 @@ the highest mean log probability.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from export.convert.original import ImageInput
 from export.errors import ExportError, ImagesUnusable, NormalisationUnclear
 from export.images import folder
 from export.images.folder import LabelledImages
-from export.images.resize import resized
+from export.images.resize import TENSORFLOW, Floats, Images, resized
 
 #: More images make the verdict no clearer in most cases, and each runs once per combination.
 MAX_IMAGES = 120
@@ -42,17 +42,14 @@ _STANDARD_ERRORS = 3.0
 
 #: Resizes that are tried when the user states none.
 RESIZES = (
-    Resize("squash", None, "bilinear", antialias=False),
+    TENSORFLOW,
     Resize("squash", None, "nearest"),
     Resize("squash", None, "bicubic"),
-    Resize("crop_to_aspect_ratio", None, "bilinear", antialias=False),
-    Resize("pad_to_aspect_ratio", None, "bilinear", antialias=False),
+    replace(TENSORFLOW, mode="crop_to_aspect_ratio"),
+    replace(TENSORFLOW, mode="pad_to_aspect_ratio"),
 )
 
 BATCH = 16
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 #: Probabilities [N,classes] of normalised images [N,H,W,C].
 Classify = Callable[[Floats], Floats]
@@ -114,11 +111,10 @@ def _decodes(file: Path) -> bool:
     return True
 
 
-def pixels(found: Truth, given: ImageInput, resize: Resize) -> Pixels:
-    """uint8 [N,H,W,C] as the service will hand them to the artefact."""
-    return np.stack(
-        [resized(folder.read(file, given.channels), given.height, given.width, resize) for file in found.files]
-    )
+def pixels(found: Truth, given: ImageInput, resize: Resize) -> Images:
+    """[N,H,W,C] of 0..255 as the service will hand them to the artefact."""
+    images = (folder.read(file, given.channels, fast_dct=resize.fast_dct) for file in found.files)
+    return np.stack([resized(image, given.height, given.width, resize) for image in images])
 
 
 def tried(
@@ -140,7 +136,7 @@ def tried(
     return trials
 
 
-def _trial(classify: Classify, found: Truth, images: Pixels, mode: str, resize: Resize) -> Trial:
+def _trial(classify: Classify, found: Truth, images: Images, mode: str, resize: Resize) -> Trial:
     normalised = NORMALISATIONS[mode].applied(images)
     try:
         answers = np.concatenate([classify(normalised[at : at + BATCH]) for at in range(0, len(images), BATCH)])

@@ -9,23 +9,24 @@ import onnxruntime
 
 from export.artefact.description import INPUT_NAME
 from export.errors import ConversionFailed
+from export.images.resize import Images, as_input
 
 #: Images in one run if nothing else is asked: memory stays small and the cores are busy.
 BATCH = 8
 
 VERSION: str = onnxruntime.__version__
 
-Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-def answering(model: bytes | Path) -> Callable[[Pixels], Floats]:
-    """What a graph in the artefact's form answers; raises ConversionFailed if it can't be loaded or run."""
+def answering(model: bytes | Path) -> Callable[[Images], Floats]:
+    """What a graph in the artefact's form answers to images; raises ConversionFailed if it can't be loaded or run."""
     running = session(model)
-    (output,) = running.get_outputs()
+    (given,), (output,) = running.get_inputs(), running.get_outputs()
+    rounded = given.type == "tensor(uint8)"
 
-    def answer(images: Pixels) -> Floats:
-        return run(running, output.name, {INPUT_NAME: images})
+    def answer(images: Images) -> Floats:
+        return run(running, output.name, {INPUT_NAME: as_input(images, rounded=rounded)})
 
     return answer
 
@@ -51,6 +52,6 @@ def session(model: bytes | Path, *, optimised: bool = True) -> onnxruntime.Infer
         raise ConversionFailed(f"ONNX Runtime cannot load the network: {error}") from error
 
 
-def in_batches(answer: Callable[[Pixels], Floats], images: Pixels, *, size: int = BATCH) -> Floats:
+def in_batches(answer: Callable[[Images], Floats], images: Images, *, size: int = BATCH) -> Floats:
     """`answer` for all images, `size` at a time."""
     return np.concatenate([answer(images[start : start + size]) for start in range(0, len(images), size)])

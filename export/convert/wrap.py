@@ -51,22 +51,25 @@ def opset(proto: onnx.ModelProto) -> int:
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
-def wrapped(bare: BareGraph, given: ImageInput, *, preprocess: str, head: Head, outputs: int) -> onnx.ModelProto:
-    """uint8 [N,H,W,C] -> float32 [N,outputs]. Raises ConversionFailed."""
+def wrapped(
+    bare: BareGraph, given: ImageInput, *, preprocess: str, head: Head, outputs: int, rounded: bool = True
+) -> onnx.ModelProto:
+    """uint8 [N,H,W,C], or float32 if not `rounded`, -> float32 [N,outputs]. Raises ConversionFailed."""
     if opset(bare.proto) < MIN_OPSET:
         raise ConversionFailed(f"the file is written in opset {opset(bare.proto)}: export it again in 13 or newer")
     inner = onnx.ModelProto()
     inner.CopyFrom(bare.proto)
     _prefix(inner.graph)
     name = VALUES_NAME if head.kind == "values" else OUTPUT_NAME
-    front, back = _front(bare, given, preprocess), _back(bare, head, outputs, name)
+    front, back = _front(bare, given, preprocess, rounded=rounded), _back(bare, head, outputs, name)
     graph = inner.graph
     nodes = [*front.nodes, *graph.node, *back]
     _replace(graph.node, nodes)
     _replace(graph.output, [_value(name, TensorProto.FLOAT, ["N", outputs])])
     kept = [value for value in graph.input if value.name != PREFIX + bare.input_name]
     size: list[str | int] = ["N", given.height, given.width, given.channels]
-    _replace(graph.input, [_value(INPUT_NAME, TensorProto.UINT8, size), *kept])
+    element = TensorProto.UINT8 if rounded else TensorProto.FLOAT
+    _replace(graph.input, [_value(INPUT_NAME, element, size), *kept])
     graph.initializer.extend(front.constants)
     del inner.metadata_props[:]
     return inner
@@ -102,7 +105,7 @@ def _replace(field: object, values: Iterable[NodeProto] | Iterable[ValueInfoProt
     field.extend(kept)  # type: ignore[attr-defined]
 
 
-def _front(bare: BareGraph, given: ImageInput, preprocess: str) -> _Chain:
+def _front(bare: BareGraph, given: ImageInput, preprocess: str, *, rounded: bool) -> _Chain:
     """images -> what the bare graph takes."""
     normalisation, chain = NORMALISATIONS[preprocess], _Chain(INPUT_NAME, "front")
     shape = (given.channels, 1, 1) if given.layout == "nchw" else (given.channels,)
@@ -112,7 +115,8 @@ def _front(bare: BareGraph, given: ImageInput, preprocess: str) -> _Chain:
         chain.add("Gather", np.array([2, 1, 0], np.int64), axis=given.channel_axis)
     if given.element != "uint8":
         mean, scale = normalisation.for_channels(given.channels)
-        chain.add("Cast", to=TensorProto.FLOAT)
+        if rounded:
+            chain.add("Cast", to=TensorProto.FLOAT)
         if mean.any():
             chain.add("Sub", mean.reshape(shape))
         if (scale != 1).any():

@@ -6,6 +6,8 @@ two against each other, and against Keras's own loaders.
 In all formulas the image has W x H pixels and the network takes w x h.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -13,6 +15,10 @@ from PIL import Image
 from export.artefact.description import Resize
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+#: Pixels of 0..255, uint8 or float32.
+Images = npt.NDArray[Any]
 
 #: Left, top, right, bottom, in pixels of the image.
 Box = tuple[float, float, float, float]
@@ -27,35 +33,43 @@ _FILTERS = {
 #: A crop's shorter side without --shorter-side: ImageNet is tested on the centre of 256 pixels when 224 are cut out.
 CROP_RATIO = 256 / 224
 
+#: image_dataset_from_directory: neither antialiased nor rounded, and JPEG decoded with the fast DCT.
+TENSORFLOW = Resize("squash", None, "bilinear", antialias=False, rounded=False, fast_dct=True)
+
 #: What --like takes: the way in which each loader resizes, as far as it does not depend on the input size.
 LOADERS: dict[str, Resize] = {
-    "image_dataset_from_directory": Resize("squash", None, "bilinear", antialias=False),
-    "tf.image.resize": Resize("squash", None, "bilinear", antialias=False),
+    "image_dataset_from_directory": TENSORFLOW,
+    "tf.image.resize": TENSORFLOW,
     "cv2.resize": Resize("squash", None, "bilinear", antialias=False),
     "load_img": Resize("squash", None, "nearest"),
     "flow_from_directory": Resize("squash", None, "nearest"),
     "torchvision": Resize("crop", None, "bilinear"),
+    "torchvision_tensor": Resize("crop", None, "bilinear", rounded=False),
     "teachable_machine": Resize("crop_to_aspect_ratio", None, "lanczos"),
     "pillow": Resize("squash", None, "bicubic"),
 }
 
 
-def resized(image: Image.Image, height: int, width: int, resize: Resize) -> Pixels:
-    """uint8 [height,width,channels] of an image in mode L, RGB or RGBA."""
+def resized(image: Image.Image, height: int, width: int, resize: Resize) -> Images:
+    """[height,width,channels] of an image in mode L, RGB or RGBA: uint8, or float32 of 0..255 if it is not rounded."""
     if resize.mode != "pad_to_aspect_ratio":
         return _scaled(image, height, width, resize, box(*image.size, height, width, resize))
     left, top, inner_width, inner_height = padding(*image.size, height, width)
     inner = _scaled(image, inner_height, inner_width, resize, (0, 0, image.width, image.height))
-    canvas = np.zeros((height, width, inner.shape[2]), np.uint8)
+    canvas = np.zeros((height, width, inner.shape[2]), inner.dtype)
     canvas[top : top + inner_height, left : left + inner_width] = inner
     return canvas
 
 
-def _scaled(image: Image.Image, height: int, width: int, resize: Resize, part: Box) -> Pixels:
+def _scaled(image: Image.Image, height: int, width: int, resize: Resize, part: Box) -> Images:
     if resize.interpolation == "bilinear" and not resize.antialias:
         left, top, right, bottom = (round(edge) for edge in part)
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
-        return tensorflow_bilinear(pixels[top:bottom, left:right], height, width)
+        floats = tensorflow_bilinear(pixels[top:bottom, left:right], height, width)
+        return floats if not resize.rounded else np.rint(floats).astype(np.uint8)
+    if not resize.rounded:
+        bands = (band.convert("F").resize((width, height), _FILTERS["bilinear"], box=part) for band in image.split())
+        return np.stack([np.asarray(band) for band in bands], axis=-1)
     scaled = image.resize((width, height), _FILTERS[resize.interpolation], box=part)
     return np.asarray(scaled).reshape(height, width, -1)
 
@@ -99,10 +113,9 @@ def padding(image_width: int, image_height: int, height: int, width: int) -> tup
     return max(0, left), max(0, top), max(1, int(inner_width)), max(1, int(inner_height))
 
 
-def tensorflow_bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
+def tensorflow_bilinear(pixels: Pixels, height: int, width: int) -> Floats:
     """uint8 [H,W,C] scaled as tf.image.resize and cv2.INTER_LINEAR do: four neighbours, no antialiasing.
 
-    Keras keeps the result in float32; here it is rounded to a whole number, which costs half a step of 255.
     Source: tensorflow/core/kernels/image/resize_bilinear_op.cc with half_pixel_centers.
     """
     rows, next_rows, down = _neighbours(pixels.shape[0], height)
@@ -111,7 +124,14 @@ def tensorflow_bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
     right = right[np.newaxis, :, np.newaxis]
     upper = x[rows][:, columns] + (x[rows][:, next_columns] - x[rows][:, columns]) * right
     lower = x[next_rows][:, columns] + (x[next_rows][:, next_columns] - x[next_rows][:, columns]) * right
-    return np.rint(upper + (lower - upper) * down[:, np.newaxis, np.newaxis]).astype(np.uint8)
+    return np.asarray(upper + (lower - upper) * down[:, np.newaxis, np.newaxis], np.float32)
+
+
+def as_input(images: Images, *, rounded: bool) -> Images:
+    """Pixels 0..255 as the artefact takes them: uint8, or float32 in the steps of 1/256 that an entry has."""
+    if rounded:
+        return images if images.dtype == np.uint8 else np.rint(images).clip(0, 255).astype(np.uint8)
+    return np.rint(images.astype(np.float32) * 256) / np.float32(256)
 
 
 def _neighbours(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:

@@ -21,11 +21,11 @@ import onnx
 
 from export.artefact.description import INPUT_NAME
 from export.convert.runtime import session
+from export.images.resize import Images
 
 #: Images in one run; every layer is computed twice.
 BATCH = 4
 
-Pixels = npt.NDArray[np.uint8]
 Means = Mapping[str, npt.NDArray[np.float64]]
 
 
@@ -44,7 +44,7 @@ class _Layer:
 
 
 def correct(
-    exact: onnx.ModelProto, rounded: onnx.ModelProto, images: Pixels, on_progress: Callable[[int, int], None]
+    exact: onnx.ModelProto, rounded: onnx.ModelProto, images: Images, on_progress: Callable[[int, int], None]
 ) -> None:
     """Changes the biases of `rounded`, the quantised form of `exact` with the same names of nodes."""
     layers = list(_layers(exact, rounded))
@@ -80,7 +80,7 @@ def _shifts(
     exact: onnx.ModelProto,
     rounded: onnx.ModelProto,
     layers: list[_Layer],
-    images: Pixels,
+    images: Images,
     on_progress: Callable[[int, int], None],
 ) -> Means:
     """By name, the mean of each channel of a layer's output less that of its rounded twin."""

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from export.artefact.description import Resize
 from export.errors import ImagesUnusable
 from export.images import folder as image_folder
-from export.images.resize import resized
+from export.images.resize import Images, resized
 
 #: Half of them calibrate, half judge. Fewer than 8 of either say little.
 MIN_IMAGES = 16
@@ -22,15 +21,13 @@ MIN_IMAGES = 16
 #: More change neither the ranges nor the verdict by much, and all are held in memory (38 MB of 224 x 224).
 MAX_IMAGES = 256
 
-Pixels = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """uint8 [N,height,width,channels] each; no image is in both. `skipped` files could not be read."""
+    """[N,height,width,channels] of 0..255 each; no image is in both. `skipped` files could not be read."""
 
-    calibration: Pixels
-    held_out: Pixels
+    calibration: Images
+    held_out: Images
     skipped: int
 
 
@@ -55,11 +52,11 @@ def read(
 ) -> CalibrationImages:
     """Every other image is held out; `on_progress` gets how many of how many were read. Raises ImagesUnusable."""
     files = image_folder.spread(find(folder), MAX_IMAGES)
-    different: dict[bytes, Pixels] = {}
+    different: dict[bytes, Images] = {}
     skipped = 0
     for count, file in enumerate(files, 1):
         try:
-            pixels = resized(image_folder.read(file, channels), height, width, resize)
+            pixels = resized(image_folder.read(file, channels, fast_dct=resize.fast_dct), height, width, resize)
         # Damaged files raise what the decoder of their format likes.
         except Exception:  # noqa: BLE001
             skipped += 1

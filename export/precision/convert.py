@@ -14,6 +14,7 @@ from export.artefact import repository
 from export.artefact.description import Description
 from export.convert import parity, runtime
 from export.errors import BadArgument
+from export.images.resize import as_input
 from export.job import PrecisionJob
 from export.precision import agreement, calibration_images, fp16, int8
 from export.precision.agreement import Agreement
@@ -44,7 +45,7 @@ def run(task: PrecisionJob, source: Path, progress: Progress, *, force: bool) ->
     repository.check_free(target, force=force)
     with progress.counted("images") as on_progress:
         images = _images(task, description, on_progress)
-    reduced = _reduced(task, proto, images, progress)
+    reduced = _reduced(task, proto, images, progress, rounded=description.resize.rounded)
     with progress.step("comparison with fp32"):
         found = _agreement(proto, reduced, description, images)
         agreement.check(found, least=task.min_agreement)
@@ -70,14 +71,14 @@ def _images(
 
 
 def _reduced(
-    task: PrecisionJob, proto: onnx.ModelProto, images: CalibrationImages | None, progress: Progress
+    task: PrecisionJob, proto: onnx.ModelProto, images: CalibrationImages | None, progress: Progress, *, rounded: bool
 ) -> onnx.ModelProto:
     if task.precision == "fp16":
         with progress.step("conversion to fp16"):
             return fp16.halved(with_symmetric_padding(proto))
     assert images is not None
     with progress.counted("calibration and quantisation") as on_progress:
-        return int8.quantised(proto, images.calibration, on_progress)
+        return int8.quantised(proto, as_input(images.calibration, rounded=rounded), on_progress)
 
 
 def _agreement(

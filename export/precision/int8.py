@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -17,6 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.artefact.description import INPUT_NAME
 from export.errors import ConversionFailed
+from export.images.resize import Images
 from export.precision import bias_correction
 
 #: What gains by int8 and what lies between: a Clip or Relu that were left out would keep its convolution
@@ -32,11 +32,10 @@ LEAST_OPSET = 13
 #: A stem has few convolutions; a depthwise one behind more of them is not part of it.
 STEM_CONVOLUTIONS = 3
 
-Pixels = npt.NDArray[np.uint8]
 OnProgress = Callable[[int, int], None]
 
 
-def quantised(proto: onnx.ModelProto, images: Pixels, on_progress: OnProgress) -> onnx.ModelProto:
+def quantised(proto: onnx.ModelProto, images: Images, on_progress: OnProgress) -> onnx.ModelProto:
     """`on_progress` gets how many of how many images were run; raises ConversionFailed."""
     # ONNX Runtime's tools open sessions of their own, which warn of harmless things.
     onnxruntime.set_default_logger_severity(3)
@@ -130,12 +129,12 @@ def _groups(node: onnx.NodeProto) -> int:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Gives one image at a time, so that the memory it takes does not grow with their number."""
 
-    def __init__(self, images: Pixels, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, images: Images, on_progress: Callable[[int], None]) -> None:
         self._images = iter(images)
         self._on_progress = on_progress
         self._count = 0
 
-    def get_next(self) -> dict[str, Pixels] | None:
+    def get_next(self) -> dict[str, Images] | None:
         image = next(self._images, None)
         if image is None:
             return None

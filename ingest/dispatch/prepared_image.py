@@ -3,15 +3,18 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from stream.entry import Entry
 from stream.model import ModelDescription
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """Raw uint8 [height, width, channels] of the model that the image was prepared for.
+    """Raw pixels [height, width, channels] of the model that the image was prepared for.
 
-    `top` is the number of classes wanted (0: all). `decoding_s` is how long ingest will still decode other images.
+    They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
+    (0: all). `decoding_s` is how long ingest will still decode other images.
     """
 
     pixels: bytes
@@ -20,13 +23,23 @@ class PreparedImage:
 
     def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""
+        pixels, fractions = self.pixels, b""
+        if len(pixels) > model.input_bytes:
+            pixels, fractions = _split(pixels)
         return Entry(
             request_id,
             reply,
             self.top,
             model.height,
             model.width,
-            self.pixels,
+            pixels,
             channels=model.channels,
             more_ms=math.ceil(self.decoding_s * 1000),
+            fractions=fractions,
         )
+
+
+def _split(pixels: bytes) -> tuple[bytes, bytes]:
+    """The rounded pixels, and for each its fraction plus one half, in 256ths."""
+    shifted = (np.frombuffer(pixels, "<u2") + np.uint16(128)).astype("<u2", copy=False).view(np.uint8)
+    return shifted[1::2].tobytes(), shifted[::2].tobytes()

@@ -21,8 +21,8 @@ from ingest.images.formats import FORMATS, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, crop_box
 from ingest.images.jpeg_header import JpegHeader
 from ingest.images.pillow import check_pixels
-from ingest.images.resampling import resample
-from ingest.images.scaling import scale
+from ingest.images.resampling import fixed_point, resample
+from ingest.images.scaling import scale, scale_unrounded
 from stream.model import ModelDescription
 
 #: What Pillow's plugins raise on hostile bytes. None of it is documented. Each was found by flipping and cutting bytes
@@ -83,7 +83,7 @@ class EncodedImage:
         return cost
 
     def to_pixels(self, model: ModelDescription, max_pixels: int, *, by_pillow: bool = True) -> bytes:
-        """uint8 [height, width, channels] of the model's input, C order.
+        """[height, width, channels] of the model's input, C order: uint8, or uint16 in steps of 1/256 (little-endian).
 
         Raises UnsupportedMediaType, DamagedImage and TooManyPixels, each with what to do about it, and nothing else.
         Without `by_pillow`, raises NeedsPillow if only Pillow can decode it.
@@ -108,7 +108,8 @@ def _fast_jpeg(header: JpegHeader, model: ModelDescription, max_pixels: int) -> 
     check_pixels(*header.dimensions, max_pixels)
     crop = crop_box(*header.dimensions, header.orientation, model)
     divisor = _divisor(header, model)
-    decoded = jpeg.decode(header, divisor)
+    fast_dct = model.resize.fast_dct
+    decoded = jpeg.decode(header, divisor, fast_dct=fast_dct, grey=fast_dct and model.channels == 1)
     if decoded is None:
         return None
     return _placed(resample(decoded, crop.scaled_by(divisor), model), crop, model)
@@ -133,20 +134,26 @@ def _by_pillow(
         image, own_orientation = pillow.load(data, kind, max_pixels)
         orientation = own_orientation if orientation == UPRIGHT else orientation
         crop = crop_box(image.width, image.height, orientation, model)
-        mode = pillow.MODES[model.channels]
-        scaled = scale(image, crop, model.resize, pillow.converter(image, model.channels), mode)
-        return _placed(scaled.tobytes(), crop, model)
+        return _placed(_scaled(image, crop, model), crop, model)
+
+
+def _scaled(image: Image.Image, crop: CropBox, model: ModelDescription) -> bytes:
+    convert = pillow.converter(image, model.channels)
+    if not model.resize.rounded:
+        return fixed_point(scale_unrounded(image, crop, model.resize, convert))
+    return scale(image, crop, model.resize, convert, pillow.MODES[model.channels]).tobytes()
 
 
 def _placed(stored: bytes, crop: CropBox, model: ModelDescription) -> bytes:
     """The model's input: the scaled pixels, upright, and black bars where they do not cover it."""
-    if crop.orientation == UPRIGHT and len(stored) == model.input_bytes:
+    is_whole = (crop.width, crop.height) == crop.orientation.size(model.width, model.height)
+    if crop.orientation == UPRIGHT and is_whole:
         return stored
-    pixels = np.frombuffer(stored, np.uint8).reshape(crop.height, crop.width, model.channels)
-    upright = crop.orientation.apply(pixels)
-    if upright.nbytes == model.input_bytes:
+    pixels = np.frombuffer(stored, np.uint8 if model.resize.rounded else "<u2")
+    upright = crop.orientation.apply(pixels.reshape(crop.height, crop.width, model.channels))
+    if is_whole:
         return upright.tobytes()
-    whole = np.zeros((model.height, model.width, model.channels), np.uint8)
+    whole = np.zeros((model.height, model.width, model.channels), pixels.dtype)
     whole[crop.top : crop.top + upright.shape[0], crop.left : crop.left + upright.shape[1]] = upright
     return whole.tobytes()
 

@@ -49,37 +49,40 @@ def divisor_for(reduction: float) -> int:
     return next((divisor for divisor in (8, 4, 2) if reduction >= divisor * _OVERSAMPLING), 1)
 
 
-def decode(header: JpegHeader, divisor: int) -> PixelBuffer | None:
+def decode(header: JpegHeader, divisor: int, *, fast_dct: bool = False, grey: bool = False) -> PixelBuffer | None:
     """Decode the image with each side divided. None if this decoder cannot decode the file after all.
+
+    With `fast_dct`, the pixels are those of TensorFlow. With `grey`, only the luma is decoded, except of CMYK.
 
     Raises DamagedImage if pixels are missing or the entropy-coded data makes no sense. libjpeg would continue with
     grey, and a prediction for grey is worse than none.
     """
     try:
-        return _decode(header, divisor, strict=True)
+        return _decode(header, divisor, strict=True, fast_dct=fast_dct, grey=grey)
     except ValueError as error:
         if _HARMLESS not in str(error):
             if str(error).startswith(_DAMAGE):
                 raise DamagedImage(f"The JPEG file is damaged: {error}. Send the whole file.") from error
             return None
     try:
-        return _decode(header, divisor, strict=False)
+        return _decode(header, divisor, strict=False, fast_dct=fast_dct, grey=grey)
     except ValueError:
         return None
 
 
-def _decode(header: JpegHeader, divisor: int, *, strict: bool) -> PixelBuffer:
+def _decode(header: JpegHeader, divisor: int, *, strict: bool, fast_dct: bool, grey: bool) -> PixelBuffer:
     assert header.size
     width, height = (-(-side // divisor) for side in header.size)
     is_cmyk = header.colours in ("CMYK", "YCCK")
-    buffer = _per_thread.buffer(height * width * 4)
+    grey = grey and not is_cmyk
+    buffer = _per_thread.buffer(height * width * (1 if grey else 4))
     pixels = simplejpeg.decode_jpeg(
-        header.data, "CMYK" if is_cmyk else "RGBX",
-        min_height=height, min_width=width, buffer=buffer, strict=strict,
+        header.data, "CMYK" if is_cmyk else "GRAY" if grey else "RGBX",
+        min_height=height, min_width=width, buffer=buffer, strict=strict, fastdct=fast_dct,
     )  # fmt: skip
     if is_cmyk:
         _cmyk_to_rgb(pixels)
-    return PixelBuffer(buffer, pixels.shape[1], pixels.shape[0])
+    return PixelBuffer(buffer, pixels.shape[1], pixels.shape[0], grey)
 
 
 def _cmyk_to_rgb(pixels: NDArray[np.uint8]) -> None:

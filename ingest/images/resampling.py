@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ingest.images.geometry import CropBox
-from ingest.images.scaling import scale, within
+from ingest.images.scaling import Floats, scale, scale_unrounded, within
 from stream.model import Interpolation, ModelDescription
 
 try:
@@ -27,13 +29,16 @@ except ImportError:  # There is no wheel for this machine (Linux on ARM), and no
 #: it would weight the colours of RGBA by the fourth byte.
 _FOUR_BYTES: Final = "CMYK"
 
+#: Shares of red, green and blue in grey (ITU-R BT.601).
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+
 #: The buffer between the two steps is kept for the next image up to this size, 4 MB.
 _MAX_KEPT_PIXELS: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class PixelBuffer:
-    """Decoded pixels, row by row: red, green, blue and an unused byte.
+    """Decoded pixels, row by row: red, green, blue and an unused byte, or one byte of grey.
 
     The buffer may be longer, and its thread fills it again with the next image.
     """
@@ -41,15 +46,25 @@ class PixelBuffer:
     buffer: bytearray
     width: int
     height: int
+    grey: bool = False
+
+    @property
+    def mode(self) -> str:
+        """The mode in which a scaler treats all bytes alike."""
+        return "L" if self.grey else _FOUR_BYTES
 
     def image(self) -> Image.Image:
         """The same memory as an image for a scaler."""
-        return _image_over(self.buffer, _FOUR_BYTES, self.width, self.height)
+        return _image_over(self.buffer, self.mode, self.width, self.height)
 
 
 def resample(pixels: PixelBuffer, crop: CropBox, model: ModelDescription) -> bytes:
-    """Scale a part of the image to uint8 [crop.height, crop.width, channels], oriented as it is stored."""
+    """Scale a part of the image to the model's pixels [crop.height, crop.width, channels], oriented as it is stored."""
     resize = model.resize
+    if not resize.rounded:
+        return fixed_point(_with_channels(scale_unrounded(pixels.image(), crop, resize, None), model.channels))
+    if pixels.grey:
+        return scale(pixels.image(), crop, resize, None, pixels.mode).tobytes()
     if simd is None or resize.interpolation == "nearest" or not resize.antialias:
         scaled = scale(pixels.image(), crop, resize, None, _FOUR_BYTES).tobytes()
         rgb = _image_over(scaled, "RGBX", crop.width, crop.height).tobytes("raw", "RGB")
@@ -59,6 +74,23 @@ def resample(pixels: PixelBuffer, crop: CropBox, model: ModelDescription) -> byt
         return rgb
     image = Image.frombytes("RGB", (crop.width, crop.height), rgb)
     return image.convert("L" if model.channels == 1 else "RGBA").tobytes()
+
+
+def fixed_point(pixels: Floats) -> bytes:
+    """float32 of 0..255 as uint16 in steps of 1/256, little-endian."""
+    steps: npt.NDArray[np.uint16] = np.rint(pixels * np.float32(256)).clip(0, 255 * 256).astype("<u2")
+    return steps.tobytes()
+
+
+def _with_channels(decoded: Floats, channels: int) -> Floats:
+    """[height, width, channels] of decoded pixels: grey, or red, green, blue and an unused one."""
+    if channels == 3:
+        return decoded[..., :3]
+    if channels == 1:
+        return decoded if decoded.shape[2] == 1 else (decoded[..., :3] @ _LUMA)[..., np.newaxis]
+    opaque = decoded.copy()
+    opaque[..., 3] = 255
+    return opaque
 
 
 def _image_over(memory: bytes | bytearray, mode: str, width: int, height: int) -> Image.Image:

@@ -15,6 +15,8 @@ from PIL import Image
 from ingest.images.geometry import Box, CropBox
 from stream.model import Resize
 
+Floats = npt.NDArray[np.float32]
+
 #: Brings a strip of an image to another mode.
 Convert = Callable[[Image.Image], Image.Image]
 
@@ -36,7 +38,9 @@ def scale(image: Image.Image, crop: CropBox, resize: Resize, convert: Convert | 
     `convert` brings a strip of the image to `mode`, one of L, RGB, RGBA and CMYK. None if the image has that mode.
     """
     if resize.interpolation == "bilinear" and not resize.antialias:
-        return _between_neighbours(image, crop, convert, mode)
+        # Rounded half to even, like cv2.resize.
+        pixels = np.rint(_between_neighbours(image, crop, convert)).astype(np.uint8)
+        return Image.frombytes(mode, (crop.width, crop.height), pixels.tobytes())
     resampling = _RESAMPLING[resize.interpolation]
     size, box = (crop.width, crop.height), within(crop, image.width, image.height)
     if resampling == Image.Resampling.NEAREST:
@@ -71,18 +75,39 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield first, image.crop((0, first, image.width, min(first + rows, image.height)))
 
 
-def _between_neighbours(image: Image.Image, crop: CropBox, convert: Convert | None, mode: str) -> Image.Image:
+def scale_unrounded(image: Image.Image, crop: CropBox, resize: Resize, convert: Convert | None) -> Floats:
+    """The part as float32 [crop.height, crop.width, channels] of 0..255, bilinear, oriented as it is stored."""
+    if not resize.antialias:
+        return _between_neighbours(image, crop, convert)
+    left, top, right, bottom = within(crop, image.width, image.height)
+    strips = [
+        [
+            _resized(band, (crop.width, strip.height), (left, 0, right, strip.height))
+            for band in (convert(strip) if convert else strip).split()
+        ]
+        for _, strip in _strips(image)
+    ]
+    bands = [Image.fromarray(np.concatenate(parts)) for parts in zip(*strips, strict=True)]
+    size, box = (crop.width, crop.height), (0.0, top, float(crop.width), bottom)
+    return np.stack([_resized(band, size, box) for band in bands], axis=-1)
+
+
+def _resized(band: Image.Image, size: tuple[int, int], box: Box) -> Floats:
+    """One channel in float32, antialiased."""
+    return np.asarray(band.convert("F").resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+def _between_neighbours(image: Image.Image, crop: CropBox, convert: Convert | None) -> Floats:
     """Bilinear without antialiasing: between the four pixels around the centre of each pixel of the input.
 
-    Computed in float32 and rounded half to even, like tf.image.resize and cv2.INTER_LINEAR
+    Computed in float32, like tf.image.resize and cv2.INTER_LINEAR
     (tensorflow/core/kernels/image/resize_bilinear_op.cc with half_pixel_centers).
     """
     left, top, right, bottom = (round(edge) for edge in crop.box)
     columns = _neighbours(left, max(1, right - left), crop.width)
     upper, lower, share = _neighbours(top, max(1, bottom - top), crop.height)
     above, below = (_rows(image, rows, columns, convert) for rows in (upper, lower))
-    pixels = np.rint(above + (below - above) * share[:, np.newaxis, np.newaxis]).astype(np.uint8)
-    return Image.frombytes(mode, (crop.width, crop.height), pixels.tobytes())
+    return np.asarray(above + (below - above) * share[:, np.newaxis, np.newaxis], np.float32)
 
 
 _Neighbours = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]
@@ -97,9 +122,7 @@ def _neighbours(start: int, size: int, target: int) -> _Neighbours:
     return start + low, start + high, centre - first
 
 
-def _rows(
-    image: Image.Image, rows: npt.NDArray[np.intp], columns: _Neighbours, convert: Convert | None
-) -> npt.NDArray[np.float32]:
+def _rows(image: Image.Image, rows: npt.NDArray[np.intp], columns: _Neighbours, convert: Convert | None) -> Floats:
     """float32 [rows, columns, channels]: these rows of the image, scaled along the row."""
     first, second, share = columns
     scaled = []

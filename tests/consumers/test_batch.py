@@ -1,5 +1,7 @@
 """Batches, top-k and batch sizes: pure functions of arrays and numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +9,10 @@ from hypothesis.extra import numpy as hnp
 
 from consumers.batch import Batch, top
 from consumers.batch_size import BatchSizer, padded_sizes
+from ingest.dispatch.prepared_image import PreparedImage
 from stream.entry import Entry
 from stream.group import Delivery
+from stream.model import ModelDescription, Resize
 
 
 def delivery(number: int) -> Delivery:
@@ -21,6 +25,24 @@ def test_each_image_lies_in_its_row() -> None:
     batch = Batch.fill(buffer, [delivery(3), delivery(5)])
     assert buffer[:, 0, 0, 0].tolist() == [3, 5, 255, 255]
     assert len(batch) == 2
+
+
+def test_pixels_keep_their_fractions_on_the_way() -> None:
+    """All 65,281 steps from 0 to 255; `px` alone is the rounded pixel, for a model that takes no fractions."""
+    steps = np.arange(255 * 256 + 1, dtype=np.uint16)
+    model = ModelDescription("m", "1", "", 1, len(steps), Resize(interpolation="bilinear", rounded=False), ("a",))
+    entry = PreparedImage(steps.astype("<u2").tobytes(), 1).entry("1", replace(model, channels=1), reply="")
+    assert np.frombuffer(entry.pixels, np.uint8).tolist() == ((steps.astype(int) + 128) // 256).tolist()
+    buffer = np.zeros((2, 1, len(steps), 1), np.float32)
+    Batch.fill(buffer, [Delivery("1-0", entry)])
+    assert (buffer[0].ravel() * 256).tolist() == steps.tolist()
+
+
+def test_an_entry_without_fractions_has_whole_pixels() -> None:
+    """It comes from an ingest that has not learned of the new version yet, or from a client that sends pixels."""
+    buffer = np.zeros((4, 1, 2, 3), np.float32)
+    Batch.fill(buffer, [delivery(3), delivery(255)])
+    assert buffer[:, 0, 0, 0].tolist() == [3, 255, 0, 0]
 
 
 def test_dropped_rows_close_up() -> None:

@@ -98,7 +98,10 @@ async def test_only_the_next_read_waits_for_images_that_are_being_decoded(
     await group.create()
     entries: Any = await client.xrange(partition.entries, count=1)
     # An entry that is held already is left out, whichever row its pixels were read into.
-    in_flight, buffers = InFlight(held={entries[0][0].decode()}), BufferPool([np.zeros((4, 1, 1, 3), np.uint8)])
+    in_flight, buffers = (
+        InFlight(held={entries[0][0].decode()}),
+        BufferPool(lambda: np.zeros((4, 1, 1, 3), np.uint8), 1),
+    )
     context = worker_context(buffers=buffers, lease_s=60, max_batch=4)
     running = asyncio.create_task(fetcher_of(client, partition, group, context, in_flight).run())
     async with asyncio.timeout(10):

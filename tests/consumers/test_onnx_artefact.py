@@ -13,7 +13,7 @@ from consumers.onnx.model import Model
 from consumers.onnx.model_file import NotOnnx, read_metadata
 from consumers.onnx.providers import CPU, CUDA, Execution
 from consumers.onnx.repository import locate
-from tests.support.models import tiny_model
+from tests.support.models import mean_model, tiny_model
 from tests.support.models.value_model import write_value_model
 
 ON_CPU = Execution("cpu", threads=1, max_batch=2)
@@ -85,6 +85,8 @@ def test_metadata_is_read_without_loading_the_network(tmp_path: Path) -> None:
         ({"output_kind": "boxes"}, "metadata cannot be read .*output_kind"),
         ({"labels": "no JSON"}, "metadata cannot be read"),
         ({"resize": json.dumps({"mode": "fold"})}, "metadata cannot be read .*fold"),
+        ({"resize": json.dumps(mean_model.TENSORFLOW)}, "takes uint8, and its metadata say rounded: False"),
+        ({"resize": json.dumps({"rounded": False})}, "metadata cannot be read .*rounded"),
         ({"precision": ""}, r"'sluice\.precision' is missing"),
     ],
 )
@@ -94,6 +96,16 @@ def test_metadata_that_contradict_the_network_are_refused(
     """Otherwise images would be prepared wrongly, or labels be shifted."""
     with pytest.raises(ArtefactError, match=problem):
         Model(with_metadata(tiny_model.build(tmp_path), **changes), ON_CPU)
+
+
+def test_a_float_input_needs_metadata(tmp_path: Path) -> None:
+    """Whether it wants 0..255 or 0..1 is not known."""
+    path = mean_model.build(tmp_path, "mean", output_kind="labels", channels=3, fractions=True)
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    with pytest.raises(ArtefactError, match="it takes float32, and has no metadata"):
+        Model(path, ON_CPU)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

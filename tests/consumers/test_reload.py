@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from results.outcome import Done
+from stream.admission import Admission
+from stream.entry import Entry
 from stream.presence import ConsumerReport, Presence
 from stream.status import read_status
-from tests.support.models import tiny_model
+from tests.support.models import mean_model, tiny_model
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images, send
 from tests.support.waiting import eventually, wait_until
@@ -82,6 +85,24 @@ async def test_a_consumer_changes_to_a_newer_version(processes: Processes, repos
     await answers(client, "2")
     wait_until(lambda: consumer.says("unloaded model=tiny version=1"), "version 1 is unloaded")
     assert consumer.stop() == 0, consumer.text
+
+
+async def test_a_newer_version_may_take_fractions(processes: Processes, tmp_path: Path, client: Redis) -> None:
+    """The buffers change their type with the version, and answers have the fractions from then on."""
+    mean_model.build(tmp_path / "repository", "tiny", output_kind="values", channels=3)
+    watching(processes, tmp_path / "repository")
+    await serves(client, "1")
+    mean_model.build(tmp_path / "repository", "tiny", output_kind="values", channels=3, version="2", fractions=True)
+    await serves(client, "2")
+    pixels = bytes([100] * (mean_model.SIZE**2 * 3))
+    one = Entry("0" * 32, "", 0, mean_model.SIZE, mean_model.SIZE, pixels, fractions=bytes([192] * len(pixels)))
+    admission = Admission(client, TINY, result_ttl_s=60)
+    for number in range(3):
+        await admission.admit(replace(one, id=f"{number:032}"), timeout_s=60, max_backlog=10)
+    for outcome in await outcomes(client, [f"{number:032}" for number in range(3)]):
+        assert isinstance(outcome, Done)
+        assert outcome.version == "2"
+        assert outcome.probabilities == pytest.approx([100.25] * 3, abs=1e-4)
 
 
 async def test_a_version_that_fails_its_check_is_refused(processes: Processes, repository: Path, client: Redis) -> None:

@@ -60,7 +60,7 @@ def test_the_normalisation_is_found_on_forty_images(
     assert json.loads(found["sluice.labels"]) == ["bright", "dark"]
     assert json.loads(found["sluice.assumptions"])["normalisation"]["basis"] == "measured"
     assert json.loads(found["sluice.accuracy"])["artefact"] == 1.0
-    images = np.random.default_rng(1).integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.uint8)
+    images = np.random.default_rng(1).uniform(0, 255, (4, SIZE, SIZE, 3)).astype(np.float32)
     (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(given, model.predict(images / np.float32(255), verbose=0), atol=1e-5)
 

@@ -95,6 +95,19 @@ async def test_a_dead_letter_tells_all_but_its_pixels(graveyard: Graveyard, dead
     assert whole.pixels == one.pixels
 
 
+async def test_a_dead_letter_keeps_its_fractions(graveyard: Graveyard, dead_letters: DeadLetters) -> None:
+    """They are no text, so a list leaves them out; the image and a replay have them."""
+    one = entry()
+    one = replace(one, fractions=bytes(len(one.pixels)))
+    await graveyard.add(one)
+    (dead_letter,) = await dead_letters.all()
+    assert dead_letter.pixels == len(one.pixels)
+    assert not {"px", "fr"} & set(dead_letter.entry)
+    whole = await dead_letters.image(dead_letter)
+    assert whole is not None
+    assert (whole.pixels, whole.fractions) == (one.pixels, one.fractions)
+
+
 async def test_all_dead_letters_are_found_however_many(graveyard: Graveyard, dead_letters: DeadLetters) -> None:
     """They are read in pages, none twice and none left out, the oldest first."""
     sent = [entry() for _ in range(53)]

@@ -58,6 +58,19 @@ def test_a_traced_entry_has_two_fields_more() -> None:
     assert Entry.decode(TRACED_GOLDEN) == TRACED
 
 
+def test_fractions_are_a_field_of_their_own() -> None:
+    """A consumer that does not know them reads the rounded pixels."""
+    whole = replace(ENTRY, fractions=bytes(range(6)))
+    stored = as_redis_stores(["due", whole.due_ms, *whole.fields()])
+    assert {**stored, b"sum": b""} == {**GOLDEN, b"fr": bytes(range(6)), b"sum": b""}
+    assert Entry.decode(stored) == whole
+    with pytest.raises(DamagedEntry):
+        Entry.decode({**stored, b"fr": bytes(6)})
+    del stored[b"sum"]
+    with pytest.raises(MalformedEntry, match="5 fractions do not fit 6 pixels"):
+        Entry.decode({**stored, b"fr": bytes(5)})
+
+
 def test_an_entry_says_that_more_are_on_their_way() -> None:
     """A hint: a reader that does not know it reads the same entry."""
     followed = replace(ENTRY, more_ms=7)

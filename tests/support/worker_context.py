@@ -3,6 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from consumers.batch_size import BatchSizer
 from consumers.buffer_pool import BufferPool
 from consumers.context import WorkerContext
@@ -24,7 +26,7 @@ def worker_context(
         settings=given,
         connections=connections,
         served=ServedModel(model or _no_model(), ThreadPoolExecutor(1)),
-        buffers=buffers or BufferPool([]),
+        buffers=buffers or BufferPool(lambda: np.zeros(0, np.uint8), 0),
         sizer=BatchSizer(max_batch=given.max_batch, max_batch_s=given.max_batch_s),
         state=WorkerState(),
         health=Health(given.lease_s),

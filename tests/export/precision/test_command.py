@@ -179,6 +179,23 @@ def test_too_little_agreement_is_refused_unless_allowed(
     assert metadata(fp32.parent / "2" / "model.onnx")["sluice.precision"] == "fp16"
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_pixels_keep_their_fractions_in_every_precision(tmp_path: Path, photos: Path, precision: str) -> None:
+    """The graph still takes float32, and its answers to whole pixels are near those of fp32."""
+    file = tiny_onnx.save(tiny_onnx.model(), tmp_path / "tiny.onnx")
+    (tmp_path / "labels.txt").write_text("one\ntwo\nthree\nfour\n")
+    options = ["--labels", str(tmp_path / "labels.txt"), "--preprocess", "unit", "--output-kind", "classes"]
+    output = ["--like", "image_dataset_from_directory", "--output", str(tmp_path / "models")]
+    assert main(["--onnx", str(file), *options, *output]) == 0
+    fp32 = tmp_path / "models" / "tiny" / "1"
+    assert main(["--from", str(fp32), "--precision", precision, "--calibrate", str(photos)]) == 0
+    images = parity.sample_images(tiny_onnx.SIZE, tiny_onnx.SIZE).astype(np.float32)
+    exact, reduced = (answer(fp32.parent / version / "model.onnx", images) for version in ("1", "2"))
+    assert np.abs(exact - reduced).max() < 0.2
+    resize = json.loads(metadata(fp32.parent / "2" / "model.onnx")["sluice.resize"])
+    assert (resize["rounded"], resize["fast_dct"]) == (False, True)
+
+
 def test_correcting_the_biases_brings_means_back(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the shift that rounding gives the logits on average, most is gone."""
     size = tiny_onnx.SIZE

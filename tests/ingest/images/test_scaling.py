@@ -2,6 +2,8 @@
 
 import io
 import random
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -10,12 +12,13 @@ import pytest
 from PIL import Image
 
 from export.artefact import description
+from export.images import folder
 from export.images import resize as reference
 from ingest.images import pillow, scaling
 from ingest.images.decode import to_pixels
 from ingest.images.geometry import UPRIGHT, crop_box
 from stream.model import Interpolation, ModelDescription, Resize, ResizeMode
-from tests.support.images import encoded, noisy_scene
+from tests.support.images import encoded, noisy_scene, stored_turned
 
 MOST = 50_000_000
 
@@ -82,6 +85,32 @@ def test_a_jpeg_is_scaled_as_by_export(mode: ResizeMode, way: tuple[Interpolatio
     difference = np.abs(ours - expected(Image.open(io.BytesIO(data)), model))
     assert difference.max() <= 2
     assert difference.mean() < (0.5 if channels == 1 else 0.05)
+
+
+UNROUNDED = [
+    Resize("squash", "bilinear", antialias=False, rounded=False, fast_dct=True),
+    Resize("crop_to_aspect_ratio", "bilinear", antialias=False, rounded=False, fast_dct=True),
+    Resize("pad_to_aspect_ratio", "bilinear", antialias=False, rounded=False, fast_dct=True),
+    Resize("crop", "bilinear", 40, rounded=False),
+]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("resize", UNROUNDED, ids=lambda resize: resize.mode)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "turned JPEG"])
+def test_fractions_are_those_of_export(tmp_path: Path, kind: str, resize: Resize, channels: int) -> None:
+    """To a step of 1/256, since both compute in float32; grey from colours to a step of 255 and a half."""
+    image = with_alpha(noisy_scene(131, 97)) if channels == 4 and kind == "PNG" else noisy_scene(131, 97)
+    file = tmp_path / "image"
+    file.write_bytes(stored_turned(image, 6) if kind == "turned JPEG" else encoded(image, kind))
+    model = replace(wanted("squash", WAYS[1], 48, 40, channels), resize=resize)
+    ours = np.frombuffer(to_pixels(file.read_bytes(), model, MOST), "<u2").reshape(40, 48, channels)
+    read = folder.read(file, channels, fast_dct=resize.fast_dct)
+    floats = reference.resized(read, 40, 48, description.Resize(**asdict(resize)))
+    theirs = reference.as_input(floats, rounded=False)
+    difference = np.abs(ours - theirs * 256)
+    assert difference.max() <= (1 if channels != 1 or resize.fast_dct else 384)
+    assert (ours % 256 > 0).mean() > 0.5
 
 
 @pytest.mark.parametrize("image_mode", ["RGBA", "LA", "P", "CMYK", "I;16", "1"])

@@ -10,12 +10,21 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = 8
 
 
-def build(models_dir: Path, name: str, *, output_kind: str, channels: int, version: str = "1") -> Path:
-    """Write `<models_dir>/<name>/<version>/model.onnx`: uint8 [N, 8, 8, channels] to float32 [N, channels].
+#: What `sluice export --like image_dataset_from_directory` stores.
+TENSORFLOW: dict[str, object] = {
+    "mode": "squash", "interpolation": "bilinear", "antialias": False, "rounded": False, "fast_dct": True,
+}  # fmt: skip
 
-    The means are in 0..255 for `values` and in 0..1 for `labels`.
+
+def build(
+    models_dir: Path, name: str, *, output_kind: str, channels: int, version: str = "1", fractions: bool = False
+) -> Path:
+    """Write `<models_dir>/<name>/<version>/model.onnx`: [N, 8, 8, channels] to float32 [N, channels].
+
+    The means are in 0..255 for `values` and in 0..1 for `labels`. The input is uint8, or float32 with `fractions`.
     """
     scale = np.float32(1 if output_kind == "values" else 1 / 255)
+    element = TensorProto.FLOAT if fractions else TensorProto.UINT8
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
@@ -23,7 +32,7 @@ def build(models_dir: Path, name: str, *, output_kind: str, channels: int, versi
             helper.make_node("Mul", ["means", "scale"], ["outputs"]),
         ],
         name,
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, channels])],
+        [helper.make_tensor_value_info("images", element, ["N", SIZE, SIZE, channels])],
         [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["N", channels])],
         [numpy_helper.from_array(np.asarray(scale), "scale")],
     )
@@ -36,7 +45,7 @@ def build(models_dir: Path, name: str, *, output_kind: str, channels: int, versi
         "sluice.version": version,
         "sluice.labels": json.dumps([f"channel_{number}" for number in range(channels)]),
         "sluice.input": json.dumps({"height": SIZE, "width": SIZE, "channels": channels}),
-        "sluice.resize": json.dumps({"mode": "squash"}),
+        "sluice.resize": json.dumps(TENSORFLOW if fractions else {"mode": "squash"}),
         "sluice.precision": "fp32",
         "sluice.output_kind": output_kind,
     }
