@@ -106,7 +106,7 @@ def create_app(
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
-        async with _grpc(settings, registry, runner, recorder, limit):
+        async with _grpc(settings, registry, runner, recorder, limit, traces):
             yield
         running.cancel()
         publishing.cancel()
@@ -184,9 +184,9 @@ def _middleware(
 def _tracing(traces: "TracerProvider | None") -> list[Middleware]:
     if traces is None:
         return []
-    from ingest.middleware.tracing import TracingMiddleware  # Not at the top: it imports OpenTelemetry.
+    from ingest.middleware.tracing import RequestTracer, TracingMiddleware  # Not at the top: it imports OpenTelemetry.
 
-    return [Middleware(TracingMiddleware, provider=traces)]
+    return [Middleware(TracingMiddleware, tracer=RequestTracer(traces))]
 
 
 def _cors(origins: list[str]) -> list[Middleware]:
@@ -222,13 +222,14 @@ def _grpc(
     runner: InferRunner,
     recorder: RequestRecorder,
     limit: RateLimit | None,
+    traces: "TracerProvider | None",
 ) -> AbstractAsyncContextManager[None]:
     """The gRPC server of this worker, if there is one."""
     if not settings.grpc_port:
         return nullcontext()
     from ingest.grpc_api.server import serving  # Not at the top: it imports gRPC.
 
-    return serving(settings, registry, runner, recorder, limit)
+    return serving(settings, registry, runner, recorder, limit, traces=traces)
 
 
 async def _answer_internal_error(request: Request, _error: Exception) -> Response:

@@ -14,13 +14,19 @@ from ingest.middleware.auth import authenticate
 from ingest.middleware.rate_limit import RateLimit, refusal
 
 #: Calls that need no key and do not count: health, as over HTTP.
-_OPEN: Final = frozenset({"/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"})
+_INFERENCE: Final = "/inference.GRPCInferenceService/"
+_OPEN: Final = frozenset({f"{_INFERENCE}ServerLive", f"{_INFERENCE}ServerReady"})
 _OPEN_BELOW: Final = "/grpc.health.v1.Health/"
 
 
 def is_open(method: str) -> bool:
     """Whether this method needs no API key and counts for no rate limit."""
     return method in _OPEN or method.startswith(_OPEN_BELOW)
+
+
+def is_traced(method: str) -> bool:
+    """Whether a trace of this call is worth keeping: health checks and reflection would hide the others."""
+    return method.startswith(_INFERENCE) and not is_open(method)
 
 
 class Access:

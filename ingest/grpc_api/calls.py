@@ -7,11 +7,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ingest.errors import Problem
-from ingest.grpc_api.access import Access, is_open
+from ingest.grpc_api.access import Access, is_open, is_traced
 from ingest.grpc_api.context import Context, Metadata
 from ingest.grpc_api.status import problem_metadata, status_code
 from ingest.metrics import PROBLEMS
@@ -26,13 +27,21 @@ _CLASSIFICATION: Final = ("/ModelInfer", "/ModelStreamInfer")
 OK: Final = 200
 
 
+def ignore_status(_status: int) -> None:
+    """What a request does that is not traced."""
+
+
 @dataclass(slots=True)
 class Call:
-    """One call. `trailing` is the metadata that follows its response."""
+    """One call. `trailing` is the metadata that follows its response.
+
+    `note_status` takes the status with which a request ends, as one over HTTP would have it.
+    """
 
     method: str
     context: Context
     trailing: dict[str, str] = field(default_factory=dict)
+    note_status: Callable[[int], None] = ignore_status
 
     @property
     def metadata(self) -> Metadata:
@@ -47,20 +56,40 @@ class Call:
         self.context.set_trailing_metadata(tuple(self.trailing.items()))
 
 
-class Calls:
-    """Runs calls, and counts them by method and by the status that a request over HTTP would have."""
+class Tracer(Protocol):
+    """Records a span around each request, with the status that `call.note_status` gets."""
 
-    def __init__(self, access: Access, recorder: RequestRecorder) -> None:
+    def request(self, call: Call) -> AbstractContextManager[None]: ...
+
+
+class Calls:
+    """Runs calls, and counts them by method and by the status that a request over HTTP would have.
+
+    `tracer` records their spans, if traces are wanted.
+    """
+
+    def __init__(self, access: Access, recorder: RequestRecorder, tracer: Tracer | None = None) -> None:
         self._access = access
         self._recorder = recorder
+        self._tracer = tracer
         self._running = 0
         #: Set while no call runs.
         self.idle = asyncio.Event()
         self.idle.set()
 
     async def run(self, call: Call, serve: Callable[[Call], Awaitable[None]], *, streamed: bool = False) -> None:
-        """Serve one call. If it is `streamed`, it counts and records its requests itself."""
+        """Serve one call. If it is `streamed`, it counts, records and traces its requests itself."""
         logs.start_scope()
+        with nullcontext() if streamed else self.trace(call):
+            await self._run(call, serve, streamed=streamed)
+
+    def trace(self, call: Call) -> AbstractContextManager[None]:
+        """A span around one request, if it is wanted. `record` says how it ends."""
+        if self._tracer is None or not is_traced(call.method):
+            return nullcontext()
+        return self._tracer.request(call)
+
+    async def _run(self, call: Call, serve: Callable[[Call], Awaitable[None]], *, streamed: bool) -> None:
         began_s = time.perf_counter()
         status = CLIENT_GONE
         self._running += 1
@@ -93,7 +122,8 @@ class Calls:
         await self._access.count(call.metadata, call.context.peer(), call.trailing)
 
     def record(self, call: Call, status: int, seconds: float) -> None:
-        """Count one request in the metrics."""
+        """Count one request in the metrics, and note its status in its span."""
+        call.note_status(status)
         self._recorder.count("POST", call.method, status, seconds)
         if call.method.endswith(_CLASSIFICATION):
             self._recorder.note_classification(status, seconds)

@@ -67,6 +67,10 @@ class InferMethods:
             closing.cancel()
 
     async def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
+        with self._calls.trace(call):
+            return await self._answer_traced(request, call)
+
+    async def _answer_traced(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
         began_s = time.perf_counter()
         status = OK
         try:

@@ -6,7 +6,7 @@ All workers bind the same port with SO_REUSEPORT, so the kernel gives each new c
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,6 +24,11 @@ from ingest.middleware.request_metrics import RequestRecorder
 from ingest.oip.infer_runner import InferRunner
 from ingest.serving.shutdown import exit_on_failure, on_shutdown
 from stream.settings import IngestSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from ingest.grpc_api.tracing import CallTracer
 
 #: How often the health service asks the registry, in seconds. The registry itself looks once a second.
 _HEALTH_S: Final = 0.1
@@ -44,9 +49,12 @@ async def serving(
     runner: InferRunner,
     recorder: RequestRecorder,
     limit: RateLimit | None,
+    *,
+    traces: "TracerProvider | None" = None,
 ) -> AsyncIterator[None]:
     """Serve gRPC within this block. At SIGTERM it accepts no more calls, and finishes those that it has."""
-    calls = Calls(Access(configured_keys(settings), limit, trusted_proxies=settings.trusted_proxies), recorder)
+    access = Access(configured_keys(settings), limit, trusted_proxies=settings.trusted_proxies)
+    calls = Calls(access, recorder, _tracer(traces))
     infer = InferMethods(runner, calls)
     arrivals = Arrivals(
         max(2, settings.upload_memory // settings.max_upload_bytes), timeout_s=settings.upload_timeout_s
@@ -76,6 +84,15 @@ async def serving(
         watching.cancel()
         stop()
         await stopping[0]
+
+
+def _tracer(traces: "TracerProvider | None") -> "CallTracer | None":
+    if traces is None:
+        return None
+    from ingest.grpc_api.tracing import CallTracer  # Not at the top: they import OpenTelemetry.
+    from ingest.middleware.tracing import RequestTracer
+
+    return CallTracer(RequestTracer(traces))
 
 
 async def _follow(registry: ModelRegistry, states: health.aio.HealthServicer) -> None:

@@ -13,6 +13,7 @@ from ingest.grpc_api.calls import Call, Calls
 from ingest.grpc_api.context import Context
 from ingest.grpc_api.inference import InferMethods
 from ingest.grpc_api.metadata import MetadataMethods
+from ingest.request_trace import Stage
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
@@ -74,7 +75,9 @@ class Service:
         method: Callable[[Any, Call], Awaitable[Any]],
     ) -> grpc.RpcMethodHandler:
         async def serve(call: Call) -> None:
-            await call.context.write(await method(await self._arrivals.read(call.context), call))
+            with Stage("upload"):
+                request = await self._arrivals.read(call.context)
+            await call.context.write(await method(request, call))
 
         return self._handler(f"/{SERVICE}/{name}", request, serve)
 

@@ -5,14 +5,17 @@ from typing import Final
 import grpc
 
 from ingest.errors import Problem
+from ingest.middleware.request_metrics import CLIENT_GONE
 
-#: By the problem's status over HTTP. All others are faults of the request, which must not be repeated as it is.
+#: By the status over HTTP. All others are faults of the request, which must not be repeated as it is.
 _CODES: Final = {
+    200: grpc.StatusCode.OK,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
     410: grpc.StatusCode.CANCELLED,
+    CLIENT_GONE: grpc.StatusCode.CANCELLED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -22,7 +25,12 @@ _CODES: Final = {
 
 def status_code(problem: Problem) -> grpc.StatusCode:
     """The status of a call that ends with this problem."""
-    return _CODES.get(problem.status, grpc.StatusCode.INVALID_ARGUMENT)
+    return code_of(problem.status)
+
+
+def code_of(status: int) -> grpc.StatusCode:
+    """The status of a call that would have this one over HTTP."""
+    return _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def problem_metadata(problem: Problem) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Records an OpenTelemetry span for each request, with the stages of ingest below it.
+"""Records an OpenTelemetry span for each request, over HTTP or gRPC, with the stages of ingest below it.
 
 `ingest` lasts from the begin of the request until its last image was sent. `reply` lasts from the end of an image's
 inference until the response was sent. Consumers record queue and inference, between the two, from the same moment
@@ -6,6 +6,8 @@ inference until the response was sent. Consumers record queue and inference, bet
 """
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry.context import Context
@@ -23,53 +25,31 @@ from stream.host import logs
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
-class TracingMiddleware:
-    """The span includes what all other middleware does, so this one comes first in the list in ingest/app.py."""
+class RequestTracer:
+    """Records the spans of requests, whatever their protocol."""
 
-    def __init__(self, app: ASGIApp, provider: TracerProvider) -> None:
-        self._app = app
+    def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("sluice.ingest")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_traced(scope["path"]):
-            await self._app(scope, receive, send)
-            return
+    @contextmanager
+    def request(self, name: str, carrier: Mapping[str, str], attributes: Mapping[str, str]) -> Iterator[Span]:
+        """A span around one request, of the client's trace if the `carrier` (headers, metadata) names one."""
         began_ns = time.time_ns()
-        span = self._begin(scope, began_ns)
+        context = _PROPAGATOR.extract(carrier, Context())
+        span = self._tracer.start_span(name, context, kind=SpanKind.SERVER, attributes=attributes, start_time=began_ns)
         if not span.is_recording():
-            await self._app(scope, receive, send)
+            yield span
             return
         trace = _start_trace(span)
-        status = 500
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_and_note)
+            yield span
         finally:
             ended_ns = time.time_ns()
             self._record_stages(span, trace, began_ns, ended_ns)
-            _describe(span, scope, status)
             span.end(ended_ns)
 
-    def _begin(self, scope: Scope, began_ns: int) -> Span:
-        """A span of the client's trace, if the client sent one."""
-        attributes = {
-            "http.request.method": scope["method"],
-            "url.path": scope["path"],
-            "url.scheme": scope["scheme"],
-        }
-        context = _PROPAGATOR.extract(Headers(scope=scope), Context())
-        return self._tracer.start_span(
-            scope["method"], context, kind=SpanKind.SERVER, attributes=attributes, start_time=began_ns
-        )
-
     def _record_stages(self, span: Span, trace: RequestTrace, began_ns: int, ended_ns: int) -> None:
-        if not trace.stages:
+        if not trace.stages and not trace.sent_ns:
             return
         below = set_span_in_context(span, Context())
         ingest = self._tracer.start_span("ingest", below, start_time=began_ns)
@@ -81,6 +61,37 @@ class TracingMiddleware:
             self._tracer.start_span("reply", below, start_time=min(reply_ns, ended_ns)).end(ended_ns)
 
 
+class TracingMiddleware:
+    """The span includes what all other middleware does, so this one comes first in the list in ingest/app.py."""
+
+    def __init__(self, app: ASGIApp, tracer: RequestTracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_traced(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "url.scheme": scope["scheme"],
+        }
+        status = 500
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self._tracer.request(scope["method"], Headers(scope=scope), attributes) as span:
+            try:
+                await self._app(scope, receive, send_and_note if span.is_recording() else send)
+            finally:
+                _describe(span, scope, status)
+
+
 def _start_trace(span: Span) -> RequestTrace:
     logs.set_trace(format_trace_id(span.get_span_context().trace_id))
     carrier: dict[str, str] = {}
@@ -90,6 +101,8 @@ def _start_trace(span: Span) -> RequestTrace:
 
 def _describe(span: Span, scope: Scope, status: int) -> None:
     """What is known only at the end. By the semantic conventions for HTTP, only 5xx is an error of the server."""
+    if not span.is_recording():
+        return
     span.set_attribute("http.response.status_code", status)
     if route := getattr(scope.get("route"), "path", ""):
         span.set_attribute("http.route", route)

@@ -66,15 +66,18 @@ def test_a_stopped_process_has_the_time_it_takes(manifests: dict[tuple[str, str]
 def test_probes_ask_where_somebody_listens(manifests: dict[tuple[str, str], Manifest]) -> None:
     """The ports are those of the settings, the paths those of the code; live is asked for apart from ready."""
     ingest, consumer = ingest_settings(manifests), consumer_settings(manifests)
-    ports = {"ingest": ingest.port, "consumer": consumer.metrics_port}
+    ports = {
+        "ingest": {"http": ingest.port, "grpc": ingest.grpc_port},
+        "consumer": {"metrics": consumer.metrics_port},
+    }
     routes = {route.path for route in create_app(IngestSettings()).routes if isinstance(route, Route)}
-    for name, port in ports.items():
+    for name, expected in ports.items():
         assert {ingest.host, consumer.host} == {"0.0.0.0"}
         found = container(manifests, name)
-        (opened,) = found["ports"]
-        assert opened["containerPort"] == port
+        opened = {one["name"]: one["containerPort"] for one in found["ports"]}
+        assert opened == expected
         asked = {kind: found[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
-        assert {probe["port"] for probe in asked.values()} == {opened["name"]}
+        assert {probe["port"] for probe in asked.values()} == {next(iter(opened))}, "HTTP, not gRPC"
         assert asked["liveness"]["path"] == asked["startup"]["path"] == "/healthz"
         assert asked["readiness"]["path"] == "/readyz"
         assert all(
@@ -104,6 +107,13 @@ def test_services_lead_to_the_pods(manifests: dict[tuple[str, str], Manifest]) -
     for user in ("ingest", "consumer"):
         assert environment(manifests, user)["SLUICE_REDIS_URL"] == f"redis://{user}@redis:{port['port']}/0"
     assert container(manifests, "redis")["ports"] == [{"name": "redis", "containerPort": 6379}]
+
+
+def test_grpc_is_reached_from_outside_as_http_is(manifests: dict[tuple[str, str], Manifest]) -> None:
+    """Through the Service, whose port says that it is HTTP/2 without TLS."""
+    ports = {one["name"]: one for one in manifests["Service", "ingest"]["spec"]["ports"]}
+    assert ports["grpc"]["port"] == ingest_settings(manifests).grpc_port
+    assert ports["grpc"]["appProtocol"] == "kubernetes.io/h2c"
 
 
 def _matches(labels: dict[str, str], workload: Manifest) -> bool:
@@ -157,8 +167,8 @@ def test_only_ingest_consumers_and_the_scaler_reach_redis(manifests: dict[tuple[
     assert expression["values"] == ["ingest", "consumer"]
     for name in ("redis", "ingest", "consumer"):
         assert policies[name]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
-        (opened,) = policies[name]["ingress"][0]["ports"]
-        assert opened["port"] in {port["name"] for port in container(manifests, name)["ports"]}
+        opened = [port["port"] for port in policies[name]["ingress"][0]["ports"]]
+        assert opened == [port["name"] for port in container(manifests, name)["ports"]]
     inward = [name for name, one in policies.items() if "Ingress" in one["policyTypes"]]
     assert sorted(inward) == ["consumer", "ingest", "redis"]
 

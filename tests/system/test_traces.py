@@ -2,23 +2,27 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import httpx
 import pytest
 import redis
 from PIL import Image
+from tritonclient import grpc as triton
 
 from stream.host.tracing import provider
+from tests.support import grpc_service
 from tests.support.images import encoded, scene
 from tests.support.otlp_receiver import Receiver, Span
 from tests.support.processes import ROOT, Processes
 from tests.support.programs.rogue_consumer import MARK
-from tests.support.redis.requests_direct import TINY
+from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -129,6 +133,42 @@ def test_a_failed_inference_is_a_failed_span(traced: Processes, receiver: Receiv
     (request,) = receiver.named("POST /predict")
     assert request.attributes["error.type"] == "500"
     assert [stage.name for stage in below(receiver.spans, request)] == ["ingest", "queue", "inference"]
+
+
+def test_a_call_of_grpc_is_traced_as_a_request(traced: Processes, receiver: Receiver) -> None:
+    """With the client's trace from its metadata, the same stages, and the call's own status."""
+    traced.consumer()
+    ingest_process, address, _ = grpc_service.ingest(traced)
+    metadata = {"traceparent": f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"}
+    with grpc.insecure_channel(address) as channel:
+        grpc_service.call_infer(channel, grpc_service.black(), metadata)
+        unknown = grpc_service.black()
+        unknown.model_name = "unknown"
+        assert grpc_service.refusal(channel, unknown).code() == grpc.StatusCode.NOT_FOUND
+    with triton.InferenceServerClient(address) as client:
+        assert client.is_server_live()
+        answers: queue.Queue[object] = queue.Queue()
+        client.start_stream(lambda result, error: answers.put(error or result))
+        for _ in range(2):
+            client.async_stream_infer("tiny", grpc_service.tensor(random_images(1)))
+        assert all(isinstance(answers.get(timeout=20), triton.InferResult) for _ in range(2))
+        client.stop_stream()
+    traced.stop_all()
+    assert ingest_process.status == 0
+
+    name = "inference.GRPCInferenceService"
+    good, bad = sorted(receiver.named(f"{name}/ModelInfer"), key=lambda span: span.began_ns)
+    assert (good.trace, good.parent, good.kind, good.failed) == (CLIENT_TRACE, CLIENT_SPAN, SERVER, False)
+    about = {"rpc.system": "grpc", "rpc.service": name, "rpc.method": "ModelInfer"}
+    assert good.attributes == {**about, "rpc.grpc.status_code": 0}
+    assert (bad.attributes, bad.failed) == ({**about, "rpc.grpc.status_code": 5}, False)
+    stages = below(receiver.spans, good)
+    assert [stage.name for stage in stages] == STAGES
+    assert [step.name for step in below(receiver.spans, stages[0])] == ["upload"]
+    streamed = receiver.named(f"{name}/ModelStreamInfer")
+    assert len({span.trace for span in streamed}) == 2
+    assert [[stage.name for stage in below(receiver.spans, span)] for span in streamed] == [STAGES] * 2
+    assert receiver.named(f"{name}/ServerLive") == []
 
 
 def test_what_machines_ask_leaves_no_trace(traced: Processes, receiver: Receiver) -> None:
