@@ -66,6 +66,39 @@ def test_requests_and_httpx_send_forms_that_are_read(site: UploadServer) -> None
     assert httpx.post(site.url, files={"image": ("cat.jpg", CAT)}).json() == [described("cat.jpg", CAT)]
 
 
+#: What .NET's MultipartFormDataContent writes before the data of an image, with each of its overloads of Add: names
+#: without quotes, the file's name twice, and the content's own headers before the disposition.
+DOTNET_PARTS = {
+    "name alone": (b"Content-Disposition: form-data; name=image", None),
+    "file name": (b"Content-Disposition: form-data; name=image; filename=cat.jpg; filename*=utf-8''cat.jpg", "cat.jpg"),
+    "content type first": (
+        b"Content-Type: image/jpeg\r\n"
+        b"Content-Disposition: form-data; name=image; filename=cat.jpg; filename*=utf-8''cat.jpg",
+        "cat.jpg",
+    ),
+    "content type last": (
+        b'Content-Disposition: form-data; name="image"; filename="cat.jpg"\r\nContent-Type: image/jpeg',
+        "cat.jpg",
+    ),
+    "umlaut": (
+        b'Content-Disposition: form-data; name=image; filename="=?utf-8?B?S8OkdHpjaGVuLmpwZw==?="; '
+        b"filename*=utf-8''K%C3%A4tzchen.jpg",
+        "Kätzchen.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOTNET_PARTS)
+def test_dotnet_sends_forms_that_are_read(site: UploadServer, case: str) -> None:
+    """Its boundary is a GUID in quotes. The first one opens the body, and others follow a line break."""
+    headers, name = DOTNET_PARTS[case]
+    boundary = b"6b5f8c31-56a9-4c3c-9a0c-2a1f0e7d9b44"
+    top = b"Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=top\r\n\r\n3"
+    body = b"--%s\r\n%s\r\n--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (boundary, top, boundary, headers, CAT, boundary)
+    response = post(site, body, b'multipart/form-data; boundary="%s"' % boundary)
+    assert response.json() == [described(name, CAT)]
+
+
 def test_several_images_are_read_in_the_order_sent(site: UploadServer) -> None:
     """Each with its own name, the other parts left out."""
     names = [b"b.jpg", b"a.jpg", b"c.jpg"]
