@@ -72,8 +72,10 @@ DOTNET_PARTS = {
     "name alone": (b"Content-Disposition: form-data; name=image", None),
     "file name": (b"Content-Disposition: form-data; name=image; filename=cat.jpg; filename*=utf-8''cat.jpg", "cat.jpg"),
     "content type first": (
-        b"Content-Type: image/jpeg\r\n"
-        b"Content-Disposition: form-data; name=image; filename=cat.jpg; filename*=utf-8''cat.jpg",
+        (
+            b"Content-Type: image/jpeg\r\n"
+            b"Content-Disposition: form-data; name=image; filename=cat.jpg; filename*=utf-8''cat.jpg"
+        ),
         "cat.jpg",
     ),
     "content type last": (
@@ -81,8 +83,10 @@ DOTNET_PARTS = {
         "cat.jpg",
     ),
     "umlaut": (
-        b'Content-Disposition: form-data; name=image; filename="=?utf-8?B?S8OkdHpjaGVuLmpwZw==?="; '
-        b"filename*=utf-8''K%C3%A4tzchen.jpg",
+        (
+            b'Content-Disposition: form-data; name=image; filename="=?utf-8?B?S8OkdHpjaGVuLmpwZw==?="; '
+            b"filename*=utf-8''K%C3%A4tzchen.jpg"
+        ),
         "Kätzchen.jpg",
     ),
 }
