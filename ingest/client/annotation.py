@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ingest.client.decision import Result
 from ingest.client.item import STDIN, Item, UnreadableError
-from ingest.images.formats import FORMATS, enable_heic
+from ingest.images.formats import FORMATS, HEIC, HEIC_NEEDS, enable_heic
 
 #: Copies keep these formats. Copies of other formats become PNG.
 _KEPT = frozenset(image_format.name for image_format in FORMATS)
@@ -39,11 +39,13 @@ class Annotator:
         self._folder = folder
         self._unfinished = folder / _UNFINISHED
         _remove_leftovers(self._unfinished)
-        enable_heic()
+        self._reads_heic = enable_heic()
         self._slots = threading.Semaphore(os.cpu_count() or 1)
 
     def annotate(self, item: Item, data: bytes, result: Result) -> None:
         """Writes the whole copy or none. Raises UnreadableError."""
+        if not self._reads_heic and HEIC.matches(data):
+            raise UnreadableError(f"classified, but no copy could be drawn: {HEIC_NEEDS}")
         try:
             with self._slots, Image.open(io.BytesIO(data)) as image:
                 kind = image.format if image.format in _KEPT else "PNG"

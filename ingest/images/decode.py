@@ -181,7 +181,7 @@ def _as_damaged_image(kind: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise _too_large(kind) from error
     except _RAISED_BY_PILLOW as error:
-        if "memory" in str(error).lower():  # libheif and libavif have no exception of its own for that.
+        if "memory" in str(error).lower():  # libheif and libavif have no exceptions of their own for that.
             raise _too_large(kind) from error
         raise DamagedImage(f"The {kind} file is damaged: {_words(error)}. Send the whole file.") from error
 

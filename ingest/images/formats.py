@@ -60,11 +60,13 @@ _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"h
 #: The sizes of BMP's header. Before it come the file's length and two reserved fields.
 _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 
+HEIC: Final = ImageFormat("HEIF", "HEIC", "image/heic", (".heic", ".heif", ".hif"), _CONTAINER, _HEIC_BRANDS)
+
 FORMATS: Final = (
     ImageFormat("JPEG", "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), (b"\xff\xd8\xff",)),
     ImageFormat("PNG", "PNG", "image/png", (".png",), (b"\x89PNG\r\n\x1a\n",)),
     ImageFormat("WEBP", "WebP", "image/webp", (".webp",), (b"RIFF....WEBP",)),  # the dots are the file's length
-    ImageFormat("HEIF", "HEIC", "image/heic", (".heic", ".heif", ".hif"), _CONTAINER, _HEIC_BRANDS),
+    HEIC,
     ImageFormat("AVIF", "AVIF", "image/avif", (".avif",), _CONTAINER, _AVIF_BRANDS),
     ImageFormat("GIF", "GIF", "image/gif", (".gif",), (b"GIF87a", b"GIF89a")),
     ImageFormat(

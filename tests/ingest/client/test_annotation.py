@@ -115,6 +115,13 @@ def test_every_kind_of_image_looks_as_it_did(kind: str) -> None:
         assert kind == "jpeg turned"
 
 
+def test_a_copy_of_heic_needs_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service has it, and the client's machine may not."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UnreadableError, match="pip install pillow-heif"):
+        annotated(one_of_each()["heic"])
+
+
 def test_a_copy_that_cannot_be_drawn_is_reported(folder: Path) -> None:
     """The message goes into the image's row."""
     with pytest.raises(UnreadableError, match="no copy could be drawn"):
