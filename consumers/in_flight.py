@@ -13,6 +13,7 @@ class Counts:
     """Events since the start, for the heartbeat and the metrics."""
 
     images: int = 0
+    bulk_images: int = 0
     batches: int = 0
     last_batch: int = 0
     reclaimed: int = 0

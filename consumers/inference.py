@@ -23,6 +23,7 @@ from results.completion import Completed
 from results.outcome import Done, Failed, Reason
 from results.store import Store
 from stream.group import Delivery
+from stream.keys import Priority
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class InferenceRunner:
         counts = self._in_flight.counts
         counts.batches += 1
         counts.images += len(batch)
+        counts.bulk_images += sum(delivery.priority == "bulk" for delivery in batch.deliveries)
         counts.last_batch = len(batch)
         metrics.BATCH_IMAGES.observe(len(batch))
         metrics.INFERENCE_SECONDS.observe(seconds)
@@ -179,7 +181,7 @@ class InferenceRunner:
 
     def _done(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, run_ms: float) -> list[Completed]:
         finished = []
-        waited_s = []
+        waited_s: dict[Priority, list[float]] = {}
         about = self._served.description
         entries = [entry_of(delivery) for delivery in batch.deliveries]
         # Values are all returned, in the order of the network: they have no rank.
@@ -197,9 +199,10 @@ class InferenceRunner:
                 digest=about.digest,
                 output_kind=about.output_kind,
             )
-            waited_s.append(outcome.queue_ms / 1000)
+            waited_s.setdefault(delivery.priority, []).append(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply))
-        metrics.QUEUE_SECONDS.observe(waited_s)
+        for priority, times_s in waited_s.items():
+            metrics.QUEUE_SECONDS.observe(priority, times_s)
         return finished
 
     def _fail(self, delivery: Delivery, reason: Reason, detail: str, dead_letter_reason: str = "") -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from redis.exceptions import RedisError
@@ -58,6 +59,8 @@ class LeaseKeeper:
         self._in_flight = in_flight
         self._exit_process = exit_process
         self._lease_s = context.settings.lease_s
+        #: Interactive images up to the last report, and when that was.
+        self._reported = (0, time.monotonic())
 
     async def join(self) -> None:
         """Announce the model, make the group and send a heartbeat: from then on ingest sends entries.
@@ -119,6 +122,7 @@ class LeaseKeeper:
 
     def _report(self) -> ConsumerReport:
         counts, model = self._in_flight.counts, self._context.served.model
+        images_per_s = self._context.sizer.images_per_s / self._context.state.partitions
         return ConsumerReport(
             name=self._group.consumer,
             host=socket.gethostname(),
@@ -127,7 +131,8 @@ class LeaseKeeper:
             provider=model.provider.ort_name,
             state=self._state(),
             # The sum over all partitions is what one consumer can do.
-            images_per_s=round(self._context.sizer.images_per_s / self._context.state.partitions, 2),
+            images_per_s=round(images_per_s, 2),
+            bulk_images_per_s=round(images_per_s * self._bulk_part(), 2),
             images=counts.images,
             last_batch=counts.last_batch,
             held=len(self._in_flight.held),
@@ -136,6 +141,16 @@ class LeaseKeeper:
             refused=self._context.state.refused_version,
             load_requests=self._context.state.load_requests,
         )
+
+    def _bulk_part(self) -> float:
+        """The part of this consumer's time that the interactive images since the last report have left for others."""
+        counts, sizer = self._in_flight.counts, self._context.sizer
+        interactive, now_s = counts.images - counts.bulk_images, time.monotonic()
+        (before, then_s), self._reported = self._reported, (interactive, now_s)
+        if not sizer.images_per_s or now_s == then_s:
+            return 1.0
+        busy = (interactive - before) / sizer.images_per_s / (now_s - then_s)
+        return min(1.0, max(self._context.settings.bulk_share, 1 - busy))
 
     def _state(self) -> str:
         if self._context.state.run_began_s is not None:

@@ -16,6 +16,7 @@ from consumers.batch_size import BatchSizer
 from consumers.health import Health, health_app
 from consumers.in_flight import Counts, WorkerState
 from stream.connection.metrics import ConnectionMetrics
+from stream.keys import PRIORITIES, Priority
 from stream.model import ModelDescription
 
 # Prometheus knows when a series began, and these series would double the page.
@@ -40,26 +41,31 @@ INFERENCE_SECONDS: Final = Histogram(
 
 
 class BatchHistogram(Collector):
-    """A histogram of seconds that takes a whole batch: prometheus_client's takes a lock and two counters per value.
+    """A histogram of seconds by priority class, which takes a whole batch.
 
-    Only one thread may observe. A scrape in another thread may miss the newest batch.
+    prometheus_client's takes a lock and two counters per value. Only one thread may observe. A scrape in another thread
+    may miss the newest batch.
     """
 
     def __init__(self, name: str, about: str) -> None:
         self._name = name
         self._about = about
-        self._counts = [0] * (len(_SECONDS) + 1)
-        self._sum_s = 0.0
+        self._counts = {priority: [0] * (len(_SECONDS) + 1) for priority in PRIORITIES}
+        self._sums_s = dict.fromkeys(PRIORITIES, 0.0)
 
-    def observe(self, times_s: Sequence[float]) -> None:
+    def observe(self, priority: Priority, times_s: Sequence[float]) -> None:
+        counts = self._counts[priority]
         for time_s in times_s:
-            self._counts[bisect_left(_SECONDS, time_s)] += 1
-        self._sum_s += sum(times_s)
+            counts[bisect_left(_SECONDS, time_s)] += 1
+        self._sums_s[priority] += sum(times_s)
 
     def collect(self) -> Iterable[Metric]:
         bounds = [*map(floatToGoString, _SECONDS), "+Inf"]
-        buckets = list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
-        yield HistogramMetricFamily(self._name, self._about, buckets, self._sum_s)
+        family = HistogramMetricFamily(self._name, self._about, labels=["class"])
+        for priority, counts in self._counts.items():
+            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+            family.add_metric([priority], buckets, self._sums_s[priority])
+        yield family
 
 
 QUEUE_SECONDS: Final = BatchHistogram("sluice_queue_seconds", "Time of one image from its acceptance to its inference.")
@@ -77,6 +83,7 @@ REDIS: Final = ConnectionMetrics(REGISTRY)
 #: The events of consumers.in_flight.Counts, some of which the heartbeat reports as well. `last_batch` is no event.
 _EVENTS: Final = {
     "images": "Images classified.",
+    "bulk_images": "Bulk images among the images classified.",
     "batches": "Batches classified.",
     "reclaimed": "Images claimed from consumers that stopped renewing their leases.",
     "superseded": "Outcomes discarded because another consumer had completed the image.",

@@ -19,7 +19,8 @@ from stream import server_check
 from stream.cli import NOT_FOUND, OK, Column, duration, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
-from stream.status import ConsumerStatus, Status, read_model
+from stream.status import ConsumerStatus, Status
+from stream.status_reader import read_model
 
 PROGRAM = "python -m consumers status"
 
@@ -144,6 +145,7 @@ def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
         "healthy": not problems,
         "problems": problems,
         "backlog": status.backlog,
+        "classes": {priority: asdict(one) for priority, one in status.classes.items()},
         "pending": status.pending,
         "lag": status.lag,
         "oldest_s": status.oldest_s,
@@ -181,6 +183,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
+        *_classes(status),
         f"dead letters {status.dead_letters}{_LIST_THEM if status.dead_letters else ''}  {counted}".rstrip(),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
@@ -201,6 +204,17 @@ def _backlog(status: Status) -> str:
         else "no consumer works"
     )
     return f"backlog {status.backlog} ({status.pending} held, {waiting} undelivered), oldest {oldest}, {speed}"
+
+
+def _classes(status: Status) -> list[str]:
+    """A line for each class, if bulk images wait."""
+    if not status.classes or not status.classes["bulk"].backlog:
+        return []
+    return [
+        f"  {priority:<11} {one.backlog} ({one.pending} held)"
+        + ("" if one.oldest_s is None else f", oldest {duration(one.oldest_s)}")
+        for priority, one in status.classes.items()
+    ]
 
 
 def _row(consumer: ConsumerStatus) -> tuple[str, ...]:

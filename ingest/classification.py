@@ -15,6 +15,7 @@ from ingest.images.decoder import Decoder
 from ingest.responses import Prediction, Values, prediction
 from ingest.uploads import Upload
 from results.outcome import Done
+from stream.keys import Priority
 from stream.model import ModelDescription
 
 #: An encoded image that must be decoded, or pixels of the model's own size: uint8 [height, width, channels].
@@ -45,7 +46,7 @@ class Target:
     """What the images of a request are classified by: a model as it was when the request came, and `top` classes.
 
     With `top` 0 the probabilities of all classes are wanted. `version` is the only one that may answer, if it is set.
-    Labels below `threshold` are left out of responses.
+    Labels below `threshold` are left out of responses. `priority` is the class that the images wait in.
     """
 
     client: ModelClient
@@ -53,6 +54,7 @@ class Target:
     top: int = 0
     version: str | None = None
     threshold: float | None = None
+    priority: Priority = "interactive"
 
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
@@ -80,10 +82,10 @@ class Classifier:
     async def prepare(self, image: Image, target: Target) -> PreparedImage:
         """The image as consumers of the model read it."""
         if isinstance(image, Upload):
-            pixels = await self._decoder.decode(image, target.model)
+            pixels = await self._decoder.decode(image, target.model, target.priority)
         else:
             pixels = bytes(image)
-        return PreparedImage(pixels, target.top, self._decoder.remaining_s)
+        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority)
 
 
 class BulkClassifier:
@@ -133,7 +135,7 @@ class BulkClassifier:
         while True:
             self._in_flight += 1
             try:
-                self._target.client.refuse_if_full()
+                self._target.client.refuse_if_full(self._target.priority)
                 prepared = prepared or await self._classifier.prepare(image, self._target)
                 return await self._send(prepared)
             except Overloaded:

@@ -32,9 +32,11 @@ _FORGET_S = 600
 class ConsumerReport:
     """What a consumer says of itself with each heartbeat; rates in images per second.
 
-    `digest` is that of the model's file, empty if the consumer is too old to send it. `refused` is a version that was
-    to replace this one, and why it does not. `load_requests` is the number of the newest request to load the model that
-    this consumer has carried out. Raises ValueError if a field makes no sense.
+    `bulk_images_per_s` is what it can do besides the interactive images of the last seconds; None if the consumer
+    is too old to read other streams than the one for interactive images of any version. `digest` is that of the
+    model's file, empty if the consumer is too old to send it. `refused` is a version that was to replace this one,
+    and why it does not. `load_requests` is the number of the newest request to load the model that this consumer
+    has carried out. Raises ValueError if a field makes no sense.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ConsumerReport:
     last_batch: int = 0
     held: int = 0
     reclaimed: int = 0
+    bulk_images_per_s: float | None = None
     digest: str = ""
     refused: str = ""
     load_requests: int = 0
@@ -60,9 +63,14 @@ class ConsumerReport:
         numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed, self.load_requests)
         if not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
             raise ValueError("a count of a consumer report is no whole number")
-        rate = self.images_per_s
-        if type(rate) not in {int, float} or not (math.isfinite(rate) and rate >= 0):
-            raise ValueError("the rate of a consumer report is no number")
+        for rate in (self.images_per_s, self.bulk_rate):
+            if type(rate) not in {int, float} or not (math.isfinite(rate) and rate >= 0):
+                raise ValueError("the rate of a consumer report is no number")
+
+    @property
+    def bulk_rate(self) -> float:
+        """Bulk images that it can classify in a second, as far as is known."""
+        return self.images_per_s if self.bulk_images_per_s is None else self.bulk_images_per_s
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()

@@ -36,6 +36,7 @@ from ingest.responses import Prediction, Queued, Results, Values, cache_status, 
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State
+from stream.keys import Priority
 
 _MAX_KEY_LENGTH: Final = 255
 
@@ -133,6 +134,11 @@ class AsyncRequest:
         if key is None and not preferences.accepts_202:
             return None
         return cls(preferences, key, timeout_s=timeout_s)
+
+    @property
+    def default_priority(self) -> Priority:
+        """The class of its images if the client names none: nobody waits for a response without the result."""
+        return "bulk" if self._preferences.respond_async else "interactive"
 
     async def respond(self, uploads: Sequence[Upload], target: Target, classifier: Classifier) -> Response:
         """One image: its prediction, or 202 with a Location. Several: a list, with 202 if any has no result yet."""

@@ -23,7 +23,8 @@ from ingest.openapi.operation import DocumentedResponse, Operation
 from results.outcome import Reason
 from stream.connection.clients import Connections
 from stream.presence import CachedPartitionCounts
-from stream.status import Status, read_model
+from stream.status import ClassStatus, Status
+from stream.status_reader import read_model
 
 METRICS: Final = Operation("Read the metrics", {200: DocumentedResponse("For Prometheus.", media_type="text/plain")})
 
@@ -94,6 +95,7 @@ class GroupCollector(Collector):
             for group in groups:
                 gauge.add_metric([group.model], figure(group))
             yield gauge
+        yield from _classes(groups)
         yield from _partitions(groups)
         yield _consumers(groups)
         yield _events(groups)
@@ -115,6 +117,29 @@ _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (
         lambda group: group.images_per_s,
     ),
 )
+
+
+_CLASS_GAUGES: tuple[tuple[str, str, Callable[[ClassStatus], float]], ...] = (
+    (
+        "sluice_class_backlog_entries",
+        "Images of a priority class, accepted and not completed.",
+        lambda one: one.backlog,
+    ),
+    (
+        "sluice_class_oldest_entry_age_seconds",
+        "Age of the oldest image of a priority class that is not completed; 0 if there is none.",
+        lambda one: one.oldest_s or 0.0,
+    ),
+)
+
+
+def _classes(groups: list[Status]) -> Iterable[Metric]:
+    for name, about, figure in _CLASS_GAUGES:
+        gauge = GaugeMetricFamily(name, about, labels=["model", "class"])
+        for group in groups:
+            for priority, status in group.classes.items():
+                gauge.add_metric([group.model, priority], figure(status))
+        yield gauge
 
 
 def _partitions(groups: list[Status]) -> Iterable[Metric]:

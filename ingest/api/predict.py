@@ -44,6 +44,7 @@ from ingest.errors import (
 )
 from ingest.metrics import BATCH_SIZE
 from ingest.openapi.operation import DocumentedResponse, Header, Operation, Parameter
+from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.responses import (
     Failure,
     Prediction,
@@ -73,11 +74,13 @@ class PredictEndpoint:
         model = client.model
         in_query = Options.parse_query(request.query_params)
         in_query.top_for(model)  # refuses a wrong option before the body is read
-        client.refuse_if_full()
         async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
+        default = async_request.default_priority if async_request else "interactive"
+        priority = priority_of(request.headers, request.query_params, default=default)
+        client.refuse_if_full(priority)
         uploads, in_body = await self._body.read(request)
         options = in_body.or_else(in_query)
-        target = Target(client, model, options.top_for(model), threshold=options.threshold)
+        target = Target(client, model, options.top_for(model), threshold=options.threshold, priority=priority)
         if async_request:
             return await async_request.respond(uploads, target, self._classifier)
         work = [self._classifier.classify(upload, target) for upload in uploads]
@@ -153,6 +156,8 @@ def predict_operation(body: PredictBody) -> Operation:
         (
             Parameter(TOP, "query", "How many labels, most probable first", _top_schema),
             THRESHOLD_PARAMETER,
+            PRIORITY_PARAMETER,
+            PRIORITY_HEADER,
             PREFER,
             IDEMPOTENCY_KEY,
             CONTENT_ENCODING,

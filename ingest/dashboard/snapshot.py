@@ -9,10 +9,11 @@ from ingest.dashboard.request_window import WINDOW_S, RateEstimator
 from ingest.dashboard.shared_window import Requests, SharedWindow, total
 from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
-from stream.keys import Partition
+from stream.keys import PRIORITIES, Partition
 from stream.presence import CachedPartitionCounts
 from stream.settings import IngestSettings
-from stream.status import ConsumerStatus, Status, read_model
+from stream.status import ConsumerStatus, Status
+from stream.status_reader import read_model
 
 #: Consumers report their images with each heartbeat, every quarter of a lease. A shorter window would show steps.
 _CONSUMER_WINDOW_S: Final = 10.0
@@ -77,7 +78,10 @@ class _Model:
     def __init__(self, connections: Connections, settings: IngestSettings, name: str) -> None:
         self._connections = connections
         self._name = name
-        self._backlog_limit = BacklogLimit(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
+        self._limits = {
+            priority: BacklogLimit(max_backlog=settings.max_backlog, max_wait_s=settings.max_wait_s)
+            for priority in PRIORITIES
+        }
         # The same as in `python -m consumers status`: late enough to be no accident, and before clients give up.
         self._max_age_s = settings.request_timeout_s / 2
         self._timeout_s = settings.redis_timeout_s
@@ -88,7 +92,8 @@ class _Model:
     async def read(self, partitions: int) -> dict[str, Any]:
         status = await read_model(self._connections, self._name, partitions, timeout_s=self._timeout_s)
         now_s = status.now_ms / 1000
-        self._backlog_limit.set_rate(status.images_per_s)
+        self._limits["interactive"].set_rate(status.images_per_s)
+        self._limits["bulk"].set_rate(status.bulk_images_per_s)
         self._images = {member.name: self._images.get(member.name, _per_consumer()) for member in status.members}
         return {
             "model": status.model,
@@ -96,7 +101,10 @@ class _Model:
             "images_per_s": self._completed.note(now_s, status.counters.get("completed", 0)),
             "capacity_per_s": status.images_per_s,
             "backlog": status.backlog,
-            "backlog_limit": self._backlog_limit.limit,
+            "classes": {
+                priority: {"backlog": one.backlog, "limit": self._limits[priority].limit, "oldest_s": one.oldest_s}
+                for priority, one in status.classes.items()
+            },
             "pending": status.pending,
             "oldest_s": status.oldest_s,
             "drain_s": status.drain_s,

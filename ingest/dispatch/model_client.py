@@ -29,7 +29,7 @@ from results.outcome import Done, Failed, Outcome
 from results.store import State
 from stream.connection.clients import Connections
 from stream.host import logs
-from stream.keys import Partition
+from stream.keys import Partition, Priority
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
 from stream.settings import IngestSettings
@@ -99,9 +99,9 @@ class ModelClient:
             retry_after_s=RETRY_S,
         )
 
-    def refuse_if_full(self) -> None:
-        """Raise Overloaded if every partition would refuse an image, before anybody decodes it."""
-        refusals = [partition.refusal for partition in self.partitions.candidates()]
+    def refuse_if_full(self, priority: Priority = "interactive") -> None:
+        """Raise Overloaded if every partition would refuse an image of this class, before anybody decodes it."""
+        refusals = [partition.refusal(priority) for partition in self.partitions.candidates()]
         if all(refusals) and (last := refusals[-1]):
             raise last
 
@@ -183,7 +183,7 @@ class ModelClient:
 
         async def send(partition: PartitionClient) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
             entry = image.entry(new_id(partition.number), model, reply=self._ingest)
-            return partition, entry.id, await partition.send(entry)
+            return partition, entry.id, await partition.send(entry, image.priority)
 
         sent = await _try_partitions(self.partitions.candidates(), send)
         logs.add_request_id(sent[1])
@@ -199,7 +199,7 @@ class ModelClient:
         async def submit(partition: PartitionClient) -> str:
             entry = image.entry(request_id or new_id(partition.number), model, reply="")
             if await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id) is None:
-                await partition.admit(entry)
+                await partition.admit(entry, image.priority)
             return entry.id
 
         candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()

@@ -19,7 +19,7 @@ from results.store import Store
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
-from stream.keys import Partition
+from stream.keys import PRIORITIES, Partition, Priority
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import WritesRefused, refused_writes
@@ -43,7 +43,7 @@ class PartitionClient:
         redis = connections.client_for(partition)
         self._settings = settings
         self._redis = redis
-        self._model = partition.model
+        self._partition = partition
         # The only partition is unavailable when Redis is, and the registry logs that.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._reader = connect_reader(settings, metrics.REDIS, partition)
@@ -59,9 +59,12 @@ class PartitionClient:
             wait_s=settings.redis_timeout_s * _REPLICATION_SHARE,
             durability=settings.durability,
         )
-        self._backlog = BacklogLimit(
-            max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
-        )
+        self._backlogs: dict[Priority, BacklogLimit] = {
+            priority: BacklogLimit(
+                max_backlog=math.ceil(settings.max_backlog / settings.partitions), max_wait_s=settings.max_wait_s
+            )
+            for priority in PRIORITIES
+        }
         self._refusing = False
         self._expire_at_s = 0.0
         self.number = partition.number
@@ -93,7 +96,8 @@ class PartitionClient:
         if self.unavailable_reason:
             logger.info("partition %d is available again", self.number)
         self.unavailable_reason = ""
-        self._backlog.set_rate(math.fsum(one.images_per_s for one in self.consumers))
+        self._backlogs["interactive"].set_rate(math.fsum(one.images_per_s for one in self.consumers))
+        self._backlogs["bulk"].set_rate(math.fsum(one.bulk_rate for one in self.consumers))
         await self._expire_dead_letters()
         return None
 
@@ -117,20 +121,23 @@ class PartitionClient:
         """All versions ever announced here; raises redis-py's errors."""
         return await self._presence.versions()
 
-    @property
-    def refusal(self) -> Overloaded | None:
-        """The problem that an image would meet here now; None if it would be admitted as far as is known."""
-        return self._overloaded(self._backlog.limit) if self._backlog.is_closed else None
+    def refusal(self, priority: Priority) -> Overloaded | None:
+        """The problem that an image of this class would meet here now; None if it would be admitted as far as is
+        known."""
+        backlog = self._backlogs[priority]
+        return self._overloaded(backlog.limit, priority) if backlog.is_closed else None
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
         """A future for the outcome. Create it before the request is admitted, and cancel it in the end."""
         return self._replies.expect(request_id)
 
-    async def send(self, entry: Entry) -> asyncio.Future[Outcome]:
+    async def send(
+        self, entry: Entry, priority: Priority = "interactive", version: str = ""
+    ) -> asyncio.Future[Outcome]:
         """Admit an image, and return a future for its outcome. Cancelling this call cancels the work."""
         reply = self.expect(entry.id)
         try:
-            await self.admit(entry)
+            await self.admit(entry, priority, version)
         except BaseException as error:
             reply.cancel()
             if isinstance(error, asyncio.CancelledError):
@@ -138,10 +145,13 @@ class PartitionClient:
             raise
         return reply
 
-    async def admit(self, entry: Entry) -> None:
-        """Admit one image; raises Overloaded, NoConsumer or StreamUnavailable."""
+    async def admit(self, entry: Entry, priority: Priority = "interactive", version: str = "") -> None:
+        """Admit one image of a class, for one version only if one is named.
+
+        Raises Overloaded, NoConsumer or StreamUnavailable.
+        """
         try:
-            await self._admit(entry)
+            await self._admit(entry, priority, version)
             self._refusing = False
         except StreamUnavailable as unavailable:
             # Reading may still work, for example when Redis is full: only this line reports it then.
@@ -151,22 +161,25 @@ class PartitionClient:
             self._mark_unavailable(unavailable.detail)
             raise
         except QueueFull as full:
-            self._backlog.close_for(full.backlog)
-            raise self._overloaded(full.backlog) from full
+            self._backlogs[priority].close_for(full.backlog)
+            raise self._overloaded(full.backlog, priority) from full
         except NoLiveConsumer as error:
             raise NoConsumer(
-                f"No consumer of {self._model} is alive. Send the image again later.", retry_after_s=RETRY_S
+                f"No consumer of {self._partition.model} is alive. Send the image again later.", retry_after_s=RETRY_S
             ) from error
 
-    async def _admit(self, entry: Entry) -> None:
+    async def _admit(self, entry: Entry, priority: Priority, version: str) -> None:
+        is_read = priority == "interactive" or self._reads_bulk
+        stream = self._partition.stream(priority if is_read else "interactive", version)
         try:
             with redis_errors_as_503():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
                     await self._admission.admit(
                         request_trace.mark_sent(entry),
                         timeout_s=self._settings.request_timeout_s,
-                        max_backlog=self._backlog.limit,
+                        max_backlog=self._backlogs[priority].limit,
                         without_consumers=self._settings.accept_without_consumers,
+                        stream=stream,
                     )
         except NotReplicated as error:
             if entry.reply:
@@ -178,6 +191,11 @@ class PartitionClient:
                 f"{self._settings.wait_replicas} replicas. Send it again later.",
                 retry_after_s=RETRY_S,
             ) from error
+
+    @property
+    def _reads_bulk(self) -> bool:
+        """Whether any consumer knows classes. While an upgrade has not come to the consumers, none may."""
+        return not self.consumers or any(one.bulk_images_per_s is not None for one in self.consumers)
 
     async def cancel(self, request_id: str) -> None:
         """Cancel a request that nobody waits for any more, if Redis can be reached."""
@@ -194,8 +212,9 @@ class PartitionClient:
         dropped = gave_up and await self._dead_letters.drop_of_request(request_id)
         return await self.store.delete(request_id) or dropped
 
-    def _overloaded(self, backlog: int) -> Overloaded:
+    def _overloaded(self, backlog: int, priority: Priority) -> Overloaded:
+        queue = "queue for bulk images" if priority == "bulk" else "queue"
         return Overloaded(
-            f"The queue is full ({backlog} images wait). Send the image again after the time in Retry-After.",
-            retry_after_s=self._backlog.retry_after_s(backlog),
+            f"The {queue} is full ({backlog} images wait). Send the image again after the time in Retry-After.",
+            retry_after_s=self._backlogs[priority].retry_after_s(backlog),
         )

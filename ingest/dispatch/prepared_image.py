@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.entry import Entry
+from stream.keys import Priority
 from stream.model import ModelDescription
 
 
@@ -14,12 +15,14 @@ class PreparedImage:
     """Raw pixels [height, width, channels] of the model that the image was prepared for.
 
     They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
-    (0: all). `decoding_s` is how long ingest will still decode other images.
+    (0: all). `decoding_s` is how long ingest will still decode other images. `priority` is the class that the image
+    waits in.
     """
 
     pixels: bytes
     top: int
     decoding_s: float = 0.0
+    priority: Priority = "interactive"
 
     def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""

@@ -17,7 +17,9 @@ from ingest.grpc_api.context import Context, Metadata
 from ingest.grpc_api.status import problem_metadata, status_code
 from ingest.metrics import PROBLEMS
 from ingest.middleware.request_metrics import CLIENT_GONE, RequestRecorder
+from ingest.priority import PRIORITY, header_priority
 from stream.host import logs
+from stream.keys import Priority
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,11 @@ class Call:
     def remaining_s(self) -> float | None:
         """Seconds until the client's deadline, None without one."""
         return self.context.time_remaining()
+
+    @property
+    def priority(self) -> Priority:
+        """The class that the metadata `priority` asks for, as the header does over HTTP; raises BadParameter."""
+        return header_priority(str(value) for name, value in self.metadata if name == PRIORITY)
 
     def send_trailing(self) -> None:
         self.context.set_trailing_metadata(tuple(self.trailing.items()))

@@ -25,6 +25,7 @@ from ingest.images.worker_pool import DecodeLimits, WorkerPool
 from ingest.metrics import DECODE
 from ingest.request_trace import Stage
 from ingest.uploads import Upload
+from stream.keys import PRIORITIES, Priority
 from stream.model import ModelDescription
 
 #: Weight of the newest image in the running mean of the time for one. About the last twenty images count.
@@ -47,7 +48,8 @@ class Decoder:
     thread and back would add a tenth to its time.
 
     `backlog` limits the images that wait by number and, at the measured speed, by time. `max_bytes` limits the size of
-    their files. An image is accepted whatever its size if no other one waits.
+    their files. An image is accepted whatever its size if no other one waits. Each priority class has these limits to
+    itself, and only as many bulk images as there are threads may stand before an interactive one.
     """
 
     def __init__(self, *, threads: int, backlog: BacklogLimit, max_bytes: int, limits: DecodeLimits) -> None:
@@ -59,8 +61,9 @@ class Decoder:
         self._max_bytes = max_bytes
         self._limits = limits
         self._inline_lock = asyncio.Lock()
-        self._pending = 0
-        self._pending_bytes = 0
+        self._bulk_slots = asyncio.Semaphore(threads)
+        self._pending: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self._pending_bytes: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
         self._image_s = 0.0
 
     async def start(self) -> None:
@@ -71,30 +74,34 @@ class Decoder:
     @property
     def remaining_s(self) -> float:
         """How long the images that wait will keep the threads busy, at the measured speed."""
-        return self._pending * self._image_s / self._threads
+        return sum(self._pending.values()) * self._image_s / self._threads
 
-    async def decode(self, upload: Upload, model: ModelDescription) -> bytes:
+    async def decode(self, upload: Upload, model: ModelDescription, priority: Priority = "interactive") -> bytes:
         """The image as uint8 [height, width, channels]. Raises a Problem."""
         size = len(upload.data)
-        self._refuse_if_full(size)
-        self._pending += 1
-        self._pending_bytes += size
+        self._refuse_if_full(size, priority)
+        self._pending[priority] += 1
+        self._pending_bytes[priority] += size
         began = time.perf_counter()
         try:
             with Stage("decode"):
-                return await self._run(EncodedImage(upload.data), model)
+                if priority == "interactive":
+                    return await self._run(EncodedImage(upload.data), model)
+                async with self._bulk_slots:
+                    return await self._run(EncodedImage(upload.data), model)
         finally:
-            self._pending -= 1
-            self._pending_bytes -= size
+            self._pending[priority] -= 1
+            self._pending_bytes[priority] -= size
             DECODE.observe(time.perf_counter() - began)
 
-    def _refuse_if_full(self, size: int) -> None:
-        too_many = self._pending >= self._backlog.limit
-        too_large = self._pending > 0 and self._pending_bytes + size > self._max_bytes
+    def _refuse_if_full(self, size: int, priority: Priority) -> None:
+        pending = self._pending[priority]
+        too_many = pending >= self._backlog.limit
+        too_large = pending > 0 and self._pending_bytes[priority] + size > self._max_bytes
         if too_many or too_large:
             raise Overloaded(
-                f"{self._pending} images wait to be decoded. Send the image again after the time in Retry-After.",
-                retry_after_s=self._backlog.retry_after_s(self._pending),
+                f"{pending} images wait to be decoded. Send the image again after the time in Retry-After.",
+                retry_after_s=self._backlog.retry_after_s(pending),
             )
 
     async def _run(self, image: EncodedImage, model: ModelDescription) -> bytes:
@@ -132,7 +139,7 @@ class Decoder:
         except TimeoutError:
             raise Overloaded(
                 "Images that wait to be decoded take too long. Send the image again after the time in Retry-After.",
-                retry_after_s=self._backlog.retry_after_s(self._pending),
+                retry_after_s=self._backlog.retry_after_s(sum(self._pending.values())),
             ) from None
         self._update_mean(seconds)
         return pixels

@@ -9,6 +9,7 @@ from ingest.dispatch.registry import ModelRegistry
 from ingest.oip.infer_request import InferRequest, parse_request
 from ingest.oip.infer_response import Answer, make_answer
 from ingest.oip.wire import Message
+from stream.keys import Priority
 
 #: A message with more bytes of JSON, or numbers, is parsed in a thread.
 _MAX_INLINE: Final = 2**16
@@ -24,12 +25,12 @@ class InferRunner:
         # To parse takes a core and several times the tensor's size in memory: one request at a time.
         self._parsing = asyncio.Lock()
 
-    def target(self, name: str, version: str | None) -> Target:
+    def target(self, name: str, version: str | None, priority: Priority) -> Target:
         """What the request runs on. Raises before any image is read if it would be refused in any case."""
         client = self._registry.find_served(name, version)
-        target = Target(client, client.model, version=version)
+        target = Target(client, client.model, version=version, priority=priority)
         client.refuse_mixed_versions(version)
-        client.refuse_if_full()
+        client.refuse_if_full(priority)
         return target
 
     async def parse(self, read: Callable[[], Message], target: Target, *, size: int) -> InferRequest:

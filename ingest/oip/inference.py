@@ -31,6 +31,7 @@ from ingest.oip.infer_runner import InferRunner
 from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, read_body
 from ingest.responses import cache_status
 from ingest.uploads import is_form
@@ -46,7 +47,8 @@ class InferEndpoint:
         self._limits = limits
 
     async def __call__(self, request: Request) -> Response:
-        target = self._runner.target(request.path_params["model"], request.path_params.get("version"))
+        priority = priority_of(request.headers, request.query_params)
+        target = self._runner.target(request.path_params["model"], request.path_params.get("version"), priority)
         refuse_form(request)
         body = await read_body(request, self._limits)
         read = functools.partial(parse, body, request.headers.get(HEADER_LENGTH))
@@ -95,6 +97,8 @@ def infer_operation(limits: Limits) -> Operation:
         (
             Parameter(HEADER_LENGTH, "header", "How many bytes of the body are JSON; all, if left out", _LENGTH),
             Parameter("Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}),
+            PRIORITY_PARAMETER,
+            PRIORITY_HEADER,
         ),
         Body(f"One tensor {INPUT}: UINT8 [N, height, width, channels] or BYTES [N].", content),
     )

@@ -57,13 +57,19 @@ function showRate({ images_per_s, capacity_per_s }, at_s) {
   tiles.rate.chart.push(at_s, [images_per_s], { limit: capacity_per_s || null, text: rate });
 }
 
-function showQueue({ backlog, backlog_limit: most, oldest_s, drain_s }, at_s, grows) {
+// Each class has a limit of its own; that of bulk images counts only while such wait.
+function showQueue({ backlog, classes: { interactive, bulk }, oldest_s, drain_s }, at_s, grows) {
+  const most = interactive.limit + (bulk.backlog ? bulk.limit : 0);
+  const full = interactive.backlog >= interactive.limit || bulk.backlog >= bulk.limit;
   write(tiles.queue.figure, backlog.toLocaleString("en"));
   write(tiles.queue.unit, backlog === 1 ? "image" : "images");
   const drained = drain_s === null ? "no consumer is running" : `done in ${duration(drain_s)}`;
-  write(tiles.queue.note, backlog ? `oldest ${duration(oldest_s ?? 0)} · ${drained}` : `room for ${most.toLocaleString("en")}`);
-  tiles.queue.node.classList.toggle("bad", backlog >= most);
-  tiles.queue.node.classList.toggle("warn", grows && backlog < most);
+  const parts = bulk.backlog
+    ? [`${interactive.backlog.toLocaleString("en")} interactive`, `${bulk.backlog.toLocaleString("en")} bulk`, drained]
+    : [`oldest ${duration(oldest_s ?? 0)}`, drained];
+  write(tiles.queue.note, backlog ? parts.join(" · ") : `room for ${most.toLocaleString("en")}`);
+  tiles.queue.node.classList.toggle("bad", full);
+  tiles.queue.node.classList.toggle("warn", grows && !full);
   tiles.queue.chart.push(at_s, [backlog], { limit: most });
 }
 

@@ -29,6 +29,7 @@ from ingest.errors import (
     UnsupportedMediaType,
 )
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
 from ingest.responses import cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
@@ -92,8 +93,9 @@ class PredictionEndpoints:
         version = request.path_params.get("version")
         client = self._registry.find_served(request.path_params["model"], version)
         client.refuse_mixed_versions(version)
-        client.refuse_if_full()
-        return Target(client, client.model, version=version)
+        priority = priority_of(request.headers, request.query_params)
+        client.refuse_if_full(priority)
+        return Target(client, client.model, version=version, priority=priority)
 
     async def _read(
         self, request: Request, model: ModelDescription, parse: Callable[[dict[str, Any], ModelDescription], T]
@@ -153,7 +155,7 @@ PREDICT: Final = Operation(
     "Predict (TensorFlow Serving)",
     {200: DocumentedResponse("The outputs of each image.", Predictions | Outputs, headers=_HEADERS)},
     _PROBLEMS,
-    (_CODING,),
+    (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
     Body(
         'Images as arrays of pixels or as {"b64": "..."}, in row format (instances) or in column format (inputs).',
         {JSON: {"schema": {"oneOf": [_list_of("instances"), _list_of("inputs")]}}},
@@ -163,6 +165,6 @@ CLASSIFY: Final = Operation(
     "Classify (TensorFlow Serving)",
     {200: DocumentedResponse("All labels of each image.", Classifications, headers=_HEADERS)},
     _PROBLEMS,
-    (_CODING,),
+    (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
     Body("Examples with one feature each, the image.", {JSON: {"schema": _list_of("examples")}}),
 )

@@ -13,12 +13,15 @@ import pytest
 from redis.asyncio import Redis
 
 from consumers.status import completed_per_s, document, lines, main
+from stream.admission import Admission
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
-from stream.keys import MODELS, Partition
+from stream.group import Group
+from stream.keys import MODELS, Partition, Priority
 from stream.presence import Presence
 from stream.settings import RedisSettings
-from stream.status import ConsumerStatus, Status, read_status
+from stream.status import ClassStatus, ConsumerStatus, Status
+from stream.status_reader import read_status
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry, report
 from tests.support.processes import ROOT, Process, Processes
@@ -27,6 +30,8 @@ from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
+
+NOTHING: dict[Priority, ClassStatus] = {"interactive": ClassStatus(), "bulk": ClassStatus()}
 
 SHORT = {"lease_s": 1.5, "redis_timeout_s": 1.0}
 
@@ -39,15 +44,37 @@ def member(name: str = "first", **changes: object) -> ConsumerStatus:
 
 
 def status(*members: ConsumerStatus, **changes: object) -> Status:
-    plain = Status("tiny", 1000, members, 0, 0, 0, None, 0, {"completed": 10})
+    plain = Status("tiny", 1000, members, 0, 0, 0, None, 0, {"completed": 10}, NOTHING)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 async def test_a_partition_that_nobody_used_has_no_consumer(client: Redis, partition: Partition) -> None:
     """Nothing is there: no error, but nobody to work."""
     empty = await read_status(client, partition)
-    assert empty == Status(partition.model, empty.now_ms, (), 0, 0, None, None, 0, {})
+    assert empty == Status(partition.model, empty.now_ms, (), 0, 0, None, None, 0, {}, NOTHING)
     assert empty.problems(max_age_s=1) == ["No consumer is alive."]
+
+
+async def test_a_status_tells_the_classes_apart(client: Redis, reader: Reader, partition: Partition) -> None:
+    """Their figures add up to the whole, those of streams for one version included."""
+    group = Group(client, reader, partition, consumer="anna", lease_s=60, version="2")
+    await group.create()
+    await Presence(client, partition).heartbeat(replace(report("anna"), images_per_s=8.0), lease_s=60)
+    admission = Admission(client, partition, result_ttl_s=60)
+    bulk, wanted = partition.stream("bulk"), partition.stream("bulk", "2")
+    for stream in (partition.stream(), bulk, bulk, wanted):
+        await admission.admit(entry(), timeout_s=60, max_backlog=9, stream=stream)
+    assert len(await group.read(1)) == 3
+    found = await read_status(client, partition)
+    assert (found.backlog, found.pending, found.lag) == (4, 3, 1)
+    assert [(one.backlog, one.pending) for one in found.classes.values()] == [(1, 1), (3, 2)]
+    assert found.oldest_s == max(one.oldest_s or 0.0 for one in found.classes.values())
+    assert [(one.name, one.held) for one in found.members] == [("anna", 3)]
+    shown_lines = lines(found, max_age_s=60, completed_per_s=None, width=None)
+    assert any(line.startswith("  interactive 1 (1 held), oldest ") for line in shown_lines)
+    assert any(line.startswith("  bulk        3 (2 held), oldest ") for line in shown_lines)
+    shown = document(found, max_age_s=60)["classes"]["bulk"]
+    assert (shown["backlog"], shown["pending"]) == (3, 2)
 
 
 async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader: Reader, partition: Partition) -> None:

@@ -8,7 +8,7 @@ import kubernetes_validate
 import yaml
 
 from consumers.worker import BUFFERS
-from stream.keys import Partition
+from stream.keys import PRIORITIES, Partition
 from tests.deploy.cluster import VERSION, consumer_settings, ingest_settings
 from tests.support.documents import text
 from tests.support.manifests import Manifest
@@ -40,7 +40,7 @@ def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str],
     assert target == int(triggers["outstanding"]["metadata"]["streamLength"]) == BUFFERS * served.max_batch
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (
         0,
-        ceil(ingest_settings(manifests).max_backlog / target),
+        ceil(len(PRIORITIES) * ingest_settings(manifests).max_backlog / target),
     )
     autoscaler = {
         "apiVersion": "autoscaling/v2",
@@ -53,9 +53,9 @@ def test_the_scaler_counts_the_work_outstanding(manifests: dict[tuple[str, str],
 
 
 def _triggers(spec: Manifest, model: str, *, partitions: int) -> dict[str, Manifest]:
-    """By name: each reads a key of this model, and the formula adds up all of its partitions."""
+    """By name: each reads a key of this model, and the formula adds up all classes of all of its partitions."""
     triggers = {one["name"]: one for one in spec["triggers"]}
-    assert len(triggers) == len(spec["triggers"]) == partitions + 1
+    assert len(triggers) == len(spec["triggers"]) == len(PRIORITIES) * partitions + 1
     for one in triggers.values():
         assert one.keys() <= _TRIGGER
         assert one["metadata"].keys() == _METADATA[one["type"]]
@@ -67,13 +67,14 @@ def _triggers(spec: Manifest, model: str, *, partitions: int) -> dict[str, Manif
     summed = formula[1].split(" + ")
     assert sorted(["announced", *summed]) == sorted(triggers)
     streams = [triggers[name]["metadata"] for name in summed]
-    assert [one["stream"] for one in streams] == [Partition(model, number).entries for number in range(partitions)]
+    parts = [Partition(model, number) for number in range(partitions)]
+    assert [one["stream"] for one in streams] == [part.stream(one).key for part in parts for one in PRIORITIES]
     assert {one["streamLength"] for one in streams} == {spec["advanced"]["scalingModifiers"]["target"]}
     return triggers
 
 
 def test_more_partitions_are_counted_as_the_documents_say(manifests: dict[tuple[str, str], Manifest]) -> None:
-    """The patch for three, applied as kustomize does: one more trigger for each, and all of them in the formula."""
+    """The patch for three, applied as kustomize does: two more triggers for each, and all of them in the formula."""
     (patched,) = re.findall(r"^```yaml\n(- target: .+?)^```$", text("docs/scaling.md"), re.MULTILINE | re.DOTALL)
     (patch,) = yaml.safe_load(patched)
     spec = manifests[patch["target"]["kind"], patch["target"]["name"]]["spec"]

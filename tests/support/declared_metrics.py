@@ -10,7 +10,7 @@ from ingest import metrics as ingest
 from ingest.api.metrics import GroupCollector
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
-from stream.status import ConsumerStatus, Status
+from stream.status import ClassStatus, ConsumerStatus, Status
 
 #: One with something in every figure, so that every label is there.
 STATUS = Status(
@@ -23,6 +23,7 @@ STATUS = Status(
     oldest_s=2.0,
     dead_letters=1,
     counters={"completed": 7, "dead_letter": 1},
+    classes={"interactive": ClassStatus(2, 1, 1.0), "bulk": ClassStatus(1, 0, 2.0)},
     backlogs=(3, None),
 )
 

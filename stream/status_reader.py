@@ -1,0 +1,196 @@
+"""Reads the status of a model or partition, in one round trip for each partition."""
+
+import asyncio
+import functools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stream import unreadable
+from stream.connection.clients import Connections
+from stream.keys import GROUP, PRIORITIES, Partition, Priority
+from stream.presence import ConsumerReport, decode_reports
+from stream.scripts import load
+from stream.status import ClassStatus, ConsumerStatus, Status, oldest_of
+
+#: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
+_MOST_PENDING = 1000
+
+#: Digits of a counter; what is longer would be none of Redis's.
+_LONGEST_COUNT = 20
+
+
+async def read_model(
+    connections: Connections, model: str, partitions: int, *, timeout_s: float | None = None
+) -> Status:
+    """The status of all partitions of a model together; each has `timeout_s` to answer.
+
+    Raises redis-py's errors or TimeoutError where none of them answers.
+    """
+
+    async def read(partition: Partition) -> Status:
+        async with asyncio.timeout(timeout_s):
+            return await read_status(connections.client_for(partition), partition)
+
+    of = [Partition(model, number) for number in range(partitions)]
+    found = await asyncio.gather(*map(read, of), return_exceptions=True)
+    there = [one for one in found if isinstance(one, Status)]
+    for error in found:
+        if isinstance(error, BaseException) and not (there and isinstance(error, RedisError | TimeoutError)):
+            raise error
+    backlogs = tuple(one.backlog if isinstance(one, Status) else None for one in found)
+    return _merge(there, backlogs)
+
+
+def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
+    lags = [part.lag for part in parts]
+    counters: Counter[str] = Counter()
+    members: dict[str, list[ConsumerStatus]] = {}
+    for part in parts:
+        counters.update(part.counters)
+        for member in part.members:
+            members.setdefault(member.name, []).append(member)
+    return Status(
+        model=parts[0].model,
+        now_ms=parts[0].now_ms,
+        members=tuple(_member(members[name]) for name in sorted(members)),
+        backlog=sum(part.backlog for part in parts),
+        pending=sum(part.pending for part in parts),
+        lag=None if None in lags else sum(lag or 0 for lag in lags),
+        oldest_s=oldest_of(*(part.oldest_s for part in parts)),
+        dead_letters=sum(part.dead_letters for part in parts),
+        counters=dict(sorted(counters.items())),
+        classes={name: _sum_of(part.classes[name] for part in parts) for name in PRIORITIES},
+        backlogs=backlogs,
+    )
+
+
+def _sum_of(parts: Iterable[ClassStatus]) -> ClassStatus:
+    return functools.reduce(ClassStatus.plus, parts, ClassStatus())
+
+
+def _member(parts: Sequence[ConsumerStatus]) -> ConsumerStatus:
+    """One consumer, by what it says in each partition: a share of its speed, and what it holds there."""
+    reports = [part.report for part in parts if part.report]
+    silences = [part.silent_s for part in parts if part.silent_s is not None]
+    speed = math.fsum(report.images_per_s for report in reports)
+    bulk = math.fsum(report.bulk_rate for report in reports)
+    held = sum(report.held for report in reports)
+    return ConsumerStatus(
+        name=parts[0].name,
+        report=replace(reports[0], images_per_s=speed, bulk_images_per_s=bulk, held=held) if reports else None,
+        silent_s=min(silences, default=None),
+        held=sum(part.held for part in parts),
+        oldest_s=max(part.oldest_s for part in parts),
+        idle_s=max(part.idle_s for part in parts),
+    )
+
+
+async def read_status(redis: Redis, partition: Partition) -> Status:
+    """The partition's status now, in one round trip; raises redis-py's errors."""
+    of = partition
+    keys = [of.alive, of.consumers, of.counters, of.dead_letters, of.wanted_versions]
+    keys += [of.stream(priority).key for priority in PRIORITIES]
+    reply = await load(redis, "stream.scripts", "status")(keys, [GROUP, _MOST_PENDING])
+    now_ms, dead_letters, counters, reports, alive, *found = reply
+    streams = [_StreamStatus.of(now_ms, one) for one in found]
+    classes = {name: _sum_of(one.status for one in streams if one.priority == name) for name in PRIORITIES}
+    whole = _sum_of(classes.values())
+    held = [holder for stream in streams for holder in stream.held]
+    return Status(
+        model=partition.model,
+        now_ms=now_ms,
+        members=_members(now_ms, dict(_reports(of, reports)), _named(alive), held),
+        backlog=whole.backlog,
+        pending=whole.pending,
+        lag=_sum_of_lags(streams),
+        oldest_s=whole.oldest_s,
+        dead_letters=dead_letters,
+        counters=dict(_counts(of, counters)),
+        classes=classes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamStatus:
+    """One stream. `held` has the name, the number of entries, the ms since the stalest was renewed and the age of the
+    oldest in seconds, for each consumer in the group."""
+
+    priority: Priority
+    status: ClassStatus
+    lag: int | None
+    held: list[tuple[str, int, int, float]]
+
+    @classmethod
+    def of(cls, now_ms: int, reply: list[Any]) -> Self:
+        number, _, backlog, oldest, pending, lag, held = reply
+        oldest_s = None if oldest is None else _age_s(now_ms, oldest)
+        return cls(
+            PRIORITIES[number],
+            ClassStatus(backlog, pending, oldest_s),
+            lag,
+            [(_text(name), *rest, 0.0 if first is None else _age_s(now_ms, first)) for name, *rest, first in held],
+        )
+
+
+def _sum_of_lags(streams: Sequence[_StreamStatus]) -> int | None:
+    """None if Redis has lost count in a stream that is not empty, or if there is no group at all."""
+    known = [stream.lag for stream in streams if stream.lag is not None]
+    lost = any(stream.lag is None and stream.status.backlog for stream in streams)
+    return None if lost or not known else sum(known)
+
+
+def _members(
+    now_ms: int,
+    reports: Mapping[str, ConsumerReport],
+    alive_until: Mapping[str, bytes],
+    held: Iterable[tuple[str, int, int, float]],
+) -> tuple[ConsumerStatus, ...]:
+    holding: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
+    for name, count, idle_ms, oldest_s in held:
+        holding[name].append((count, idle_ms, oldest_s))
+    members = []
+    for name in sorted({*reports, *holding}):
+        counts, idles_ms, ages_s = zip(*holding[name] or [(0, 0, 0.0)], strict=True)
+        members.append(
+            ConsumerStatus(
+                name=name,
+                report=reports.get(name),
+                silent_s=max(0.0, (now_ms - float(alive_until[name])) / 1000) if name in alive_until else None,
+                held=sum(counts),
+                oldest_s=max(ages_s),
+                idle_s=max(idles_ms) / 1000,
+            )
+        )
+    return tuple(members)
+
+
+def _reports(partition: Partition, flat: list[bytes]) -> Iterator[tuple[str, ConsumerReport]]:
+    pairs = dict(zip(flat[::2], flat[1::2], strict=True))
+    return ((_text(name), report) for name, report in decode_reports(partition, pairs))
+
+
+def _counts(partition: Partition, flat: list[bytes]) -> Iterator[tuple[str, int]]:
+    for event, count in sorted(_named(flat).items()):
+        if count.isdigit() and len(count) < _LONGEST_COUNT:
+            yield event, int(count)
+        else:
+            unreadable.skip("counter", partition.counters, ValueError(f"{event}: {count[:40]!r}"))
+
+
+def _named(flat: list[bytes]) -> dict[str, bytes]:
+    return {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
+
+
+def _age_s(now_ms: int, entry_id: bytes) -> float:
+    """Time since an entry was accepted: the first half of its id is Redis's clock at that moment."""
+    return max(0.0, (now_ms - int(entry_id.partition(b"-")[0])) / 1000)
