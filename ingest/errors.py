@@ -8,13 +8,13 @@ Problem
  ├─ Unauthorized 401         ├─ ImageNotFetched 422
  ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
  ├─ AdminKeyNeeded 403       ├─ TooManyRequests 429
- ├─ UnknownModel 404         ├─ InferenceFailed 500
- ├─ UnknownResult 404        ├─ DamagedInRedis 500
- ├─ UnknownDeadLetter 404    ├─ Overloaded 503
- ├─ RequestTimeout 408       ├─ NoConsumer 503
- ├─ LoadRefused 409          ├─ ModelUnloaded 503
- └─ Cancelled 410            ├─ MixedVersions 503
-                             ├─ StreamUnavailable 503
+ ├─ BulkKey 403              ├─ InferenceFailed 500
+ ├─ UnknownModel 404         ├─ DamagedInRedis 500
+ ├─ UnknownResult 404        ├─ Overloaded 503
+ ├─ UnknownDeadLetter 404    ├─ NoConsumer 503
+ ├─ RequestTimeout 408       ├─ ModelUnloaded 503
+ ├─ LoadRefused 409          ├─ MixedVersions 503
+ └─ Cancelled 410            ├─ StreamUnavailable 503
                              └─ DeadlinePassed 504
 """
 
@@ -125,6 +125,10 @@ class CrossOriginRequest(Problem):
 
 class AdminKeyNeeded(Problem):
     status, code, title = 403, "admin_key_needed", "An admin key is needed"
+
+
+class BulkKey(Problem):
+    status, code, title = 403, "bulk_key", "The key is limited to bulk images"
 
 
 class UnknownModel(Problem):

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.auth.api_keys import ADMIN, BadKey, StoredKey, from_lines, new_key
+from ingest.auth.api_keys import ADMIN, BULK, BadKey, StoredKey, from_lines, new_key
 from stream.cli import complain, write_atomically
 from stream.settings import IngestSettings
 
 PROGRAM = "python -m ingest.keys"
+
+
+#: What each mark of a key does.
+_MARKS = {ADMIN: "the key may also load and unload models", BULK: "all images of this key are bulk images"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match given.command:
             case "add":
-                return add(path, given.name, marks=[ADMIN] if given.admin else [])
+                return add(path, given.name, marks=given.marks)
             case "remove":
                 return remove(path, given.name)
             case _:
@@ -46,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         if command != "list":
             one.add_argument("name", metavar="NAME", help="the owner's name: letters, digits, '_' and '-'")
         if command == "add":
-            one.add_argument("--admin", action="store_true", help="the key may also load and unload models")
+            one.set_defaults(marks=[])
+            for mark, about_it in _MARKS.items():
+                one.add_argument(f"--{mark}", dest="marks", action="append_const", const=mark, help=about_it)
         one.add_argument("--file", metavar="FILE", help="the file; default: SLUICE_API_KEYS_FILE")
     return parser
 

@@ -10,7 +10,9 @@ from typing import Final
 
 from starlette.datastructures import Headers, QueryParams
 
-from ingest.errors import BadParameter
+from ingest.auth.api_keys import BULK
+from ingest.auth.owner import has_mark
+from ingest.errors import BadParameter, BulkKey
 from ingest.openapi.operation import Parameter
 from stream.keys import PRIORITIES, Priority
 
@@ -37,15 +39,27 @@ _MEMBER: Final = re.compile(r"\s*(?P<key>[a-z*][a-z0-9_.*-]*)\s*(=\s*(?P<value>[
 
 
 def priority_of(headers: Headers, query: QueryParams, *, default: Priority = "interactive") -> Priority:
-    """The class that a request asks for; raises BadParameter."""
+    """The class that a request asks for; raises BadParameter and BulkKey."""
     if PRIORITY in query:
-        return _named(query.getlist(PRIORITY))
-    return header_priority(headers.getlist(PRIORITY), default=default) if PRIORITY in headers else default
+        named = _named(query.getlist(PRIORITY))
+        if named == "interactive" and has_mark(BULK):
+            raise BulkKey(
+                f"This API key is limited to bulk images. Leave {PRIORITY} out, or ask the operator for another."
+            )
+        return named
+    if PRIORITY not in headers and not has_mark(BULK):
+        return default
+    return header_priority(headers.getlist(PRIORITY), default=default)
 
 
 def header_priority(values: Iterable[str], *, default: Priority = "interactive") -> Priority:
-    """The class that all Priority headers of a request together ask for; raises BadParameter."""
+    """The class that all Priority headers of a request together ask for; raises BadParameter.
+
+    All images of a key that is limited to bulk are bulk: the header is a wish, which browsers express by themselves.
+    """
     urgency = _urgency(", ".join(values))
+    if has_mark(BULK):
+        return "bulk"
     if urgency is None:
         return default
     return "bulk" if urgency >= _BULK_URGENCY else "interactive"

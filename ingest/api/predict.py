@@ -28,6 +28,7 @@ from ingest.concurrency import cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
+    BulkKey,
     DamagedImage,
     IdempotencyKeyReused,
     ImageNotFetched,
@@ -150,7 +151,7 @@ def predict_operation(body: PredictBody) -> Operation:
                 ),
             ),
         },
-        (NoImage, MalformedUpload, BadParameter, UrlNotAllowed, UnknownModel, RequestTimeout, PayloadTooLarge,
+        (NoImage, MalformedUpload, BadParameter, BulkKey, UrlNotAllowed, UnknownModel, RequestTimeout, PayloadTooLarge,
          TooManyPixels, UnsupportedMediaType, DamagedImage, ImageNotFetched, IdempotencyKeyReused, NoConsumer,
          *ACCEPTED_PROBLEMS),
         (

@@ -7,7 +7,8 @@ client sends. The salt makes a table of hashes useless for a second file, and eq
     name:sha256:<salt, hexadecimal>:<SHA-256 of salt and key, hexadecimal>
     name:sha256:<salt>:<SHA-256>:<marks, comma-separated>
 
-A mark says what a key may do in addition: the bearer of one with `admin` may load and unload models.
+A mark says what a key may do in addition, or only: the bearer of one with `admin` may load and unload models, and all
+images of one with `bulk` are bulk images.
 """
 
 import hashlib
@@ -41,7 +42,10 @@ _CHECK_S: Final = 0.5
 #: May load and unload models.
 ADMIN: Final = "admin"
 
-MARKS: Final = frozenset({ADMIN})
+#: Sends bulk images only.
+BULK: Final = "bulk"
+
+MARKS: Final = frozenset({ADMIN, BULK})
 
 _Stamp = tuple[int, int, int]
 
@@ -66,7 +70,9 @@ class StoredKey:
 
     def __post_init__(self) -> None:
         if unknown := self.marks - MARKS:
-            raise BadKey(f"the key of {self.name[:80]!r} has the mark {min(unknown)[:40]!r}; known: {', '.join(MARKS)}")
+            raise BadKey(
+                f"the key of {self.name[:80]!r} has the mark {min(unknown)[:40]!r}; known: {', '.join(sorted(MARKS))}"
+            )
         if not _NAME.fullmatch(self.name):
             raise BadKey(f"{self.name[:80]!r} is no name for a key: use letters, digits, '_' and '-', at most 63")
 

@@ -10,6 +10,7 @@ from ingest.classification import MAX_IMAGES
 from ingest.concurrency import cancel_on_disconnect
 from ingest.errors import (
     BadParameter,
+    BulkKey,
     Cancelled,
     DamagedImage,
     DamagedInRedis,
@@ -68,7 +69,7 @@ def refuse_form(request: Request) -> None:
 _LENGTH: Final = {"type": "integer", "minimum": 0}
 BODY_PROBLEMS: Final = (BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType)
 MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
-_IMAGE_PROBLEMS: Final = (
+_IMAGE_PROBLEMS: Final = (BulkKey,
     TooManyPixels, DamagedImage, Cancelled, InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed,
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from ingest.concurrency import cancel_on_disconnect
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
+    BulkKey,
     Cancelled,
     DamagedImage,
     DamagedInRedis,
@@ -132,8 +133,8 @@ def _response(body: Predictions | Outputs | Classifications, done: Sequence[Done
 
 MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
 _PROBLEMS: Final = (
-    BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, TooManyPixels, DamagedImage, Cancelled,
-    InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
+    BadParameter, BulkKey, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, TooManyPixels, DamagedImage,
+    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
 )  # fmt: skip
 _HEADERS: Final = (
     Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran them", always=True),

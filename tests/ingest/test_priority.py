@@ -1,9 +1,12 @@
 """Which class a request's images get, over all interfaces, and that a full class refuses no image of the other."""
 
+import contextlib
 import functools
+import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +17,7 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from ingest.errors import BadParameter
+from ingest.keys import main
 from ingest.priority import priority_of
 from stream.keys import PRIORITIES, Priority
 from tests.ingest.oip.test_bulk import request
@@ -162,3 +166,29 @@ def test_a_full_class_refuses_no_image_of_the_other(service: Service) -> None:
             assert int(refused.headers["retry-after"]) >= 1
         if full == "bulk":
             assert send("interactive").status_code == 202
+
+
+def test_a_key_may_be_limited_to_bulk(processes: Processes, server: Server, tmp_path: Path) -> None:
+    """Its images are bulk, whatever the header says; to ask for the other class by name is refused."""
+    keys = tmp_path / "keys"
+    limited, whole = (capture(keys, name, *marks) for name, marks in (("robot", ["--bulk"]), ("alice", [])))
+    processes.consumer(version=1).ready().stop()
+    _, address, url = ingest(processes, accept_without_consumers=True, api_keys_file=keys, request_timeout_s=0.2,
+                             max_wait_s=0.1)  # fmt: skip
+    with httpx.Client(base_url=url, timeout=30) as http, redis.Redis.from_url(server.url) as client:
+        service = Service(http, address, client)
+        for key, expected in ((limited, (0, 1)), (whole, (1, 0))):
+            headers = {"Authorization": f"Bearer {key}", "Priority": "u=0"}
+            send = functools.partial(http.post, "/predict", content=IMAGE, headers=headers)
+            assert service.classes_of(send) == expected
+            call = functools.partial(infer, service, {"authorization": f"Bearer {key}"}, "DEADLINE_EXCEEDED")
+            assert service.classes_of(call) == expected
+        refused = http.post("/predict?priority=interactive", content=IMAGE, headers={"X-API-Key": limited})
+        assert (refused.status_code, refused.json()["code"]) == (403, "bulk_key")
+
+
+def capture(file: Path, *arguments: str) -> str:
+    """A new key, as `python -m ingest.keys add` prints it."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["add", *arguments, "--file", str(file)]) == 0
+    return printed.getvalue().strip()
