@@ -34,7 +34,7 @@ function thumbnail(file) {
   const source = URL.createObjectURL(file);
   const image = element("img", { class: "thumb", src: source, alt: "" });
   image.addEventListener("load", () => URL.revokeObjectURL(source));
-  // Browsers show no TIFF. The service reads it.
+  // Few browsers show TIFF and HEIC. The service reads both.
   image.addEventListener("error", () => image.replaceWith(element("span", { class: "thumb" })));
   return image;
 }

@@ -81,9 +81,9 @@ def test_real_images_are_classified_right(lite0: str) -> None:
 
 
 def test_heic_and_avif_are_classified_as_the_jpeg(lite0: str) -> None:
-    """The same first label, and each probability within 0.05.
+    """Each probability within 0.05, and the same first label.
 
-    The model finds the cat chelsea equally like two labels, within 0.002: either may be the first of those.
+    The model finds two labels of the cat chelsea almost equally probable. No codec keeps their order for certain.
     """
     for name in SCENES:
         pixels = getattr(skimage.data, name)()
@@ -91,4 +91,5 @@ def test_heic_and_avif_are_classified_as_the_jpeg(lite0: str) -> None:
         for kind in ("HEIF", "AVIF"):
             found = predictions(lite0, file_of(pixels, kind, 95))
             assert found == pytest.approx(expected, abs=0.05), (name, kind)
-            assert expected[next(iter(found))] == pytest.approx(max(expected.values()), abs=0.002), (name, kind)
+            firsts = {next(iter(found)), next(iter(expected))}
+            assert len(firsts) == 1 or (name == "chelsea" and firsts == {"tiger_cat", "Egyptian_cat"}), (name, kind)
