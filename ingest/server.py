@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ingest.serving import accept_balancing
 from ingest.serving.http_protocol import HttpProtocol
+from ingest.serving.metrics_folder import metrics_folder
 from stream.host import tracing
 from stream.host.logs import configure
 from stream.host.malloc import keep_freed_memory
@@ -48,13 +48,13 @@ def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = F
     if settings.worker_count == 1:
         _serve_alone(settings, listening)
         return
-    with tempfile.TemporaryDirectory(prefix="sluice-metrics-") as folder:
+    with metrics_folder() as folder:
         # The workers inherit the variables. prometheus_client reads its own when it is first imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        counts = Path(folder) / "connections"
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        counts = folder / "connections"
         accept_balancing.ConnectionCounts.create(counts, settings.worker_count)
         os.environ[accept_balancing.PATH_VARIABLE] = str(counts)
-        config = _config(settings, Path(folder), _ALONE if plain else _SHARED)
+        config = _config(settings, folder, _ALONE if plain else _SHARED)
         Multiprocess(config, sockets=[listening]).run()
 
 

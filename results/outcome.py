@@ -134,6 +134,8 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
     if not is_version(version):
         raise ValueError("an outcome of no version")
     values = struct.unpack(f"<{count}I{count}f", numbers)
+    if not math.isfinite(sum(values[count:])):
+        raise ValueError("an outcome with a probability that is no number")
     return Done(
         id=_text_of(header, "id"),
         version=version,

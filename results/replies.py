@@ -5,7 +5,7 @@ An entry of the stream belongs to one batch: its fields are numbered, their valu
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -19,7 +19,12 @@ from stream.keys import Partition
 logger = logging.getLogger(__name__)
 
 #: Entries read at once.
-_COUNT = 1000
+_COUNT: Final = 1000
+
+#: Redis may lose what it accepted in the last seconds before it ended. Requests are remembered for longer than that,
+#: and at most so many of them.
+_REMEMBERED_S: Final = 60.0
+_MOST_REMEMBERED: Final = 10_000
 
 
 class Replies:
@@ -28,9 +33,12 @@ class Replies:
     `reader` makes only the blocking reads.
     """
 
-    def __init__(self, reader: Redis, store: Store, partition: Partition, *, ingest: str) -> None:
+    def __init__(self, reader: Redis, store: Store, partition: Partition, *, ingest: str, result_ttl_s: float) -> None:
         self._reader = reader
         self._store = store
+        self._result_ttl_s = result_ttl_s
+        # When each request was accepted, in seconds of the loop's clock, in that order.
+        self._accepted: dict[str, float] = {}
         self._stream = partition.replies(ingest)
         self._last_id = "0"
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
@@ -42,7 +50,17 @@ class Replies:
         future.add_done_callback(lambda _: self._forget(request_id, future))
         return future
 
+    def accepted(self, request_id: str) -> None:
+        """Redis has confirmed this request: if Redis does not know it after an outage, it has lost it."""
+        now_s = asyncio.get_running_loop().time()
+        self._accepted[request_id] = now_s
+        oldest = next(iter(self._accepted))
+        if len(self._accepted) > _MOST_REMEMBERED or self._accepted[oldest] < now_s - _REMEMBERED_S:
+            del self._accepted[oldest]
+
     def _forget(self, request_id: str, future: asyncio.Future[Outcome]) -> None:
+        if not future.cancelled():
+            self._accepted.pop(request_id, None)
         waiting = self._waiting[request_id]
         waiting.remove(future)
         if not waiting:
@@ -79,13 +97,15 @@ class Replies:
         return True
 
     async def _catch_up(self, backoff: Backoff) -> None:
-        """After an outage: find the outcomes that arrived meanwhile, and read the stream from its beginning.
+        """After an outage: find the outcomes that arrived meanwhile, and what Redis has lost.
 
-        A server that lost its data counts entry ids from a new beginning, and the last id seen could lie ahead.
+        The stream is read from its beginning. A server that lost its data counts entry ids from a new beginning, and
+        the last id seen could lie ahead.
         """
         while True:
             try:
                 await self._resolve_stored()
+                await self._report_vanished()
             except RedisError:
                 await backoff.pause()
                 continue
@@ -103,3 +123,13 @@ class Replies:
         for future in self._waiting.get(outcome.id, ()):
             if not future.done():
                 future.set_result(outcome)
+
+    async def _report_vanished(self) -> None:
+        """Count the requests that Redis has accepted and does not know any more, and end the waits for them."""
+        since_s = asyncio.get_running_loop().time() - min(_REMEMBERED_S, self._result_ttl_s)
+        accepted = [request_id for request_id, accepted_s in self._accepted.items() if accepted_s > since_s]
+        states = await self._store.states(accepted) if accepted else ()
+        for request_id, state in zip(accepted, states, strict=True):
+            if state == "unknown":
+                self._resolve(await self._store.report_vanished(request_id, ttl_s=self._result_ttl_s))
+                self._accepted.pop(request_id, None)

@@ -1,5 +1,6 @@
 """The state of each request, kept under its id until it expires."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
@@ -10,6 +11,8 @@ from stream import unreadable
 from stream.keys import Partition
 from stream.scripts import load
 
+logger = logging.getLogger(__name__)
+
 State = Outcome | Literal["queued", "cancelled", "unknown"]
 
 #: What is wrong with a request that was accepted, and that Redis no longer has.
@@ -17,6 +20,11 @@ VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again.
 
 #: What is wrong with a request whose outcome has changed in Redis since a consumer wrote it.
 DAMAGED: Final = "The result was damaged in Redis: its checksum does not fit. Send the image again."
+
+
+def is_lost_in_redis(state: State) -> bool:
+    """Whether Redis has lost or damaged the image or its outcome, so that only its sender can help."""
+    return isinstance(state, Failed) and (state.reason == "damaged" or state.detail == VANISHED)
 
 
 class Store:
@@ -72,6 +80,7 @@ class Store:
 
     async def report_vanished(self, request_id: str, *, ttl_s: float) -> Failed:
         """Count a request that was accepted and that Redis does not know any more, and keep that as its outcome."""
+        logger.warning("Redis has lost an accepted image: request=%s", request_id)
         outcome = Failed(request_id, "expired", VANISHED)
         if await self.put_if_absent(outcome, ttl_s=ttl_s):
             await self._redis.hincrby(self._partition.counters, "vanished", 1)

@@ -4,8 +4,9 @@
 -- KEYS  1 GPU lease
 -- ARGV  1 consumer   2 lease_ms, 0 to release
 -- reply 1 if that was done, 0 if another consumer holds the lease
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
+-- Every lease expires. What does not, or is no string, is none, and must not block the GPU for ever.
+local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'string' and holder ~= ARGV[1] and redis.call('PTTL', KEYS[1]) ~= -1 then
     return 0
 end
 if ARGV[2] == '0' then

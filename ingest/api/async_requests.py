@@ -35,7 +35,7 @@ from ingest.paths import result_url
 from ingest.responses import Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
-from results.store import State
+from results.store import State, is_lost_in_redis
 from stream.keys import Priority
 
 _MAX_KEY_LENGTH: Final = 255
@@ -168,7 +168,7 @@ class AsyncRequest:
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
         request_id = await client.submit(target.model, image, request_id=reserved)
         state = await client.wait(request_id, wait_s)
-        if isinstance(state, Failed) and state.reason == "damaged":
+        if state == "unknown" or is_lost_in_redis(state):
             await client.delete(request_id)
             await client.submit(target.model, image, request_id=request_id)
             state = await client.wait(request_id, wait_s)

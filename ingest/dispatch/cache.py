@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from results.outcome import Done, decode, encode
+from results.outcome import Done, Failed, decode, encode
 from results.store import Store
 from stream.connection.clients import Connections
 from stream.keys import Partition
@@ -50,7 +50,7 @@ class Cache:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s * _TIMEOUT_SHARE):
                 done = await self._recall(model, pixels, top, request_id)
-        except (RedisError, TimeoutError, ValueError) as error:
+        except (RedisError, TimeoutError, TypeError, ValueError) as error:
             logger.debug("the cache cannot be read: %s", error)
             metrics.CACHE_LOOKUPS.labels("failed").inc()
             return None
@@ -64,7 +64,8 @@ class Cache:
         if value is None:
             return None
         known = decode(value)
-        assert isinstance(known, Done), "failures are not kept"
+        if isinstance(known, Failed):
+            raise TypeError("failures are not kept")
         ranked = _cut(known, top, classes=len(model.labels))
         if ranked is None:
             return None

@@ -26,7 +26,7 @@ from ingest.errors import (
     redis_errors_as_503,
 )
 from results.outcome import Done, Failed, Outcome
-from results.store import State
+from results.store import State, is_lost_in_redis
 from stream.connection.clients import Connections
 from stream.host import logs
 from stream.keys import Partition, Priority
@@ -111,7 +111,13 @@ class ModelClient:
 
     async def labels_of(self, done: Done) -> tuple[str, ...]:
         """The labels of the version that answered, which a consumer announced before its first outcome."""
-        return (await self.versions.described(done.version, done.digest)).labels
+        labels = (await self.versions.described(done.version, done.digest)).labels
+        if done.output_kind != "values" and max(done.indices, default=0) >= len(labels):
+            raise DamagedInRedis(
+                f"The result names a class that version {done.version} does not have. Send the image again.",
+                request_id=done.id,
+            )
+        return labels
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""
@@ -141,11 +147,7 @@ class ModelClient:
         """
         if known := await self._recall(model, image, version):
             return known
-        try:
-            done = await self._run(model, image)
-        except DamagedInRedis as damaged:
-            logger.warning("sending an image again: request=%s: %s", damaged.request_id, damaged)
-            done = await self._run(model, image)
+        done = await self._run(model, image)
         await self.cache_answer(image, done)
         return done
 
@@ -162,19 +164,27 @@ class ModelClient:
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()
         try:
-            partition, request_id, reply = await self._send(model, image)
-            try:
-                done = raise_for_outcome(await self._await(request_id, reply))
-            except asyncio.CancelledError:
-                await partition.cancel(request_id)
-                raise
-            finally:
-                reply.cancel()
+            outcome = await self._outcome(model, image)
+            # At its deadline a client has waited long enough.
+            if is_lost_in_redis(outcome) and time.perf_counter() - began < self._settings.request_timeout_s / 2:
+                logger.warning("sending an image again: request=%s", outcome.id)
+                outcome = await self._outcome(model, image)
+            done = raise_for_outcome(outcome)
             metrics.record_stages(done, waited_s=time.perf_counter() - began)
             request_trace.mark_answered(done)
             return done
         finally:
             metrics.IN_FLIGHT.dec()
+
+    async def _outcome(self, model: ModelDescription, image: PreparedImage) -> Outcome:
+        partition, request_id, reply = await self._send(model, image)
+        try:
+            return await self._await(request_id, reply)
+        except asyncio.CancelledError:
+            await partition.cancel(request_id)
+            raise
+        finally:
+            reply.cancel()
 
     async def _send(
         self, model: ModelDescription, image: PreparedImage
@@ -255,7 +265,6 @@ class ModelClient:
         if isinstance(state, Done | Failed):
             return state
         if state == "unknown":
-            logger.warning("Redis has lost an accepted image: request=%s", request_id)
             with redis_errors_as_503():
                 store = self._partition(request_id).store
                 return await store.report_vanished(request_id, ttl_s=self._settings.result_ttl_s)

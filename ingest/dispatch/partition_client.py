@@ -48,7 +48,7 @@ class PartitionClient:
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._reader = connect_reader(settings, metrics.REDIS, partition)
         self.store = Store(redis, partition)
-        self._replies = Replies(self._reader, self.store, partition, ingest=ingest)
+        self._replies = Replies(self._reader, self.store, partition, ingest=ingest, result_ttl_s=settings.result_ttl_s)
         self._dead_letters = DeadLetters(redis, partition)
         self._presence = Presence(redis, partition)
         self._admission = Admission(
@@ -152,6 +152,7 @@ class PartitionClient:
         """
         try:
             await self._admit(entry, priority, version)
+            self._replies.accepted(entry.id)
             self._refusing = False
         except StreamUnavailable as unavailable:
             # Reading may still work, for example when Redis is full: only this line reports it then.

@@ -10,7 +10,10 @@
 local each, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
+-- A value that is no number counts as none. No bucket holds more than a whole burst.
+local known = redis.pcall('GET', KEYS[1])
+local empty = type(known) == 'string' and tonumber(known) or now
+empty = empty == empty and math.min(math.max(empty, now), now + burst * each) or now
 local wait = empty + each - burst * each - now
 if wait > 0 then
     return {0, math.ceil(empty - now), math.ceil(wait)}

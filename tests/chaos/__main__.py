@@ -57,15 +57,16 @@ def _together(given: argparse.Namespace, root: Path) -> int:
 
 def _one_by_one(given: argparse.Namespace, root: Path) -> int:
     names = list(drills.DRILLS) if given.drills == "all" else [name for name in given.drills.split(",") if name]
-    chosen = [name for name in names if drills.possible(name, given.durability)]
+    chosen = [name for name in names if drills.DRILLS[name].possible(given.durability)]
     found: list[str] = []
     if chosen:
         print("\n".join(drills.head()), flush=True)
     for name in chosen:
         folder = root / name.replace(" ", "-")
         folder.mkdir()
-        seconds, schedule = drills.DRILLS[name]
-        plan = Plan(folder, seconds, given.seed, schedule, None, given.durability, steady=True)
+        drill = drills.DRILLS[name]
+        durability = drill.durability or given.durability
+        plan = Plan(folder, drill.seconds, given.seed, drill.schedule, None, durability, steady=True)
         report = asyncio.run(drive(plan))
         print(drills.row(name, report), flush=True)
         found += drills.violations(name, report)

@@ -109,7 +109,7 @@ def _server(plan: Plan) -> dict[str, Any]:
 def _traffic(plan: Plan) -> Traffic:
     """Below what the consumers can do together, and bursts beyond what the stream may hold."""
     if plan.steady:
-        return Traffic(rate=25, burst=0, burst_every_s=plan.seconds, timeout_s=_TIMEOUT_S)
+        return Traffic(rate=25, burst=0, burst_every_s=plan.seconds, timeout_s=_TIMEOUT_S, direct=0.0, asynchronous=0.3)
     if plan.model_file is None:
         return Traffic(rate=50, burst=300, burst_every_s=7, timeout_s=_TIMEOUT_S)
     return Traffic(rate=10, burst=300, burst_every_s=45, timeout_s=_TIMEOUT_S)

@@ -1,26 +1,22 @@
 """`python -m tests.chaos.kill_redis`: kill Redis's process on a busy disk, and count the accepted images that are lost.
 
 Each round starts the embedded server, admits images as ingest does while another process keeps the disk busy, kills
-the server without warning, starts it again and looks for every image whose admission was confirmed.
+the server without warning, starts it again and looks for every image whose admission was confirmed. The drill of
+`make chaos` does the same to a whole system; here it is admission alone, as fast as it can, with its times.
 """
 
 import argparse
 import asyncio
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream.admission import Admission, AdmissionRefused
@@ -28,21 +24,12 @@ from stream.connection.clients import connect
 from stream.entry import Entry
 from stream.keys import Partition
 from stream.settings import Durability, RedisSettings
+from tests.chaos.server.busy_disk import busy_disk
+from tests.chaos.server.embedded_server import EmbeddedServer
 
 _SIDE = 224
 _TASKS = 8
-_POLL_S = 0.05
-
-#: What keeps the disk busy: large writes, each followed by an fsync, on the same file system.
-_BUSY = """
-import os, sys
-block = os.urandom(1 << 22)
-while True:
-    with open(sys.argv[1], "wb", buffering=0) as file:
-        for _ in range(32):
-            file.write(block)
-        os.fsync(file.fileno())
-"""
+_PARTITION = Partition("killed")
 
 
 @dataclass
@@ -65,88 +52,54 @@ class Counts:
 def measure(folder: Path, *, kills: int, durability: Durability, images: int, busy: bool = True) -> Counts:
     """So many rounds; the kill follows when `images` are accepted."""
     counts = Counts()
-    settings = RedisSettings(data_dir=folder / "data", durability=durability, redis_timeout_s=30)
-    with _busy_disk(folder / "busy") if busy else nullcontext():
-        for _ in range(kills):
-            asyncio.run(_round(settings, counts, images))
+    server = EmbeddedServer(folder, durability=durability)
+    try:
+        with busy_disk(folder) if busy else nullcontext():
+            for _ in range(kills):
+                server.start()
+                accepted = asyncio.run(_load(server, counts, images))
+                server.start()
+                asyncio.run(_count(server, counts, accepted))
+                server.kill()
+    finally:
+        server.kill_all()
     return counts
 
 
-@contextmanager
-def _busy_disk(path: Path) -> Iterator[None]:
-    writing = subprocess.Popen([sys.executable, "-c", _BUSY, str(path)])
-    try:
-        yield
-    finally:
-        writing.kill()
-        writing.wait()
-        path.unlink(missing_ok=True)
-
-
-async def _round(settings: RedisSettings, counts: Counts, images: int) -> None:
-    partition = Partition("killed")
-    async with _serving(settings) as (redis, pid):
-        await redis.delete(partition.entries)
-        accepted = await _load(redis, partition, settings.durability, counts, images, pid)
-    async with _serving(settings) as (redis, _):
-        found = [await redis.exists(partition.request(one)) for one in accepted]
-        assert await redis.xlen(partition.entries) >= sum(found), "each known request has its entry"
-    counts.accepted += len(accepted)
-    counts.lost += found.count(0)
-
-
-@asynccontextmanager
-async def _serving(settings: RedisSettings) -> AsyncIterator[tuple[Redis, int]]:
-    """The embedded server, ended afterwards if it still runs: a client and the server's process id."""
-    process = _started(settings)
-    try:
-        async with connect(settings) as redis:
-            while not await _answers(redis):
-                assert process.poll() is None, "the embedded server does not start"
-                await asyncio.sleep(_POLL_S)
-            about: Any = await redis.info("server")
-            yield redis, int(about["process_id"])
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _started(settings: RedisSettings) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "stream", "--data-dir", str(settings.data_dir)]
-    return subprocess.Popen([*command, "--durability", settings.durability])
-
-
-async def _answers(redis: Redis) -> bool:
-    try:
-        return bool(await redis.ping())
-    except RedisError:  # It starts, or reads its file.
-        return False
-
-
-async def _load(
-    redis: Redis, partition: Partition, durability: Durability, counts: Counts, images: int, pid: int
-) -> set[str]:
-    admission = Admission(redis, partition, result_ttl_s=60, wait_s=1.0, durability=durability)
+async def _load(server: EmbeddedServer, counts: Counts, images: int) -> set[str]:
+    """Admit until the server is killed; returns the ids of those that were confirmed."""
+    settings = RedisSettings(redis_url=server.url, redis_timeout_s=30)
     pixels = os.urandom(_SIDE * _SIDE * 3)
     accepted: set[str] = set()
     enough = asyncio.Event()
+    async with connect(settings) as redis:
+        admission = Admission(redis, _PARTITION, result_ttl_s=60, wait_s=1.0, durability=server.durability)
 
-    async def admit() -> None:
-        with suppress(RedisError, AdmissionRefused):
-            while True:
-                entry = Entry(uuid.uuid4().hex, "", 5, _SIDE, _SIDE, pixels)
-                began = time.perf_counter()
-                await admission.admit(entry, timeout_s=60, max_backlog=1_000_000, without_consumers=True)
-                counts.waits_s.append(time.perf_counter() - began)
-                accepted.add(entry.id)
-                if len(accepted) >= images:
-                    enough.set()
+        async def admit() -> None:
+            with suppress(RedisError, AdmissionRefused):
+                while True:
+                    entry = Entry(uuid.uuid4().hex, "", 5, _SIDE, _SIDE, pixels)
+                    began = time.perf_counter()
+                    await admission.admit(entry, timeout_s=60, max_backlog=1_000_000, without_consumers=True)
+                    counts.waits_s.append(time.perf_counter() - began)
+                    accepted.add(entry.id)
+                    if len(accepted) >= images:
+                        enough.set()
 
-    tasks = [asyncio.create_task(admit()) for _ in range(_TASKS)]
-    await enough.wait()
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(admit()) for _ in range(_TASKS)]
+        await enough.wait()
+        await asyncio.to_thread(server.kill)
+        await asyncio.gather(*tasks)
     return accepted
+
+
+async def _count(server: EmbeddedServer, counts: Counts, accepted: set[str]) -> None:
+    async with connect(RedisSettings(redis_url=server.url, redis_timeout_s=30)) as redis:
+        found = [await redis.exists(_PARTITION.request(one)) for one in accepted]
+        assert await redis.xlen(_PARTITION.entries) >= sum(found), "each known request has its entry"
+        await redis.delete(_PARTITION.entries)
+    counts.accepted += len(accepted)
+    counts.lost += found.count(0)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ Result = Literal[
     "hung up",  # the client disconnected
     "unanswered",  # no answer long after the deadline
     "improper",  # any other answer
-    "queued",  # admitted without HTTP; its outcome is looked up in the end
+    "queued",  # 202, or admitted without HTTP; its outcome is looked up in the end
     "cancelled",  # admitted without HTTP, then cancelled
     "unknown",  # sent without HTTP while Redis was unavailable: perhaps admitted
 ]

@@ -36,13 +36,17 @@ _POOLS = 32
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Images per second, and every `burst_every_s` seconds `burst` more at once; shares are of 1."""
+    """Images per second, and every `burst_every_s` seconds `burst` more at once; shares are of 1.
+
+    Those that are `direct` go into the stream without HTTP. For those that are `asynchronous` no client waits.
+    """
 
     rate: float
     burst: int
     burst_every_s: float
     timeout_s: float
     direct: float = 0.15
+    asynchronous: float = 0.05
     hang_up: float = 0.03
     cancel: float = 0.1
 
@@ -145,10 +149,12 @@ class Load:
     async def _ask(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> httpx.Response:
         upload = self._expected.images[request.image].upload
         parameters = {"top": self._random.choice([1, 5, 10])}
+        headers = {"Prefer": "respond-async"} if self._random.random() < self._traffic.asynchronous else {}
+        url = ingest.url + "/predict"
         if self._random.random() < 0.5:
             files = {"image": ("image", upload, "application/octet-stream")}
-            return await http.post(ingest.url + "/predict", params=parameters, files=files)
-        return await http.post(ingest.url + "/predict", params=parameters, content=upload)
+            return await http.post(url, params=parameters, headers=headers, files=files)
+        return await http.post(url, params=parameters, headers=headers, content=upload)
 
     def _judge(self, request: Request, answer: httpx.Response) -> None:
         body: dict[str, Any] = answer.json()
@@ -157,6 +163,8 @@ class Load:
             case 200:
                 image = self._expected.images[request.image]
                 request.result = "right" if self._expected.is_right(image, body["predictions"]) else "wrong"
+            case 202:
+                request.result = "queued"
             case 503 if request.code in _REFUSALS and "retry-after" in answer.headers:
                 request.result = "refused"
             case 504 if request.code == "deadline_passed":

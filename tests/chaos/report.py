@@ -46,15 +46,25 @@ class Report:
 
     def lost_in_window(self) -> int:
         """Accepted images that are lost, as some fault may do: reported to the client at once, or when it asks."""
-        reported = [one for one in self.ledger.requests if one.result == "expired" and self._vanished(one.id)]
+        expired = [one for one in self.ledger.requests if one.result == "expired"]
+        reported = [one for one in expired if one.id not in self.audit.outcomes or self._has_vanished(one)]
         return sum(allowed for _, allowed in self._without_outcome()) + len(reported)
 
-    def _vanished(self, request_id: str) -> bool:
-        outcome = self.audit.outcomes.get(request_id)
-        return outcome is None or (isinstance(outcome, Failed) and outcome.detail == VANISHED)
+    def _has_vanished(self, request: Request) -> bool:
+        """Whether Sluice says of this request that Redis has lost it."""
+        outcome = self.audit.outcomes.get(request.id)
+        return isinstance(outcome, Failed) and outcome.detail == VANISHED
+
+    def unreported(self) -> list[str]:
+        """Images that Redis has lost, and of which Sluice does not say so: an ingest that lives remembers them."""
+        if self.done("kill an ingest"):
+            return []
+        queued = [one for one in self.ledger.requests if one.result == "queued" and not one.direct]
+        known = {*self.audit.outcomes, *self.audit.open}
+        return [f"{one.id} was accepted and is gone, and nobody says so" for one in queued if one.id not in known]
 
     def _without_outcome(self) -> Iterator[tuple[str, bool]]:
-        """Each accepted image that Redis has no outcome of, and whether a fault may have lost it.
+        """Each accepted image that Redis has lost or has no outcome of, and whether a fault may have lost it.
 
         The client of an image that was answered has lost nothing, if it is only its stored outcome that is gone.
         """
@@ -62,6 +72,8 @@ class Report:
         for request_id, state in self.audit.open.items():
             yield f"{request_id} is still {state}", self._may_be_lost(by_id.get(request_id))
         for one in self.ledger.requests:
+            if one.result == "queued" and self._has_vanished(one):
+                yield f"{one.id} was accepted and has vanished", self._may_be_lost(one)
             if one.id in self.audit.outcomes or one.id in self.audit.open:
                 continue
             answered = one.result in ("right", "wrong", "cancelled")
@@ -100,6 +112,7 @@ class Report:
     def violations(self) -> list[str]:
         return [
             *(f"lost: {line}" for line in self.lost()),
+            *(f"not reported: {line}" for line in self.unreported()),
             *(f"doubled: {line}" for line in self.doubled()),
             *(f"wrong: {line}" for line in self.wrong()),
             *(f"improper: {line}" for line in self.improper()),
@@ -109,10 +122,10 @@ class Report:
         return sum(right for _, right in self._direct())
 
     def _direct(self) -> Iterator[tuple[Done, bool]]:
-        """Answers to requests without HTTP, and whether each is right."""
+        """Answers that no client waited for, and whether each is right."""
         for one in self.ledger.requests:
             outcome = self.audit.outcomes.get(one.id)
-            if one.direct and isinstance(outcome, Done):
+            if (one.direct or one.result == "queued") and isinstance(outcome, Done):
                 image = self.expected.images[one.image]
                 yield outcome, image.answers(outcome.indices, outcome.probabilities)
 
@@ -124,7 +137,9 @@ class Report:
         could = ledger.count(
             "right", "wrong", "expired", "given up", "damaged", "broken", "hung up", "unanswered", "improper"
         )
-        could += self.damaged()  # Ingest sends these again.
+        could += (
+            ledger.count("queued", direct=False) + self.damaged() + self.vanished()
+        )  # Ingest sends the latter again.
         could += sum(one.result == "refused" and one.code == "stream_unavailable" for one in ledger.requests)
         could -= ledger.count("broken", "unanswered", direct=True)
         return [f"{through_http} images accepted of at most {could}"] if through_http > could else []
@@ -163,11 +178,14 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("sent", f"{len(ledger.requests)} in {report.load_s:.0f} s, seed {report.seed}"),
         ("accepted", str(audit.accepted)),
         ("refused", f"{ledger.count('refused')} ({report.refused() or 'none'})"),
-        ("answered right", f"{ledger.count('right')} over HTTP, {report.direct_right()} stored without HTTP"),
+        (
+            "answered right",
+            f"{ledger.count('right')} over HTTP, {report.direct_right()} stored without a waiting client",
+        ),
         ("answered wrong", str(len(report.wrong()))),
         ("answered twice", str(len(report.doubled()))),
         ("lost", str(len(report.lost()))),
-        ("lost by a power failure, within its window", f"{report.lost_in_window()} ({report.vanished()} counted)"),
+        ("lost by a fault that may lose images", f"{report.lost_in_window()} ({report.vanished()} counted)"),
         ("damaged, and reported as such", str(report.damaged())),
         ("improper", str(len(report.improper()))),
         ("deadline passed", str(ledger.count("expired"))),

@@ -60,6 +60,14 @@ async def test_a_released_lease_is_free(client: Redis) -> None:
     assert await client.get(key_of(FOUR[0], 0)) == b"second"
 
 
+async def test_what_is_no_lease_blocks_no_gpu(client: Redis) -> None:
+    """Every lease expires, and is a string; whatever else lies under its key gives way."""
+    await client.set(key_of(FOUR[0], 0), b"\xff garbage that never expires")
+    await client.hset(key_of(FOUR[1], 0), "a", "hash")
+    found = [await acquire(client, f"consumer-{number}", chosen=number) for number in (0, 1)]
+    assert [lease.gpu if lease else None for lease in found] == [0, 1]
+
+
 async def test_a_consumer_that_was_held_up_learns_that_it_lost_its_lease(client: Redis) -> None:
     """If another has acquired it meanwhile; otherwise it keeps it."""
     held_up = await leases(client, "held up", chosen=1, lease_s=0.05).acquire()

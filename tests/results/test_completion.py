@@ -170,7 +170,7 @@ async def test_replies_resolve_the_futures_of_their_requests(
 ) -> None:
     """One reader serves all that wait; what nobody waits for any more is passed over."""
     async with connect_reader(settings) as own:
-        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1")
+        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1", result_ttl_s=60)
         sent = [entry(reply="ingest-1") for _ in range(3)]
         futures = [replies.expect(one.id) for one in sent[1:]]
         reading = asyncio.create_task(replies.run())
@@ -188,7 +188,7 @@ async def test_a_reader_that_lost_its_connection_catches_up(
 ) -> None:
     """An outcome stored while nobody read, and whose reply is gone, still reaches who waits for it."""
     async with connect_reader(settings) as own:
-        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1")
+        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1", result_ttl_s=60)
         one = entry(reply="ingest-1")
         future = replies.expect(one.id)
         reading = asyncio.create_task(replies.run())
@@ -204,7 +204,7 @@ async def test_a_damaged_reply_is_answered_from_the_store(
 ) -> None:
     """The outcome is kept twice, so its client need not wait until its deadline."""
     async with connect_reader(settings) as own:
-        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1")
+        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1", result_ttl_s=60)
         one = entry(reply="ingest-1")
         future = replies.expect(one.id)
         reading = asyncio.create_task(replies.run())

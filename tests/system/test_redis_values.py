@@ -214,3 +214,28 @@ def test_a_waiting_client_hears_that_redis_lost_its_image(
     assert client.hget(TINY.counters, "vanished") == b"1"
     assert "lost it" in str(client.get(request))
     assert 'sluice_group_events_total{event="vanished",model="tiny"} 1.0' in httpx.get(f"{url}/metrics").text
+
+
+def test_what_an_outage_cost_is_counted_and_sent_again(processes: Processes, client: redis.Redis) -> None:
+    """Redis comes back without the last images. That of a waiting client is classified; the other one is reported."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest(redis_timeout_s=1)
+    assert predict(url).status_code == 200
+    consumer.send(signal.SIGSTOP)
+    accepted = httpx.post(
+        f"{url}/predict", content=encoded(scene(16, 16), "PNG"), headers={"Prefer": "respond-async"}, timeout=30
+    )
+    responses: list[httpx.Response] = []
+    waiting = Thread(target=lambda: responses.append(predict(url)))
+    waiting.start()
+    wait_until(lambda: client.xlen(TINY.entries) == 2, "both images are accepted")
+    entries: Any = client.xrange(TINY.entries)
+    client.delete(TINY.entries, *(TINY.request(fields[b"id"].decode()) for _, fields in entries))
+    client.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: client.hget(TINY.counters, "vanished") == b"2", "both losses are counted")
+    consumer.send(signal.SIGCONT)
+    waiting.join()
+    assert [response.status_code for response in responses] == [200]
+    lost = httpx.get(f"{url}{accepted.headers['Location']}")
+    assert lost.status_code == 504
+    assert "Redis has lost it" in lost.json()["detail"]

@@ -2,7 +2,9 @@
 
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from tests.support.waiting import wait_until
 #: Where Debian's package libfaketime puts the library that changes a process's clock.
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
+#: Compiles the library that records the syncs of a server that syncs each write itself.
+COMPILER = shutil.which("cc")
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -27,6 +32,14 @@ class Synced:
 
     length: int
     at_s: float
+
+
+def _recorder(folder: Path) -> Path:
+    """The library that records syncs, compiled into this folder."""
+    library = folder / "recorded_syncs.so"
+    source = Path(__file__).with_name("recorded_syncs.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
 
 
 class EmbeddedServer:
@@ -37,6 +50,7 @@ class EmbeddedServer:
         self.socket = socket_path(self.data_dir)
         self.url = f"unix://{self.socket}"
         self._log = folder / "server.log"
+        self.durability = durability
         self._synced = folder / "synced.log"
         self._clock = folder / "clock"
         self._clock.write_text("+0")
@@ -46,6 +60,8 @@ class EmbeddedServer:
             "SLUICE_DURABILITY": durability,
             "SYNCED": str(self._synced),
         }
+        if durability == "disk" and COMPILER:
+            self._environment["PRELOAD"] = str(_recorder(folder))
         if fake_clock:
             assert FAKETIME, "clocks are changed by libfaketime: apt-get install faketime"
             self._environment |= {

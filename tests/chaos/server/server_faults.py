@@ -96,7 +96,9 @@ class ServerFaults:
         synced, length = self._server.synced(path), path.stat().st_size
         os.truncate(path, self._random.randint(synced.length, length) if torn else synced.length)
         await asyncio.to_thread(self._server.start)
-        return Done(f"{length - synced.length} bytes", self._clock.of(synced.at_s))
+        # At the level `disk`, the server answers only when it has synced.
+        may_lose_since_s = None if self._server.durability == "disk" else self._clock.of(synced.at_s)
+        return Done(f"{length - synced.length} bytes", may_lose_since_s)
 
     async def _flip(self) -> Done:
         """One bit of one byte. If the server refuses the file, its operator restores it."""

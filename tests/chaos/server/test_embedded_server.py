@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.chaos.server.embedded_server import FAKETIME, EmbeddedServer
+from tests.chaos.server.embedded_server import COMPILER, FAKETIME, EmbeddedServer
 from tests.support.waiting import wait_until
 
 
@@ -63,3 +63,21 @@ def test_its_clock_can_be_set(embedded: EmbeddedServer) -> None:
     if FAKETIME:
         embedded.set_clock("+600")
         wait_until(lambda: int(_client(embedded).info("server")["server_time_usec"]) > before + 599e6, "it is ahead")
+
+
+@pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
+def test_a_server_that_syncs_each_write_loses_nothing_that_it_answered(tmp_path: Path) -> None:
+    """Its own syncs are recorded, so that a power failure can be done to it as well."""
+    server = EmbeddedServer(tmp_path, durability="disk")
+    server.start()
+    try:
+        for number in range(20):
+            _client(server).set(f"key {number}", "x" * 1000)
+        synced, length = server.synced(server.aof), server.aof.stat().st_size
+        assert synced.length == length > 20_000
+        server.kill_all()
+        os.truncate(server.aof, synced.length)
+        server.start()
+        assert _client(server).dbsize() == 20
+    finally:
+        server.kill_all()
