@@ -110,8 +110,12 @@ def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) 
 
     scores = output_kind.check(parity.answers(answer, images), len(images))
     if not original.single:
-        alone = parity.answers_alone(answer, images)
-        parity.check_independent(scores, alone.reshape(len(alone), -1), tolerance=tolerance)
+
+        def alone() -> Floats:
+            given = parity.answers_alone(answer, images)
+            return given.reshape(len(given), -1)
+
+        parity.check_independent(scores, alone(), alone, tolerance=tolerance)
     return scores
 
 
@@ -127,8 +131,10 @@ def tolerance_of(job: Job, original: Original) -> float:
 
 def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normalisation: Assumption | None) -> Head:
     ending = output_path.ending(bare.proto, bare.output_name)
+    exact = original.precision == "fp32"
+    tolerance = output_kind.SUM_TOLERANCE if exact else output_kind.ROUNDED_SUM_TOLERANCE
     try:
-        return output_kind.decide(ending, scores, stated=job.output_kind, loss=original.loss)
+        return output_kind.decide(ending, scores, stated=job.output_kind, loss=original.loss, tolerance=tolerance)
     except OutputUnclear as error:
         if normalisation is None and job.images is None:
             # Both questions at once, so that the next attempt succeeds.

@@ -30,6 +30,9 @@ Loss = tuple[OutputKind, bool]
 #: How far a row's sum may be from 1. A float16 softmax over 1000 classes is off by up to 5e-4.
 SUM_TOLERANCE = 1e-3
 
+#: The same for a softmax that was rounded to 8 bits. Consumers refuse rows that are further off.
+ROUNDED_SUM_TOLERANCE = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -65,12 +68,22 @@ def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -700, 700))), np.float64)
 
 
-def decide(found: Ending, scores: npt.NDArray[np.float32], *, stated: OutputKind | None, loss: Loss | None) -> Head:
-    """`scores` [images,outputs] are the model's own. Raises OutputUnclear, BadArgument, NotAClassifier."""
+def decide(
+    found: Ending,
+    scores: npt.NDArray[np.float32],
+    *,
+    stated: OutputKind | None,
+    loss: Loss | None,
+    tolerance: float = SUM_TOLERANCE,
+) -> Head:
+    """`scores` [images,outputs] are the model's own; `tolerance`: how far the sum of probabilities may be from 1.
+
+    Raises OutputUnclear, BadArgument, NotAClassifier.
+    """
     if stated is not None:
         return _stated(found, scores, stated)
     single = scores.shape[1] == 1
-    if found.range == "distribution" and not single and sums_to_one(scores):
+    if found.range == "distribution" and not single and sums_to_one(scores, tolerance):
         return Head("classes", "as-is", _known("classes", f"the model ends in {found.operator}"))
     if found.range == "log_distribution" and not single and sums_to_one(np.exp(scores)):
         return Head(
@@ -91,9 +104,9 @@ def _known(kind: OutputKind, why: str) -> Assumption:
     return Assumption(kind, "known", why)
 
 
-def sums_to_one(scores: npt.NDArray[np.float32]) -> bool:
+def sums_to_one(scores: npt.NDArray[np.float32], tolerance: float = SUM_TOLERANCE) -> bool:
     """Whether every row is a distribution over the classes."""
-    return bool(scores.min() >= -SUM_TOLERANCE and np.abs(scores.sum(axis=1) - 1).max() <= SUM_TOLERANCE)
+    return bool(scores.min() >= -tolerance and np.abs(scores.sum(axis=1) - 1).max() <= tolerance)
 
 
 def _within_one(scores: npt.NDArray[np.float32]) -> bool:
@@ -166,6 +179,17 @@ def _labels_function(found: Ending, scores: npt.NDArray[np.float32]) -> Function
 
 def _question(found: Ending, scores: npt.NDArray[np.float32]) -> str:
     count = scores.shape[1]
+    if found.operator in ("ArgMax", "TopK"):
+        return (
+            f"the model ends in {found.operator}, which tells the class and no probabilities. Export it up to the layer"
+            " before, which gives one number per class. --output-kind values serves the model as it is"
+        )
+    if count == 1 and found.operator in ("Softmax", "LogSoftmax"):
+        return (
+            f"the model ends in {found.operator} over one output, which gives the same number for every image: train it"
+            " with as many outputs as classes, or with one output and activation='sigmoid' for two classes."
+            " --output-kind values serves it as it is"
+        )
     numbers = "one number" if count == 1 else f"{count} numbers"
     choices = (
         "--output-kind binary (it is the score of the second of two classes) or --output-kind values (a measurement)"

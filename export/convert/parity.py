@@ -130,11 +130,22 @@ def _batches(images: Pixels) -> Iterator[Pixels]:
         start += size
 
 
-def check_independent(in_batches: Floats, alone: Floats, *, tolerance: float = TOLERANCE) -> None:
-    """Raises NotAClassifier if the model's answer to an image depends on the other images of the batch."""
+def check_independent(
+    in_batches: Floats, alone: Floats, again: Callable[[], Floats], *, tolerance: float = TOLERANCE
+) -> None:
+    """Raises NotAClassifier if the model's answer to an image depends on the other images of the batch, or on chance.
+
+    `again` gives the answers to the images alone a second time.
+    """
+    allowed = tolerance * magnitude(in_batches)
     difference = float(np.abs(in_batches[ALONE] - alone).max())
     # Written so that a difference which is not a number fails as well.
-    if not difference <= tolerance * magnitude(in_batches):
+    if not difference <= allowed:
+        if not (chance := float(np.abs(again() - alone).max())) <= allowed:
+            raise NotAClassifier(
+                f"the model answers the same image differently each time (by up to {chance:.1e}): it draws random"
+                " numbers, as dropout and noise do in training. Save the model for inference (training=False)"
+            )
         raise NotAClassifier(
             "the model's answer to an image depends on the other images in its batch (by up to"
             f" {difference:.1e}), so no server can batch it. PyTorch: call model.eval() before torch.onnx.export;"

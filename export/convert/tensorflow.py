@@ -73,6 +73,12 @@ def to_onnx(concrete: ConcreteFunction, *, opset: int) -> BareGraph:
 
 def _reason(error: Exception, opset: int) -> str:
     reason = str(error).strip().partition("\n")[0]
+    if "while/" in reason or "cond/" in reason:
+        return (
+            f"the network has a loop or a branch, which can't be expressed in ONNX ({reason}). If it is a recurrent"
+            " layer, build the model again with unroll=True in that layer, load the weights, and save it. Instead of"
+            " tf.cond, use tf.where"
+        )
     newer = ": another --opset may help" if "opset" in reason.lower() and opset < 18 else ""
     return f"the network can't be expressed in ONNX opset {opset} ({type(error).__name__}: {reason}){newer}"
 

@@ -164,8 +164,9 @@ _LOSSES: dict[str, str] = {
 def _loss(training: Config | None) -> Loss | None:
     """The kind that the loss of the training is for, and whether it took logits."""
     loss = training.get("loss") if isinstance(training, dict) else None
-    while isinstance(loss, list) and len(loss) == 1:
-        loss = loss[0]
+    while isinstance(loss, list | dict) and len(loss) == 1 and "class_name" not in loss:
+        # One loss for the only output, which may be named.
+        (loss,) = loss.values() if isinstance(loss, dict) else loss
     from_logits = False
     if isinstance(loss, dict):
         inner = loss.get("config")

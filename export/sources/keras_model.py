@@ -31,6 +31,7 @@ def original(
 ) -> Original:
     """Raises NotAClassifier, BadArgument."""
     given = _input(model, layout, size)
+    _unroll(model)
     return Original(
         input=given,
         predict=_predict(model),
@@ -41,6 +42,14 @@ def original(
         loss=loss,
         load_image=keras_loader.loader_for(given),
     )
+
+
+def _unroll(model: Model) -> None:
+    """Recurrent layers (LSTM, GRU) step by step: ONNX cannot express TensorFlow's loops over them."""
+    for layer in model._flatten_layers(include_self=False):  # noqa: SLF001  # the layers within layers, too
+        if getattr(layer, "unroll", None) is False:
+            layer.unroll = True
+            layer._could_use_gpu_kernel = False  # noqa: SLF001  # of Keras 2: that kernel has the loop inside
 
 
 def _input(model: Model, layout: Layout | None, size: Size | None) -> ImageInput:

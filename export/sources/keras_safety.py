@@ -65,6 +65,11 @@ def _check_class(config: Config, name: str, path: Path) -> None:
     elif isinstance(module, str) and module.startswith(("keras.src.ops.", "tf_keras.src.ops.")):
         if name in operations.CONTROL_FLOW:
             raise UnsafeFile(f"{path} is refused: its operation {name} calls a function. {own_code_advice(path)}")
+    elif name.startswith("Quantized"):
+        raise UnsafeFile(
+            f"{path} was quantised by Keras's model.quantize(), which ONNX can't express. Export the model as it was"
+            " before, and quantise the artefact: python -m export --from ARTEFACT --precision int8 --calibrate FOLDER"
+        )
     elif name not in operations.KERAS_CLASSES:
         raise UnsafeFile(
             f"{path} has a layer of your own ({name}), whose code is not in the file. {own_code_advice(path)}"

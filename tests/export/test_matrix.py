@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.matrix import keras_cases, onnx_cases, preprocessing_cases, tensorflow_cases
+from tests.export.matrix import (
+    keras_cases,
+    onnx_cases,
+    preprocessing_cases,
+    tensorflow_cases,
+    unusual_keras,
+    unusual_onnx,
+    unusual_tensorflow,
+)
 from tests.export.matrix.case import Case, judge
 from tests.support.models import tiny_keras
 
@@ -23,6 +31,11 @@ def some() -> Iterator[Case]:
     yield from islice(tensorflow_cases.keras_2(".h5"), 1, 12, STEP)
     yield from islice(tensorflow_cases.keras_2(".keras"), 0, 12, STEP)
     yield from islice(tensorflow_cases.saved_models(), 1, None, 4)
+    yield from unusual_onnx.onnx_files()
+    for group in (unusual_keras.endings, unusual_keras.labels, unusual_keras.preprocessing):
+        yield from islice(group(), 0, None, STEP)
+    yield from islice(unusual_tensorflow.keras_2(".h5"), 1, 12, STEP)
+    yield from islice(unusual_tensorflow.saved_models(), 2, None, STEP)
 
 
 @pytest.mark.parametrize("case", list(some()), ids=lambda case: case.name)

@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.export.matrix import keras_cases, onnx_cases, preprocessing_cases, tensorflow_cases
+from tests.export.matrix import (
+    keras_cases,
+    onnx_cases,
+    preprocessing_cases,
+    tensorflow_cases,
+    unusual_keras,
+    unusual_onnx,
+    unusual_tensorflow,
+)
 from tests.export.matrix.case import Case, Verdict, judge
 
 GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
@@ -17,6 +25,13 @@ GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "keras2-keras": lambda: tensorflow_cases.keras_2(".keras"),
     "savedmodel": tensorflow_cases.saved_models,
     "onnx": onnx_cases.onnx_files,
+    "unusual-keras3": unusual_keras.endings,
+    "unusual-labels": unusual_keras.labels,
+    "unusual-preprocessing": unusual_keras.preprocessing,
+    "unusual-keras2-h5": lambda: unusual_tensorflow.keras_2(".h5"),
+    "unusual-keras2-keras": lambda: unusual_tensorflow.keras_2(".keras"),
+    "unusual-savedmodel": unusual_tensorflow.saved_models,
+    "unusual-onnx": unusual_onnx.onnx_files,
 }
 
 
