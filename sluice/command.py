@@ -46,12 +46,8 @@ def _export(arguments: list[str]) -> int:
 
 
 def _classify(arguments: list[str]) -> int:
-    from ingest.client.__main__ import main as classify
-    from stream.embedded.run_file import running_folders
+    from sluice.classify import main as classify
 
-    running = list(running_folders().values())
-    if len(running) == 1 and not any(argument.split("=")[0] == "--url" for argument in arguments):
-        arguments = ["--url", f"http://127.0.0.1:{running[0].port}", *arguments]
     return classify(arguments)
 
 

@@ -69,9 +69,10 @@ def _default(models_dir: Path) -> Served:
 
 
 def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
+    for known in (name, name.lower()):
+        if not options and (found := newest_version(models_dir, known)):
+            return Served(known, found, "already exported")
     name = name.lower()
-    if not options and (found := newest_version(models_dir, name)):
-        return Served(name, found, "already exported")
     return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
 
 
