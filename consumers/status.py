@@ -16,13 +16,11 @@ from redis.exceptions import RedisError
 
 from stream import model_command as console
 from stream import server_check
-from stream.cli import NOT_FOUND, OK, Column, duration, table
+from stream.cli import NOT_FOUND, OK, Column, duration, program, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
 from stream.status import ConsumerStatus, Status
 from stream.status_reader import read_model
-
-PROGRAM = "python -m consumers status"
 
 _EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
 entries, or something is wrong with the server; 2 for wrong usage, or if Redis is unavailable. All other settings
@@ -53,7 +51,7 @@ _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    settings = console.settings(PROGRAM, given)
+    settings = console.settings(_program(), given)
     # Half of the deadline: late enough to be no coincidence, early enough to act before clients give up.
     max_age_s = settings.request_timeout_s / 2 if given.max_age_s is None else given.max_age_s
 
@@ -62,14 +60,18 @@ def main(arguments: Sequence[str]) -> int:
         return await (watch.run() if given.watch else watch.once())
 
     try:
-        return console.run(PROGRAM, settings, work)
+        return console.run(_program(), settings, work)
     except KeyboardInterrupt:
         return OK
 
 
+def _program() -> str:
+    return program("consumers status")
+
+
 def _parser() -> argparse.ArgumentParser:
     about = "The consumers of a model, what they hold, and what waits for them."
-    parser = argparse.ArgumentParser(PROGRAM, parents=[console.options()], description=about, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(_program(), parents=[console.options()], description=about, epilog=_EPILOG)
     parser.add_argument("--watch", action="store_true", help="read again every second, until Ctrl-C")
     parser.add_argument(
         "--max-age-s",

@@ -1,12 +1,13 @@
 """The options of `python -m export`, their help and the form of their values."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import get_args
 
 from export.artefact.description import Interpolation, OutputKind, ResizeMode
-from export.convert.normalisation import CHOICES
+from export.convert.normalisation import MEANINGS
 from export.convert.parity import TOLERANCE
 from export.images.resize import LOADERS
 from export.precision.agreement import MIN_AGREEMENT
@@ -31,7 +32,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     names = ", ".join(architecture.name for architecture in architectures.ARCHITECTURES.values())
     made = argparse.ArgumentParser(
-        prog="python -m export",
+        prog=os.environ.get("SLUICE_PROGRAM", "python -m export"),
         description="Export an image classifier to one ONNX file that Sluice serves.",
         epilog=EPILOG.format(names=names),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,7 +64,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE|imagenet", help="names of the classes: one per line, or JSON, in any usual form")
     add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
-    add("--preprocess", choices=CHOICES, help="how pixels were scaled before training (default: what the file proves)")
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items())
+    add(
+        "--preprocess",
+        type=_preprocess,
+        metavar="|".join(MEANINGS),
+        help=f"how pixels were scaled before training (default: what the file proves). {meanings}",
+    )
     add(
         "--images",
         type=Path,
@@ -144,6 +151,13 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="do nothing if the newest version was made from this file with these options; else write the next version",
     )
     exclusive.add_argument("--force", action="store_true", help="replace the file if it is there already")
+
+
+def _preprocess(text: str) -> str:
+    if text not in MEANINGS:
+        meanings = "".join(f"\n  {name:6}{meaning}" for name, meaning in MEANINGS.items())
+        raise argparse.ArgumentTypeError(f"{text!r} is no normalisation; choose one of{meanings}")
+    return text
 
 
 def _positive(text: str) -> int:

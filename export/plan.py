@@ -11,7 +11,7 @@ from export import decisions
 from export.artefact.description import Assumption, Resize
 from export.convert import input_range, measure, output_kind, output_path, parity
 from export.convert.measure import Trial, Truth
-from export.convert.normalisation import NORMALISATIONS, choices_for
+from export.convert.normalisation import MEANINGS, NORMALISATIONS, choices_for
 from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
@@ -145,13 +145,6 @@ def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normali
 def _question(job: Job, original: Original) -> str:
     """What a beginner can answer, and the two commands that help."""
     choices = choices_for(original.input.channels)
-    meanings = {
-        "unit": "unit: pixels / 255, as ImageDataGenerator(rescale=1/255) and ToTensor() do",
-        "tf": "tf: pixels / 127.5 - 1, as mobilenet_v2.preprocess_input does",
-        "none": "none: pixels as they are, 0..255",
-        "caffe": "caffe: as resnet50.preprocess_input and vgg16.preprocess_input do",
-        "torch": "torch: as torchvision's Normalize with ImageNet's numbers, and densenet.preprocess_input, do",
-    }
     name = job.file.name if job.file is not None else job.model_name
     # Set by `sluice serve`: the command that its user typed.
     command = os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
@@ -160,7 +153,7 @@ def _question(job: Job, original: Original) -> str:
         f"If you know it:  {command} --preprocess {'|'.join(choices)}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
-        f"({'; '.join(meanings[choice] for choice in choices)})"
+        f"({'; '.join(f'{choice}: {MEANINGS[choice]}' for choice in choices)})"
     )
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from results import commands
 from results.commands import Command, CommandContext
 from stream import model_command as console
+from stream.cli import program
 from stream.connection.clients import Connections
-
-PROGRAM = "python -m results"
 
 _EPILOG = """exit status: 0; 1 where something was not found; 2 for wrong usage, or where Redis could not do it.
 All other settings come from the environment (SLUICE_...)."""
@@ -19,18 +18,20 @@ All other settings come from the environment (SLUICE_...)."""
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     command: Command = given.run
-    settings = console.settings(PROGRAM, given)
+    settings = console.settings(program("results"), given)
 
     async def work(connections: Connections) -> int:
         partitions = await console.choose(connections, settings.model)
         ttl_s = settings.result_ttl_s + settings.request_timeout_s
         return await command(CommandContext(connections, partitions, given, request_ttl_s=ttl_s))
 
-    return console.run(PROGRAM, settings, work)
+    return console.run(program("results"), settings, work)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAM, description="Look at results and dead letters.", epilog=_EPILOG)
+    parser = argparse.ArgumentParser(
+        program("results"), description="Look at results and dead letters.", epilog=_EPILOG
+    )
     shared = [console.options()]
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")
     get = nouns.add_parser("get", parents=shared, help="where a request stands: its labels, queued, cancelled, ...")

@@ -13,7 +13,7 @@ from results.dead_letters import AllDeadLetters, DeadLetter, NotReplayable, newe
 from results.formatting import dead_letter_document, dead_letter_lines, dead_letters_table, state_document, state_lines
 from results.outcome import Done
 from results.store import Store
-from stream.cli import FAILED, NOT_FOUND, OK
+from stream.cli import FAILED, NOT_FOUND, OK, program
 from stream.connection.clients import Connections
 from stream.entry import Entry, MalformedEntry
 from stream.keys import Partition
@@ -142,5 +142,5 @@ def _missing(reference: str) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"python -m results: {message}\n")
+    sys.stderr.write(f"{program('results')}: {message}\n")
     return status

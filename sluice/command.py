@@ -1,7 +1,13 @@
 """The subcommands of `sluice`, each of which passes its arguments to the package that does the work."""
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+#: As in stream/cli.py, which would take a tenth of a second to import; a test compares the two.
+PROGRAM_VARIABLE: Final = "SLUICE_PROGRAM"
 
 _USAGE = """\
 usage: sluice COMMAND [ARGUMENTS]
@@ -27,7 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)
         return 2
-    return command(arguments[1:])
+    with _typed(arguments[0]):
+        return command(arguments[1:])
+
+
+@contextmanager
+def _typed(command: str) -> Iterator[None]:
+    """Messages name the command as it was typed."""
+    os.environ[PROGRAM_VARIABLE] = f"sluice {command}"
+    try:
+        yield
+    finally:
+        del os.environ[PROGRAM_VARIABLE]
 
 
 # Each package is imported only for its own command: TensorFlow and Starlette take seconds.

@@ -24,7 +24,7 @@ FALLBACK: Final = "efficientnet-lite0"
 
 _RECORD: Final = "export.json"
 
-_WROTE = re.compile(r"^wrote (?P<path>.+?/model\.onnx)\b")
+_WROTE = re.compile(r"^(?:wrote )?(?P<path>.+?/model\.onnx)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,16 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
         record = models_dir / name / version / _RECORD
         if record.is_file() and json.loads(record.read_text()).get("fingerprint") == fingerprint:
             return Served(name, version, "unchanged since its export", pinned=True)
-    version = str(max(map(int, _versions(models_dir, name)), default=0) + 1)
-    _export(source, ("--name", name, "--version", version, *options), models_dir)
+    newest = newest_version(models_dir, name)
+    if newest and "--precision" not in options and not (models_dir / name / newest / _RECORD).exists():
+        # It was exported by hand, perhaps from the same file with the same options, which its metadata tell.
+        version = _export(source, ("--name", name, "--if-changed", *options), models_dir).parent.name
+    else:
+        version = str(int(newest or 0) + 1)
+        _export(source, ("--name", name, "--version", version, *options), models_dir)
     record = models_dir / name / version / _RECORD
     record.write_text(json.dumps({"fingerprint": fingerprint, "source": source, "options": list(options)}) + "\n")
-    return Served(name, version, "exported now", pinned=True)
+    return Served(name, version, "exported before" if version == newest else "exported now", pinned=True)
 
 
 def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:

@@ -164,7 +164,7 @@ def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, 
         "SLUICE_INFERENCE_THREADS": str(threads),
         # The consumers still spread over the GPUs: each GPU gets one before any gets a second.
         "SLUICE_CONSUMERS_PER_GPU": str(options.consumers),
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "SLUICE_PROGRAM"},
         "SLUICE_DATA_DIR": str(data_dir),
         "SLUICE_MODELS_DIR": str(options.models_dir),
         "SLUICE_PORT": str(options.port),

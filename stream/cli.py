@@ -15,12 +15,20 @@ from stream.host.logs import LogFormat, configure, log_refusal
 #: Exit statuses of all commands.
 OK, NOT_FOUND, FAILED = 0, 1, 2
 
+#: Set by the command `sluice` for the package that does its work.
+PROGRAM_VARIABLE = "SLUICE_PROGRAM"
+
 #: A column is not cut below this width: its beginning must still tell something.
 _NARROWEST = 8
 
 _GAP = "  "
 
 S = TypeVar("S", bound=BaseSettings)
+
+
+def program(module: str) -> str:
+    """What the user has typed: a subcommand of `sluice`, or `python -m` and the module."""
+    return os.environ.get(PROGRAM_VARIABLE, f"python -m {module}")
 
 
 def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> S:

@@ -8,12 +8,14 @@ import argparse
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from stream.cli import FAILED, NOT_FOUND, complain, from_command_line
 from stream.connection.clients import Connections
-from stream.embedded.run_file import running_folders
+from stream.embedded.run_file import Running, running_folders
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -53,18 +55,20 @@ def settings(program: str, given: argparse.Namespace) -> QueueSettings:
     """
     values = {name: getattr(given, name) for name in ("model", *_CONNECTION)}
     if values["redis_url"] is values["data_dir"] is None and not _SERVER_VARIABLES & os.environ.keys():
-        values["data_dir"] = _running_server(program)
+        for folder, run in _running_server(program).items():
+            # Its data may still name a model that it served before.
+            values |= {"data_dir": str(folder), "model": values["model"] or run.model}
     arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
     return from_command_line(QueueSettings, program, arguments)
 
 
-def _running_server(program: str) -> str | None:
-    """The data folder of the run in this folder, None if there is none; exits with status 2 if there are several."""
+def _running_server(program: str) -> dict[Path, Running]:
+    """The data folder of the run in this folder, if there is one; exits with status 2 if there are several."""
     runs = running_folders()
     if len(runs) > 1:
         listed = ", ".join(f"{folder} ({run.model})" for folder, run in runs.items())
         raise SystemExit(complain(program, f"several services run here: {listed}. Choose one with --data-dir.", FAILED))
-    return next((str(folder) for folder in runs), None)
+    return runs
 
 
 def _option(name: str) -> str:
@@ -99,8 +103,17 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
         return asyncio.run(connected())
     except NoSuchModel as error:
         return complain(program, str(error), NOT_FOUND)
+    except RedisConnectionError as error:
+        return complain(program, explain(error) if settings.redis_url else _nothing_runs(settings), FAILED)
     except (SeveralModels, RedisError) as error:
         return complain(program, explain(error), FAILED)
+
+
+def _nothing_runs(settings: QueueSettings) -> str:
+    return (
+        f"no service runs in this folder (its server would be in {settings.data_dir}). Start one with: sluice serve. "
+        "For a service elsewhere, give its --redis-url or --data-dir"
+    )
 
 
 def explain(error: Exception) -> str:

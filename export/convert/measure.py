@@ -166,9 +166,13 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
         )
     rivals = [other for other in others if not _clearly_better(first, other)]
     if rivals:
-        names = ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in (first, *rivals))
+        best, close, worse = (
+            ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in trials) or "none"
+            for trials in ([first], rivals, [other for other in others if _clearly_better(first, other)])
+        )
         raise NormalisationUnclear(
-            f"on {count} images no normalisation is clearly best ({names}): pass more images, or say which it was with"
+            f"on {count} images no normalisation is clearly best (first {best}; too close {close}; worse {worse}): pass"
+            " more images, or say which it was with"
             f" --preprocess\n{table(trials)}"
         )
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""

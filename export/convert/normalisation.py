@@ -57,10 +57,18 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
     "none": Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
-#: What --preprocess takes. `lite` belongs to one network, which brings it along.
-CHOICES = ("unit", "tf", "none", "caffe", "torch")
+
+#: What --preprocess takes, in words for people who know how they loaded their images. `lite` belongs to one network,
+#: which brings it along.
+MEANINGS: Mapping[str, str] = {
+    "unit": "pixels / 255, as ImageDataGenerator(rescale=1/255) and ToTensor() do",
+    "tf": "pixels / 127.5 - 1, as mobilenet_v2.preprocess_input does",
+    "none": "pixels as they are, 0..255",
+    "caffe": "as resnet50.preprocess_input and vgg16.preprocess_input do",
+    "torch": "as torchvision's Normalize with ImageNet's numbers, and densenet.preprocess_input, do",
+}
 
 
 def choices_for(channels: int) -> tuple[str, ...]:
     """The normalisations that are defined for images of so many channels."""
-    return tuple(name for name in CHOICES if channels == 3 or NORMALISATIONS[name].any_channels)
+    return tuple(name for name in MEANINGS if channels == 3 or NORMALISATIONS[name].any_channels)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 try:
-    from ingest.client.command import options
+    from ingest.client.command import options, program
     from ingest.client.input_files import NothingFoundError
     from ingest.client.output import OutputError
     from ingest.client.retry import ServiceError
@@ -28,12 +28,12 @@ def main(arguments: Sequence[str]) -> int:
     except ServiceError as error:
         resume = "Run the same command again to resume." if given.output else "A run with --output can be resumed."
         print(
-            f"python -m ingest.client: stopped: {given.target.shown}: {str(error).rstrip('.')}. {resume}",
+            f"{program()}: stopped: {given.target.shown}: {str(error).rstrip('.')}. {resume}",
             file=sys.stderr,
         )
         return 2
     except (NothingFoundError, OutputError, PackageMissingError) as error:
-        print(f"python -m ingest.client: {error}", file=sys.stderr)
+        print(f"{program()}: {error}", file=sys.stderr)
         return 2
 
 

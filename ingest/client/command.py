@@ -1,6 +1,7 @@
 """The command line of the folder client: its options, their defaults, and the messages for wrong values."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ class Options:
         return self.top or _TOP
 
 
+def program() -> str:
+    """What the user has typed; `sluice` sets the variable."""
+    return os.environ.get("SLUICE_PROGRAM", "python -m ingest.client")
+
+
 def options(arguments: Sequence[str], *, api_key: str) -> Options:
     """Exits with status 2 and a message for a wrong value, and with 0 after `--help`."""
     parser = _parser()
@@ -79,7 +85,7 @@ def options(arguments: Sequence[str], *, api_key: str) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ingest.client",
+        prog=program(),
         description="Classify images, folders and videos. Run the same command again to resume it, if it has --output.",
         epilog="Exit status: 0 all images are classified, 1 some rows have an error, 2 the run could not start or "
         "continue, 130 stopped by Ctrl-C.",

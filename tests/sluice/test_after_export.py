@@ -1,0 +1,78 @@
+"""`sluice serve` after an export by hand, and the commands' names in their messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.__main__ import main as export
+from sluice.command import PROGRAM_VARIABLE, main
+from sluice.models import prepare
+from stream import cli
+from tests.support.models import tiny_keras
+
+pytestmark = tiny_keras.quiet_keras
+
+
+@pytest.fixture
+def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words of an export, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    model = tiny_keras.model()
+    model.save("flowers.keras")
+    Path("labels.txt").write_text("".join(f"{number}\n" for number in range(model.output_shape[-1])))
+    return ["flowers.keras", "--labels", "labels.txt", "--preprocess", "unit"]
+
+
+def test_an_export_by_hand_is_served_as_it_is(flowers: list[str]) -> None:
+    """The same file with the same options is not exported twice; other options make the next version."""
+    assert export(flowers) == 0
+    name, *options = flowers
+    first = prepare(name, options, Path("models"))
+    assert (first.version, first.reason) == ("1", "exported before")
+    assert prepare(name, options, Path("models")).reason == "unchanged since its export"
+    assert json.loads(Path("models/flowers/1/export.json").read_text())["source"] == "flowers.keras"
+    second = prepare(name, [*options, "--like", "load_img"], Path("models"))
+    assert (second.version, second.reason) == ("2", "exported now")
+
+
+def test_commands_call_themselves_as_they_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `sluice`, and by `python -m`."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.PROGRAM_VARIABLE == PROGRAM_VARIABLE
+    for command in ("export", "classify", "status", "results"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: sluice {command} ")
+        assert PROGRAM_VARIABLE not in os.environ
+    ended = subprocess.run(
+        [sys.executable, "-m", "consumers", "status", "--help"], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.startswith("usage: python -m consumers status ")
+
+
+def test_status_where_nothing_runs_says_how_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Instead of the error of a socket."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLUICE_REDIS_URL", raising=False)
+    assert main(["status"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sluice status: no service runs in this folder")
+    assert "Start one with: sluice serve" in error
+
+
+def test_a_wrong_normalisation_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user who writes the formula sees which name it has."""
+    with pytest.raises(SystemExit) as ended:
+        export(["flowers.keras", "--preprocess", "1/255"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "'1/255' is no normalisation" in error
+    assert "unit  pixels / 255, as ImageDataGenerator(rescale=1/255)" in error
