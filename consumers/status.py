@@ -153,6 +153,7 @@ def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
         "oldest_s": status.oldest_s,
         "images_per_s": status.images_per_s,
         "drain_s": status.drain_s,
+        "release": status.release.document() if status.release else None,
         "dead_letters": status.dead_letters,
         "counters": dict(status.counters),
         "consumers": [_consumer_document(consumer) for consumer in status.members],
@@ -186,6 +187,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
         *_classes(status),
+        *([status.release.line()] if status.release else []),
         f"dead letters {status.dead_letters}{_LIST_THEM if status.dead_letters else ''}  {counted}".rstrip(),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]

@@ -47,6 +47,7 @@ class Target:
 
     With `top` 0 the probabilities of all classes are wanted. `version` is the only one that may answer, if it is set.
     Labels below `threshold` are left out of responses. `priority` is the class that the images wait in.
+    Only consumers of the version `wanted` take them; empty: all.
     """
 
     client: ModelClient
@@ -55,6 +56,7 @@ class Target:
     version: str | None = None
     threshold: float | None = None
     priority: Priority = "interactive"
+    wanted: str = ""
 
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
@@ -85,7 +87,7 @@ class Classifier:
             pixels = await self._decoder.decode(image, target.model, target.priority)
         else:
             pixels = bytes(image)
-        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority)
+        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority, target.wanted)
 
 
 class BulkClassifier:
@@ -154,10 +156,11 @@ class BulkClassifier:
     @property
     def _worth_another_try(self) -> bool:
         others = self._in_flight > 1 or bool(self._done)
-        return others and self._target.client.model == self._target.model
+        model = self._target.model
+        return others and self._target.client.versions.known(model.version) == model
 
     async def _send(self, image: PreparedImage) -> Done:
         client, version = self._target.client, self._target.version
         done = await client.classify(self._target.model, image, version=version)
-        client.refuse_mixed_versions(version, answered=done.version)
+        client.versions.refuse_other(version, done.version)
         return done

@@ -16,6 +16,7 @@ usage: sluice COMMAND [ARGUMENTS]
   sluice export MODEL         convert a Keras or ONNX model to the artefact that consumers run
   sluice classify IMAGE...    send images or folders to a service and write the predictions
   sluice status               show queue and consumers of the service that runs in this folder
+  sluice release             try a new version on a share of the requests; promote it or roll it back
   sluice results              fetch results; list, replay and drop dead letters
 
 MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.
@@ -74,6 +75,12 @@ def _status(arguments: list[str]) -> int:
     return status(arguments)
 
 
+def _release(arguments: list[str]) -> int:
+    from sluice.release import main as release
+
+    return release(arguments)
+
+
 def _results(arguments: list[str]) -> int:
     from results.__main__ import main as results
 
@@ -85,5 +92,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "classify": _classify,
     "status": _status,
+    "release": _release,
     "results": _results,
 }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.cli import write_atomically
-from stream.keys import LOADS, MODELS, RELEASES, REQUESTS, Partition, gpu_lease, partition_key, rate
+from stream.keys import LOADS, MODELS, RELEASES, REQUESTS, Partition, gpu_lease, partition_key, rate, release_figures
 
 PROGRAM = "python -m stream.acl"
 
@@ -71,7 +71,8 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("wait waitaof" if waitaof else "wait"),
         Right("info|server info|memory info|persistence"),
         Right("zrange zadd", both=(MODELS,)),
-        Right("hgetall", read=(RELEASES,)),
+        Right("hgetall", read=(RELEASES, release_figures("*", "*"))),
+        Right("hget hset hincrbyfloat pexpire type", both=(release_figures("*", "*"),)),
         Right("hset hdel hincrby hkeys", both=(LOADS,)),
         Right("xadd xlen", write=(of.entries,)),
         Right("sadd smembers", both=(of.wanted_versions,)),

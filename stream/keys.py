@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | `sluice:{all}:models` | sorted set | announced models -> how many partitions each has or had | permanent |
 | `sluice:{all}:releases` | hash | model -> its release (JSON), see stream/releases.py | permanent, bounded |
+| `sluice:{all}:release:<model>:<id>` | hash | what was counted since a release began | expires |
 | `sluice:{all}:loads` | hash | model -> newest request to load it, or to unload it | permanent, bounded |
 | `sluice:{all}:rate:<who>` | string | when a client's bucket of requests is empty again (Unix µs) | expires |
 | `sluice:{all}:requests` | hash | ingest process -> its responses of the last minute (JSON) | expires |
@@ -54,6 +55,11 @@ _ENTRY_NAME = re.compile(r"(?P<bulk>bulk:)?(v(?P<version>[0-9]{1,18}):)?[0-9]")
 def rate(who: str) -> str:
     """The rate limit of one API key or one address."""
     return f"sluice:{{all}}:rate:{who}"
+
+
+def release_figures(model: str, release: str) -> str:
+    """What was counted since a release began."""
+    return f"sluice:{{all}}:release:{model}:{release}"
 
 
 def gpu_lease(gpu: str, slot: int | str) -> str:

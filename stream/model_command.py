@@ -35,12 +35,13 @@ class SeveralModels(Exception):
     """There are several models, and the command names none."""
 
 
-def options() -> argparse.ArgumentParser:
-    """The options that such commands share, as a parent for their parsers."""
+def options(*, named: bool = True) -> argparse.ArgumentParser:
+    """The options that such commands share, as a parent for their parsers; `named`: the model is one of them."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     # Not the description of the setting, which is about ingest and consumers.
-    parser.add_argument("--model", metavar="NAME", help="name of the model; needed only if there are several")
+    if named:
+        parser.add_argument("--model", metavar="NAME", help="name of the model; needed only if there are several")
     for name in _CONNECTION:
         about = QueueSettings.model_fields[name].description
         assert about, name

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stream.keys import Priority
 from stream.presence import ConsumerReport
+from stream.releases import ReleaseStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Status:
     classes: Mapping[Priority, ClassStatus]
     backlogs: tuple[int | None, ...] = ()
     server_problems: tuple[str, ...] = ()
+    release: ReleaseStatus | None = None
 
     @property
     def unavailable(self) -> tuple[int, ...]:
@@ -110,6 +112,8 @@ class Status:
             for member in self.members
             if member.alive and member.report and member.report.refused
         ]
+        if self.release:
+            found += self.release.problems({one.report.version for one in self.members if one.alive and one.report})
         found += [
             f"{member.name} is dead and holds {member.held} entries, silent for {member.idle_s:.1f} s."
             for member in self.members

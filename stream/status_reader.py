@@ -15,6 +15,7 @@ from stream import unreadable
 from stream.connection.clients import Connections
 from stream.keys import GROUP, PRIORITIES, Partition, Priority
 from stream.presence import ConsumerReport, decode_reports
+from stream.releases import ReleaseStatus, read_release
 from stream.scripts import load
 from stream.status import ClassStatus, ConsumerStatus, Status, oldest_of
 
@@ -44,7 +45,16 @@ async def read_model(
         if isinstance(error, BaseException) and not (there and isinstance(error, RedisError | TimeoutError)):
             raise error
     backlogs = tuple(one.backlog if isinstance(one, Status) else None for one in found)
-    return _merge(there, backlogs)
+    return replace(_merge(there, backlogs), release=await _release(connections, model, timeout_s))
+
+
+async def _release(connections: Connections, model: str, timeout_s: float | None) -> ReleaseStatus | None:
+    """The release of a model; None, too, if its server is unavailable, which in a Cluster may be one of several."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await read_release(connections.shared, model)
+    except (RedisError, TimeoutError):
+        return None
 
 
 def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:

@@ -177,7 +177,7 @@ class AsyncRequest:
         if isinstance(state, Done):
             self._done.append(state)
             request_trace.mark_answered(state)
-            await client.cache_answer(image, state)
+            await client.note_answer(target.model, image, state)
         return await state_document(client, request_id, state, threshold=target.threshold)
 
     async def _reserve(self, upload: Upload, number: int, target: Target) -> str:

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingest.api.release_metrics import release_metrics
 from ingest.metrics import REGISTRY
 from ingest.openapi.operation import DocumentedResponse, Operation
 from results.outcome import Reason
@@ -99,6 +100,7 @@ class GroupCollector(Collector):
         yield from _partitions(groups)
         yield _consumers(groups)
         yield _events(groups)
+        yield from release_metrics(groups)
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (

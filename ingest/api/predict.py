@@ -72,7 +72,7 @@ class PredictEndpoint:
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
         client = self._registry.find(request.path_params.get("model"))
-        model = client.model
+        model, wanted = client.route(request.headers)
         in_query = Options.parse_query(request.query_params)
         in_query.top_for(model)  # refuses a wrong option before the body is read
         async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
@@ -81,7 +81,9 @@ class PredictEndpoint:
         client.refuse_if_full(priority)
         uploads, in_body = await self._body.read(request)
         options = in_body.or_else(in_query)
-        target = Target(client, model, options.top_for(model), threshold=options.threshold, priority=priority)
+        target = Target(
+            client, model, options.top_for(model), threshold=options.threshold, priority=priority, wanted=wanted
+        )
         if async_request:
             return await async_request.respond(uploads, target, self._classifier)
         work = [self._classifier.classify(upload, target) for upload in uploads]

@@ -108,6 +108,7 @@ class _Model:
             "pending": status.pending,
             "oldest_s": status.oldest_s,
             "drain_s": status.drain_s,
+            "release": {"text": status.release.line(), **status.release.document()} if status.release else None,
             "problems": status.problems(max_age_s=self._max_age_s),
             "consumers": [self._consumer(member, now_s) for member in status.members],
             "dead_letters": status.dead_letters,

@@ -3,25 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ingest import metrics, request_trace
 from ingest.auth.owner import new_id
 from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import PartitionClient
-from ingest.dispatch.partitions import Partitions
+from ingest.dispatch.partitions import Partitions, first_to_take
 from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.release import ReleaseRouter, caller
+from ingest.dispatch.shadow import Shadow
 from ingest.dispatch.versions import Versions
 from ingest.errors import (
-    RETRY_S,
     DamagedInRedis,
-    MixedVersions,
     ModelUnloaded,
-    NoConsumer,
     Overloaded,
-    Problem,
-    StreamUnavailable,
     raise_for_outcome,
     redis_errors_as_503,
 )
@@ -32,14 +29,12 @@ from stream.host import logs
 from stream.keys import Partition, Priority
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
+from stream.releases import Release
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Problems of one partition that another may not have.
-_TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
 
 
 class ModelClient:
@@ -54,10 +49,38 @@ class ModelClient:
         self.name = model
         #: Whether an operator has unloaded the model.
         self.unloaded = False
+        #: The release in force; None while any version takes an image.
+        self.release: ReleaseRouter | None = None
+        self._shadow = Shadow(self.partitions, self.versions, ingest=ingest)
 
     async def refresh(self) -> None:
         """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
         await self.versions.refresh()
+
+    def obey(self, release: Release | None) -> None:
+        """From now on, images go to the versions that this release names."""
+        for partition in self.partitions:
+            partition.candidate = release.candidate if release else ""
+        if release is None:
+            self.release = None
+            return
+        if self.release is None or self.release.release != release:
+            self.release = ReleaseRouter(self.name, release)
+        self.release.refresh(self.versions.served)
+
+    def route(self, headers: Mapping[str, str], version: str | None = None) -> tuple[ModelDescription, str]:
+        """What to prepare a request's images for, and the version whose consumers alone take them; empty: any.
+
+        It is the `version` that the request names; else a release chooses. Raises NoConsumer or ModelUnloaded.
+        """
+        newest = self.model
+        if version is None:
+            if self.release is None:
+                return newest, ""
+            version = self.release.choose(caller(headers))
+        elif len(self.served_versions) == 1:
+            return newest, ""
+        return self.versions.known(version) or newest, version
 
     @property
     def consumers(self) -> list[ConsumerReport]:
@@ -85,19 +108,6 @@ class ModelClient:
     def served_versions(self) -> list[str]:
         """The versions that live consumers serve, oldest first."""
         return self.versions.served
-
-    def refuse_mixed_versions(self, version: str | None, *, answered: str | None = None) -> None:
-        """Raise MixedVersions if one version is wanted, and others are served with it or have `answered`.
-
-        The consumers of all versions share the partitions, so a request cannot choose between them.
-        """
-        if version is None or (len(self.served_versions) <= 1 and answered in {None, version}):
-            return
-        raise MixedVersions(
-            f"Version {version} of {self.name} cannot be chosen while several versions are served. Leave the version "
-            "out, or send the request again when only one is served.",
-            retry_after_s=RETRY_S,
-        )
 
     def refuse_if_full(self, priority: Priority = "interactive") -> None:
         """Raise Overloaded if every partition would refuse an image of this class, before anybody decodes it."""
@@ -148,7 +158,7 @@ class ModelClient:
         if known := await self._recall(model, image, version):
             return known
         done = await self._run(model, image)
-        await self.cache_answer(image, done)
+        await self.note_answer(model, image, done)
         return done
 
     async def _recall(self, model: ModelDescription, image: PreparedImage, version: str | None) -> Done | None:
@@ -191,13 +201,30 @@ class ModelClient:
     ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
         """Have any partition accept the image; raises the last partition's problem if none does."""
 
-        async def send(partition: PartitionClient) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
+        async def send(
+            partition: PartitionClient, version: str
+        ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
             entry = image.entry(new_id(partition.number), model, reply=self._ingest)
-            return partition, entry.id, await partition.send(entry, image.priority)
+            return partition, entry.id, await partition.send(entry, image.priority, version)
 
-        sent = await _try_partitions(self.partitions.candidates(), send)
+        sent = await self._first_to_take(image.version, self.partitions.candidates(), send)
         logs.add_request_id(sent[1])
         return sent
+
+    async def _first_to_take(
+        self, version: str, partitions: Sequence[PartitionClient], take: Callable[[PartitionClient, str], Awaitable[T]]
+    ) -> T:
+        """The result of the first partition that takes an image for this version; raises the last one's problem.
+
+        If the queue for a candidate is full, the stable version gets the image.
+        """
+        try:
+            return await first_to_take(partitions, lambda partition: take(partition, version))
+        except Overloaded:
+            other = self.release.yields(version) if self.release is not None else ""
+            if not other:
+                raise
+        return await first_to_take(partitions, lambda partition: take(partition, other))
 
     async def submit(self, model: ModelDescription, image: PreparedImage, *, request_id: str = "") -> str:
         """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
@@ -206,14 +233,14 @@ class ModelClient:
         no other partition takes the image.
         """
 
-        async def submit(partition: PartitionClient) -> str:
+        async def submit(partition: PartitionClient, version: str) -> str:
             entry = image.entry(request_id or new_id(partition.number), model, reply="")
             if await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id) is None:
-                await partition.admit(entry, image.priority)
+                await partition.admit(entry, image.priority, version)
             return entry.id
 
         candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()
-        accepted = await _try_partitions(candidates, submit)
+        accepted = await self._first_to_take(image.version, candidates, submit)
         logs.add_request_id(accepted)
         return accepted
 
@@ -222,9 +249,11 @@ class ModelClient:
         assert partition, "a reserved id names a partition that exists"
         return partition
 
-    async def cache_answer(self, image: PreparedImage, done: Done) -> None:
-        """Keep the prediction for other requests with the same pixels."""
+    async def note_answer(self, model: ModelDescription, image: PreparedImage, done: Done) -> None:
+        """Keep the prediction for other requests with the same pixels, and compare it with a shadow's."""
         await self._cache.keep(image.pixels, done)
+        if self.release is not None:
+            self._shadow.offer(self.release, model, image, done)
 
     async def wait(self, request_id: str, wait_s: float) -> State:
         """Where a request stands: as soon as it has ended, and after `wait_s` seconds at the latest."""
@@ -269,15 +298,3 @@ class ModelClient:
                 store = self._partition(request_id).store
                 return await store.report_vanished(request_id, ttl_s=self._settings.result_ttl_s)
         return Failed(request_id, "expired", "No consumer answered in time.")
-
-
-async def _try_partitions(partitions: Iterable[PartitionClient], take: Callable[[PartitionClient], Awaitable[T]]) -> T:
-    """The result of the first partition that takes the image; raises the last one's problem if none does."""
-    refusal: Problem | None = None
-    for partition in partitions:
-        try:
-            return await take(partition)
-        except _TRY_NEXT as problem:
-            refusal = problem
-    assert refusal
-    raise refusal

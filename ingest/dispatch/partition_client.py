@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -67,6 +68,8 @@ class PartitionClient:
         }
         self._refusing = False
         self._expire_at_s = 0.0
+        #: The version that a release tries. The stable version takes what its queue does not.
+        self.candidate = ""
         self.number = partition.number
         self.consumers: list[ConsumerReport] = []
         self.unavailable_reason = ""
@@ -162,7 +165,8 @@ class PartitionClient:
             self._mark_unavailable(unavailable.detail)
             raise
         except QueueFull as full:
-            self._backlogs[priority].close_for(full.backlog)
+            if not version or version != self.candidate:
+                self._backlogs[priority].close_for(full.backlog)
             raise self._overloaded(full.backlog, priority) from full
         except NoLiveConsumer as error:
             raise NoConsumer(
@@ -192,6 +196,27 @@ class PartitionClient:
                 f"{self._settings.wait_replicas} replicas. Send it again later.",
                 retry_after_s=RETRY_S,
             ) from error
+
+    async def send_if_idle(
+        self, entry: Entry, version: str, *, busy: Sequence[str], max_backlog: int, timeout_s: float
+    ) -> asyncio.Future[Outcome] | None:
+        """Admit an image that no client waits for; None if more than `max_backlog` images wait for the `busy` versions.
+
+        Raises AdmissionRefused and StreamUnavailable. Nothing of it affects how other images are admitted.
+        """
+        waiting = [self._partition.stream("interactive", one) for one in ("", *busy)]
+        with redis_errors_as_503():
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                if sum([await self._redis.xlen(stream.key) for stream in waiting]) > max_backlog:
+                    return None
+                reply = self.expect(entry.id)
+                try:
+                    stream = self._partition.stream("bulk", version)
+                    await self._admission.admit(entry, timeout_s=timeout_s, max_backlog=max_backlog, stream=stream)
+                except BaseException:
+                    reply.cancel()
+                    raise
+        return reply
 
     @property
     def _reads_bulk(self) -> bool:

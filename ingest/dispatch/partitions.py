@@ -2,13 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 from ingest.dispatch.partition_client import PartitionClient
+from ingest.errors import NoConsumer, Overloaded, Problem, StreamUnavailable
 from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.request_id import partition_of
 from stream.settings import IngestSettings
+
+T = TypeVar("T")
+
+#: Problems of one partition that another may not have.
+_TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
 
 
 class Partitions:
@@ -72,3 +79,15 @@ class Partitions:
             for partition in self._all[: self._settings.partitions]
             if not self._usable(partition)
         ]
+
+
+async def first_to_take(partitions: Iterable[PartitionClient], take: Callable[[PartitionClient], Awaitable[T]]) -> T:
+    """The result of the first partition that takes an image; raises the last one's problem if none does."""
+    refusal: Problem | None = None
+    for partition in partitions:
+        try:
+            return await take(partition)
+        except _TRY_NEXT as problem:
+            refusal = problem
+    assert refusal
+    raise refusal

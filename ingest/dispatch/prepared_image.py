@@ -16,13 +16,14 @@ class PreparedImage:
 
     They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
     (0: all). `decoding_s` is how long ingest will still decode other images. `priority` is the class that the image
-    waits in.
+    waits in. Only consumers of `version` take it; empty: all.
     """
 
     pixels: bytes
     top: int
     decoding_s: float = 0.0
     priority: Priority = "interactive"
+    version: str = ""
 
     def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""

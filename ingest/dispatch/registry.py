@@ -17,6 +17,7 @@ from results.store import State
 from stream.connection.clients import Backoff, Connections
 from stream.load_requests import LoadRequests
 from stream.presence import partition_counts, raise_partition_count
+from stream.releases import Releases
 from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
 
@@ -46,6 +47,7 @@ class ModelRegistry:
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._load_requests = LoadRequests(connections.shared)
+        self._releases = Releases(connections.shared)
         self._clients: dict[str, ModelClient] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
@@ -92,11 +94,24 @@ class ModelRegistry:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 unloaded = await self._load_requests.unloaded()
+                releases = await self._releases.all()
+                for name, client in self._clients.items():
+                    await self._write_counts(name, client)
         except (RedisError, TimeoutError) as error:
             logger.debug("cannot read the requests of operators: %s", error)
             return
         for name, client in self._clients.items():
             client.unloaded = name in unloaded
+            client.obey(releases.get(name))
+
+    async def _write_counts(self, name: str, client: ModelClient) -> None:
+        if (router := client.release) is None or (counts := router.take_counts()) is None:
+            return
+        try:
+            await self._releases.add(name, router.release, counts)
+        except (RedisError, asyncio.CancelledError):
+            router.counts.merge(counts)  # After a lost reply they are counted twice.
+            raise
 
     async def _counts(self) -> dict[str, int]:
         """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""

@@ -1,7 +1,7 @@
 """The versions of one model: which ones live consumers serve, and what each of them is."""
 
 from ingest.dispatch.partitions import Partitions
-from ingest.errors import RETRY_S, NoConsumer, StreamUnavailable, UnknownModel, redis_errors_as_503
+from ingest.errors import RETRY_S, MixedVersions, NoConsumer, StreamUnavailable, UnknownModel, redis_errors_as_503
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
 
@@ -66,6 +66,16 @@ class Versions:
             raise UnknownModel(
                 f"There is no version {version[:40]!r} of {self._model}. Served at present: {', '.join(self.served)}."
             )
+
+    def refuse_other(self, wanted: str | None, answered: str) -> None:
+        """Raise MixedVersions if one version is wanted and another has answered, since its last consumer died."""
+        if wanted is None or answered == wanted:
+            return
+        raise MixedVersions(
+            f"No consumer of version {wanted} of {self._model} is alive any more. Leave the version out, or send the "
+            "request again when it is served.",
+            retry_after_s=RETRY_S,
+        )
 
     def known(self, version: str) -> ModelDescription | None:
         """The description of a version, None if it is not known here yet."""

@@ -50,6 +50,11 @@ class Call:
         return self.context.invocation_metadata() or ()
 
     @property
+    def headers(self) -> dict[str, str]:
+        """The metadata that is text, by its names in lower case."""
+        return {name: value for name, value in self.metadata if isinstance(value, str)}
+
+    @property
     def remaining_s(self) -> float | None:
         """Seconds until the client's deadline, None without one."""
         return self.context.time_remaining()

@@ -33,7 +33,8 @@ class InferMethods:
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """The answer to one request. Raises a Problem."""
-        target = self._runner.target(request.model_name, request.model_version or None, call.priority)
+        version = request.model_version or None
+        target = self._runner.target(request.model_name, version, call.priority, call.headers)
         read = functools.partial(as_message, request)
         asked = await self._runner.parse(read, target, size=values_in(request))
         answer = await self._runner.run(asked, target, remaining_s=call.remaining_s)

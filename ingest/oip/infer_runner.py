@@ -1,7 +1,7 @@
 """Runs an inference request from its parsed message to the answer, whichever transport it came by."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ingest.classification import BulkClassifier, Classifier, Target
@@ -25,13 +25,15 @@ class InferRunner:
         # To parse takes a core and several times the tensor's size in memory: one request at a time.
         self._parsing = asyncio.Lock()
 
-    def target(self, name: str, version: str | None, priority: Priority) -> Target:
-        """What the request runs on. Raises before any image is read if it would be refused in any case."""
+    def target(self, name: str, version: str | None, priority: Priority, headers: Mapping[str, str]) -> Target:
+        """What the request runs on; its headers, or its metadata, may name its client.
+
+        Raises before any image is read if it would be refused in any case.
+        """
         client = self._registry.find_served(name, version)
-        target = Target(client, client.model, version=version, priority=priority)
-        client.refuse_mixed_versions(version)
+        model, wanted = client.route(headers, version)
         client.refuse_if_full(priority)
-        return target
+        return Target(client, model, version=version, priority=priority, wanted=wanted)
 
     async def parse(self, read: Callable[[], Message], target: Target, *, size: int) -> InferRequest:
         """The request in the message that `read` returns. `size` is how much of it must be parsed value by value."""

@@ -49,7 +49,8 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         priority = priority_of(request.headers, request.query_params)
-        target = self._runner.target(request.path_params["model"], request.path_params.get("version"), priority)
+        model, version = request.path_params["model"], request.path_params.get("version")
+        target = self._runner.target(model, version, priority, request.headers)
         refuse_form(request)
         body = await read_body(request, self._limits)
         read = functools.partial(parse, body, request.headers.get(HEADER_LENGTH))

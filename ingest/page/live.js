@@ -5,6 +5,7 @@ import { consumers } from "./consumers.js";
 import { deadLetters } from "./dead_letters.js";
 import { announce, byId, element, write } from "./element.js";
 import { duration, milliseconds, plural, rate } from "./quantity.js";
+import { release } from "./release.js";
 import { Trouble } from "./trouble.js";
 
 const tile = (id, chart) => {
@@ -37,6 +38,7 @@ export function show(snapshot, model) {
   if (!model) return;
   showRate(model, at_s);
   showQueue(model, at_s, found.some(({ key }) => key === "growth"));
+  release(model);
   consumers(model);
   deadLetters(model);
 }

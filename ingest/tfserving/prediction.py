@@ -93,10 +93,10 @@ class PredictionEndpoints:
     def _target(self, request: Request) -> Target:
         version = request.path_params.get("version")
         client = self._registry.find_served(request.path_params["model"], version)
-        client.refuse_mixed_versions(version)
+        model, wanted = client.route(request.headers, version)
         priority = priority_of(request.headers, request.query_params)
         client.refuse_if_full(priority)
-        return Target(client, client.model, version=version, priority=priority)
+        return Target(client, model, version=version, priority=priority, wanted=wanted)
 
     async def _read(
         self, request: Request, model: ModelDescription, parse: Callable[[dict[str, Any], ModelDescription], T]

@@ -19,6 +19,7 @@ from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import MODELS, Partition, Priority
 from stream.presence import Presence
+from stream.releases import Release, ReleaseFigures, ReleaseStatus
 from stream.settings import RedisSettings
 from stream.status import ClassStatus, ConsumerStatus, Status
 from stream.status_reader import read_status
@@ -292,3 +293,18 @@ async def test_a_terminal_is_refreshed_in_place(client: Redis, partition: Partit
     first, second, *_ = seen.decode().split("\x1b[J")
     assert first.startswith(f"\x1b[H{partition.model}: 0 of 0 consumers alive\x1b[K")
     assert ", completing 0.0 images/s" in second
+
+
+def test_a_release_is_shown_with_its_figures_and_its_problems() -> None:
+    """In words and for programs; a version without a consumer is a problem."""
+    release = ReleaseStatus(
+        Release("1", "2", share=0.05), ReleaseFigures(sent={"1": 190, "2": 10}, fallbacks=3, compared=0)
+    )
+    found = status(member(), release=release)
+    assert (
+        "release: version 2 takes 5 % of the requests, version 1 takes all others; sent 190 requests to version 1, "
+        "10 requests to version 2; 3 to another version: the wanted one had no live consumer or a full queue"
+    ) in lines(found, max_age_s=60, completed_per_s=None, width=None)
+    assert document(found, max_age_s=60)["release"]["share"] == 0.05
+    assert found.problems(max_age_s=60) == ["The release names version 2, and no consumer of it is alive."]
+    assert document(status(member()), max_age_s=60)["release"] is None

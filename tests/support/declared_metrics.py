@@ -10,6 +10,7 @@ from ingest import metrics as ingest
 from ingest.api.metrics import GroupCollector
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
+from stream.releases import Release, ReleaseFigures, ReleaseStatus
 from stream.status import ClassStatus, ConsumerStatus, Status
 
 #: One with something in every figure, so that every label is there.
@@ -25,6 +26,7 @@ STATUS = Status(
     counters={"completed": 7, "dead_letter": 1},
     classes={"interactive": ClassStatus(2, 1, 1.0), "bulk": ClassStatus(1, 0, 2.0)},
     backlogs=(3, None),
+    release=ReleaseStatus(Release("1", "2", shadow=True), ReleaseFigures(sent={"1": 1})),
 )
 
 FIGURES = consumer.ConsumerCollector(

@@ -2,12 +2,16 @@
 
 import httpx
 import pytest
+import redis
 
+from stream.keys import RELEASES
+from stream.releases import Release
 from tests.ingest.page.test_page import IMAGES, LEASE_S, cards, watched
 from tests.ingest.test_app import png
 from tests.support import browser
 from tests.support.browser import Browser
 from tests.support.processes import Processes
+from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 _MISSING = browser.missing()
@@ -69,3 +73,22 @@ def test_the_figures_are_those_of_all_processes(processes: Processes, chromium: 
     for url in urls:
         with watched(chromium, url) as page:
             wait_until(lambda: "12 succeeded" in page.text("#tile-responses"), "all responses are counted")
+
+
+def test_a_release_has_a_panel(processes: Processes, chromium: Browser, server: Server) -> None:
+    """It comes and goes with the release, and says who takes what."""
+    for version in (1, 2):
+        processes.consumer(version=version)
+    _, url = processes.ingest()
+    with watched(chromium, url) as page, redis.Redis.from_url(server.url) as client:
+        wait_until(lambda: len(page.texts("#consumers tr")) == 2, "both are listed")
+        assert page.texts("#release-figures li") == []
+        client.hset(RELEASES, "tiny", Release("1", "2", share=0.05).encode())
+        wait_until(lambda: page.text("#release-note") == "version 2 is on trial", "the panel is there")
+        takes = "Version 2 takes 5 % of the requests, version 1 all others."
+        assert page.texts("#release-figures li")[0] == takes
+        page.click("#sample")
+        wait_until(lambda: len(page.texts("#release-figures li")) == 2, "the request is counted")
+        assert page.violations() == []
+        client.hdel(RELEASES, "tiny")
+        wait_until(lambda: page.texts("#release-figures li") == [], "the panel has gone")

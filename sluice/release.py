@@ -1,0 +1,212 @@
+"""`sluice release`: try a new version on a share of the requests or as a shadow, then promote it or roll it back."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from stream import model_command as console
+from stream.cli import FAILED, OK, complain
+from stream.connection.clients import Connections
+from stream.model import ModelDescription, is_version
+from stream.presence import Presence
+from stream.releases import Release, ReleaseError, Releases, read_release
+
+PROGRAM: Final = "sluice release"
+
+_EPILOG: Final = """examples:
+  sluice release set resnet50 2 --share 5%    version 2 answers 5 % of the requests
+  sluice release set resnet50 2 --shadow      version 2 gets the same images; its predictions are only compared
+  sluice release promote resnet50             version 2 answers everything
+  sluice release rollback resnet50            the version before answers everything again
+  sluice release clear resnet50               any version answers, as without a release
+
+`set MODEL VERSION --promote` and `--rollback` do the same as the commands. Every ingest obeys within a second.
+exit status: 0 done; 1 no such model; 2 refused, wrong usage, or Redis is unavailable."""
+
+#: 5%, 5 %, 0.5% or 0.05.
+_PERCENT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_FRACTION: Final = re.compile(r"0?\.\d+|1\.0*|0|1")
+
+
+class Refused(Exception):
+    """The release would not do what was asked for; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model's versions: `known` were ever announced, `live` have a live consumer."""
+
+    known: dict[str, ModelDescription]
+    live: set[str]
+
+    @classmethod
+    async def read(cls, connections: Connections, model: str) -> Self:
+        """Raises NoSuchModel."""
+        known: dict[str, ModelDescription] = {}
+        live: set[str] = set()
+        for partition in await console.choose(connections, model):
+            presence = Presence(connections.client_for(partition), partition)
+            known |= await presence.versions()
+            live |= {one.version for one in await presence.consumers() if one.alive}
+        return cls(known, live)
+
+    def require(self, version: str, *, force: bool) -> None:
+        """Raise Refused unless a consumer serves this version; with `force`, unless one ever announced it."""
+        if version not in self.known:
+            raise Refused(f"no consumer has announced version {version}; announced: {_listed(self.known)}")
+        if version not in self.live and not force:
+            raise Refused(
+                f"no live consumer serves version {version}; served at present: {_listed(self.live)}. Start one with: "
+                f"python -m consumers --version {version}, or add --force"
+            )
+
+    def only_other(self, candidate: str) -> str:
+        """The one live version beside the candidate; raises Refused."""
+        others = self.live - {candidate}
+        if len(others) == 1:
+            return min(others)
+        if not others:
+            raise Refused(f"version {candidate} is the only one that is served: there is nothing to compare it with")
+        raise Refused(
+            f"several other versions are served ({_listed(others)}): name the stable one with --stable VERSION"
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = _parser().parse_args(arguments)
+    settings = console.settings(PROGRAM, given)
+
+    async def work(connections: Connections) -> int:
+        try:
+            return await _run(connections, given)
+        except (Refused, ReleaseError) as error:
+            return complain(PROGRAM, str(error), FAILED)
+
+    return console.run(PROGRAM, settings, work)
+
+
+async def _run(connections: Connections, given: argparse.Namespace) -> int:
+    releases = Releases(connections.shared)
+    if given.command == "show":
+        return await _show(connections, given)
+    served = await Served.read(connections, given.model)
+    before = await releases.of(given.model)
+    if given.command == "clear":
+        await releases.clear(given.model)
+    else:
+        release = _next(given, served, before)
+        served.require(release.stable, force=given.force)
+        await releases.write(given.model, release)
+    return await _show(connections, given)
+
+
+def _next(given: argparse.Namespace, served: Served, before: Release | None) -> Release:
+    """The release that the command asks for; raises Refused or ReleaseError."""
+    if given.command == "set" and not (given.promote or given.rollback):
+        return _trial(given, served, before)
+    if given.command == "set" and given.promote and (before is None or before.candidate != given.version):
+        served.require(given.version, force=given.force)
+        return Release(given.version, previous=before.stable if before and before.stable != given.version else "")
+    if before is None:
+        raise Refused(
+            f"{given.model} has no release; start one with: sluice release set {given.model} VERSION --share 5%"
+        )
+    if given.command == "set" and given.rollback and given.version not in {before.candidate, before.stable}:
+        raise Refused(f"version {given.version} has no part in the release of {given.model}")
+    promote = given.command == "promote" or getattr(given, "promote", False)
+    return before.promoted() if promote else before.rolled_back()
+
+
+def _trial(given: argparse.Namespace, served: Served, before: Release | None) -> Release:
+    candidate = given.version
+    served.require(candidate, force=given.force)
+    stable = given.stable or (before.stable if before and before.stable != candidate else served.only_other(candidate))
+    served.require(stable, force=given.force)
+    if stable == candidate:
+        raise Refused(f"version {stable} cannot be stable and candidate at once")
+    if given.shadow and served.known[stable].resize != served.known[candidate].resize:
+        raise Refused(
+            f"versions {stable} and {candidate} resize images differently, and a shadow gets the images that were "
+            "prepared for the stable version; try it on a share"
+        )
+    return Release(
+        stable, candidate, share=given.share or 0.0, shadow=given.shadow, previous=before.previous if before else ""
+    )
+
+
+async def _show(connections: Connections, given: argparse.Namespace) -> int:
+    names = [given.model] if given.model else sorted(await Releases(connections.shared).all())
+    if given.model:
+        await console.choose(connections, given.model)  # raises NoSuchModel
+    found = {name: await read_release(connections.shared, name) for name in names}
+    if given.json:
+        sys.stdout.write(
+            json.dumps({name: status.document() if status else None for name, status in found.items()}) + "\n"
+        )
+        return OK
+    for name, status in found.items():
+        sys.stdout.write(f"{name}: {status.line() if status else 'no release: any version takes an image'}\n")
+        for problem in status.problems((await Served.read(connections, name)).live) if status else ():
+            sys.stdout.write(f"! {problem}\n")
+    if not found:
+        sys.stdout.write("No model has a release.\n")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        PROGRAM, description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    about = {
+        "set": "try a version on a share of the requests, or as a shadow",
+        "promote": "let the candidate take everything",
+        "rollback": "let the stable version take everything; after a promotion, the one before",
+        "clear": "end the release: any version takes an image",
+        "show": "print the release of a model, or all releases",
+    }
+    for name, does in about.items():
+        one = commands.add_parser(name, help=does, description=does, parents=[console.options(named=False)])
+        one.add_argument("model", metavar="MODEL", **({"nargs": "?", "default": ""} if name == "show" else {}))  # type: ignore[arg-type]
+        if name == "set":
+            _add_trial(one)
+        if name not in {"show", "clear"}:
+            one.add_argument("--force", action="store_true", help="also for a version without a live consumer")
+    return parser
+
+
+def _add_trial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="VERSION", type=_version, help="the candidate")
+    parser.add_argument("--stable", metavar="VERSION", type=_version, help="the version that takes all other images")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--share", type=_share, metavar="5%%", help="its share of the requests, as 5%% or 0.05")
+    how.add_argument("--shadow", action="store_true", help="give it the same images, and only compare its predictions")
+    how.add_argument("--promote", action="store_true", help="let this version take everything")
+    how.add_argument("--rollback", action="store_true", help="end the trial of this version")
+
+
+def _version(text: str) -> str:
+    if not is_version(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; a version is a whole number")
+    return text
+
+
+def _share(text: str) -> float:
+    """A part above 0 and up to 1."""
+    if percent := _PERCENT.fullmatch(text.strip()):
+        share = float(percent[1]) / 100
+    elif _FRACTION.fullmatch(text.strip()):
+        share = float(text)
+    else:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 5% or 0.05")
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; a share is more than 0 % and at most 100 %")
+    return share
+
+
+def _listed(versions: set[str] | dict[str, ModelDescription]) -> str:
+    return ", ".join(sorted(versions, key=int)) or "none"
