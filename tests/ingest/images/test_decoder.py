@@ -12,6 +12,7 @@ from ingest.errors import DamagedImage, Overloaded
 from ingest.images.decoder import Decoder
 from ingest.images.worker_pool import DecodeLimits
 from ingest.uploads import Upload
+from stream.keys import Priority
 from tests.support.images import encoded, model, scene
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +60,24 @@ async def test_before_an_image_was_timed_only_the_number_counts(decoders: Decode
     """Nothing is known of the speed: come back in two seconds."""
     refused = await all_at_once(decoders(BacklogLimit(max_backlog=5, max_wait_s=0.001)), upload, 8)
     assert [problem.retry_after_s for problem in refused] == [2, 2, 2]
+
+
+async def test_bulk_images_neither_refuse_nor_hold_up_an_interactive_one(decoders: Decoders, upload: Upload) -> None:
+    """Each class has its own limit, and at most one bulk image for each thread goes first."""
+    decoder = decoders(BacklogLimit(max_backlog=5, max_wait_s=1000))
+    done: list[str] = []
+
+    async def decode(priority: Priority) -> None:
+        await decoder.decode(upload, model(), priority)
+        done.append(priority)
+
+    bulk = [asyncio.create_task(decode("bulk")) for _ in range(8)]
+    await asyncio.sleep(0)  # all of them have begun
+    interactive = [asyncio.create_task(decode("interactive")) for _ in range(5)]
+    answers = await asyncio.gather(*bulk, *interactive, return_exceptions=True)
+    assert [isinstance(answer, Overloaded) for answer in answers] == [*[False] * 5, *[True] * 3, *[False] * 5]
+    assert done.index("interactive") <= 1
+    assert done[-4:] == ["bulk"] * 4
 
 
 async def test_no_more_wait_than_can_be_decoded_in_time(decoders: Decoders, upload: Upload) -> None:

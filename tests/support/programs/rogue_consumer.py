@@ -7,8 +7,8 @@ ROGUE says how:
 - `raise`, `hang`;
 - `nan`: it gives NaN for the marked images;
 - `break`: it fails on a marked image, and on every image afterwards;
-- `slow`: 50 ms for each image, marked or not. ROGUE_LOG names a file that gets one line for each batch of it: how many
-  images, and when it began and ended, in seconds of the monotonic clock.
+- `slow`: ROGUE_IMAGE_S seconds (0.05) for each image, marked or not. ROGUE_LOG names a file that gets one line for
+  each batch of it: how many images, and when it began and ended, in seconds of the monotonic clock.
 """
 
 import os
@@ -46,7 +46,7 @@ def _rogue(self: Session, buffer: NDArray[np.uint8], count: int) -> NDArray[np.f
 
 def _wait(count: int) -> None:
     began_s = time.monotonic()
-    threading.Event().wait(0.05 * count)
+    threading.Event().wait(float(os.environ.get("ROGUE_IMAGE_S", "0.05")) * count)
     with Path(os.environ.get("ROGUE_LOG", os.devnull)).open("a") as log:
         log.write(f"{count} {began_s} {time.monotonic()}\n")
 
