@@ -79,13 +79,14 @@ def is_damaged(outcome: Outcome | None) -> bool:
 
 async def outstanding(redis: Redis, partition: Partition) -> int:
     """Accepted images that have no outcome yet."""
-    return int(await redis.xlen(partition.entries))
+    return sum([int(await redis.xlen(stream.key)) for stream in partition.streams()])
 
 
 async def audit(redis: Redis, partition: Partition) -> Audit:
     """Read it all, through a connection that no fault touches."""
     found = Audit(in_stream=await outstanding(redis, partition))
-    found.pending = int((await redis.xpending(partition.entries, GROUP))["pending"])
+    for stream in partition.streams():
+        found.pending += int((await redis.xpending(stream.key, GROUP))["pending"])
     found.dead_letters = int(await redis.xlen(partition.dead_letters))
     counters: Any = await redis.hgetall(partition.counters)
     found.counters = {name.decode(): int(count) for name, count in counters.items()}

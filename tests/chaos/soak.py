@@ -1,6 +1,7 @@
 """`python -m tests.chaos.soak`: hours of load with hostile clients and a kill a minute, and what grows meanwhile.
 
-Exit status 1 if memory, descriptors, threads, keys or latency grow, or if a process ends by itself.
+Exit status 1 if memory, descriptors, threads, keys or latency grow, if a process ends by itself, or if more requests
+fail or are refused than the kills explain.
 """
 
 import argparse
@@ -35,6 +36,10 @@ _SHARE = 0.7
 _KILL_EVERY_S = 60
 _CONSUMERS = 2
 
+#: Requests may fail, or be refused, for so long after a kill: a server starts again within a second, a consumer within
+#: three, and the queue that has grown meanwhile is worked off at 30 % of the capacity.
+_RECOVERY_S = 5.0
+
 #: Results expire soon, so that their number is level early in the run.
 _SETTINGS: dict[str, Any] = {"workers": 2, "result_ttl_s": 60, "request_timeout_s": 15, "model": models.NAME}
 
@@ -67,7 +72,7 @@ class Soak:
         return self._started.start("consumers", **_SETTINGS)
 
     async def run(self) -> list[str]:
-        """Returns what grows, and what ended by itself."""
+        """Returns what must not have happened."""
         with self._everything():
             await self._ready()
             supervisors = [asyncio.create_task(post.supervise()) for post in (self._ingest, *self._consumers)]
@@ -77,8 +82,21 @@ class Soak:
             await self._windows()
             for supervisor in supervisors:
                 supervisor.cancel()
-            ended = [line for post in (self._ingest, *self._consumers) for line in post.died]
-        return [name for name, values in self.samples.items() if grows(name, values)] + ended
+        return [f"{name} grows" for name, values in self.samples.items() if grows(name, values)] + self._failures()
+
+    def _failures(self) -> list[str]:
+        """What ended by itself, and which requests went wrong that should not."""
+        failures = [line for post in (self._ingest, *self._consumers) for line in post.died]
+        for name in ("errors", "refused"):
+            count, most = sum(getattr(one, name) for one in self.loads), self.most_failed
+            if count > most:
+                failures.append(f"{count} {name}, and the kills explain at most {most:.0f}")
+        return failures
+
+    @property
+    def most_failed(self) -> float:
+        """Requests that may go wrong: those within the seconds that it takes to recover from each kill."""
+        return self.rate * _RECOVERY_S * len(self.kills)
 
     @contextmanager
     def _everything(self) -> Iterator[None]:
@@ -189,7 +207,7 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def report(soak: Soak, seconds: float, grown: list[str]) -> list[str]:
+def report(soak: Soak, seconds: float, failures: list[str]) -> list[str]:
     """The run as a table in Markdown."""
     names = ("requests", "refused", "errors")
     answered, refused, errors = (sum(getattr(one, name) for one in soak.loads) for name in names)
@@ -207,7 +225,8 @@ def report(soak: Soak, seconds: float, grown: list[str]) -> list[str]:
     for name, values in soak.samples.items():
         shown = (values[0], sorted(values)[len(values) // 2], values[-1], growth(values))
         lines.append(f"| {name} | {' | '.join(_shown(name, value) for value in shown)} |")
-    return [*lines, "", f"Grows: {', '.join(grown)}." if grown else "Nothing grows."]
+    lines += ["", f"Of the requests, {answered / max(1, answered + refused + errors):.2%} were answered."]
+    return [*lines, "", *(f"- {line}" for line in failures)] if failures else [*lines, "", "Nothing grows or fails."]
 
 
 def main() -> int:
@@ -217,9 +236,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder:
         soak = Soak(Path(folder), given.seconds, given.seed)
-        grown = asyncio.run(soak.run())
-        sys.stdout.write("\n".join([*report(soak, given.seconds, grown), ""]))
-    return 1 if grown else 0
+        failures = asyncio.run(soak.run())
+        sys.stdout.write("\n".join([*report(soak, given.seconds, failures), ""]))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def test_a_request_whose_entry_is_gone_fails_after_its_deadline(
     location = f"{url}{accepted.headers['Location']}"
     for consumer in running[:2]:
         consumer.kill()
-    client.delete(TINY.entries)
+    client.delete(*(stream.key for stream in TINY.streams()))
     assert httpx.get(location).status_code == 202
     wait_until(lambda: httpx.get(location).status_code == 504, "it has expired")
     assert client.hget(TINY.counters, "vanished") == b"1"
@@ -228,9 +228,11 @@ def test_what_an_outage_cost_is_counted_and_sent_again(processes: Processes, cli
     responses: list[httpx.Response] = []
     waiting = Thread(target=lambda: responses.append(predict(url)))
     waiting.start()
-    wait_until(lambda: client.xlen(TINY.entries) == 2, "both images are accepted")
-    entries: Any = client.xrange(TINY.entries)
-    client.delete(TINY.entries, *(TINY.request(fields[b"id"].decode()) for _, fields in entries))
+    streams = [stream.key for stream in TINY.streams()]
+    wait_until(lambda: [client.xlen(name) for name in streams] == [1, 1], "both images are accepted")
+    stored: list[Any] = [client.xrange(name) for name in streams]
+    entries = [entry for entries in stored for entry in entries]
+    client.delete(*streams, *(TINY.request(fields[b"id"].decode()) for _, fields in entries))
     client.client_kill_filter(_type="normal", skipme=True)
     wait_until(lambda: client.hget(TINY.counters, "vanished") == b"2", "both losses are counted")
     consumer.send(signal.SIGCONT)

@@ -53,7 +53,7 @@ DRILLS: Mapping[str, Drill] = {
     "power failure within a write (disk)": Drill(40, {"power failure within a write": 4}, "disk"),
     "flip a byte on the disk": Drill(40, {"flip a byte on the disk": 8}),
     "fill the disk": Drill(40, {"fill the disk": 4}),
-    "delete a key": Drill(50, {"delete a key": 9}),
+    "delete a key": Drill(50, {"delete a key": 10}),
     "stop the clock": Drill(30, {"stop the clock": 3, "kill a consumer": 4}),
     "set the clock back": Drill(40, {"set the clock back": 3, "kill a consumer": 6}),
     "set the clock forward": Drill(40, {"set the clock forward": 3, "kill a consumer": 4}),

@@ -147,7 +147,7 @@ class ServerFaults:
     def _deletable(self) -> list[tuple[str, bool]]:
         of = self._partition
         harmless = [MODELS, of.versions, of.alive, of.consumers, of.holders, of.dead_letters, REQUESTS]
-        return [*((name, False) for name in harmless), (of.entries, True), ("a request", True)]
+        return [*((name, False) for name in harmless), *((one.key, True) for one in of.streams()), ("a request", True)]
 
 
 def _flip_bit(path: Path, offset: int) -> None:

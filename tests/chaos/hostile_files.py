@@ -1,0 +1,91 @@
+"""`python -m tests.chaos.hostile_files`: what the most expensive files cost those who send ordinary images meanwhile.
+
+Ordinary images come at a third of the measured capacity, first alone, then while 50 hostile files are sent by ten
+clients. Exit status 1 if the 99th percentile more than doubles.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from bench import images, models
+from bench.measure import load, uploads
+from bench.measure.load import Sample
+from tests.chaos.server.embedded_server import EmbeddedServer
+from tests.support import hostile_images
+from tests.support.processes import Processes
+
+_FILES = 50
+_CLIENTS = 10
+_SHARE = 1 / 3
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[int]:
+    """A service with two workers of ingest and a consumer; its port."""
+    models.build(folder / "models")
+    server = EmbeddedServer(folder)
+    server.start()
+    try:
+        with Processes(folder, redis_url=server.url, models_dir=folder / "models") as started:
+            started.consumer(model=models.NAME)
+            _, url = started.ingest(model=models.NAME, workers=2)
+            yield httpx.URL(url).port or 80
+    finally:
+        server.kill_all()
+
+
+async def _send_hostile(port: int, statuses: Counter[int]) -> None:
+    """All files that the suite knows, one after the other, until 50 are sent."""
+    made = [make() for make in hostile_images.ALL.values()]
+    waiting = [made[number % len(made)] for number in range(_FILES)]
+
+    async def work(http: httpx.AsyncClient) -> None:
+        while waiting:
+            response = await http.post(f"http://127.0.0.1:{port}/predict", content=waiting.pop())
+            statuses[response.status_code] += 1
+
+    async with httpx.AsyncClient(timeout=120) as http:
+        await asyncio.gather(*(work(http) for _ in range(_CLIENTS)))
+
+
+async def _measure(port: int, seconds: float) -> tuple[Sample, Sample, Counter[int]]:
+    upload = uploads.form("/predict", images.small())
+    capacity = await asyncio.to_thread(load.closed, port, upload, clients=16, seconds=5)
+    rate = capacity.per_s * _SHARE
+
+    def ordinary() -> Sample:
+        return load.open_loop(port, upload, rate=rate, seconds=seconds, connections=64)
+
+    alone = await asyncio.to_thread(ordinary)
+    statuses: Counter[int] = Counter()
+    hostile = asyncio.create_task(_send_hostile(port, statuses))
+    beside = await asyncio.to_thread(ordinary)
+    await hostile
+    return alone, beside, statuses
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.chaos.hostile_files", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20, help="length of each of the two loads")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sluice-hostile-") as folder, _service(Path(folder)) as port:
+        alone, beside, statuses = asyncio.run(_measure(port, given.seconds))
+    lines = ["| ordinary images | p50 | p99 | answered | refused | errors |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, one in (("alone", alone), (f"while {_FILES} hostile files are sent", beside)):
+        figures = f"{one.p50_ms:.1f} ms | {one.p99_ms:.1f} ms | {one.requests} | {one.refused} | {one.errors}"
+        lines.append(f"| {name} | {figures} |")
+    responses = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+    sys.stdout.write("\n".join([*lines, "", f"Responses to the hostile files: {responses}.", ""]))
+    return 1 if beside.p99_ms > 2 * alone.p99_ms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
