@@ -26,9 +26,6 @@ from tests.support.waiting import wait_until
 #: Images whose quarters have colours of their own, on some of which the versions disagree.
 IMAGES = np.random.default_rng(3).integers(0, 256, (40, 2, 2, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 BODIES = [png(image) for image in IMAGES]
-#: As many images as may be shadowed at once.
-_AT_ONCE = 8
-
 SEEDS = {"1": 7, "2": 8}
 
 
@@ -110,18 +107,20 @@ def test_a_shadow_is_compared_and_changes_no_answer(
     assert 0 < len(agreed) < len(IMAGES), "the versions differ on some images, or this test shows nothing"
     release("set tiny 2 --shadow")
     obeys(service, {"1"})
-    before = settled(capsys, release)
-    for first in range(0, len(IMAGES), _AT_ONCE):
-        for number in range(first, first + _AT_ONCE):
-            assert assert_answer(httpx.post(f"{service}/predict?top=10", content=BODIES[number]), number) == "1"
-        after = settled(capsys, release, more_than=sum(before["sent"].values()) + first + _AT_ONCE - 1)
-    assert sum(after["sent"].values()) == sum(before["sent"].values()) + len(IMAGES)
-    counted = {name: after[name] - before[name] for name in ("compared", "agreed", "dropped", "failed")}
-    assert counted == {"compared": len(IMAGES), "agreed": len(agreed), "dropped": 0, "failed": 0}
-    assert after["agreement"] == after["agreed"] / after["compared"]
+    after = settled(capsys, release)
     pairs = [(dict(truth("1", number)), dict(truth("2", number))) for number in range(len(IMAGES))]
-    largest = max(abs(mine[label] - theirs[label]) for mine, theirs in pairs for label in mine)
-    assert after["largest"] == pytest.approx(largest, abs=1e-4)
+    differences = [max(abs(mine[label] - theirs[label]) for label in mine) for mine, theirs in pairs]
+    # Also the image on which the versions differ most.
+    chosen = [*sorted(agreed)[:3], *sorted(set(range(len(IMAGES))) - agreed)[:3], int(np.argmax(differences))]
+    for number in chosen:
+        before = after
+        while after["compared"] == before["compared"]:  # A busy machine drops some.
+            assert assert_answer(httpx.post(f"{service}/predict?top=10", content=BODIES[number]), number) == "1"
+            after = settled(capsys, release, more_than=sum(after["sent"].values()))
+        assert after["agreed"] - before["agreed"] == (number in agreed)
+    assert after["failed"] == 0
+    assert after["agreement"] == after["agreed"] / after["compared"]
+    assert after["largest"] == pytest.approx(max(differences), abs=1e-4)
 
 
 def figures(capsys: pytest.CaptureFixture[str], release: Callable[..., None]) -> dict[str, Any]:
