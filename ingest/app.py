@@ -106,11 +106,11 @@ def create_app(
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
+        await starting  # Nor should its first images wait for their decoder.
         async with _grpc(settings, registry, runner, recorder, limit, traces):
             yield
         running.cancel()
         publishing.cancel()
-        starting.cancel()
         await decoder.aclose()
         if urls:
             await urls.aclose()

@@ -86,7 +86,8 @@ def fill(redis: Redis, partition: Partition, count: int) -> None:
         if number % 32 == 31:
             pipe.execute()
     pipe.execute()
-    redis.xgroup_create(partition.entries, GROUP, id="0")
+    for stream in partition.streams():
+        redis.xgroup_create(stream.key, GROUP, id="0", mkstream=True)
 
 
 def _shorten(redis: Redis) -> None:

@@ -95,11 +95,6 @@ class Worker:
         return reply
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its process stays when no image needs it."""
-        return self._keep
-
-    @property
     def is_running(self) -> bool:
         """Whether its process can take an image."""
         return self._running
@@ -172,9 +167,11 @@ class WorkerPool:
     def __init__(self, limits: DecodeLimits, *, workers: int, niceness: int, keep_one: bool = False) -> None:
         self._limits = limits
         self._workers = [Worker(limits, niceness, keep=keep_one and number == 0) for number in range(workers)]
-        self._free = asyncio.Semaphore(workers)
-        self._starting = asyncio.Lock()
-        self._idle = list(self._workers)
+        #: Numbers of the workers that are free. The first of those that run is taken, so that the others may stop.
+        self._ready = asyncio.PriorityQueue[int]()
+        self._stopped = set(range(workers))
+        self._starter: asyncio.Task[OSError | None] | None = None
+        self._waiting = 0
         self._pending_s = 0.0
         self._ratio = 1.0
 
@@ -186,7 +183,7 @@ class WorkerPool:
         self._pending_s += estimated_s
         try:
             await self.start()
-            async with asyncio.timeout(self._limits.wait_s), self._free:
+            async with asyncio.timeout(self._limits.wait_s):
                 return await self._run(data, model, estimated_s)
         except TimeoutError:
             raise _overloaded(expected_s) from None
@@ -195,25 +192,61 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start a worker if none runs. The time for that counts for no image. Raises Overloaded if none can start."""
-        async with self._starting:
-            if any(worker.is_running for worker in self._workers):
-                return
-            try:
-                async with asyncio.timeout(_START_S):
-                    await self._workers[0].start()
-            except OSError as error:
-                raise _no_process(error) from error
+        if any(worker.is_running for worker in self._workers):
+            return
+        self._start_another()
+        if self._starter and (error := await asyncio.shield(self._starter)):
+            raise _no_process(error)
+
+    def _start_another(self) -> None:
+        if self._stopped and (self._starter is None or self._starter.done()):
+            number = min(self._stopped)
+            self._stopped.remove(number)
+            self._starter = asyncio.create_task(self._start(number))
+
+    async def _start(self, number: int) -> OSError | None:
+        """Start a worker and make it available. Returns why it does not start."""
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._workers[number].start()
+        except OSError as error:
+            return error
+        finally:
+            self._release(number)
+        return None
+
+    def _release(self, number: int) -> None:
+        if self._workers[number].is_running:
+            self._ready.put_nowait(number)
+        else:
+            self._stopped.add(number)
+            self._start_if_needed()
+
+    def _start_if_needed(self) -> None:
+        if self._waiting and self._ready.empty():
+            self._start_another()
+
+    async def _acquire(self) -> int:
+        """A free worker that runs. If there is none, another one starts, and whichever is free first is taken."""
+        self._waiting += 1
+        try:
+            self._start_if_needed()
+            while not self._workers[number := await self._ready.get()].is_running:
+                self._release(number)
+            return number
+        finally:
+            self._waiting -= 1
+            self._start_if_needed()
 
     async def _run(self, data: bytes, model: ModelDescription, estimated_s: float) -> tuple[bytes, float]:
-        worker = self._idle.pop(0)
+        number = await self._acquire()
+        began = time.perf_counter()
         try:
-            await worker.start()
-            began = time.perf_counter()
-            pixels = await self._with_retry(worker, data, model)
+            pixels = await self._with_retry(self._workers[number], data, model)
         except OSError as error:
             raise _no_process(error) from error
         finally:
-            self._idle.insert(0 if worker.is_kept else len(self._idle), worker)
+            self._release(number)
         seconds = time.perf_counter() - began
         ratio = min(max(seconds / max(estimated_s, _LEAST_S), _LEAST_RATIO), _MOST_RATIO)
         self._ratio = (1 - _NEWEST) * self._ratio + _NEWEST * ratio
@@ -240,6 +273,8 @@ class WorkerPool:
 
     async def aclose(self) -> None:
         """End all workers."""
+        if self._starter:
+            self._starter.cancel()
         for worker in self._workers:
             if process := worker.stop():
                 await process.wait()
