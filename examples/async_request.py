@@ -46,6 +46,8 @@ async def classify(client: httpx.AsyncClient, path: Path) -> str:
     body = response.json()
     if not body["success"]:
         raise RuntimeError(f"{response.status_code} {body['title']}: {body['detail']}")
+    if "values" in body:  # a regression or an embedding
+        return " ".join(f"{value:.4f}" for value in body["values"])
     best = body["predictions"][0]
     return f"{best['label']} {best['probability']:.4f}"
 

@@ -11,7 +11,9 @@ form.append("image", new Blob([await readFile(path)]), basename(path));
 // Longer than the deadline of the service (30 s by default), so that the service answers first.
 const response = await fetch(`${url}/predict`, { method: "POST", body: form, signal: AbortSignal.timeout(60_000) });
 const body = await response.json();
-if (body.success) {
+if (body.success && body.values) {
+  body.values.forEach((value, index) => console.log(`${index + 1}. value ${index}: ${value.toFixed(4)}`)); // a regression or an embedding
+} else if (body.success) {
   body.predictions.forEach(({ label, probability }, index) => console.log(`${index + 1}. ${label}: ${probability.toFixed(4)}`));
 } else {
   console.error(`node_request.mjs: ${response.status} ${body.title}: ${body.detail}`);

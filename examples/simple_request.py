@@ -1,4 +1,4 @@
-"""Sends an image to Sluice and prints its labels, most probable first: `simple_request.py cat.jpg`.
+"""Sends an image to Sluice and prints its labels, most probable first, or its values: `simple_request.py cat.jpg`.
 
 Copy it into your own code: it needs the package requests, and nothing from Sluice.
 """
@@ -30,7 +30,10 @@ def main() -> int:
 
 
 def classify(image: Path, *, url: str, top: int | None) -> list[tuple[str, float]]:
-    """Labels with their probabilities, most probable first; raises OSError, and RefusedError with the reason."""
+    """Labels with their probabilities, most probable first; numbered values if the model gives values.
+
+    Raises OSError, and RefusedError with the reason.
+    """
     with image.open("rb") as file:
         # requests leaves out a parameter that is None; then the service decides.
         response = requests.post(f"{url}/predict", params={"top": top}, files={"image": file}, timeout=TIMEOUT_S)
@@ -40,6 +43,8 @@ def classify(image: Path, *, url: str, top: int | None) -> list[tuple[str, float
         raise RefusedError(f"{url} returned {response.status_code} without a response of Sluice") from error
     if not body.get("success"):
         raise RefusedError(f"{response.status_code} {body.get('title')}: {body.get('detail')}")
+    if "values" in body:  # a regression or an embedding
+        return [(f"value {number}", value) for number, value in enumerate(body["values"])]
     return [(prediction["label"], prediction["probability"]) for prediction in body["predictions"]]
 
 

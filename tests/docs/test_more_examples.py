@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import browser
-from tests.support.models import tiny_model
+from tests.support.models import mean_model, tiny_model
 from tests.support.processes import ROOT, Processes
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
@@ -48,6 +48,19 @@ def url(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[str]:
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def values_url(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[str]:
+    """A service with a model that gives three values."""
+    folder = tmp_path_factory.mktemp("values")
+    mean_model.build(folder / "models", "mean", output_kind="values", channels=3)
+    server = Server(folder)
+    server.start()
+    with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
+        processes.consumer(model="mean")
+        yield processes.ingest(model="mean", cors_origins=site)[1]
+    server.kill()
+
+
 def run(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(word) for word in command], check=False, capture_output=True, text=True)
 
@@ -67,6 +80,27 @@ def test_the_simple_request_works_for_three_classes(url: str) -> None:
     """Fewer than the five labels that are the default."""
     done = run(sys.executable, EXAMPLES / "simple_request.py", CAT, "--url", url)
     assert is_ranking(done.stdout), done
+
+
+def test_every_client_prints_values(values_url: str) -> None:
+    """Of a regression or an embedding, which has no labels."""
+    done = run(sys.executable, EXAMPLES / "simple_request.py", CAT, "--url", values_url)
+    assert re.fullmatch(r"(\d\. value \d: \d+\.\d{4}\n){3}", done.stdout), done
+    done = run(sys.executable, EXAMPLES / "async_request.py", "--url", values_url, CAT)
+    assert re.fullmatch(rf"{CAT}: \d+\.\d{{4}} \d+\.\d{{4}} \d+\.\d{{4}}\n", done.stdout), done
+    if shutil.which("node"):
+        done = run("node", EXAMPLES / "node_request.mjs", CAT, values_url)
+        assert re.fullmatch(r"(\d\. value \d: \d+\.\d{4}\n){3}", done.stdout), done
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(browser.missing()), reason=f"needs {browser.missing()}")
+def test_a_browser_shows_values(values_url: str, site: str, tmp_path: Path) -> None:
+    (tmp_path / "chromium").mkdir()
+    with browser.chromium(tmp_path / "chromium") as page:
+        page.open(f"{site}/browser.html?url={values_url}")
+        page.type("#image", str(CAT))
+        wait_until(lambda: len(page.texts("#labels li")) == 3, "the values are there")
 
 
 def test_images_are_queued_and_polled(url: str, damaged: Path) -> None:
