@@ -37,7 +37,8 @@ ENV PYTHONUNBUFFERED=1 \
 # and write TensorRT engines;
 # stream.acl writes Redis's users.
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp sluice \
-    && install --directory --owner=sluice /models /engines /users/redis /users/ingest /users/consumer /users/admin
+    && install --directory --owner=sluice /models /engines /users/redis /users/ingest /users/consumer /users/webhooks \
+        /users/admin
 
 FROM base AS export
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -54,7 +55,7 @@ FROM base AS ingest
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
     pip install --requirement /requirements/ingest.txt --requirement /requirements/grpc.txt \
-        --requirement /requirements/heif.txt --requirement /requirements/urls.txt --requirement /requirements/traces.txt
+        --requirement /requirements/heif.txt --requirement /requirements/webhooks.txt --requirement /requirements/traces.txt
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps /wheel/*.whl
 USER sluice
 EXPOSE 5000 5001

@@ -91,6 +91,7 @@ DURABILITY ?= process
 CHAOS_MODEL := $(wildcard models/efficientnet-lite0/1/model.onnx)
 CHAOS_DRILLS := $(if $(filter 28,$(SECONDS)),,--drills all)
 chaos: $(DEV)
+	$(if $(filter 28,$(SECONDS)),,$(BIN)/python -m tests.chaos.webhooks --kills 50)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --durability $(DURABILITY) $(CHAOS_DRILLS) $(CHAOS_MODEL:%=--model %)
 
 ## soak: two hours of load with hostile clients and a kill a minute; fails if anything grows. DURATION=600 for ten minutes

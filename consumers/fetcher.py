@@ -194,7 +194,9 @@ class Fetcher:
         logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
         detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
         outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
-        self._completer.add(Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}"))
+        self._completer.add(
+            Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook)
+        )
 
     def _refuse_size(self, delivery: Delivery, buffer: Buffer) -> None:
         entry = entry_of(delivery)
@@ -202,7 +204,8 @@ class Fetcher:
             f"the image was prepared as {_product(shape_of(entry))}, this model version takes "
             f"{_product(buffer.shape[1:])}; send it again"
         )
-        self._completer.add(Completed(delivery.entry_id, Failed(entry.id, "wrong_size", detail), entry.reply))
+        outcome = Failed(entry.id, "wrong_size", detail)
+        self._completer.add(Completed(delivery.entry_id, outcome, entry.reply, webhook=entry.webhook))
 
     def _give_up(self, delivery: Delivery) -> None:
         """Make an entry a dead letter that was delivered too often."""
@@ -218,7 +221,14 @@ class Fetcher:
             return
         outcome = Failed(delivery.entry.id, "dead_letter", f"The image was {reason}. It is kept as a dead letter.")
         self._completer.add(
-            Completed(delivery.entry_id, outcome, delivery.entry.reply, reason, delivery.deliveries - 1)
+            Completed(
+                delivery.entry_id,
+                outcome,
+                delivery.entry.reply,
+                reason,
+                delivery.deliveries - 1,
+                delivery.entry.webhook,
+            )
         )
 
 

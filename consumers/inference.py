@@ -200,7 +200,7 @@ class InferenceRunner:
                 output_kind=about.output_kind,
             )
             waited_s.setdefault(delivery.priority, []).append(outcome.queue_ms / 1000)
-            finished.append(Completed(delivery.entry_id, outcome, entry.reply))
+            finished.append(Completed(delivery.entry_id, outcome, entry.reply, webhook=entry.webhook))
         for priority, times_s in waited_s.items():
             metrics.QUEUE_SECONDS.observe(priority, times_s)
         return finished
@@ -209,4 +209,6 @@ class InferenceRunner:
         """Complete an image without a prediction; with a reason it becomes a dead letter as well."""
         entry = entry_of(delivery)
         outcome = Failed(entry.id, reason, detail)
-        self._completer.add(Completed(delivery.entry_id, outcome, entry.reply, dead_letter_reason, delivery.deliveries))
+        self._completer.add(
+            Completed(delivery.entry_id, outcome, entry.reply, dead_letter_reason, delivery.deliveries, entry.webhook)
+        )

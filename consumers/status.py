@@ -19,7 +19,7 @@ from stream import server_check
 from stream.cli import NOT_FOUND, OK, Column, duration, program, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
-from stream.status import ConsumerStatus, Status
+from stream.status import ConsumerStatus, Sending, Status
 from stream.status_reader import read_model
 
 _EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
@@ -155,6 +155,7 @@ def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
         "drain_s": status.drain_s,
         "release": status.release.document() if status.release else None,
         "dead_letters": status.dead_letters,
+        **asdict(status.sending),
         "counters": dict(status.counters),
         "consumers": [_consumer_document(consumer) for consumer in status.members],
     }
@@ -189,12 +190,21 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         *_classes(status),
         *([status.release.line()] if status.release else []),
         f"dead letters {status.dead_letters}{_LIST_THEM if status.dead_letters else ''}  {counted}".rstrip(),
+        *_webhooks(status.sending),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
             if status.members
             else []
         ),
     ]
+
+
+def _webhooks(sending: Sending) -> list[str]:
+    """A line, if there is anything to say."""
+    if sending == Sending():
+        return []
+    listed = " (python -m results webhooks list)" if sending.dead_webhooks else ""
+    return [f"webhooks {sending.webhooks}, dead {sending.dead_webhooks}{listed}, {sending.senders} senders alive"]
 
 
 def _backlog(status: Status) -> str:

@@ -24,6 +24,7 @@ from ingest.api.predict import PredictEndpoint, predict_operation
 from ingest.api.predict_body import PredictBody
 from ingest.api.results import CANCEL, FETCH, ResultEndpoint
 from ingest.api.static import PageEndpoints
+from ingest.api.webhook_request import WebhookRequests
 from ingest.auth.api_keys import configured_keys
 from ingest.backpressure import BacklogLimit
 from ingest.classification import Classifier
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from ingest.image_urls import ImageUrls
+    from ingest.outbound.policy import Policy
 
 #: How many requests of the largest size may wait in the memory of one process until they are decoded.
 _LARGEST_WAITING: Final = 4
@@ -120,8 +122,9 @@ def create_app(
     runner = InferRunner(registry, classifier, timeout_s=settings.request_timeout_s)
     timeout_s = settings.request_timeout_s
     urls = _image_urls(settings)
-    body = PredictBody(limits, urls)
-    predict = PredictEndpoint(registry, classifier, body, timeout_s=timeout_s)
+    body = PredictBody(limits, urls, webhooks=settings.webhooks)
+    webhooks = WebhookRequests(_webhook_policy(settings))
+    predict = PredictEndpoint(registry, classifier, body, webhooks, timeout_s=timeout_s)
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
     recorder = RequestRecorder(window)
@@ -132,11 +135,11 @@ def create_app(
     metrics = MetricsEndpoint(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
-            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(body)}),
+            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(body, webhooks)}),
             *PageEndpoints().routes(),
             DocumentedRoute("/live", live.__call__, LIVE),
             DocumentedRoute("/dead-letters/{model}/{id}/replay", replay.__call__, {"POST": REPLAY}),
-            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(body)}),
+            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(body, webhooks)}),
             DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
@@ -214,6 +217,15 @@ def _image_urls(settings: IngestSettings) -> "ImageUrls | None":
     from ingest.image_urls import ImageUrls  # Not at the top: it imports httpx.
 
     return ImageUrls(settings)
+
+
+def _webhook_policy(settings: IngestSettings) -> "Policy | None":
+    """Which webhooks requests may name, if any."""
+    if not settings.webhooks:
+        return None
+    from ingest.outbound.policy import Policy  # Not at the top: it imports httpx.
+
+    return Policy.of(settings, settings.webhook_hosts)
 
 
 def _grpc(

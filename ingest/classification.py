@@ -15,6 +15,7 @@ from ingest.images.decoder import Decoder
 from ingest.responses import Prediction, Values, prediction
 from ingest.uploads import Upload
 from results.outcome import Done
+from results.webhook import Webhook
 from stream.keys import Priority
 from stream.model import ModelDescription
 
@@ -48,6 +49,7 @@ class Target:
     With `top` 0 the probabilities of all classes are wanted. `version` is the only one that may answer, if it is set.
     Labels below `threshold` are left out of responses. `priority` is the class that the images wait in.
     Only consumers of the version `wanted` take them; empty: all.
+    Outcomes are delivered to `webhook_url`, if it is set.
     """
 
     client: ModelClient
@@ -57,6 +59,7 @@ class Target:
     threshold: float | None = None
     priority: Priority = "interactive"
     wanted: str = ""
+    webhook_url: str = ""
 
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
@@ -87,7 +90,8 @@ class Classifier:
             pixels = await self._decoder.decode(image, target.model, target.priority)
         else:
             pixels = bytes(image)
-        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority, target.wanted)
+        webhook = Webhook("", target.webhook_url, target.threshold) if target.webhook_url else None
+        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority, target.wanted, webhook)
 
 
 class BulkClassifier:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import commands
+from results import commands, webhook_commands
 from results.commands import Command, CommandContext
 from stream import model_command as console
 from stream.cli import program
@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     get.set_defaults(run=commands.get)
     dead = nouns.add_parser("dead-letters", help="images that were given up: list, show, replay, drop")
     _add_dead(dead.add_subparsers(required=True, metavar="COMMAND"), shared)
+    webhooks = nouns.add_parser("webhooks", help="webhooks that could not be delivered: list, replay, drop")
+    _add_webhooks(webhooks.add_subparsers(required=True, metavar="COMMAND"), shared)
     return parser
 
 
@@ -53,13 +55,31 @@ def _add_dead(
     show.add_argument("--image", type=Path, metavar="FILE.ppm", help="write its pixels into this file, as PPM")
     show.set_defaults(run=commands.show_dead)
     replay = verbs.add_parser("replay", parents=shared, help="put them back in front of the consumers")
-    chosen = replay.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("ids", nargs="*", default=[], metavar="ID", help=which)
-    chosen.add_argument("--all", action="store_true", help="all there are")
+    _add_chosen(replay, which)
     replay.set_defaults(run=commands.replay_dead)
     drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
     drop.add_argument("ids", nargs="+", metavar="ID", help=which)
     drop.set_defaults(run=commands.drop_dead, all=False)
+
+
+def _add_webhooks(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: list[argparse.ArgumentParser]
+) -> None:
+    which = "the dead webhook's id, or its request's"
+    every = verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
+    every.set_defaults(run=webhook_commands.list_webhooks)
+    replay = verbs.add_parser("replay", parents=shared, help="deliver them again")
+    _add_chosen(replay, which)
+    replay.set_defaults(run=webhook_commands.replay_webhooks)
+    drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
+    drop.add_argument("ids", nargs="+", metavar="ID", help=which)
+    drop.set_defaults(run=webhook_commands.drop_webhooks, all=False)
+
+
+def _add_chosen(parser: argparse.ArgumentParser, which: str) -> None:
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("ids", nargs="*", default=[], metavar="ID", help=which)
+    chosen.add_argument("--all", action="store_true", help="all there are")
 
 
 if __name__ == "__main__":

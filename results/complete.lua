@@ -4,34 +4,53 @@
 -- Allowed when Redis is out of memory, because completing frees memory. All checks come before the first change.
 --
 -- KEYS  1 entries   2 holders   3 dead letters   4 counters   then per entry: its request, its reply stream
+--       then, only if any of them has a webhook: webhooks
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 prefix of reply streams
 --       6 consumer   7 prefix of the stream's entry names   8 number of entries   then per entry: id, outcome
---       then for each that failed or becomes a dead letter: its number, why it failed or '', reason of the dead
---       letter or '', deliveries
+--       then for each that failed, becomes a dead letter or has a webhook: its number, why it failed or '', reason of
+--       the dead letter or '', deliveries, webhook or ''
 -- reply for each entry 1, or 0 if another consumer had completed it
-local FIXED, PER_ENTRY, PER_SPECIAL = 8, 2, 4
+local FIXED, PER_ENTRY, PER_SPECIAL = 8, 2, 5
 local PREFIX, COUNT = ARGV[7], tonumber(ARGV[8])
+local WEBHOOKS = KEYS[5 + 2 * COUNT]
 local LAST_ID = '18446744073709551615-18446744073709551615'
 
-for number, kind in ipairs({'stream', 'hash', 'stream', 'hash'}) do
-    local found = redis.call('TYPE', KEYS[number]).ok
+local function wrong_type(key, kind)
+    local found = redis.call('TYPE', key).ok
     if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+        return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
     end
 end
 
-local ORDINARY = {failure = '', dead_letter = ''}
-local special = {}
-for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
-    special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], dead_letter = ARGV[i + 2], deliveries = ARGV[i + 3]}
-end
-if next(special) and redis.call('EXISTS', KEYS[3]) == 1 then
-    local about = redis.call('XINFO', 'STREAM', KEYS[3])
-    for i = 1, #about, 2 do
-        if about[i] == 'last-generated-id' and about[i + 1] == LAST_ID then
-            return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' takes no more entries: delete it')
+-- Whether a stream has used up its ids.
+local function full(key)
+    if redis.call('EXISTS', key) == 1 then
+        local about = redis.call('XINFO', 'STREAM', key)
+        for i = 1, #about, 2 do
+            if about[i] == 'last-generated-id' and about[i + 1] == LAST_ID then
+                return redis.error_reply('WRONGTYPE ' .. key .. ' takes no more entries: delete it')
+            end
         end
     end
+end
+
+for number, kind in ipairs({'stream', 'hash', 'stream', 'hash'}) do
+    local wrong = wrong_type(KEYS[number], kind)
+    if wrong then
+        return wrong
+    end
+end
+
+local ORDINARY = {failure = '', dead_letter = '', webhook = ''}
+local special = {}
+for i = FIXED + PER_ENTRY * COUNT + 1, #ARGV, PER_SPECIAL do
+    special[tonumber(ARGV[i])] = {failure = ARGV[i + 1], dead_letter = ARGV[i + 2], deliveries = ARGV[i + 3],
+        webhook = ARGV[i + 4]}
+end
+local impossible = next(special) and full(KEYS[3])
+    or WEBHOOKS and (wrong_type(WEBHOOKS, 'stream') or full(WEBHOOKS))
+if impossible then
+    return impossible
 end
 
 local function add_dead_letter(id, reason, deliveries)
@@ -96,6 +115,9 @@ for i = 1, COUNT do
         end
         if this.dead_letter ~= '' then
             add_dead_letter(id, this.dead_letter, this.deliveries)
+        end
+        if this.webhook ~= '' then
+            redis.call('XADD', WEBHOOKS, '*', 'entry', PREFIX .. id, 'webhook', this.webhook, 'outcome', outcome)
         end
         local mark = store(request, outcome)
         if waits then

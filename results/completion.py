@@ -20,7 +20,7 @@ class Completed:
     """One entry's end; `entry_id` is the entry's name.
 
     `reply` names the ingest that waits, or is empty; `dead_letter_reason` is the reason why the entry becomes a dead
-    letter, or empty.
+    letter, or empty. `webhook` is the entry's.
     """
 
     entry_id: str
@@ -28,6 +28,7 @@ class Completed:
     reply: str
     dead_letter_reason: str = ""
     deliveries: int = 1
+    webhook: str = ""
 
 
 class Completion:
@@ -73,7 +74,9 @@ class Completion:
             keys += (of.request(one.outcome.id), of.replies(one.reply))
             arguments += (split_name(one.entry_id)[1], encode(one.outcome))
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
-            if failure or one.dead_letter_reason:
-                special += (number, failure, one.dead_letter_reason, one.deliveries)
+            if failure or one.dead_letter_reason or one.webhook:
+                special += (number, failure, one.dead_letter_reason, one.deliveries, one.webhook)
         arguments += special
+        if any(one.webhook for one in batch):
+            keys.append(of.webhooks)
         return [bool(mine) for mine in await self._script(keys, arguments)]

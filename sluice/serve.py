@@ -149,7 +149,9 @@ def _programs(options: Options, environment: Mapping[str, str]) -> list[Program]
     """In the order of their start; the last one stops first, so that accepted images are still answered."""
     queue = [] if environment.get("SLUICE_REDIS_URL") else [_python("queue", "stream")]
     consumers = [_python(f"consumer-{number}", "consumers") for number in range(1, options.consumers + 1)]
-    return [*queue, *consumers, _python("ingest", "ingest")]
+    on = environment.get("SLUICE_WEBHOOKS", "").lower() in _TRUE
+    senders = [_python("webhooks", "ingest.webhooks")] if on else []
+    return [*queue, *senders, *consumers, _python("ingest", "ingest")]
 
 
 def _python(name: str, module: str) -> Program:

@@ -87,6 +87,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("xrange xlen xdel xtrim", both=(of.dead_letters,)),
         Right("hincrby", both=(of.counters,)),
         Right("type", read=(of.entries, of.dead_letters, of.counters)),
+        Right("xlen xinfo|consumers", read=(of.webhooks, of.dead_webhooks)),
     ]
 
 
@@ -101,7 +102,8 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
         Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
         Right("xpending xinfo|groups xinfo|consumers xrange xrevrange xlen exists", both=(of.entries,)),
-        Right("xadd", write=(of.dead_letters, of.replies("*"))),
+        Right("xadd", write=(of.dead_letters, of.webhooks, of.replies("*"))),
+        Right("type exists xinfo|stream xinfo|consumers xlen", read=(of.webhooks, of.dead_webhooks)),
         Right("xrange xlen xdel exists xinfo|stream", both=(of.dead_letters,)),
         Right("pexpire del", write=(of.replies("*"),)),
         Right("type", read=(of.entries, of.dead_letters, of.alive, of.consumers, of.versions, of.holders, of.counters)),
@@ -109,6 +111,20 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("type smembers", read=(of.wanted_versions,)),
         Right("zadd zrange zrem zscore", both=(of.alive,)),
         Right("hset hget hdel hexists hgetall hincrby", both=(of.consumers, of.versions, of.holders, of.counters)),
+    ]
+
+
+def sender_rights() -> list[Right]:
+    """A sender of webhooks reads outcomes and what labels they have. It reads no image, and completes none."""
+    of = _Pattern("*")
+    return [
+        Right("evalsha", both=(partition_key("*", "*", "*"),)),
+        Right("zrange", read=(MODELS,)),
+        Right("hgetall", read=(of.versions,)),
+        Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim", both=(of.webhooks,)),
+        Right("xinfo|consumers xpending xrange type", both=(of.webhooks,)),
+        Right("xadd type", both=(of.dead_webhooks,)),
+        Right("hincrby type", both=(of.counters,)),
     ]
 
 
@@ -134,13 +150,14 @@ DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping"
 
 
 def users_file(passwords: dict[str, str], *, model: str = "*", waitaof: bool = True) -> str:
-    """The whole file; `passwords` has those of `ingest`, `consumer` and `admin`, and of `scaler` where there is one."""
+    """The whole file; `passwords` has those of `ingest`, `consumer`, `webhooks`, `admin`, and any `scaler`."""
     admin = hashlib.sha256(passwords["admin"].encode()).hexdigest()
     lines = [
         DEFAULT,
         f"user admin on #{admin} ~* &* +@all",
         line("ingest", passwords["ingest"], ingest_rights(waitaof=waitaof)),
         line("consumer", passwords["consumer"], consumer_rights(model)),
+        line("webhooks", passwords["webhooks"], sender_rights()),
     ]
     if "scaler" in passwords:
         lines.append(line("scaler", passwords["scaler"], scaler_rights()))
@@ -155,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--redis-7-0", action="store_true", help="for Redis 7.0, which has no WAITAOF")
     given = parser.parse_args(arguments)
     file = given.folder / "redis" / "users.acl"
-    users = ("ingest", "consumer", "admin", *(("scaler",) if given.scaler else ()))
+    users = ("ingest", "consumer", "webhooks", "admin", *(("scaler",) if given.scaler else ()))
     kept = {user: given.folder / user / "password" for user in users}
     if all(path.exists() for path in (file, *kept.values())):
         sys.stdout.write(f"{file} is there already\n")

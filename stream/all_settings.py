@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stream.outbound_settings import FetchSettings, OutboundSettings
+from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings
 from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, RedisSettings
 
 #: Every class that declares settings, the general ones first.
@@ -15,6 +15,7 @@ CLASSES: Final[tuple[type[BaseModel], ...]] = (
     IngestSettings,
     OutboundSettings,
     FetchSettings,
+    DeliverySettings,
     ConsumerSettings,
 )
 

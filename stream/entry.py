@@ -16,6 +16,8 @@
                Appended by admit.lua, because only Redis knows that clock.
     more       only if more images of this ingest follow: milliseconds until it
                has decoded those that it holds, decimal. A hint
+    webhook    only if the outcome is to be delivered: where, see
+               results/webhook.py. Consumers pass it on
     sum        checksum of v, id, top, h, w, c, px and fr, decimal, see
                stream/checksum.py; missing in entries of older versions
 
@@ -45,6 +47,7 @@ _LARGEST: Final = 1 << 24
 
 _NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,200}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
+_WEBHOOK: Final = re.compile(rb"[ -~]{1,8000}")
 _TRACEPARENT: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -55,13 +58,15 @@ class MalformedEntry(ValueError):
 class DamagedEntry(MalformedEntry):
     """An entry that has changed since ingest wrote it.
 
-    `id` and `reply` are those of the entry, or empty if they make no sense. They may be damaged, too.
+    `id`, `reply` and `webhook` are those of the entry, or empty if they make no sense. They may be damaged, too.
     """
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         super().__init__("the entry was damaged in Redis: its checksum does not fit")
         self.id = _name_or_empty(fields, b"id")
         self.reply = _name_or_empty(fields, b"reply")
+        webhook = fields.get(b"webhook", b"")
+        self.webhook = webhook.decode("ascii") if _WEBHOOK.fullmatch(webhook) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Entry:
 
     `pixels` are raw uint8 [height, width, channels], and `fractions` are as many bytes or none. `due_ms` is a Unix time
     by Redis's clock, 0 for none. Its ingest needs `more_ms` to decode the images that it holds.
-    `traceparent` is empty and `sent_ns` 0 if the request is not traced.
+    `traceparent` is empty and `sent_ns` 0 if the request is not traced. `webhook` is empty if nothing is delivered.
     """
 
     id: str
@@ -85,6 +90,7 @@ class Entry:
     sent_ns: int = 0
     channels: int = _RGB
     fractions: bytes = b""
+    webhook: str = ""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != self.height * self.width * self.channels:
@@ -99,10 +105,11 @@ class Entry:
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
+        webhook: list[str | int] = ["webhook", self.webhook] if self.webhook else []
         about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
         fractions: list[str | bytes] = ["fr", self.fractions] if self.fractions else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, "px", self.pixels, *fractions, *more,
+                "h", self.height, "w", self.width, *channels, "px", self.pixels, *fractions, *more, *webhook,
                 "sum", checksum(about.encode(), self.pixels, self.fractions), *traced]  # fmt: skip
 
     @classmethod
@@ -129,6 +136,7 @@ class Entry:
                 sent_ns=_number(fields, b"sent", default=0),
                 channels=_channels(fields),
                 fractions=fields.get(b"fr", b""),
+                webhook=_webhook(fields.get(b"webhook", b"")),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
@@ -168,6 +176,12 @@ def _channels(fields: Mapping[bytes, bytes]) -> int:
     if channels not in _CHANNELS:
         raise MalformedEntry(f"an image cannot have {channels} channels")
     return channels
+
+
+def _webhook(value: bytes) -> str:
+    if value and _WEBHOOK.fullmatch(value) is None:
+        raise MalformedEntry(f"field b'webhook' is no line of text: {value[:60]!r}")
+    return value.decode("ascii")
 
 
 def _traceparent(value: bytes) -> str:

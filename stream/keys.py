@@ -19,6 +19,8 @@
 | `sluice:{m/n}:cache:<digest>` | string | a prediction, under the digest of model and pixels | expires |
 | `sluice:{m/n}:replies:<ingest>` | stream | outcomes for one ingest process, those of a batch in one entry | expires |
 | `sluice:{m/n}:dead_letters` | stream | entries that Sluice gave up, with the reason | permanent, bounded |
+| `sluice:{m/n}:webhooks` | stream | outcomes that wait for their delivery; its group is `senders` | permanent |
+| `sluice:{m/n}:dead_webhooks` | stream | outcomes that could not be delivered, with the reason | permanent, bounded |
 | `sluice:{m/n}:holders` | hash | reclaimed entry -> consumers that lost it | permanent, bounded |
 | `sluice:{m/n}:alive` | sorted set | consumer -> until when its heartbeat is valid (Unix ms) | permanent, bounded |
 | `sluice:{m/n}:consumers` | hash | consumer -> its last report (JSON) | permanent, bounded |
@@ -41,6 +43,7 @@ REQUESTS = "sluice:{all}:requests"
 RELEASES = "sluice:{all}:releases"
 LOADS = "sluice:{all}:loads"
 GROUP = "consumers"
+SENDERS = "senders"
 
 #: The class of an image. An image that a person waits for goes before one of many.
 Priority = Literal["interactive", "bulk"]
@@ -143,6 +146,14 @@ class Partition:
     @property
     def dead_letters(self) -> str:
         return self._key("dead_letters")
+
+    @property
+    def webhooks(self) -> str:
+        return self._key("webhooks")
+
+    @property
+    def dead_webhooks(self) -> str:
+        return self._key("dead_webhooks")
 
     @property
     def holders(self) -> str:

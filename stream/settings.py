@@ -5,6 +5,7 @@ The setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y
     RedisSettings              all processes; `python -m stream`, the embedded server, has no others
     └── QueueSettings          commands about a model, such as `python -m results`
         ├── IngestSettings     `python -m ingest`
+        ├── WebhookSettings    `python -m ingest.webhooks`
         └── ConsumerSettings   `python -m consumers`
 
 Those of requests to other servers are declared in stream/outbound_settings.py.
@@ -21,7 +22,7 @@ from stream.host.cpu import usable_cores
 from stream.host.logs import LogFormat
 from stream.host.private_folder import check_private, socket_path
 from stream.keys import valid_model_name
-from stream.outbound_settings import FetchSettings, OutboundSettings, Seconds
+from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings, Seconds
 from stream.redis_url import RedisUrl
 from stream.request_id import MAX_PARTITIONS
 
@@ -224,6 +225,10 @@ class IngestSettings(QueueSettings, OutboundSettings, FetchSettings):
                 "otherwise ingest accepts images that expire before a consumer reads them"
             )
         return self
+
+
+class WebhookSettings(QueueSettings, OutboundSettings, DeliverySettings):
+    """The sender of webhooks."""
 
 
 class ConsumerSettings(QueueSettings):

@@ -48,6 +48,15 @@ class ClassStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """Webhooks that wait for their delivery, those that were given up, and the senders that are alive."""
+
+    webhooks: int = 0
+    dead_webhooks: int = 0
+    senders: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One partition at one moment.
 
@@ -71,6 +80,7 @@ class Status:
     backlogs: tuple[int | None, ...] = ()
     server_problems: tuple[str, ...] = ()
     release: ReleaseStatus | None = None
+    sending: Sending = Sending()
 
     @property
     def unavailable(self) -> tuple[int, ...]:
@@ -107,6 +117,9 @@ class Status:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
             found.append(f"The oldest of {self.backlog} entries waits for {self.oldest_s:.1f} s.")
+        if self.sending.webhooks and not self.sending.senders:
+            start = "Start one with: python -m ingest.webhooks"
+            found.append(f"{self.sending.webhooks} webhooks wait, and no sender is alive. {start}")
         found += [
             f"{member.name} stays with version {member.report.version} and refuses version {member.report.refused}"
             for member in self.members

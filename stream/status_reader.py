@@ -13,14 +13,17 @@ from redis.exceptions import RedisError
 
 from stream import unreadable
 from stream.connection.clients import Connections
-from stream.keys import GROUP, PRIORITIES, Partition, Priority
+from stream.keys import GROUP, PRIORITIES, SENDERS, Partition, Priority
 from stream.presence import ConsumerReport, decode_reports
 from stream.releases import ReleaseStatus, read_release
 from stream.scripts import load
-from stream.status import ClassStatus, ConsumerStatus, Status, oldest_of
+from stream.status import ClassStatus, ConsumerStatus, Sending, Status, oldest_of
 
 #: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
 _MOST_PENDING = 1000
+
+#: A sender reads several times a second, but not while each of its attempts waits for a receiver.
+_SENDER_SILENT_MS = 30_000
 
 #: Digits of a counter; what is longer would be none of Redis's.
 _LONGEST_COUNT = 20
@@ -77,6 +80,12 @@ def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
         counters=dict(sorted(counters.items())),
         classes={name: _sum_of(part.classes[name] for part in parts) for name in PRIORITIES},
         backlogs=backlogs,
+        sending=Sending(
+            sum(part.sending.webhooks for part in parts),
+            sum(part.sending.dead_webhooks for part in parts),
+            # Each of them serves every partition.
+            max(part.sending.senders for part in parts),
+        ),
     )
 
 
@@ -104,10 +113,11 @@ def _member(parts: Sequence[ConsumerStatus]) -> ConsumerStatus:
 async def read_status(redis: Redis, partition: Partition) -> Status:
     """The partition's status now, in one round trip; raises redis-py's errors."""
     of = partition
-    keys = [of.alive, of.consumers, of.counters, of.dead_letters, of.wanted_versions]
+    keys = [of.alive, of.consumers, of.counters, of.dead_letters, of.wanted_versions, of.webhooks, of.dead_webhooks]
     keys += [of.stream(priority).key for priority in PRIORITIES]
-    reply = await load(redis, "stream.scripts", "status")(keys, [GROUP, _MOST_PENDING])
-    now_ms, dead_letters, counters, reports, alive, *found = reply
+    arguments: list[str | int] = [GROUP, _MOST_PENDING, SENDERS, _SENDER_SILENT_MS]
+    reply = await load(redis, "stream.scripts", "status")(keys, arguments)
+    now_ms, dead_letters, counters, reports, alive, sending, *found = reply
     streams = [_StreamStatus.of(now_ms, one) for one in found]
     classes = {name: _sum_of(one.status for one in streams if one.priority == name) for name in PRIORITIES}
     whole = _sum_of(classes.values())
@@ -123,6 +133,7 @@ async def read_status(redis: Redis, partition: Partition) -> Status:
         dead_letters=dead_letters,
         counters=dict(_counts(of, counters)),
         classes=classes,
+        sending=Sending(*sending),
     )
 
 

@@ -21,7 +21,8 @@ from tests.support.redis.servers import Server
 
 #: Keys without a time to live that may remain; everything else must expire or be gone. See stream/keys.py.
 _PERMANENT = re.compile(
-    r".*:(entries(:bulk)?(:v[0-9]+)?|dead_letters|holders|alive|consumers|versions|wanted_versions|counters)"
+    r".*:(entries(:bulk)?(:v[0-9]+)?|dead_letters|holders|alive|consumers|versions|wanted_versions|counters"
+    r"|webhooks|dead_webhooks)"
 )
 _SHARED = ("sluice:{all}:models", "sluice:{all}:requests", "sluice:{all}:releases", "sluice:{all}:loads")
 

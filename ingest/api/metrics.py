@@ -113,6 +113,13 @@ _GAUGES: tuple[tuple[str, str, Callable[[Status], float]], ...] = (
     ),
     ("sluice_dead_letters", "Dead letters that were neither replayed nor dropped.", lambda group: group.dead_letters),
     ("sluice_living_consumers", "Consumers with a current heartbeat.", lambda group: group.living),
+    ("sluice_webhooks_waiting", "Webhooks that wait for their delivery.", lambda group: group.sending.webhooks),
+    (
+        "sluice_webhook_dead_letters",
+        "Webhooks that could not be delivered, and were neither replayed nor dropped.",
+        lambda group: group.sending.dead_webhooks,
+    ),
+    ("sluice_webhook_senders", "Senders of webhooks that are alive.", lambda group: group.sending.senders),
     (
         "sluice_capacity_images_per_second",
         "Throughput of all live consumers together, at the speed that each measured.",
@@ -171,8 +178,11 @@ def _consumers(groups: list[Status]) -> Metric:
     return gauge
 
 
+#: How attempts to deliver a webhook end; those that only wait for a busy receiver are not counted.
+_SENT: Final = ("webhook_delivered", "webhook_failed", "webhook_dead")
+
 #: These are reported as zero before the first one: Prometheus cannot see the first event as an increase.
-_EVENTS: Final = ("completed", "superseded", "replayed", "vanished", *get_args(Reason))
+_EVENTS: Final = ("completed", "superseded", "replayed", "vanished", *get_args(Reason), *_SENT)
 
 
 def _events(groups: list[Status]) -> Metric:

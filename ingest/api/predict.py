@@ -23,6 +23,7 @@ from ingest.api.predict_request import (
     TOP,
     Options,
 )
+from ingest.api.webhook_request import WebhookRequests
 from ingest.classification import Classified, Classifier, Target
 from ingest.concurrency import cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry
@@ -63,10 +64,19 @@ from ingest.uploads import Upload
 class PredictEndpoint:
     """The endpoint. The response to one image is its prediction, to several a list in the order sent."""
 
-    def __init__(self, registry: ModelRegistry, classifier: Classifier, body: PredictBody, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        classifier: Classifier,
+        body: PredictBody,
+        webhooks: WebhookRequests,
+        *,
+        timeout_s: float,
+    ) -> None:
         self._registry = registry
         self._classifier = classifier
         self._body = body
+        self._webhooks = webhooks
         self._timeout_s = timeout_s
 
     async def __call__(self, request: Request) -> Response:
@@ -79,10 +89,16 @@ class PredictEndpoint:
         default = async_request.default_priority if async_request else "interactive"
         priority = priority_of(request.headers, request.query_params, default=default)
         client.refuse_if_full(priority)
-        uploads, in_body = await self._body.read(request)
+        uploads, in_body, webhook = await self._body.read(request)
         options = in_body.or_else(in_query)
         target = Target(
-            client, model, options.top_for(model), threshold=options.threshold, priority=priority, wanted=wanted
+            client,
+            model,
+            options.top_for(model),
+            threshold=options.threshold,
+            priority=priority,
+            wanted=wanted,
+            webhook_url=self._webhooks.url(request, webhook),
         )
         if async_request:
             return await async_request.respond(uploads, target, self._classifier)
@@ -128,8 +144,8 @@ def _top_schema(classes: int | None) -> dict[str, Any]:
     return {"type": "integer", "default": min(DEFAULT_TOP, classes or DEFAULT_TOP), **bounds}
 
 
-def predict_operation(body: PredictBody) -> Operation:
-    """The declaration, with this body."""
+def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation:
+    """The declaration, with this body and these webhooks."""
     return Operation(
         "Classify images",
         {
@@ -164,6 +180,7 @@ def predict_operation(body: PredictBody) -> Operation:
             PREFER,
             IDEMPOTENCY_KEY,
             CONTENT_ENCODING,
+            *webhooks.parameters,
         ),
         body.documented(),
     )  # fmt: skip

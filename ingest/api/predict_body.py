@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.requests import Request
 
 from ingest.api.predict_request import THRESHOLD, THRESHOLD_SCHEMA, TOP, Options
+from ingest.api.webhook_request import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.concurrency import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.images.formats import MEDIA_TYPES
@@ -24,30 +25,34 @@ _IMAGE_URL: Final = "image_url"
 
 #: Exactly one of them is in the JSON.
 _SOURCES: Final = (IMAGE, _IMAGES, _IMAGE_URL)
-_FIELDS: Final = (*_SOURCES, TOP, THRESHOLD)
+_FIELDS: Final = (*_SOURCES, TOP, THRESHOLD, WEBHOOK)
 
 
 class PredictBody:
-    """Reads the images of a request. Without `urls`, those by URL are refused."""
+    """Reads the images of a request. Without `urls`, those by URL are refused. `webhooks`: whether they are on."""
 
-    def __init__(self, limits: Limits, urls: "ImageUrls | None" = None) -> None:
+    def __init__(self, limits: Limits, urls: "ImageUrls | None" = None, *, webhooks: bool = False) -> None:
         self._limits = limits
+        self._webhooks = webhooks
         self._urls = urls
 
-    async def read(self, request: Request) -> tuple[list[Upload], Options]:
-        """The images of the body, and the options if it is JSON.
+    async def read(self, request: Request) -> tuple[list[Upload], Options, str | None]:
+        """The images of the body, and if it is JSON the options and the webhook.
 
         Raises as `read_uploads` and `ImageUrls.fetch` do, and BadParameter.
         """
         kind = media_type(request)
         if kind != JSON and not kind.endswith("+json"):
-            return await read_uploads(request, self._limits), Options()
+            return await read_uploads(request, self._limits), Options(), None
         document = parse_json_object(await read_body(request, self._limits))
         if unknown := [name for name in document if name not in _FIELDS]:
             raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
         images = _images(document, self._limits)
         options = Options.parse_json(document)
-        return await self._uploads(request, images), options
+        webhook = document.get(WEBHOOK)
+        if webhook is not None and not isinstance(webhook, str):
+            raise BadParameter(f"{WEBHOOK} is no string. Send a URL.")
+        return await self._uploads(request, images), options, webhook
 
     async def _uploads(self, request: Request, images: Sequence[Any]) -> list[Upload]:
         urls = {number: image[_IMAGE_URL] for number, image in enumerate(images) if isinstance(image, dict)}
@@ -100,6 +105,7 @@ class PredictBody:
         several = {"type": "array", "minItems": 1, "maxItems": self._limits.max_images, "items": item}
         sources = {IMAGE: encoded, _IMAGES: several} | ({_IMAGE_URL: url} if self._urls else {})
         options = {TOP: {"type": "integer", "minimum": 1}, THRESHOLD: THRESHOLD_SCHEMA}
+        options |= {WEBHOOK: WEBHOOK_SCHEMA} if self._webhooks else {}
         return {
             "oneOf": [
                 {

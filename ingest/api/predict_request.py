@@ -45,6 +45,8 @@ class Options:
     def parse_json(cls, document: dict[str, Any]) -> Self:
         """Raises BadParameter."""
         top, threshold = document.get(TOP), document.get(THRESHOLD)
+        if isinstance(top, float) and top.is_integer():
+            top = int(top)  # In JSON, 3.0 is a whole number.
         if top is not None and type(top) is not int:
             raise _bad_top(top)
         if threshold is not None and type(threshold) not in {int, float}:

@@ -1,5 +1,6 @@
 """Reads a snapshot of the service from Redis and this process, for the page."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -111,6 +112,7 @@ class _Model:
             "release": {"text": status.release.line(), **status.release.document()} if status.release else None,
             "problems": status.problems(max_age_s=self._max_age_s),
             "consumers": [self._consumer(member, now_s) for member in status.members],
+            **asdict(status.sending),
             "dead_letters": status.dead_letters,
             "newest_dead_letters": [_describe(dead) for dead in await self._newest(status)],
         }

@@ -235,7 +235,7 @@ class ModelClient:
 
         async def submit(partition: PartitionClient, version: str) -> str:
             entry = image.entry(request_id or new_id(partition.number), model, reply="")
-            if await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id) is None:
+            if image.webhook or not await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id):
                 await partition.admit(entry, image.priority, version)
             return entry.id
 

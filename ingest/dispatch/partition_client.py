@@ -179,6 +179,8 @@ class PartitionClient:
         try:
             with redis_errors_as_503():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
+                    if entry.webhook:
+                        await self._refuse_if_webhooks_wait()
                     await self._admission.admit(
                         request_trace.mark_sent(entry),
                         timeout_s=self._settings.request_timeout_s,
@@ -222,6 +224,15 @@ class PartitionClient:
     def _reads_bulk(self) -> bool:
         """Whether any consumer knows classes. While an upgrade has not come to the consumers, none may."""
         return not self.consumers or any(one.bulk_images_per_s is not None for one in self.consumers)
+
+    async def _refuse_if_webhooks_wait(self) -> None:
+        """Raise Overloaded if receivers are so far behind that their webhooks would fill Redis."""
+        waiting = await self._redis.xlen(self._partition.webhooks)
+        if waiting >= self._settings.max_webhook_backlog:
+            raise Overloaded(
+                f"{waiting} webhooks wait for their delivery. Send the image again later, or without a webhook.",
+                retry_after_s=RETRY_S,
+            )
 
     async def cancel(self, request_id: str) -> None:
         """Cancel a request that nobody waits for any more, if Redis can be reached."""

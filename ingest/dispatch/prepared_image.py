@@ -1,10 +1,11 @@
 """A decoded image on its way into the stream."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from results.webhook import Webhook
 from stream.entry import Entry
 from stream.keys import Priority
 from stream.model import ModelDescription
@@ -17,6 +18,8 @@ class PreparedImage:
     They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
     (0: all). `decoding_s` is how long ingest will still decode other images. `priority` is the class that the image
     waits in. Only consumers of `version` take it; empty: all.
+    `webhook` says where to deliver the outcome, if anywhere; its id is that of the request, once there is one. Such an
+    image is never answered from the cache, because an outcome is delivered when its entry is completed.
     """
 
     pixels: bytes
@@ -24,6 +27,7 @@ class PreparedImage:
     decoding_s: float = 0.0
     priority: Priority = "interactive"
     version: str = ""
+    webhook: Webhook | None = None
 
     def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""
@@ -40,6 +44,7 @@ class PreparedImage:
             channels=model.channels,
             more_ms=math.ceil(self.decoding_s * 1000),
             fractions=fractions,
+            webhook=replace(self.webhook, id=request_id).encode() if self.webhook else "",
         )
 
 

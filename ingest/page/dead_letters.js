@@ -5,7 +5,8 @@ import { duration, plural } from "./quantity.js";
 
 let shown = "";
 
-export function deadLetters({ model, now_ms, dead_letters, newest_dead_letters: newest }) {
+export function deadLetters({ model, now_ms, dead_letters, newest_dead_letters: newest, webhooks, dead_webhooks }) {
+  write(byId("webhooks-note"), webhooks || dead_webhooks ? `Webhooks: ${webhooks} waiting, ${dead_webhooks} given up` : "");
   byId("no-dead-letters").hidden = dead_letters > 0;
   const more = dead_letters > newest.length ? `the newest ${newest.length} of ` : "";
   write(byId("dead-letters-note"), dead_letters ? `${more}${plural(dead_letters, "image")} given up` : "");

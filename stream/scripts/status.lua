@@ -1,9 +1,11 @@
 #!lua flags=no-writes
 -- One partition at one moment: its backlog, its groups and who is in them. Atomic, so that the figures belong together.
 --
--- KEYS  1 alive   2 consumers   3 counters   4 dead letters   5 wanted versions   6... entries, for any version
--- ARGV  1 group   2 most pending entries to look at for each consumer and stream
--- reply {now_ms, dead letters, counters, reports, alive, stream...}
+-- KEYS  1 alive   2 consumers   3 counters   4 dead letters   5 wanted versions   6 webhooks   7 dead webhooks
+--       8... entries, for any version
+-- ARGV  1 group   2 most pending entries to look at for each consumer and stream   3 group of the senders of webhooks
+--       4 ms after which a sender that was not heard of counts as dead
+-- reply {now_ms, dead letters, counters, reports, alive, {webhooks, dead webhooks, living senders}, stream...}
 --       counters, reports and alive are flat: name, value, name, value...
 --       a stream is {number of its class in KEYS, version or '', backlog, oldest entry id or nil, pending, lag or nil,
 --       held}; held has {consumer, pending, ms since the stalest was renewed, oldest entry id} for each in the group,
@@ -43,6 +45,19 @@ local function look_at(number, version, stream)
     return {number, version, redis.call('XLEN', stream), oldest and oldest[1] or false, pending, lag, held}
 end
 
+-- A name that begins with `retry-` is no process: it holds what waits for another attempt.
+local function senders()
+    local living = 0
+    local found = redis.pcall('XINFO', 'CONSUMERS', KEYS[6], ARGV[3]) -- an error where nothing was ever to be sent
+    for _, flat in ipairs(found.err and {} or found) do
+        local about = named(flat)
+        if not string.find(about.name, '^retry%-%d+$') and about.idle < tonumber(ARGV[4]) then
+            living = living + 1
+        end
+    end
+    return living
+end
+
 local time = redis.call('TIME')
 local reply = {
     time[1] * 1000 + math.floor(time[2] / 1000),
@@ -50,13 +65,14 @@ local reply = {
     redis.call('HGETALL', KEYS[3]),
     redis.call('HGETALL', KEYS[2]),
     redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'),
+    {redis.call('XLEN', KEYS[6]), redis.call('XLEN', KEYS[7]), senders()},
 }
 -- Streams for one version are not among the KEYS, because only the set says which there are. They share the hash tag.
 local versions = redis.call('SMEMBERS', KEYS[5])
-for number = 6, #KEYS do
-    reply[#reply + 1] = look_at(number - 6, '', KEYS[number])
+for number = 8, #KEYS do
+    reply[#reply + 1] = look_at(number - 8, '', KEYS[number])
     for _, version in ipairs(versions) do
-        reply[#reply + 1] = look_at(number - 6, version, KEYS[number] .. ':v' .. version)
+        reply[#reply + 1] = look_at(number - 8, version, KEYS[number] .. ':v' .. version)
     end
 end
 return reply

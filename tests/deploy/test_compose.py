@@ -193,7 +193,7 @@ def test_the_dockerfile_s_targets_are_there_and_start_a_module() -> None:
     ("target", "build_args", "wanted"),
     [
         ("export", {}, ["export", "heif"]),
-        ("ingest", {}, ["ingest", "grpc", "heif", "urls", "traces"]),
+        ("ingest", {}, ["ingest", "grpc", "heif", "webhooks", "traces"]),
         ("consumer", {}, ["consumers", "traces"]),
         ("consumer", {"EXTRAS": "consumers gpu"}, ["consumers", "gpu", "traces"]),
     ],

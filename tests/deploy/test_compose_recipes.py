@@ -11,6 +11,7 @@ import yaml
 from compose_spec import PyCompose
 
 from export import arguments
+from stream.settings import WebhookSettings
 from tests.deploy.running import Containers
 from tests.support.containers import ROOT, composed, parsed, variables
 from tests.support.redis.servers import free_port
@@ -59,6 +60,38 @@ def test_keys_are_asked_for_with_their_file(containers: Containers, tmp_path: Pa
     wait_until(lambda: _status(f"{url}/healthz") == 200, "ingest is alive")
     assert _status(f"{url}/") == 401
     assert _status(f"{url}/", key) == 200
+
+
+def test_the_sender_of_webhooks_is_confined_like_the_others() -> None:
+    """compose.webhooks.yaml: it has its own Redis user, nothing to write, and a way out; ingest accepts webhooks."""
+    names = ("compose.yaml", "compose.webhooks.yaml")
+    whole = yaml.safe_load(with_values("compose.webhooks.yaml", WEBHOOK_SECRET=f"whsec_{'A' * 32}"))
+    PyCompose.from_yaml(
+        yaml.safe_dump(parsed() | {"services": {**parsed()["services"], **whole["services"]}})
+    ).validate()
+    services = composed(*names)
+    sender, consumer = services["webhooks"], services["consumer"]
+    assert sender.keys() - {"entrypoint", "healthcheck"} == consumer.keys() | {"environment"}
+    assert {name: sender[name] for name in ("init", "read_only", "cap_drop", "security_opt", "restart")} == {
+        name: consumer[name] for name in ("init", "read_only", "cap_drop", "security_opt", "restart")
+    }
+    assert sender["entrypoint"] == ["python", "-m", "ingest.webhooks"]
+    assert sender["volumes"] == ["webhooks-password:/users:ro"]
+    assert sender["networks"] == ["queue", "default"]
+    assert services["ingest"]["environment"]["SLUICE_WEBHOOKS"] == "true"
+    assert services["ingest"]["networks"] == ["queue", "front"]
+    given = {name.removeprefix("SLUICE_").lower(): value for name, value in sender["environment"].items()}
+    assert given.keys() <= WebhookSettings.model_fields.keys()
+    secret = whole["services"]["webhooks"]["environment"]["SLUICE_WEBHOOK_SECRET"]
+    WebhookSettings(webhooks=True, webhook_secret=secret)
+
+
+def test_ingest_gets_a_way_out_for_images_by_url() -> None:
+    """compose.urls.yaml."""
+    ingest = composed("compose.yaml", "compose.urls.yaml")["ingest"]
+    assert ingest["networks"] == ["queue", "front", "default"]
+    assert ingest["environment"]["SLUICE_FETCH_URLS"] == "true"
+    PyCompose.from_yaml(yaml.safe_dump(parsed("compose.yaml", "compose.urls.yaml"))).validate()
 
 
 def _status(url: str, key: str = "") -> int:

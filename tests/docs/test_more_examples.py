@@ -3,20 +3,24 @@
 import functools
 import http.server
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
+from standardwebhooks.webhooks import Webhook
 
 from tests.support import browser
 from tests.support.models import mean_model, tiny_model
 from tests.support.processes import ROOT, Processes
-from tests.support.redis.servers import Server
+from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
 EXAMPLES = ROOT / "examples"
@@ -146,3 +150,31 @@ def test_a_browser_on_another_site(url: str, site: str, damaged: Path, tmp_path:
         wait_until(lambda: len(page.texts("#labels li")) == 3, "the labels are there")
         page.type("#image", str(damaged))
         wait_until(lambda: "Damaged image" in page.text("#problem"), "the problem is shown")
+
+
+def test_the_receiver_prints_what_it_is_sent() -> None:
+    """Once for each webhook-id, and only with the right signature."""
+    secret = "whsec_" + "A" * 32
+    port = free_port()
+    command = [sys.executable, str(ROOT / "examples/receive_webhook.py"), "--port", str(port)]
+    environment = {**os.environ, "WEBHOOK_SECRET": secret}
+    document = {"type": "prediction.failed", "data": {"id": "x", "title": "Cancelled", "detail": "It was cancelled."}}
+    text, now = json.dumps(document), datetime.now(UTC)
+
+    def post(signature: str) -> int:
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signature,
+        }
+        try:
+            return httpx.post(f"http://127.0.0.1:{port}/", content=text, headers=headers).status_code
+        except httpx.TransportError:
+            return 0
+
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
+        wait_until(lambda: post(f"v1,{'A' * 43}=") == 401, "it listens, and refuses a wrong signature")
+        assert [post(Webhook(secret).sign("msg_1", now, text)) for _ in range(2)] == [204, 204]
+        it.terminate()
+        assert it.stdout
+        assert it.stdout.read() == "x: Cancelled: It was cancelled.\n"

@@ -1,7 +1,7 @@
 """Redis users with least privilege: the main path works under them, and each is refused what it does not need."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ from tests.ingest.api.test_results import (  # noqa: F401
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, bearer
 from tests.support.processes import Process, Processes
+from tests.support.recorded_server import body, serve
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -83,10 +85,11 @@ class UnderUsers(Processes):
         self._users = users
         self._port = server.port
 
-    def start(self, module: str, *, rogue: str = "", **settings: Any) -> Process:
-        user = "ingest" if module == "ingest" else "consumer"
+    def start(self, module: str, *, rogue: str = "", arguments: Sequence[str] = (), **settings: Any) -> Process:
+        user = {"ingest": "ingest", "ingest.webhooks": "webhooks"}.get(module, "consumer")
         url, file = f"redis://{user}@127.0.0.1:{self._port}/0", self._users / user / "password"
-        return super().start(module, rogue=rogue, redis_url=url, redis_password_file=file, **settings)
+        access = {"redis_url": url, "redis_password_file": file}
+        return super().start(module, rogue=rogue, arguments=arguments, **access, **settings)
 
 
 @pytest.fixture
@@ -120,6 +123,37 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
         assert client.get(f"/results/{again.json()['id']}", headers={"Prefer": "wait=1"}).json() == again.json()
     assert consumer.stop() == 0
     assert [process.text.count("permission") for process in (consumer, ingest)] == [0, 0]
+
+
+def test_all_that_a_sender_asks_of_redis_is_allowed(processes: Processes) -> None:
+    """A delivery, a failure that is tried again, and one given up; and the others' part in it."""
+    hooks: dict[str, Any] = {"webhooks": True, "outbound_http": True, "outbound_networks": "127.0.0.1/32"}
+    running = [processes.consumer(version=1)]
+    ingest, url = processes.ingest(**hooks)
+    secret = "whsec_" + "A" * 32
+    sender = processes.start("ingest.webhooks", **hooks, webhook_secret=secret, webhook_retries_s="0.1")
+    with serve({"/ok": body(b""), "/never": body(b"", status=500)}) as receiver:
+        for path in ("/ok", "/never"):
+            headers = {"Prefer": "respond-async", "Webhook-URL": receiver.url + path}
+            assert httpx.post(f"{url}/predict", content=png(random_images(1)[0]), headers=headers).is_success
+        wait_until(
+            lambda: 'event="webhook_dead",model="tiny"} 1.0' in httpx.get(f"{url}/metrics").text, "one is given up"
+        )
+        assert [post.path for post in receiver.posts].count("/ok") == 1
+    assert httpx.get(f"{url}/metrics").text.count('sluice_webhook_senders{model="tiny"} 1.0') == 1
+    assert sender.stop() == 0
+    assert [one.text.count("permission") for one in (*running, ingest, sender)] == [0, 0, 0]
+
+
+def test_a_sender_reads_no_image(users: Path, server: Server) -> None:
+    """It sees outcomes alone, and can make none."""
+    with as_user(users, server, "webhooks") as sender:
+        for command in (
+            f"XRANGE {TINY.entries} - +", f"GET {TINY.request('x')}", f"XADD {TINY.webhooks} * a b",
+            f"XRANGE {TINY.dead_letters} - +", f"XRANGE {TINY.dead_webhooks} - +", "GET sluice:{all}:rate:key:alice",
+        ):  # fmt: skip
+            with pytest.raises(NoPermissionError):
+                _do(sender, command)
 
 
 async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server: Server) -> None:

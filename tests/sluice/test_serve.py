@@ -18,6 +18,7 @@ from sluice.serve import _parse
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.processes import ROOT
+from tests.support.recorded_server import body, serve
 from tests.support.redis.servers import free_port
 from tests.support.waiting import wait_until
 
@@ -70,6 +71,25 @@ def test_one_command_serves_and_ctrl_c_ends_it(folder: Path) -> None:
     assert said(folder)[before:] == ["stopped"]
     assert said(folder)[0].startswith("model     resnet50 version 1 (already exported)")
     assert not (folder / ".sluice" / str(port) / "serve.json").exists()
+
+
+def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> None:
+    """With the two settings that they need; without the secret, the run ends and says so."""
+    port = free_port()
+    local = {"SLUICE_WEBHOOKS": "true", "SLUICE_OUTBOUND_HTTP": "true", "SLUICE_OUTBOUND_NETWORKS": "127.0.0.1/32"}
+    with serving(folder, "--port", port, **local) as running:
+        assert running.wait(60) == 2
+    assert any("webhook_secret is empty" in line for line in said(folder))
+    secret = {"SLUICE_WEBHOOK_SECRET": "whsec_" + "A" * 32}
+    with serving(folder, "--port", port, **local, **secret) as running, serve({"/": body(b"")}) as receiver:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        headers = {"Prefer": "respond-async", "Webhook-URL": f"{receiver.url}/"}
+        image = encoded(scene(), "JPEG")
+        sent = httpx.post(f"http://127.0.0.1:{port}/predict", content=image, headers=headers, timeout=30)
+        assert sent.is_success
+        wait_until(lambda: len(receiver.posts) == 1, "the outcome is delivered")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
 
 
 def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -123,12 +124,12 @@ class Processes:
         """Give these variables to all that are started from here on."""
         self._settings.update(variables)
 
-    def start(self, module: str, *, rogue: str = "", **settings: Any) -> Process:
-        """`python -m module` with these settings, given as SLUICE_ variables."""
+    def start(self, module: str, *, rogue: str = "", arguments: Sequence[str] = (), **settings: Any) -> Process:
+        """`python -m module` with these arguments, and these settings as SLUICE_ variables."""
         own = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         environment = {**os.environ, **_PYTHON, "ROGUE": rogue, **self._settings, **own}
         log = self._folder / f"{module.replace('.', '-')}-{len(self._started)}.log"
-        process = Process([sys.executable, "-m", module], environment, log)
+        process = Process([sys.executable, "-m", module, *arguments], environment, log)
         self._started.append(process)
         return process
 

@@ -12,14 +12,24 @@ from typing import Any
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What was sent to a path."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
 @dataclass(slots=True)
 class Recorded:
-    """Where it listens, who connected, and the names that TLS clients asked for. `heads`: path and headers."""
+    """Where it listens, who connected, the names that TLS clients asked for, and what they sent."""
 
     port: int = 0
     connections: list[Any] = field(default_factory=list)
     names: list[str | None] = field(default_factory=list)
     heads: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    posts: list[Post] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -61,6 +71,8 @@ def serve(
                 answers.get(self.path.partition("?")[0], missing)(self)
 
         def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            recorded.posts.append(Post(self.path, dict(self.headers), data))
             self.do_GET()
 
         def log_message(self, *_arguments: object) -> None:

@@ -25,7 +25,7 @@ def test_no_request_breaks_what_the_document_says(processes: Processes, tmp_path
     """The same requests each time: those at the bounds of every parameter, then others, and chains of them."""
     processes.consumer(version=1)
     _, url = processes.ingest(
-        api_keys=f"alice:{KEY}", fetch_urls=True, outbound_http=True, outbound_networks="127.0.0.0/8"
+        api_keys=f"alice:{KEY}", fetch_urls=True, webhooks=True, outbound_http=True, outbound_networks="127.0.0.0/8"
     )
     with serve({"/a.png": body(png(random_images(1)[0]))}) as images:
         _try(url, f"{images.url}/a.png", tmp_path)

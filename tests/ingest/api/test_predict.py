@@ -99,6 +99,8 @@ def test_json_works_with_prefer_and_an_idempotency_key(client: httpx.Client) -> 
         ({"image": TEXT, "tops": 3}, 400, "'tops'"),
         ({"image": TEXT, "top": "3"}, 400, "top is '3'"),
         ({"image": TEXT, "top": 11}, 400, "from 1 to 10"),
+        ({"image": TEXT, "top": 2.5}, 400, "top is '2.5'"),
+        ({"image": TEXT, "top": 12.0}, 400, "from 1 to 10"),
         ({"image": TEXT, "top": True}, 400, "top is 'True'"),
         ({"image": TEXT, "threshold": 2}, 400, "threshold is '2'"),
         ({"image": TEXT, "threshold": "0.5"}, 400, "threshold is '0.5'"),

@@ -1,0 +1,1 @@
+"""`python -m ingest.webhooks`: delivers the outcomes of requests to the URLs that their clients named."""

@@ -1,0 +1,59 @@
+"""The commands of `python -m results webhooks`: list, replay and drop webhooks that could not be delivered."""
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+from results.commands import CommandContext
+from results.deliveries import DeadWebhook, DeadWebhooks
+from stream.cli import NOT_FOUND, OK, Column, complain, table
+from stream.keys import Partition
+
+_COLUMNS = (Column("ID"), Column("REQUEST"), Column("ATTEMPTS", right=True), Column("URL", cut=True), Column("REASON"))
+
+
+async def list_webhooks(context: CommandContext) -> int:
+    """A table of all dead webhooks, the oldest of each partition first."""
+    found = [dead for partition in context.partitions for dead in await _of(context, partition).all()]
+    if context.given.json:
+        _say(json.dumps([asdict(dead) for dead in found]))
+        return OK
+    rows = [(dead.id, dead.request_id or "-", str(dead.attempts), dead.url or "-", dead.reason) for dead in found]
+    for line in table(_COLUMNS, rows) if rows else ["No dead webhooks."]:
+        _say(line)
+    return OK
+
+
+async def replay_webhooks(context: CommandContext) -> int:
+    """Deliver the named ones, or all, again."""
+    return await _each(context, DeadWebhooks.replay, "replayed")
+
+
+async def drop_webhooks(context: CommandContext) -> int:
+    """Delete the named ones for good."""
+    return await _each(context, DeadWebhooks.drop, "dropped")
+
+
+async def _each(context: CommandContext, do: Callable[[DeadWebhooks, DeadWebhook], Awaitable[bool]], done: str) -> int:
+    left = set(context.given.ids)
+    for partition in context.partitions:
+        of = _of(context, partition)
+        for dead in await of.all():
+            named = left & {dead.id, dead.request_id}
+            if (named or context.given.all) and await do(of, dead):
+                left -= named
+                document = {"id": dead.id, "request_id": dead.request_id or None, "action": done}
+                _say(json.dumps(document) if context.given.json else f"{done} {dead.id}  request {dead.request_id}")
+    for reference in sorted(left):
+        complain("python -m results", f"there is no dead webhook {reference}", NOT_FOUND)
+    return NOT_FOUND if left else OK
+
+
+def _of(context: CommandContext, partition: Partition) -> DeadWebhooks:
+    return DeadWebhooks(context.connections.client_for(partition), partition)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
