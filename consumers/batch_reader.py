@@ -6,7 +6,8 @@ bulk images in its own batch:
 1. While bulk images arrive, a batch is put together when the model is free, and not while another batch runs.
 2. Entries that were read and have no batch yet are kept here. COUNT of XREADGROUP counts for each stream, so that a
    read of all streams may bring more than a batch takes.
-3. Bulk images fill up a batch with interactive images only as far as that takes next to no time.
+3. Bulk images fill up a batch with interactive images only as far as that takes next to no time. A batch of bulk images
+   alone leaves as much time as the interactive images after it will take: both together are one batch.
 
 On a device that is so fast that a whole batch takes next to no time, batches are filled ahead, and filled up.
 """
@@ -37,6 +38,8 @@ class BatchReader:
         #: Bulk images that are due by the share. Negative after batches that had more of them than that.
         self._due = 0.0
         self._bulk_ran = False
+        #: Interactive images in the last two batches.
+        self._ran = (0, 0)
 
     @property
     def keeps(self) -> bool:
@@ -46,8 +49,11 @@ class BatchReader:
     @property
     def late(self) -> bool:
         """Whether to put the next batch together only when the model is free."""
-        is_short = self._sizer.images_within(_SHORT_S) >= self._sizer.batch_size
-        return (self._bulk_ran or bool(self._bulk)) and not is_short
+        return (self._bulk_ran or bool(self._bulk)) and not self._is_short
+
+    @property
+    def _is_short(self) -> bool:
+        return self._sizer.images_within(_SHORT_S) >= self._sizer.batch_size
 
     async def wait(self) -> None:
         """Wait for entries as `Group.read` does, and keep them: at most one of each stream."""
@@ -97,6 +103,7 @@ class BatchReader:
         self._interactive, self._bulk = self._interactive[interactive:], self._bulk[bulk:]
         self._leave_rows()
         self._bulk_ran = bulk > 0
+        self._ran = (self._ran[1], interactive)
         due = self._due + self._bulk_share * len(batch) - bulk
         self._due = max(-count, min(due, count if self._bulk else 0))
         return batch
@@ -109,6 +116,8 @@ class BatchReader:
         room = count - interactive
         if interactive:
             room = min(room, max(reserved, self._sizer.images_within(_SHORT_S) - interactive))
+        elif len(self._bulk) >= count and not self._is_short:
+            room = max(1, room - max(self._ran))
         return interactive, room
 
     def _reserved(self, count: int) -> int:

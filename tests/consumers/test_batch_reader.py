@@ -99,10 +99,10 @@ async def test_in_long_batches_bulk_images_do_not_delay_interactive_ones(world: 
     await world.batches.read_ahead()
     assert len(world.in_flight.held) == 8
     assert await world.read() == "ii"
-    assert await world.read() == "bbbbbbbb"
+    assert await world.read() == "bbbbbb", "as long as a whole batch with the interactive images that may come"
     await world.send(1, "interactive")
     assert await world.read() == "i"
-    assert await world.read() == "bbbb"
+    assert await world.read() == "bbbbbb"
     assert await world.read() == ""
     assert not world.batches.late
 
