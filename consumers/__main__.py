@@ -20,11 +20,11 @@ from consumers.gpu import devices as gpus
 from consumers.gpu.leases import GpuLeases
 from consumers.health import Health
 from consumers.leases import VersionConflict
-from consumers.loader import ModelLoader
 from consumers.onnx.artefact import ArtefactError
+from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import GoldenMismatch
 from consumers.onnx.providers import ProviderError, require_cuda
-from consumers.served_model import ServedModel, inference_thread
+from consumers.onnx.served_model import ServedModel, inference_thread
 from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect

@@ -9,7 +9,7 @@ from consumers.buffer_pool import BufferPool
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.onnx.model import Model
-from consumers.served_model import ServedModel
+from consumers.onnx.served_model import ServedModel
 from stream.connection.clients import Connections
 from stream.group import Delivery
 from stream.settings import ConsumerSettings

@@ -17,12 +17,12 @@ from redis.exceptions import RedisError
 from consumers import metrics
 from consumers.context import WorkerContext
 from consumers.leases import refuse_conflict
-from consumers.loader import ModelLoader
+from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import Model, ModelFailed
 from consumers.onnx.model_file import digest
 from consumers.onnx.repository import StoredVersion
+from consumers.onnx.served_model import inference_thread
 from consumers.partition import PartitionWorker
-from consumers.served_model import inference_thread
 from stream.connection.clients import Backoff
 from stream.load_requests import LoadRequest, LoadRequests
 

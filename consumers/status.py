@@ -19,8 +19,8 @@ from stream import server_check
 from stream.cli import NOT_FOUND, OK, Column, duration, program, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
-from stream.status import ConsumerStatus, Sending, Status
-from stream.status_reader import read_model
+from stream.status.reader import read_model
+from stream.status.report import ConsumerStatus, Sending, Status
 
 _EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
 entries, or something is wrong with the server; 2 for wrong usage, or if Redis is unavailable. All other settings

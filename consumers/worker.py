@@ -14,11 +14,11 @@ from consumers.context import BatchTracer, WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.leases import VersionConflict
-from consumers.loader import ModelLoader
 from consumers.metrics import REDIS, ConsumerCollector
+from consumers.onnx.loader import ModelLoader
+from consumers.onnx.served_model import ServedModel
 from consumers.partition import PartitionWorker
 from consumers.reload import ModelReloader
-from consumers.served_model import ServedModel
 from stream.connection.clients import Connections
 from stream.keys import Partition
 from stream.presence import partition_counts

@@ -59,7 +59,7 @@ from stream.settings import IngestSettings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-    from ingest.image_urls import ImageUrls
+    from ingest.api.image_urls import ImageUrls
     from ingest.outbound.policy import Policy
 
 #: How many requests of the largest size may wait in the memory of one process until they are decoded.
@@ -214,7 +214,7 @@ def _image_urls(settings: IngestSettings) -> "ImageUrls | None":
     """What fetches images by URL, if they are accepted."""
     if not settings.fetch_urls:
         return None
-    from ingest.image_urls import ImageUrls  # Not at the top: it imports httpx.
+    from ingest.api.image_urls import ImageUrls  # Not at the top: it imports httpx.
 
     return ImageUrls(settings)
 

@@ -16,9 +16,8 @@ from results.store import Store
 from stream.cli import FAILED, NOT_FOUND, OK, program
 from stream.connection.clients import Connections
 from stream.entry import Entry, MalformedEntry
-from stream.keys import Partition
+from stream.keys import Partition, partition_of
 from stream.presence import Presence
-from stream.request_id import partition_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Completion:
             partition.replies(""),
             consumer,
         ]
-        self._script = load(redis, "results", "complete")
+        self._script = load(redis, "results.scripts", "complete")
 
     async def complete(self, batch: Sequence[Completed]) -> list[bool]:
         """Complete each entry; False if another consumer had done so before, and then nothing changed.

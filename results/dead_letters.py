@@ -63,9 +63,9 @@ class DeadLetters:
     def __init__(self, redis: Redis, partition: Partition) -> None:
         self._redis = redis
         self._partition = partition
-        self._page = load(redis, "results", "list_dead_letters")
-        self._replay = load(redis, "results", "replay")
-        self._expire = load(redis, "results", "expire_dead_letters")
+        self._page = load(redis, "results.scripts", "list_dead_letters")
+        self._replay = load(redis, "results.scripts", "replay")
+        self._expire = load(redis, "results.scripts", "expire_dead_letters")
 
     async def all(self) -> list[DeadLetter]:
         """All dead letters, the oldest first, without their pixels."""

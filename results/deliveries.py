@@ -114,8 +114,8 @@ class Deliveries:
         self._delays_s = (_BUSY_S, *delays_s)
         self._claiming: list[str | int] = [int(lease_s * 1000)]
         self._max_dead_letters = max_dead_letters
-        self._claim = load(redis, "results", "claim_webhooks")
-        self._finish = load(redis, "results", "finish_webhook")
+        self._claim = load(redis, "results.scripts", "claim_webhooks")
+        self._finish = load(redis, "results.scripts", "finish_webhook")
 
     @property
     def max_attempts(self) -> int:
@@ -179,7 +179,7 @@ class DeadWebhooks:
     def __init__(self, redis: Redis, partition: Partition) -> None:
         self._redis = redis
         self._partition = partition
-        self._replay = load(redis, "results", "replay_webhook")
+        self._replay = load(redis, "results.scripts", "replay_webhook")
 
     async def all(self) -> list[DeadWebhook]:
         """All dead webhooks, the oldest first."""

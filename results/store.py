@@ -33,10 +33,10 @@ class Store:
     def __init__(self, redis: Redis, partition: Partition) -> None:
         self._redis = redis
         self._partition = partition
-        self._cancel = load(redis, "results", "cancel")
-        self._delete = load(redis, "results", "delete")
-        self._state = load(redis, "results", "state")
-        self._idempotency = load(redis, "results", "idempotency")
+        self._cancel = load(redis, "results.scripts", "cancel")
+        self._delete = load(redis, "results.scripts", "delete")
+        self._state = load(redis, "results.scripts", "state")
+        self._idempotency = load(redis, "results.scripts", "idempotency")
 
     async def state(self, request_id: str) -> State:
         """The outcome of a request, or how far it is; `unknown` if it expired or never was, or cannot be read.

@@ -3,7 +3,7 @@
     field      value
     ---------  ---------------------------------------------------------------
     v          b"1", the version of this layout
-    id         the request's id, see stream/request_id.py; with API keys behind
+    id         the request's id, see stream/keys.py; with API keys behind
                the name of the key and a dot
     reply      name of the ingest process that waits; empty: none does
     top        how many classes are wanted, decimal; 0: all

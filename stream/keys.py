@@ -35,6 +35,7 @@ Every stream counts its own ids. So an entry is named by the id behind the prefi
 """
 
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -186,3 +187,26 @@ class Partition:
 
     def replies(self, ingest: str) -> str:
         return self._key(f"replies:{ingest}")
+
+
+#: Most partitions of a model. Each costs every consumer and every ingest a connection.
+MAX_PARTITIONS: Final = 64
+
+_REQUEST_PARTITION = re.compile(r"-([1-9]\d?)\Z")
+
+
+def new_id(partition: int = 0) -> str:
+    """A request id that cannot be guessed: 122 random bits (RFC 9562, 5.4), then the partition if it is not 0.
+
+        3f2a...    32 hexadecimal digits: partition 0
+        3f2a...-2  partition 2
+
+    So any ingest finds the request, however many partitions there are by now.
+    """
+    return uuid.uuid4().hex + (f"-{partition}" if partition else "")
+
+
+def partition_of(request_id: str) -> int:
+    """The number of the partition that a request with this id was sent to."""
+    found = _REQUEST_PARTITION.search(request_id)
+    return int(found[1]) if found else 0

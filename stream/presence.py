@@ -13,9 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream import unreadable
-from stream.keys import GROUP, MODELS, EntryStream, Partition, valid_model_name
+from stream.keys import GROUP, MAX_PARTITIONS, MODELS, EntryStream, Partition, valid_model_name
 from stream.model import ModelDescription, is_version
-from stream.request_id import MAX_PARTITIONS
 from stream.scripts import load
 
 logger = logging.getLogger(__name__)

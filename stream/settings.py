@@ -21,10 +21,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from stream.host.cpu import usable_cores
 from stream.host.logs import LogFormat
 from stream.host.private_folder import check_private, socket_path
-from stream.keys import valid_model_name
+from stream.keys import MAX_PARTITIONS, valid_model_name
 from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings, Seconds
 from stream.redis_url import RedisUrl
-from stream.request_id import MAX_PARTITIONS
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 

@@ -15,8 +15,7 @@ from stream.admission import Admission
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
-from stream.keys import Partition
-from stream.request_id import new_id
+from stream.keys import Partition, new_id
 
 #: Admissions on their way at a time: enough that the server always has another one to do.
 _AT_ONCE = 16

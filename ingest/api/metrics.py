@@ -24,8 +24,8 @@ from ingest.openapi.operation import DocumentedResponse, Operation
 from results.outcome import Reason
 from stream.connection.clients import Connections
 from stream.presence import CachedPartitionCounts
-from stream.status import ClassStatus, Status
-from stream.status_reader import read_model
+from stream.status.reader import read_model
+from stream.status.report import ClassStatus, Status
 
 METRICS: Final = Operation("Read the metrics", {200: DocumentedResponse("For Prometheus.", media_type="text/plain")})
 

@@ -18,7 +18,7 @@ from ingest.request_body import Limits, parse_json_object, read_body
 from ingest.uploads import Upload, decode_base64, media_type, read_uploads
 
 if TYPE_CHECKING:
-    from ingest.image_urls import ImageUrls  # It imports httpx, which need not be installed.
+    from ingest.api.image_urls import ImageUrls  # It imports httpx, which need not be installed.
 
 _IMAGES: Final = "images"
 _IMAGE_URL: Final = "image_url"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from stream.releases import ReleaseStatus
-from stream.status import Status
+from stream.status.report import Status
 
 
 def release_metrics(groups: Iterable[Status]) -> Iterable[Metric]:

@@ -8,7 +8,7 @@ on. Without API keys there is no owner, and ids have no prefix.
 from contextvars import ContextVar
 from typing import Final
 
-from stream import request_id
+from stream import keys
 
 #: Between the owner and the rest of an id. No name of a key contains it.
 _SEPARATOR: Final = "."
@@ -36,7 +36,7 @@ def has_mark(mark: str) -> bool:
 
 def new_id(partition: int = 0) -> str:
     """A new random id for a request of this owner in this partition."""
-    name, bare = _owner.get(), request_id.new_id(partition)
+    name, bare = _owner.get(), keys.new_id(partition)
     return f"{name}{_SEPARATOR}{bare}" if name else bare
 
 

@@ -13,8 +13,8 @@ from stream.connection.clients import Connections
 from stream.keys import PRIORITIES, Partition
 from stream.presence import CachedPartitionCounts
 from stream.settings import IngestSettings
-from stream.status import ConsumerStatus, Status
-from stream.status_reader import read_model
+from stream.status.reader import read_model
+from stream.status.report import ConsumerStatus, Status
 
 #: Consumers report their images with each heartbeat, every quarter of a lease. A shorter window would show steps.
 _CONSUMER_WINDOW_S: Final = 10.0

@@ -17,9 +17,8 @@ from ingest import metrics
 from results.outcome import Done, Failed, decode, encode
 from results.store import Store
 from stream.connection.clients import Connections
-from stream.keys import Partition
+from stream.keys import Partition, partition_of
 from stream.model import ModelDescription
-from stream.request_id import partition_of
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,7 @@ from typing import Final, TypeVar
 from ingest.dispatch.partition_client import PartitionClient
 from ingest.errors import NoConsumer, Overloaded, Problem, StreamUnavailable
 from stream.connection.clients import Connections
-from stream.keys import Partition
-from stream.request_id import partition_of
+from stream.keys import Partition, partition_of
 from stream.settings import IngestSettings
 
 T = TypeVar("T")

@@ -25,8 +25,8 @@ from ingest.dispatch.versions import Versions
 from ingest.errors import Problem, raise_for_outcome
 from results.outcome import Done
 from stream.admission import AdmissionRefused
+from stream.keys import new_id
 from stream.model import ModelDescription
-from stream.request_id import new_id
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from results.outcome import Done
 from stream.admission import Admission
 from stream.entry import Entry
 from stream.presence import ConsumerReport, Presence
-from stream.status_reader import read_status
+from stream.status.reader import read_status
 from tests.support.models import mean_model, tiny_model
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images, send

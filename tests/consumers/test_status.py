@@ -21,8 +21,8 @@ from stream.keys import MODELS, Partition, Priority
 from stream.presence import Presence
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
 from stream.settings import RedisSettings
-from stream.status import ClassStatus, ConsumerStatus, Status
-from stream.status_reader import read_status
+from stream.status.reader import read_status
+from stream.status.report import ClassStatus, ConsumerStatus, Status
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry, report
 from tests.support.processes import ROOT, Process, Processes

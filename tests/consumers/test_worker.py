@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from consumers.__main__ import load
 from consumers.health import Health
-from consumers.loader import ModelLoader
+from consumers.onnx.loader import ModelLoader
 from consumers.onnx.session import Session
 from consumers.worker import Worker
 from results.outcome import Done, Failed

@@ -20,8 +20,8 @@ from stream.group import Group
 from stream.keys import SENDERS, Partition
 from stream.presence import Presence
 from stream.settings import RedisSettings
-from stream.status import Sending
-from stream.status_reader import read_status
+from stream.status.reader import read_status
+from stream.status.report import Sending
 from tests.results.test_completion import delivered, done
 from tests.stream.test_group import entry, report
 from tests.support.waiting import eventually

@@ -28,7 +28,7 @@ from stream.keys import Partition
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import read_facts
 from stream.settings import RedisSettings
-from stream.status_reader import read_status
+from stream.status.reader import read_status
 from tests.ingest.api.test_async_requests import (  # noqa: F401
     test_many_can_wait_for_one_result as test_waiting_under_these_users,
 )

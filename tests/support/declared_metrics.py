@@ -11,7 +11,7 @@ from ingest.api.metrics import GroupCollector
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
-from stream.status import ClassStatus, ConsumerStatus, Status
+from stream.status.report import ClassStatus, ConsumerStatus, Status
 
 #: One with something in every figure, so that every label is there.
 STATUS = Status(

@@ -11,7 +11,7 @@ from consumers.context import WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.onnx.model import Model
-from consumers.served_model import ServedModel
+from consumers.onnx.served_model import ServedModel
 from stream.settings import ConsumerSettings
 
 

@@ -9,9 +9,8 @@ import httpx
 import pytest
 import redis
 
-from stream.keys import MODELS, Partition
+from stream.keys import MODELS, Partition, partition_of
 from stream.keys import gpu_lease as key_of
-from stream.request_id import partition_of
 from tests.ingest.api.test_live import snapshots
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Process, Processes

@@ -38,7 +38,7 @@ def _try(url: str, image_url: str, folder: Path) -> None:
         "-m",
         "schemathesis.cli",
         "--config-file",
-        str(ROOT / "tests/support/schemathesis.toml"),
+        str(ROOT / "tests/support/openapi/schemathesis.toml"),
         "run",
     ]
     options = {
@@ -55,7 +55,7 @@ def _try(url: str, image_url: str, folder: Path) -> None:
         cwd=folder,  # it keeps notes where it runs
         env={
             **os.environ,
-            "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+            "SCHEMATHESIS_HOOKS": "tests.support.openapi.schemathesis_hooks",
             "SCHEMATHESIS_IMAGE_URL": image_url,
             "PYTHONPATH": str(ROOT),
         },

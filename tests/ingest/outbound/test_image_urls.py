@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from ingest.api.image_urls import ImageUrls
 from ingest.errors import ImageNotFetched, Overloaded, PayloadTooLarge, Problem, UnsupportedMediaType, UrlNotAllowed
-from ingest.image_urls import ImageUrls
 from ingest.outbound.addresses import Address
 from ingest.outbound.client import Resolve
 from ingest.request_body import Limits

@@ -1,6 +1,6 @@
 """The status of a model or partition: its consumers, its backlog and what is wrong with it.
 
-All ages are by Redis's clock, so that the clock of the reader does not matter. stream/status_reader.py reads it.
+All ages are by Redis's clock, so that the clock of the reader does not matter. stream/status/reader.py reads it.
 """
 
 import math

@@ -17,7 +17,7 @@ from stream.keys import GROUP, PRIORITIES, SENDERS, Partition, Priority
 from stream.presence import ConsumerReport, decode_reports
 from stream.releases import ReleaseStatus, read_release
 from stream.scripts import load
-from stream.status import ClassStatus, ConsumerStatus, Sending, Status, oldest_of
+from stream.status.report import ClassStatus, ConsumerStatus, Sending, Status, oldest_of
 
 #: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
 _MOST_PENDING = 1000

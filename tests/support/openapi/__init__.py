@@ -1,0 +1,1 @@
+"""What runs schemathesis against the OpenAPI document."""
