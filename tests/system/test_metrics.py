@@ -97,7 +97,8 @@ def test_a_consumer_shows_its_own_figures(processes: Processes) -> None:
     found = figures(f"http://127.0.0.1:{port}")
     assert found["sluice_consumer_images_total", ()] == 8
     assert found["sluice_consumer_failed_total", ()] == 1
-    assert found["sluice_batch_images_sum", ()] == found["sluice_queue_seconds_count", ()] == 8
+    interactive = (("class", "interactive"),)
+    assert found["sluice_batch_images_sum", ()] == found["sluice_queue_seconds_count", interactive] == 8
     assert found["sluice_batch_images_count", ()] == found["sluice_inference_seconds_count", ()]
     assert found["sluice_inference_seconds_sum", ()] > 0
     assert found["sluice_model_loads_total", ()] == 1

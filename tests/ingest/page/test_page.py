@@ -133,7 +133,7 @@ def test_overload_shows_refusals_and_a_full_queue(processes: Processes, chromium
     with httpx.Client(base_url=url, headers=later, timeout=30) as service, watched(chromium, url) as page:
 
         def refused() -> bool:
-            return service.post("/predict", content=png(IMAGES[0])).status_code == 503
+            return service.post("/predict?priority=interactive", content=png(IMAGES[0])).status_code == 503
 
         # It holds still, and for a lease no consumer can claim it: what is in the queue stays there.
         consumer.send(signal.SIGSTOP)
