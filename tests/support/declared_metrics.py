@@ -4,6 +4,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from consumers import metrics as consumer
+from consumers import prediction_metrics  # noqa: F401 (it declares the metrics of predictions)
 from consumers.batch_size import BatchSizer
 from consumers.in_flight import WorkerState
 from ingest import metrics as ingest
