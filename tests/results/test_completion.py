@@ -1,6 +1,8 @@
 """Completion, the store and the reply stream against a real server."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from results.completion import Completed, Completion
-from results.outcome import Done, Failed, decode, encode
+from results.outcome import Done, Failed, Outcome, decode, encode
 from results.replies import Replies
 from results.store import Store
 from stream.admission import Admission
@@ -183,34 +185,36 @@ async def test_replies_resolve_the_futures_of_their_requests(
         reading.cancel()
 
 
-async def test_a_reader_that_lost_its_connection_catches_up(
+@asynccontextmanager
+async def missed(
     settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
-) -> None:
-    """An outcome stored while nobody read, and whose reply is gone, still reaches who waits for it."""
+) -> AsyncIterator[tuple[Entry, asyncio.Future[Outcome]]]:
+    """An entry whose outcome is stored while a reader waits for its reply, which is not sent."""
     async with connect_reader(settings) as own:
         replies = Replies(own, Store(client, partition), partition, ingest="ingest-1", result_ttl_s=60)
         one = entry(reply="ingest-1")
         future = replies.expect(one.id)
         reading = asyncio.create_task(replies.run())
         delivery = await delivered(client, partition, group, one)
-        await completion.complete([Completed(delivery.entry_id, done(one), "")])  # no reply is sent
+        await completion.complete([Completed(delivery.entry_id, done(one), "")])
+        yield one, future
+        reading.cancel()
+
+
+async def test_a_reader_that_lost_its_connection_catches_up(
+    settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
+) -> None:
+    """An outcome stored while nobody read, and whose reply is gone, still reaches who waits for it."""
+    async with missed(settings, client, partition, group, completion) as (one, future):
         await client.client_kill_filter(_type="normal", skipme=True)
         assert await asyncio.wait_for(future, 10) == done(one)
-        reading.cancel()
 
 
 async def test_a_damaged_reply_is_answered_from_the_store(
     settings: RedisSettings, client: Redis, partition: Partition, group: Group, completion: Completion
 ) -> None:
     """The outcome is kept twice, so its client need not wait until its deadline."""
-    async with connect_reader(settings) as own:
-        replies = Replies(own, Store(client, partition), partition, ingest="ingest-1", result_ttl_s=60)
-        one = entry(reply="ingest-1")
-        future = replies.expect(one.id)
-        reading = asyncio.create_task(replies.run())
-        delivery = await delivered(client, partition, group, one)
-        await completion.complete([Completed(delivery.entry_id, done(one), "")])  # no reply is sent
+    async with missed(settings, client, partition, group, completion) as (one, future):
         await client.xadd(partition.replies("ingest-1"), {"1": encode(done(one))[:-1]})
         await client.expire(partition.replies("ingest-1"), 60)
         assert await asyncio.wait_for(future, 10) == done(one)
-        reading.cancel()

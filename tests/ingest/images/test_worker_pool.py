@@ -212,3 +212,16 @@ async def test_others_do_not_wait_for_an_expensive_image(decoder: Decoder) -> No
         await decoder.decode(Upload(None, PNG), model())
     assert not expensive.done()
     await expensive
+
+
+async def test_no_image_waits_for_a_worker_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another worker is free before, that one decodes it."""
+    pool = WorkerPool(LIMITS, workers=2, niceness=0, keep_one=True)
+    await pool.start()
+    monkeypatch.setattr(pool._workers[1], "start", asyncio.Event().wait)
+    try:
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*(pool.decode(PNG, model(), 0.01) for _ in range(4)))
+        assert {pixels for pixels, _ in found} == {to_pixels(PNG, model(), LIMITS.max_pixels)}
+    finally:
+        await pool.aclose()
