@@ -9,6 +9,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -19,6 +21,10 @@ from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two reports of a consumer that has classified images meanwhile. The status shows its images beside
+#: the counters of the partition, which change with each image.
+_REPORT_S: Final = 0.5
 
 
 class VersionConflict(Exception):
@@ -59,8 +65,10 @@ class LeaseKeeper:
         self._in_flight = in_flight
         self._exit_process = exit_process
         self._lease_s = context.settings.lease_s
-        #: Interactive images up to the last report, and when that was.
-        self._reported = (0, time.monotonic())
+        #: Interactive images up to the last heartbeat, and when that was.
+        self._interactive = (0, time.monotonic())
+        self._bulk_part = 1.0
+        self._reported_images = 0
 
     async def join(self) -> None:
         """Announce the model, make the group and send a heartbeat: from then on ingest sends entries.
@@ -85,7 +93,7 @@ class LeaseKeeper:
         failing = False
         while True:
             self._context.health.ticked()
-            await asyncio.sleep(self._lease_s / 4)
+            await self._report_for(self._lease_s / 4)
             self._abort_hung_inference()
             try:
                 await self._renew()
@@ -96,6 +104,15 @@ class LeaseKeeper:
                 level = logging.DEBUG if failing else logging.WARNING
                 logger.log(level, "cannot renew leases or send the heartbeat: %s", error)
                 failing = True
+
+    async def _report_for(self, seconds: float) -> None:
+        """Report after each half second in which images were classified. The next heartbeat repeats what fails."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(_REPORT_S, left_s))
+            if self._in_flight.counts.images != self._reported_images:
+                with suppress(RedisError):
+                    await self._presence.report(self._report())
 
     async def _renew(self) -> None:
         if held := tuple(self._in_flight.held):
@@ -110,6 +127,7 @@ class LeaseKeeper:
 
         Raises redis-py's errors.
         """
+        self._bulk_part = self._bulk_part_since()
         report = self._report()
         heartbeat = await self._presence.heartbeat(report, lease_s=self._lease_s)
         self._context.health.heartbeat_sent()
@@ -123,6 +141,7 @@ class LeaseKeeper:
     def _report(self) -> ConsumerReport:
         counts, model = self._in_flight.counts, self._context.served.model
         images_per_s = self._context.sizer.images_per_s / self._context.state.partitions
+        self._reported_images = counts.images
         return ConsumerReport(
             name=self._group.consumer,
             host=socket.gethostname(),
@@ -132,7 +151,7 @@ class LeaseKeeper:
             state=self._state(),
             # The sum over all partitions is what one consumer can do.
             images_per_s=round(images_per_s, 2),
-            bulk_images_per_s=round(images_per_s * self._bulk_part(), 2),
+            bulk_images_per_s=round(images_per_s * self._bulk_part, 2),
             images=counts.images,
             last_batch=counts.last_batch,
             held=len(self._in_flight.held),
@@ -142,11 +161,11 @@ class LeaseKeeper:
             load_requests=self._context.state.load_requests,
         )
 
-    def _bulk_part(self) -> float:
-        """The part of this consumer's time that the interactive images since the last report have left for others."""
+    def _bulk_part_since(self) -> float:
+        """The part of its time that the interactive images since the last heartbeat have left for others."""
         counts, sizer = self._in_flight.counts, self._context.sizer
         interactive, now_s = counts.images - counts.bulk_images, time.monotonic()
-        (before, then_s), self._reported = self._reported, (interactive, now_s)
+        (before, then_s), self._interactive = self._interactive, (interactive, now_s)
         if not sizer.images_per_s or now_s == then_s:
             return 1.0
         busy = (interactive - before) / sizer.images_per_s / (now_s - then_s)

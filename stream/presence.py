@@ -109,6 +109,7 @@ class Presence:
         self._partition = partition
         self._heartbeat = load(redis, "stream.scripts", "heartbeat")
         self._leave = load(redis, "stream.scripts", "leave")
+        self._report = load(redis, "stream.scripts", "report")
 
     async def announce(self, model: ModelDescription) -> None:
         """Publish the description that ingest prepares images by."""
@@ -145,6 +146,10 @@ class Presence:
             await self.announce_partition()
         waiting = {version.decode(errors="replace") for version in versions} - {report.version}
         return Heartbeat(int(now_ms), bool(announced), frozenset(filter(is_version, waiting)))
+
+    async def report(self, report: ConsumerReport) -> None:
+        """Replace the last report of a consumer that is listed; its heartbeat stays valid for as long as it was."""
+        await self._report([self._partition.alive, self._partition.consumers], [report.name, report.encode()])
 
     async def leave(self, consumer: str, streams: Iterable[EntryStream] = ()) -> int:
         """Remove a consumer that stops, and that read these streams; returns how many entries it still holds."""

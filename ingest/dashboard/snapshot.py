@@ -16,7 +16,7 @@ from stream.settings import IngestSettings
 from stream.status.reader import read_model
 from stream.status.report import ConsumerStatus, Status
 
-#: Consumers report their images with each heartbeat, every quarter of a lease. A shorter window would show steps.
+#: Consumers report their images twice a second, and after whole batches. A short window would show steps.
 _CONSUMER_WINDOW_S: Final = 10.0
 
 #: Most dead letters in a snapshot, the newest ones. `python -m results dead-letters` lists all.

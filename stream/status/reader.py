@@ -100,9 +100,11 @@ def _member(parts: Sequence[ConsumerStatus]) -> ConsumerStatus:
     speed = math.fsum(report.images_per_s for report in reports)
     bulk = math.fsum(report.bulk_rate for report in reports)
     held = sum(report.held for report in reports)
+    # It reports in one partition after the other; its counts only grow.
+    newest = max(reports, key=lambda report: report.images, default=None)
     return ConsumerStatus(
         name=parts[0].name,
-        report=replace(reports[0], images_per_s=speed, bulk_images_per_s=bulk, held=held) if reports else None,
+        report=replace(newest, images_per_s=speed, bulk_images_per_s=bulk, held=held) if newest else None,
         silent_s=min(silences, default=None),
         held=sum(part.held for part in parts),
         oldest_s=max(part.oldest_s for part in parts),

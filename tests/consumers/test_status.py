@@ -26,7 +26,7 @@ from stream.status.report import ClassStatus, ConsumerStatus, Status
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry, report
 from tests.support.processes import ROOT, Process, Processes
-from tests.support.redis.requests_direct import held, marked, send
+from tests.support.redis.requests_direct import held, marked, outcomes, random_images, send
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import eventually, wait_until
 
@@ -227,6 +227,24 @@ async def test_scripts_see_a_consumer_die(
     _, text = await _command(server, capsys)
     assert "! No consumer is alive." in text
     assert " DEAD " in text
+
+
+async def test_the_counters_of_a_consumer_agree_with_those_of_the_partition(
+    processes: Processes, client: Redis, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Soon after the first images, long before the next heartbeat: in two partitions, which report one by one."""
+    processes.consumer(version=1, partitions=2, lease_s=600).ready()
+    await outcomes(client, await send(client, random_images(3)))
+
+    async def counted() -> tuple[int, int, int]:
+        document = json.loads((await _command(server, capsys, "--json"))[1])
+        (consumer,) = document["consumers"]
+        return document["counters"]["completed"], consumer["images"], consumer["last_batch"] > 0
+
+    async def agree() -> bool:
+        return await counted() == (3, 3, True)
+
+    await eventually(agree, "the consumer has reported its images")
 
 
 async def test_an_old_backlog_is_status_1(
