@@ -6,9 +6,10 @@ Under the paths of an inference protocol a problem is `{"error": "..."}`, elsewh
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from starlette import responses
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
@@ -19,6 +20,13 @@ from results.outcome import Done
 
 #: Digits of a probability after the point: float32 has seven significant ones.
 _DIGITS: Final = 7
+
+
+class JSONResponse(responses.JSONResponse):
+    """JSON with a final newline, so that a shell's prompt begins on a line of its own."""
+
+    def render(self, content: object) -> bytes:
+        return super().render(content) + b"\n"
 
 
 class Label(TypedDict):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest import request_trace
 from ingest.auth.owner import owner
@@ -32,7 +32,7 @@ from ingest.errors import (
 )
 from ingest.openapi.operation import Header, Parameter
 from ingest.paths import result_url
-from ingest.responses import Prediction, Queued, Results, Values, cache_status, failure, named, prediction
+from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload
 from results.outcome import Done, Failed
 from results.store import State, is_lost_in_redis

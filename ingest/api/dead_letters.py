@@ -3,11 +3,12 @@
 from typing import Final, Literal
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.errors import StreamUnavailable, UnknownDeadLetter, redis_errors_as_503
 from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.responses import JSONResponse
 from results.dead_letters import AllDeadLetters, DeadLetter, DeadLetters, NotReplayable
 from stream.connection.clients import Connections
 from stream.keys import Partition, valid_model_name

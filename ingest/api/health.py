@@ -3,12 +3,13 @@
 from typing import Final, Literal, NotRequired
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.dispatch.registry import Degraded, ModelRegistry
 from ingest.errors import NoConsumer, StreamUnavailable
 from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.responses import JSONResponse
 
 
 class Alive(TypedDict):

@@ -3,13 +3,14 @@
 from typing import Final, Literal
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import NoConsumer, StreamUnavailable, UnknownModel
 from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.responses import JSONResponse
 
 
 class Size(TypedDict):

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ingest.dispatch.registry import ModelRegistry
 from ingest.openapi.document import Document, Service
 from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.responses import JSONResponse
 from ingest.version import own_version
 
 OPENAPI: Final = Operation("Get this document", {200: DocumentedResponse("OpenAPI 3.1.", dict[str, Any])})

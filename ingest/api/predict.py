@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest.api.async_requests import (
     ACCEPTED_PROBLEMS,
@@ -49,6 +49,7 @@ from ingest.openapi.operation import DocumentedResponse, Header, Operation, Para
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.responses import (
     Failure,
+    JSONResponse,
     Prediction,
     Queued,
     Results,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest.api.async_requests import (
     ACCEPTED_PROBLEMS,
@@ -18,7 +18,7 @@ from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation
-from ingest.responses import Prediction, Queued, Values
+from ingest.responses import JSONResponse, Prediction, Queued, Values
 
 
 class ResultEndpoint:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
@@ -28,6 +28,7 @@ from ingest.oip.metadata import (
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
 from ingest.openapi.schemas import inline
 from ingest.request_body import Limits, read_body
+from ingest.responses import JSONResponse
 
 #: A request for the index holds one flag at most.
 _MAX_INDEX_BYTES: Final = 4096

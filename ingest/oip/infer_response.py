@@ -124,7 +124,7 @@ async def _written(document: dict[str, Any], tensor: dict[str, Any], parts: Iter
     for part in parts:
         written.append(part)
         await asyncio.sleep(0)
-    return b"".join([*written, text[end:]])
+    return b"".join([*written, text[end:], b"\n"])
 
 
 def _dump(document: dict[str, Any]) -> bytes:

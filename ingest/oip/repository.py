@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.auth.api_keys import ADMIN
@@ -28,6 +28,7 @@ from ingest.oip.inference import BODY_PROBLEMS, refuse_form
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
 from ingest.openapi.schemas import inline
 from ingest.request_body import Limits, read_body
+from ingest.responses import JSONResponse
 from stream.load_requests import LoadRequests
 from stream.presence import ConsumerReport
 

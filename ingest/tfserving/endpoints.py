@@ -3,13 +3,14 @@
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest.classification import Classifier
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import StreamUnavailable, UnknownModel
 from ingest.openapi.operation import DocumentedResponse, DocumentedRoute, Operation
 from ingest.request_body import Limits
+from ingest.responses import JSONResponse
 from ingest.tfserving.metadata import Metadata, ModelNames, ModelStatus, model_metadata, model_status
 from ingest.tfserving.prediction import CLASSIFY, MODEL_PROBLEMS, PREDICT, PredictionEndpoints
 

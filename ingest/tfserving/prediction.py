@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image, Target
@@ -32,7 +32,7 @@ from ingest.errors import (
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
-from ingest.responses import cache_status
+from ingest.responses import JSONResponse, cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
 from ingest.uploads import is_form
 from results.outcome import Done

@@ -1,5 +1,6 @@
 """The service as its users see it: real HTTP over a socket, real processes behind."""
 
+import base64
 import concurrent.futures
 import io
 import signal
@@ -72,6 +73,26 @@ def test_one_image_gets_its_labels(service: httpx.Client) -> None:
         assert body == {"success": True, "predictions": ranked(image), "model": "tiny", "version": "1"}
         assert "inference;dur=" in answer.headers["server-timing"]
         assert answer.headers["x-sluice-provider"] == "CPUExecutionProvider"
+
+
+def test_every_json_response_ends_with_a_newline(service: httpx.Client) -> None:
+    """Else a shell's prompt lands behind it. Routes and protocols, problems included; the length counts it."""
+    (image,) = random_images(1)
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 16, 16, 3], "data": image.ravel().tolist()}
+    instances = {"instances": [{"b64": base64.b64encode(png(image)).decode()}]}
+    paths = ["/healthz", "/readyz", "/models", "/models/tiny/labels", "/openapi.json", "/v1/models", "/v2", "/nowhere"]
+    responses = [service.get(path) for path in [*paths, "/v2/nowhere", "/v1/models/other", "/v2/models/tiny"]]
+    responses += [service.post("/predict", content=content) for content in (png(image), png(image)[:90])]
+    responses += [
+        service.post("/predict", content=png(image), headers={"Prefer": "respond-async"}),
+        service.post("/v1/models/tiny:predict", json=instances),
+        service.post("/v2/models/tiny/infer", json={"inputs": [tensor]}),
+    ]
+    assert {response.status_code for response in responses} <= {200, 202, 404, 422}
+    for response in responses:
+        assert response.content.endswith((b"}\n", b"]\n")), response.url
+        assert response.headers["content-length"] == str(len(response.content))
+        response.json()
 
 
 def test_several_images_are_answered_in_the_order_sent(service: httpx.Client) -> None:
