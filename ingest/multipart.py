@@ -3,6 +3,7 @@
 The package multipart finds the boundaries (20 microseconds for one image of 70 KB). No part is written to a file.
 """
 
+import io
 import re
 from typing import Final
 from urllib.parse import unquote
@@ -46,7 +47,7 @@ class Form:
         self.other_names: list[str] = []
         self._max_images = max_images
         self._filename: str | None = None
-        self._chunks: list[bytes] | None = None
+        self._image: io.BytesIO | None = None
         # Latin-1 keeps each byte of a header. Whether a name is UTF-8 is checked when it is read.
         self._parser = PushMultipartParser(
             boundary.encode("latin-1"),
@@ -65,8 +66,8 @@ class Form:
                     self._end_part()
                 elif isinstance(event, MultipartSegment):
                     self._begin_part(event)
-                elif self._chunks is not None:
-                    self._chunks.append(event)
+                elif self._image is not None:
+                    self._image.write(event)
         except MultipartError as error:
             raise MalformedUpload(f"The form can't be read: {error}. Let the HTTP library write it.") from error
 
@@ -77,15 +78,20 @@ class Form:
         except MultipartError as error:
             raise MalformedUpload("The form breaks off before its closing boundary. Send all of it.") from error
 
+    def clear(self) -> None:
+        """Free the images. The form takes no more chunks after that."""
+        self.images.clear()
+        self._image = None
+
     def _begin_part(self, part: MultipartSegment) -> None:
         if not part.name:
             raise MalformedUpload("A part of the form has no Content-Disposition: form-data with a name.")
         _refuse_encodings(part)
         if part.name == IMAGE:
             self._filename = _filename(part)
-            self._chunks = []
+            self._image = io.BytesIO()
             return
-        self._chunks = None
+        self._image = None
         self.other_names.append(_text(part.name)[:40])
         if len(self.other_names) > _MAX_OTHER_PARTS:
             raise PayloadTooLarge(
@@ -93,10 +99,10 @@ class Form:
             )
 
     def _end_part(self) -> None:
-        if self._chunks is None:
+        if self._image is None:
             return
-        image = b"".join(self._chunks)
-        self._chunks = None
+        image = self._image.getvalue()
+        self._image = None
         if not image and not self._filename:
             # A browser sends this for a file input without a file.
             self.other_names.append("image (empty)")

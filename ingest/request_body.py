@@ -1,6 +1,7 @@
 """The body of a request: received within limits of size and time, decompressed, and parsed if it is JSON."""
 
 import asyncio
+import io
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from starlette.requests import Request
 
 from ingest.errors import BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from ingest.request_trace import Stage
-from ingest.upload_memory import UploadInProgress, UploadMemory, refusal
+from ingest.upload_memory import READ_BYTES, UploadInProgress, UploadMemory, refusal
 
 #: The values of Content-Encoding that are accepted.
 CONTENT_CODINGS: Final = frozenset({"identity", "gzip", "deflate"})
@@ -46,21 +47,37 @@ class Limits:
     memory: UploadMemory
 
 
+@dataclass(frozen=True, slots=True)
+class ArrivingBody:
+    """The chunks of a body, of which some may be empty, and its share of the memory for uploads."""
+
+    chunks: AsyncIterator[bytes]
+    upload: UploadInProgress
+
+    async def read(self) -> bytes:
+        """All chunks, in a buffer that grows in place. The bytes are held once, and a single chunk is not copied."""
+        with io.BytesIO(await anext(self.chunks, b"")) as buffer:
+            self.upload.free_with(buffer.close)
+            buffer.seek(0, io.SEEK_END)
+            async for chunk in self.chunks:
+                buffer.write(chunk)
+            return buffer.getvalue()
+
+
 @asynccontextmanager
-async def receiving(request: Request, limits: Limits) -> AsyncIterator[AsyncIterator[bytes]]:
+async def receiving(request: Request, limits: Limits) -> "AsyncIterator[ArrivingBody]":
     """Receive the chunks of the body within this block, decompressed.
 
     Raises PayloadTooLarge as soon as the body exceeds its limit, BadParameter, UnsupportedMediaType, RequestTimeout,
     Overloaded, and starlette's ClientDisconnect.
     """
-    _refuse_declared_size(request, limits)
-    content_coding(request)
+    unread_bytes = READ_BYTES if content_coding(request) else _declared_bytes(request, limits)
     upload: UploadInProgress | None = None
     try:
         with Stage("upload"):
             async with asyncio.timeout(limits.body_timeout_s) as timeout:
-                with limits.memory.begin(timeout) as upload:
-                    yield _chunks(request, limits, upload)
+                with limits.memory.begin(timeout, unread_bytes) as upload:
+                    yield ArrivingBody(_chunks(request, limits, upload), upload)
     except TimeoutError as error:
         if upload and upload.refused:
             raise refusal() from error
@@ -69,11 +86,17 @@ async def receiving(request: Request, limits: Limits) -> AsyncIterator[AsyncIter
         ) from error
 
 
-def _refuse_declared_size(request: Request, limits: Limits) -> None:
-    """By the header alone, so that a client that waits for `100 Continue` never sends the body."""
+def _declared_bytes(request: Request, limits: Limits) -> int:
+    """What the header says, at most the limit.
+
+    Raises PayloadTooLarge by the header alone, so that a client that waits for `100 Continue` never sends the body.
+    """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limits.max_bytes):
+    if not declared.isdecimal():
+        return limits.max_bytes
+    if len(declared) > 18 or int(declared) > limits.max_bytes:
         raise _too_large(limits)
+    return int(declared)
 
 
 def _too_large(limits: Limits) -> PayloadTooLarge:
@@ -96,8 +119,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Raises BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded, and starlette's
     ClientDisconnect.
     """
-    async with receiving(request, limits) as chunks:
-        return b"".join([chunk async for chunk in chunks])
+    async with receiving(request, limits) as body:
+        return await body.read()
 
 
 async def _chunks(request: Request, limits: Limits, upload: UploadInProgress) -> AsyncIterator[bytes]:
@@ -108,6 +131,7 @@ async def _chunks(request: Request, limits: Limits, upload: UploadInProgress) ->
             raise _too_large(limits)
         upload.add(len(chunk))
         yield chunk
+    upload.add(0)  # It may have been refused after its last chunk.
 
 
 async def _decompressed(request: Request) -> AsyncIterator[bytes]:

@@ -7,7 +7,6 @@ A body is either multipart/form-data with parts named `image`, or one image unde
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +14,7 @@ from starlette.requests import Request
 
 from ingest.errors import BadParameter, MalformedUpload, NoImage
 from ingest.multipart import Form, boundary_of
-from ingest.request_body import Limits, receiving
+from ingest.request_body import ArrivingBody, Limits, receiving
 
 #: How a urlencoded form begins: the name of a field and an equals sign. No image format begins so.
 _URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
@@ -46,10 +45,10 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
     and starlette's ClientDisconnect.
     """
-    async with receiving(request, limits) as chunks:
+    async with receiving(request, limits) as body:
         if is_form(request):
-            return await _read_form(request, limits, chunks)
-        return await _read_raw(request, chunks)
+            return await _read_form(request, limits, body)
+        return await _read_raw(request, body)
 
 
 def media_type(request: Request) -> str:
@@ -62,8 +61,8 @@ def is_form(request: Request) -> bool:
     return media_type(request).startswith("multipart/")
 
 
-async def _read_raw(request: Request, chunks: AsyncIterator[bytes]) -> list[Upload]:
-    data = b"".join([chunk async for chunk in chunks])
+async def _read_raw(request: Request, body: ArrivingBody) -> list[Upload]:
+    data = await body.read()
     if not data:
         raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
     if media_type(request) == "application/x-www-form-urlencoded" and _URL_ENCODED.match(data):
@@ -75,10 +74,11 @@ async def _read_raw(request: Request, chunks: AsyncIterator[bytes]) -> list[Uplo
     return [Upload(None, data)]
 
 
-async def _read_form(request: Request, limits: Limits, chunks: AsyncIterator[bytes]) -> list[Upload]:
+async def _read_form(request: Request, limits: Limits, body: ArrivingBody) -> list[Upload]:
     form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
+    body.upload.free_with(form.clear)
     empty = True
-    async for chunk in chunks:
+    async for chunk in body.chunks:
         empty = empty and not chunk
         form.feed(chunk)
     if empty:

@@ -7,12 +7,14 @@ from pydantic.fields import FieldInfo
 
 from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings
 from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, RedisSettings
+from stream.upload_settings import UploadSettings
 
 #: Every class that declares settings, the general ones first.
 CLASSES: Final[tuple[type[BaseModel], ...]] = (
     RedisSettings,
     QueueSettings,
     IngestSettings,
+    UploadSettings,
     OutboundSettings,
     FetchSettings,
     DeliverySettings,

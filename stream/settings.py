@@ -8,7 +8,7 @@ The setting `x_y` is the environment variable `SLUICE_X_Y` and the option `--x-y
         ├── WebhookSettings    `python -m ingest.webhooks`
         └── ConsumerSettings   `python -m consumers`
 
-Those of requests to other servers are declared in stream/outbound_settings.py.
+Uploads and their decoding have stream/upload_settings.py, and requests to other servers stream/outbound_settings.py.
 """
 
 import ipaddress
@@ -18,12 +18,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stream.host.cpu import usable_cores
 from stream.host.logs import LogFormat
 from stream.host.private_folder import check_private, socket_path
 from stream.keys import MAX_PARTITIONS, valid_model_name
 from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings, Seconds
 from stream.redis_url import RedisUrl
+from stream.upload_settings import UploadSettings
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
@@ -115,7 +115,7 @@ class QueueSettings(RedisSettings):
         return self
 
 
-class IngestSettings(QueueSettings, OutboundSettings, FetchSettings):
+class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSettings):
     """HTTP, decoding, admission and access control."""
 
     public_address: str = Field(
@@ -125,24 +125,6 @@ class IngestSettings(QueueSettings, OutboundSettings, FetchSettings):
     grpc_port: int = Field(
         0, ge=0, le=65_535, description="port for gRPC (the Open Inference Protocol) on the same address. 0: none"
     )
-    workers: int = Field(0, ge=0, le=256, description="ingest processes that share the port. 0: one per usable core")
-    decode_threads: int = Field(
-        0, ge=0, le=256, description="threads that decode images, per worker. 0: cores / workers"
-    )
-    max_upload_bytes: int = Field(20 * 2**20, ge=1, description="largest request body, in bytes")
-    max_upload_memory: int = Field(
-        256 * 2**20,
-        ge=1,
-        description="most bytes of all request bodies that are arriving, over all workers; each of them may hold two "
-        "of the largest size",
-    )
-    max_images: int = Field(32, ge=1, le=1024, description="most images in one request")
-    max_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
-    max_decode_memory: int = Field(
-        256 * 2**20, ge=32 * 2**20, description="most bytes of memory that the decoding of one image may take"
-    )
-    max_decode_s: Seconds = Field(2.0, description="most CPU time that the decoding of one image may take")
-    upload_timeout_s: Seconds = Field(30.0, description="longest time for the body of a request to arrive")
     max_dead_letter_age_s: float = Field(
         0.0, ge=0, description="age at which ingest drops a dead letter with its pixels. 0: never"
     )
@@ -187,16 +169,6 @@ class IngestSettings(QueueSettings, OutboundSettings, FetchSettings):
     accept_without_consumers: bool = Field(
         False, description="accept images for a known model while no consumer is alive"
     )
-
-    @property
-    def worker_count(self) -> int:
-        """How many ingest processes share the port."""
-        return self.workers or usable_cores()
-
-    @property
-    def upload_memory(self) -> int:
-        """Bytes of request bodies that may be arriving at one worker."""
-        return max(self.max_upload_memory // self.worker_count, 2 * self.max_upload_bytes)
 
     @property
     def asks_for_keys(self) -> bool:

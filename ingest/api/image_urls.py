@@ -1,6 +1,7 @@
 """Fetches images that a request names by URL."""
 
 import asyncio
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -138,13 +139,13 @@ async def _image(response: httpcore.Response, budget: _Budget) -> bytes:
     declared = _header(response, b"content-length")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > budget.left):
         budget.take(budget.left + 1)
-    chunks = []
-    async for chunk in response.aiter_stream():
-        budget.take(len(chunk))
-        chunks.append(chunk)
-    if not chunks:
-        raise ImageNotFetched("image_url could not be fetched: its server sent an empty body.")
-    return b"".join(chunks)
+    with io.BytesIO() as buffer:
+        async for chunk in response.aiter_stream():
+            budget.take(len(chunk))
+            buffer.write(chunk)
+        if not buffer.tell():
+            raise ImageNotFetched("image_url could not be fetched: its server sent an empty body.")
+        return buffer.getvalue()
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:

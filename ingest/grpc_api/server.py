@@ -56,9 +56,7 @@ async def serving(
     access = Access(configured_keys(settings), limit, trusted_proxies=settings.trusted_proxies)
     calls = Calls(access, recorder, _tracer(traces))
     infer = InferMethods(runner, calls)
-    arrivals = Arrivals(
-        max(2, settings.upload_memory // settings.max_upload_bytes), timeout_s=settings.upload_timeout_s
-    )
+    arrivals = Arrivals(settings.upload_memory // settings.max_upload_bytes, timeout_s=settings.upload_timeout_s)
     service = Service(calls, arrivals)
     server = grpc.aio.server(options=_options(settings))
     server.add_generic_rpc_handlers(

@@ -117,6 +117,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._end_head()
         super().connection_lost(exc)
 
+    def on_response_complete(self) -> None:
+        """A request has its response, perhaps before its whole body was read."""
+        # Otherwise what was not read would stay until the next request, up to 256 KiB for each connection.
+        if self.cycle.body and self.cycle.response_complete:
+            self.cycle.body = bytearray()
+        super().on_response_complete()
+
     def on_message_begin(self) -> None:
         """A request begins."""
         if not self._resuming:

@@ -22,6 +22,7 @@ _TITLES = (
     "All processes",
     "Ingest, consumers and `python -m results`",
     "Ingest: `python -m ingest`",
+    "Uploads and their decoding: `python -m ingest`",
     "Requests to other servers: `python -m ingest` and `python -m ingest.webhooks`",
     "Images by URL: `python -m ingest`",
     "Webhooks: `python -m ingest.webhooks`",

@@ -42,6 +42,11 @@ class Process:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
     @property
+    def total_bytes(self) -> int:
+        """Bytes of memory of it and of all processes below it, shared pages counted once; on Linux."""
+        return sum(map(_proportional_bytes, _family(str(self.pid))))
+
+    @property
     def workers(self) -> list[int]:
         """The processes below it, without multiprocessing's own; on Linux."""
         below = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
@@ -80,6 +85,25 @@ class Process:
         """SIGTERM; the exit status."""
         self._popen.terminate()
         return self._popen.wait(timeout_s)
+
+
+def _family(pid: str) -> list[str]:
+    """This process and all below it."""
+    try:
+        children = [
+            child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # It has just ended.
+    return [pid, *(one for child in children for one in _family(child))]
+
+
+def _proportional_bytes(pid: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def _command_of(pid: str) -> bytes:

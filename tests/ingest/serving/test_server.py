@@ -62,7 +62,7 @@ def test_the_service_works_without_what_serving_adds(processes: Processes, worke
     port = free_port()
     ingest = processes.start("tests.support.programs.plain_ingest", port=port, workers=workers)
     url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz").status_code == 200, "it is ready")
+    wait_until(lambda: _connects(url) and httpx.get(f"{url}/readyz", timeout=30).status_code == 200, "it is ready")
     images = random_images(20)
     for image in images:
         assert httpx.post(url + "/predict", content=png(image)).json()["predictions"] == ranked(image)
