@@ -58,14 +58,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add(path: Path, name: str, *, marks: Sequence[str] = ()) -> int:
-    """Print a new key and append its hash; a new file can be read by its owner only."""
+    """Print a new key and append its hash. A new file can be read by its owner only; its folder is made if needed."""
     key = new_key()
     stored = StoredKey.of(name, key, marks)
     before = path.read_text() if path.exists() else ""
     from_lines(before)  # nothing is added to a file that ingest could not read
+    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, [*before.splitlines(), stored.encode()])
-    sys.stdout.write(f"{key}\n")
     sys.stderr.write(f"This is the key of {name}. It is shown only once: {path} keeps only its hash.\n")
+    sys.stdout.write(f"{key}\n")
     return 0
 
 

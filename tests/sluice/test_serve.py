@@ -176,6 +176,20 @@ def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
     assert len(refusals) == len(set(refusals))
 
 
+def test_a_public_address_is_served_with_keys(folder: Path) -> None:
+    """The key that `python -m ingest.keys` prints opens it, and the readiness of the run needs none."""
+    add = [sys.executable, "-m", "ingest.keys", "add", "alice", "--file", "keys/keys"]
+    key = subprocess.check_output(add, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True).strip()
+    port = free_port()
+    with serving(folder, "--port", port, SLUICE_API_KEYS_FILE="keys/keys", SLUICE_HOST="0.0.0.0") as running:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        url, image = f"http://127.0.0.1:{port}/predict", encoded(scene(), "JPEG")
+        headers = ({}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key})
+        assert [httpx.post(url, content=image, headers=one).status_code for one in headers] == [401, 200, 200]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+
+
 def test_no_consumers_are_refused_in_a_sentence(folder: Path) -> None:
     """No traceback for `--consumers 0`."""
     with serving(folder, "--consumers", 0) as running:

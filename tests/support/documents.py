@@ -1,6 +1,8 @@
 """The documents, taken apart: tables, commands, links and anchors."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,6 +40,43 @@ def code(path: Path) -> str:
     blocks = re.findall(r"^```\w*\n(.*?)^```", whole, re.MULTILINE | re.DOTALL)
     prose = re.sub(r"^```.*?^```", "", whole, flags=re.MULTILINE | re.DOTALL)
     return "\n".join([*blocks, *re.findall(r"`([^`]+)`", prose)])
+
+
+#: What begins a shell command, behind variables that are set for it alone.
+_PROGRAMS = (
+    r"(?:\.venv/bin/\S+|python3?|pip|sluice|make|curl|docker|kubectl|git|node|java|npm|sudo|mkdir|cd|source"
+    r"|redis-cli|openssl)"
+)
+_SHELL = re.compile(rf"(?:[A-Z_]+=\S+ )*{_PROGRAMS}(?: |$)|export [A-Z_]+=")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCommand:
+    """A shell command of a document, and what the document prints below it; nothing for a command in a sentence."""
+
+    document: str
+    command: str
+    output: str = ""
+
+
+def shown_commands(path: Path) -> Iterator[ShownCommand]:
+    """Each shell command of a document: first those of console blocks, then those in sentences and tables."""
+    name = str(path.relative_to(ROOT))
+    for block in re.findall(r"^```console\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        for shown in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, output = re.findall(r"(?s)((?:[^\n]*\\\n)*[^\n]*)\n?(.*)", shown)[0]
+            yield ShownCommand(name, command, output)
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for words in (" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", prose)):
+        if _SHELL.match(words):
+            yield ShownCommand(name, words)
+
+
+def commands_outside_of_console_blocks(path: Path) -> list[str]:
+    """Lines that look like shell commands in other blocks, where `shown_commands` does not see them."""
+    text = re.sub(r"^```(?:console|python|java|js|json|yaml)\n.*?^```", "", path.read_text(), flags=re.M | re.S)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"^ {4}(.*)$", text, re.M)
+    return [line for block in blocks for line in block.splitlines() if _SHELL.match(line.removeprefix("$ "))]
 
 
 def links(path: Path) -> list[str]:
