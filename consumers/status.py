@@ -6,6 +6,7 @@ It reads Redis only: it loads no model and changes nothing.
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from redis.exceptions import RedisError
 
 from stream import model_command as console
 from stream import server_check
-from stream.cli import NOT_FOUND, OK, Column, duration, program, table
+from stream.cli import NOT_FOUND, OK, PROGRAM_VARIABLE, Column, duration, program, sluice, table
 from stream.connection.clients import Connections
 from stream.settings import QueueSettings
 from stream.status.reader import read_model
@@ -42,8 +43,6 @@ _COLUMNS = (
     Column("RECLAIMED", right=True),
 )
 
-#: The command that lists dead letters.
-_LIST_THEM = " (python -m results dead-letters list)"
 
 #: ANSI (ECMA-48): cursor home; erase the rest of the line; erase the rest of the screen.
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -67,6 +66,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _program() -> str:
     return program("consumers status")
+
+
+def _results(command: str) -> str:
+    """A command of the results, in the form in which this one was typed."""
+    return f" ({sluice()} results {command})" if PROGRAM_VARIABLE in os.environ else f" (python -m results {command})"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,13 +187,14 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
     counted = "  ".join(f"{event} {count}" for event, count in status.counters.items())
+    listed = _results("dead-letters list") if status.dead_letters else ""
     return [
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
         *_classes(status),
         *([status.release.line()] if status.release else []),
-        f"dead letters {status.dead_letters}{_LIST_THEM if status.dead_letters else ''}  {counted}".rstrip(),
+        f"dead letters {status.dead_letters}{listed}  {counted}".rstrip(),
         *_webhooks(status.sending),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
@@ -203,7 +208,7 @@ def _webhooks(sending: Sending) -> list[str]:
     """A line, if there is anything to say."""
     if sending == Sending():
         return []
-    listed = " (python -m results webhooks list)" if sending.dead_webhooks else ""
+    listed = _results("webhooks list") if sending.dead_webhooks else ""
     return [f"webhooks {sending.webhooks}, dead {sending.dead_webhooks}{listed}, {sending.senders} senders alive"]
 
 

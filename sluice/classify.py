@@ -14,6 +14,7 @@ from typing import Final
 from ingest.client.__main__ import main as classify
 from ingest.client.command import options
 from ingest.health import not_ready
+from stream.cli import FAILED, complain, sluice
 from stream.embedded.run_file import running_folders
 
 #: Seconds between two looks whether the service is ready.
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     if len(running) == 1:
         return classify(["--url", f"http://127.0.0.1:{running[0].port}", *arguments])
     port = int(os.environ.get("SLUICE_PORT", "5000"))
+    if len(running) > 1 and port not in {run.port for run in running}:
+        urls = ", ".join(f"http://127.0.0.1:{run.port} ({run.model})" for run in running)
+        return complain("sluice classify", f"several services run here: {urls}. Choose one with --url.", FAILED)
     if running or _listens(port):
         return classify(["--url", f"http://127.0.0.1:{port}", *arguments])
     with _own_service(given.model or _only_model()) as url:
@@ -61,7 +65,9 @@ def _own_service(model: str) -> Iterator[str]:
     """The URL of a service on a free port, which ends with this block. Exits with its status if it does not start."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    print("No service runs here, so one starts for these images. `sluice serve` keeps one running.", file=sys.stderr)
+    print(
+        f"No service runs here, so one starts for these images. `{sluice()} serve` keeps one running.", file=sys.stderr
+    )
     with tempfile.TemporaryDirectory(prefix="sluice-classify-") as folder:
         command = [sys.executable, "-m", "sluice", "serve", *([model] if model else []), "--port", str(port)]
         environment = {**os.environ, "SLUICE_DATA_DIR": folder}

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stream.cli import sluice
+
 #: What is served if nothing was asked for.
 DEFAULT: Final = "resnet50"
 
@@ -104,7 +106,7 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
 def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:
     """Run `python -m export`, which shows its progress on stderr; returns the artefact that it wrote."""
     command = [sys.executable, "-m", "export", source, "--output", str(models_dir), *options]
-    typed = shlex.join(["sluice", "serve", source, *_without(options, ("--name", "--version"))])
+    typed = shlex.join([sluice(), "serve", source, *_without(options, ("--name", "--version"))])
     environment = {**os.environ, "SLUICE_COMMAND": typed}
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:

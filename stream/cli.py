@@ -1,6 +1,7 @@
 """What all commands of Sluice share: options, one-line errors, plain-text tables and atomic writes."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ S = TypeVar("S", bound=BaseSettings)
 def program(module: str) -> str:
     """What the user has typed: a subcommand of `sluice`, or `python -m` and the module."""
     return os.environ.get(PROGRAM_VARIABLE, f"python -m {module}")
+
+
+def sluice() -> str:
+    """The command `sluice` as it can be typed in this shell: with its path, unless the environment is activated."""
+    own = Path(sys.executable).with_name("sluice")
+    found = shutil.which("sluice")
+    if not own.exists() or (found and own.samefile(found)):
+        return "sluice"
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> S:

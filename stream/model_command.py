@@ -13,7 +13,7 @@ from pathlib import Path
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from stream.cli import FAILED, NOT_FOUND, complain, from_command_line
+from stream.cli import FAILED, NOT_FOUND, complain, from_command_line, sluice
 from stream.connection.clients import Connections
 from stream.embedded.run_file import Running, running_folders
 from stream.keys import Partition
@@ -112,7 +112,7 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
 
 def _nothing_runs(settings: QueueSettings) -> str:
     return (
-        f"no service runs in this folder (its server would be in {settings.data_dir}). Start one with: sluice serve. "
+        f"no service runs in this folder (its server would be in {settings.data_dir}). Start one with: {sluice()} serve. "
         "For a service elsewhere, give its --redis-url or --data-dir"
     )
 

@@ -161,7 +161,7 @@ def test_the_rate_is_counted_between_two_looks() -> None:
     assert completed_per_s(before, before) is None
 
 
-def test_people_see_trouble_first() -> None:
+def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the figures, then a line for each consumer that fits the terminal."""
     dead = member("bert-with-a-very-long-name-indeed", silent_s=75.0, held=3, oldest_s=80.0, idle_s=76.0)
     stranger = member("carl", report=None, silent_s=None)
@@ -182,6 +182,8 @@ def test_people_see_trouble_first() -> None:
     assert "dead letters 2 (python -m results dead-letters list)  completed 10" in _lines(
         status(member(), dead_letters=2)
     )
+    monkeypatch.setenv("SLUICE_PROGRAM", "sluice status")
+    assert any("sluice results dead-letters list)" in line for line in _lines(status(member(), dead_letters=2)))
 
 
 def test_programs_read_of_a_dead_consumer_that_it_is_dead() -> None:

@@ -62,10 +62,30 @@ def test_status_where_nothing_runs_says_how_to_start(
     """Instead of the error of a socket."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SLUICE_REDIS_URL", raising=False)
+    monkeypatch.setenv("PATH", f"{sys.prefix}/bin:{os.environ['PATH']}")
     assert main(["status"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("sluice status: no service runs in this folder")
     assert "Start one with: sluice serve" in error
+
+
+def test_commands_are_named_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the path of the environment unless it is activated, also where another program has the name."""
+    (tmp_path / "sluice").write_text("#!/bin/sh\n")
+    (tmp_path / "sluice").chmod(0o755)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/sluice").symlink_to(tmp_path / "other")
+    (tmp_path / "other").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.sluice() == ".venv/bin/sluice"
+    monkeypatch.setenv("PATH", str(tmp_path / ".venv/bin"))
+    assert cli.sluice() == "sluice"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("PATH", "")
+    assert cli.sluice() == str(tmp_path / ".venv/bin/sluice")
 
 
 def test_a_wrong_normalisation_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ def serving(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`sluice serve` in a folder; killed at the end if it still runs."""
     command = [sys.executable, "-m", "sluice", "serve", *map(str, arguments)]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", **environment}
+    path = f"{sys.prefix}/bin:{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", **environment}
     with (folder / log).open("wb") as output:
         running = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
     try:
@@ -153,6 +154,9 @@ def test_status_finds_the_server_of_the_run(folder: Path) -> None:
             assert status.returncode == 2
             assert all(f".sluice/{port} (resnet50)" in status.stderr for port in (first, second))
             assert sluice(folder, "status", "--data-dir", f".sluice/{second}").returncode == 0
+            classify = sluice(folder, "classify", "image.jpg")
+            assert classify.returncode == 2
+            assert all(f"http://127.0.0.1:{port} (resnet50)" in classify.stderr for port in (first, second))
 
 
 def sluice(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -184,7 +188,7 @@ def test_a_public_address_is_served_with_keys(folder: Path) -> None:
     with serving(folder, "--port", port, SLUICE_API_KEYS_FILE="keys/keys", SLUICE_HOST="0.0.0.0") as running:
         wait_until(lambda: is_ready(folder, port), "the service is ready")
         url, image = f"http://127.0.0.1:{port}/predict", encoded(scene(), "JPEG")
-        headers = ({}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key})
+        headers: tuple[dict[str, str], ...] = ({}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key})
         assert [httpx.post(url, content=image, headers=one).status_code for one in headers] == [401, 200, 200]
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 0
