@@ -112,8 +112,8 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
 
 def _nothing_runs(settings: QueueSettings) -> str:
     return (
-        f"no service runs in this folder (its server would be in {settings.data_dir}). Start one with: {sluice()} serve. "
-        "For a service elsewhere, give its --redis-url or --data-dir"
+        f"no service runs in this folder (its server would be in {settings.data_dir}). "
+        f"Start one with: {sluice()} serve. For a service elsewhere, give its --redis-url or --data-dir"
     )
 
 
