@@ -186,7 +186,8 @@ def _observed(consumer: ConsumerStatus) -> dict[str, Any]:
 def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, width: int | None) -> list[str]:
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
-    counted = "  ".join(f"{event} {count}" for event, count in status.counters.items())
+    # A consumer's images count from its own start, and these from that of the queue.
+    counted = "".join(f"  {event} {count}" for event, count in status.counters.items())
     listed = _results("dead-letters list") if status.dead_letters else ""
     return [
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
@@ -194,7 +195,8 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         _backlog(status),
         *_classes(status),
         *([status.release.line()] if status.release else []),
-        f"dead letters {status.dead_letters}{listed}  {counted}".rstrip(),
+        f"dead letters {status.dead_letters}{listed}",
+        *([f"since the queue was made:{counted}"] if counted else []),
         *_webhooks(status.sending),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]

@@ -14,13 +14,17 @@ public class SimpleRequest {
     public static void main(String[] arguments) throws IOException, InterruptedException {
         String url = arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000";
         // The body is the image itself; its first bytes decide the format.
-        HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/predict?top=3"))
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + "/predict?top=3"))
                 .header("Content-Type", "application/octet-stream")
                 // Longer than the deadline of the service (30 s by default), so that the service answers first.
                 .timeout(Duration.ofSeconds(60))
-                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[0])))
-                .build();
-        HttpResponse<String> response = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[0])));
+        // If the service asks for API keys, this variable has yours.
+        String key = System.getenv("SLUICE_API_KEY");
+        if (key != null) {
+            request.header("Authorization", "Bearer " + key);
+        }
+        HttpResponse<String> response = HttpClient.newHttpClient().send(request.build(), HttpResponse.BodyHandlers.ofString());
         if (response.statusCode() == 200) {
             System.out.println(response.body());
         } else {

@@ -8,10 +8,14 @@ kept.
 import argparse
 import asyncio
 import hashlib
+import os
 import sys
 from pathlib import Path
 
 import httpx
+
+#: If the service asks for API keys, this variable has yours.
+KEY = os.environ.get("SLUICE_API_KEY", "")
 
 #: Longer than the deadline of the service (30 s by default), so that the service answers first.
 TIMEOUT_S = 60
@@ -28,7 +32,8 @@ async def main() -> int:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--url", default="http://127.0.0.1:5000", help="where Sluice is (default: %(default)s)")
     given = parser.parse_args()
-    async with httpx.AsyncClient(base_url=given.url, timeout=TIMEOUT_S) as client:
+    headers = {"Authorization": f"Bearer {KEY}"} if KEY else {}
+    async with httpx.AsyncClient(base_url=given.url, headers=headers, timeout=TIMEOUT_S) as client:
         outcomes = await asyncio.gather(*(classify(client, path) for path in given.images), return_exceptions=True)
     for path, outcome in zip(given.images, outcomes, strict=True):
         print(f"{path}: {outcome}")

@@ -4,10 +4,14 @@ Copy it into your own code: it needs the package requests, and nothing from Slui
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import requests
+
+#: If the service asks for API keys, this variable has yours.
+KEY = os.environ.get("SLUICE_API_KEY", "")
 
 #: Longer than the deadline of the service (30 s by default), so that the service answers first.
 TIMEOUT_S = 60
@@ -36,7 +40,13 @@ def classify(image: Path, *, url: str, top: int | None) -> list[tuple[str, float
     """
     with image.open("rb") as file:
         # requests leaves out a parameter that is None; then the service decides.
-        response = requests.post(f"{url}/predict", params={"top": top}, files={"image": file}, timeout=TIMEOUT_S)
+        response = requests.post(
+            f"{url}/predict",
+            params={"top": top},
+            files={"image": file},
+            headers={"Authorization": f"Bearer {KEY}"} if KEY else {},
+            timeout=TIMEOUT_S,
+        )
     try:
         body = response.json()
     except ValueError as error:

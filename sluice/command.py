@@ -16,7 +16,7 @@ usage: sluice COMMAND [ARGUMENTS]
   sluice export MODEL         convert a Keras or ONNX model to the artefact that consumers run
   sluice classify IMAGE...    send images or folders to a service and write the predictions
   sluice status               show queue and consumers of the service that runs in this folder
-  sluice release             try a new version on a share of the requests; promote it or roll it back
+  sluice release              try a new version on a share of the requests; promote it or roll it back
   sluice results              fetch results; list, replay and drop dead letters
 
 MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.

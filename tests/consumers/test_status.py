@@ -166,22 +166,21 @@ def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
     dead = member("bert-with-a-very-long-name-indeed", silent_s=75.0, held=3, oldest_s=80.0, idle_s=76.0)
     stranger = member("carl", report=None, silent_s=None)
     shown = _lines(status(member(), dead, stranger, backlog=5, pending=3, lag=2, oldest_s=80.0), width=110, rate=12.5)
-    assert shown[:5] == [
+    assert shown[:6] == [
         "tiny: 1 of 3 consumers alive, completing 12.5 images/s",
         "! The oldest of 5 entries waits for 80.0 s.",
         "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 76.0 s.",
         "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
-        "dead letters 0  completed 10",
+        "dead letters 0",
+        "since the queue was made:  completed 10",
     ]
-    assert shown[7].split()[:5] == ["first", "idle", "1", "cpu", "50.0"]
-    assert " DEAD 75 s " in shown[8]
-    assert shown[9].split()[:2] == ["carl", "DEAD"]
-    assert max(map(len, shown[6:])) <= 110
+    assert shown[8].split()[:5] == ["first", "idle", "1", "cpu", "50.0"]
+    assert " DEAD 75 s " in shown[9]
+    assert shown[10].split()[:2] == ["carl", "DEAD"]
+    assert max(map(len, shown[7:])) <= 110
     assert _lines(status())[1:3] == ["! No consumer is alive.", "backlog 0"]
     assert _lines(status(backlog=1))[2].endswith(", no consumer works")
-    assert "dead letters 2 (python -m results dead-letters list)  completed 10" in _lines(
-        status(member(), dead_letters=2)
-    )
+    assert "dead letters 2 (python -m results dead-letters list)" in _lines(status(member(), dead_letters=2))
     monkeypatch.setenv("SLUICE_PROGRAM", "sluice status")
     assert any("sluice results dead-letters list)" in line for line in _lines(status(member(), dead_letters=2)))
 

@@ -75,6 +75,7 @@ NOT_RUN_HERE: Final = {
     ),
     # What belongs to a shell.
     "source .venv/bin/activate": "changes only the shell it is typed in; the commands are run as it leaves the shell",
+    "tar czf queue.tar.gz .sluice/5000": "needs a service that is stopped; the other commands share this one",
     # Names of programs in sentences, which need arguments.
     "python -m results": _NAME,
     "python -m ingest.client": _NAME,
@@ -91,7 +92,7 @@ NOT_RUN_HERE: Final = {
     "*python -m tests.docs.settings": "tests/docs/test_docs.py::test_the_tables_of_settings_are_current",
     "*python -m tests.docs.vocabulary*": "tests/docs/test_vocabulary.py::test_no_retired_word_is_used",
     "*python -m tests.docs.prose": "tests/docs/test_prose.py::test_a_document_is_plainly_written",
-    "python -m grpc_tools.protoc *": (
+    "*python -m grpc_tools.protoc *": (
         "tests/ingest/grpc_api/test_generated.py::test_the_messages_are_those_of_the_description"
     ),
     "make bench*": _MINUTES,

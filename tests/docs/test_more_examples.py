@@ -20,6 +20,7 @@ from standardwebhooks.webhooks import Webhook
 from tests.support import browser
 from tests.support.models import mean_model, tiny_model
 from tests.support.processes import ROOT, Processes
+from tests.support.recorded_server import body, serve
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -95,6 +96,23 @@ def test_every_client_prints_values(values_url: str) -> None:
     if shutil.which("node"):
         done = run("node", EXAMPLES / "node_request.mjs", CAT, values_url)
         assert re.fullmatch(r"(\d\. value \d: \d+\.\d{4}\n){3}", done.stdout), done
+
+
+def test_every_client_sends_its_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the environment, as a bearer."""
+    monkeypatch.setenv("SLUICE_API_KEY", "sesame")
+    answer = body(json.dumps({"success": True, "predictions": [{"label": "cat", "probability": 0.5}]}).encode())
+    with serve({"/predict": answer}) as recorded:
+        commands = [
+            (sys.executable, EXAMPLES / "simple_request.py", CAT, "--url", recorded.url),
+            (sys.executable, EXAMPLES / "async_request.py", CAT, "--url", recorded.url),
+            *([("node", EXAMPLES / "node_request.mjs", CAT, recorded.url)] if shutil.which("node") else []),
+            *([("java", EXAMPLES / "SimpleRequest.java", CAT, recorded.url)] if shutil.which("javac") else []),
+        ]
+        for command in commands:
+            assert "0.5" in run(*command).stdout
+    keys = [{name.lower(): value for name, value in post.headers.items()}["authorization"] for post in recorded.posts]
+    assert keys == ["Bearer sesame"] * len(commands)
 
 
 @pytest.mark.browser
