@@ -31,6 +31,7 @@ NOT_RUN_HERE: Final = {
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
     "*pip install *": _INSTALLS,
+    "git pull": "needs a remote repository",
     "python3 -m venv .venv": _INSTALLS,
     "make install": _INSTALLS,
     "make run GPU=1": _GPU,
