@@ -111,9 +111,11 @@ class DeadLetters:
         found = [dead_letter for dead_letter in await self.all() if dead_letter.request_id == request_id]
         return any([await self.drop(dead_letter) for dead_letter in found])
 
-    async def expire(self, max_age_s: float) -> int:
-        """Delete the dead letters that are older, by Redis's clock; returns their number."""
-        return int(await self._expire([self._partition.dead_letters], [int(max_age_s * 1000)]))
+    async def expire(self, max_age_s: float) -> tuple[int, int]:
+        """Delete what was given up longer ago, by Redis's clock: how many dead letters, and how many dead webhooks."""
+        of = self._partition
+        images, webhooks = await self._expire([of.dead_letters, of.dead_webhooks], [int(max_age_s * 1000)])
+        return images, webhooks
 
 
 class AllDeadLetters:

@@ -88,6 +88,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("hincrby", both=(of.counters,)),
         Right("type", read=(of.entries, of.dead_letters, of.counters)),
         Right("xlen xinfo|consumers", read=(of.webhooks, of.dead_webhooks)),
+        Right("xtrim", write=(of.dead_webhooks,)),
     ]
 
 

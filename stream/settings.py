@@ -126,7 +126,7 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
         0, ge=0, le=65_535, description="port for gRPC (the Open Inference Protocol) on the same address. 0: none"
     )
     max_dead_letter_age_s: float = Field(
-        0.0, ge=0, description="age at which ingest drops a dead letter with its pixels. 0: never"
+        0.0, ge=0, description="age at which ingest drops a dead letter with its pixels, and a dead webhook. 0: never"
     )
     keep_alive_s: int = Field(75, ge=1, le=3600, description="time after which ingest closes an idle connection")
     cache_ttl_s: float = Field(

@@ -186,7 +186,10 @@ _EVENTS: Final = ("completed", "superseded", "replayed", "vanished", *get_args(R
 
 
 def _events(groups: list[Status]) -> Metric:
-    about = "Images by how they ended, over all processes since Redis has its data."
+    about = (
+        "Images by how they ended, and attempts to deliver webhooks (webhook_...), over all processes since Redis has "
+        "its data."
+    )
     counter = CounterMetricFamily("sluice_group_events_total", about, labels=["model", "event"])
     # Without an unavailable partition the sum would fall, which Prometheus takes for a reset.
     for group in (one for one in groups if not one.unavailable):

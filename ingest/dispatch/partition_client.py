@@ -112,8 +112,9 @@ class PartitionClient:
         self._expire_at_s = now_s + min(_EXPIRE_EVERY_S, age_s)
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                if dropped := await self._dead_letters.expire(age_s):
-                    logger.info("dropped %d dead letters older than max_dead_letter_age_s", dropped)
+                dead_letters, webhooks = await self._dead_letters.expire(age_s)
+                if dead_letters or webhooks:
+                    logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
 
     def _mark_unavailable(self, reason: str) -> None:
         if not self.unavailable_reason:

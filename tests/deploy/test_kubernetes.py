@@ -28,7 +28,7 @@ def test_the_manifests_are_valid(manifests: dict[tuple[str, str], Manifest]) -> 
 
 def test_every_file_is_used_and_every_patch_has_its_target() -> None:
     """A file that no kustomization names would be a manifest that nobody applies."""
-    for folder in (K8S / "base", *(K8S / "overlays" / name for name in OVERLAYS)):
+    for folder in (K8S / "base", K8S / "components/webhooks", *(K8S / "overlays" / name for name in OVERLAYS)):
         said = kustomization(folder)
         named = {name for name in said["resources"] if (folder / name).is_file()}
         named |= {patch["path"] for patch in said.get("patches", ())}
@@ -132,21 +132,26 @@ def test_disruptions_and_spread_mean_the_pods(manifests: dict[tuple[str, str], M
 
 def test_pods_can_do_little(manifests: dict[tuple[str, str], Manifest]) -> None:
     """No root, no capability, nothing to write but volumes, no token of the cluster's; bounded memory."""
-    uid = int(re.findall(r"useradd .*--uid (\d+)", stages()["base"].all("RUN")[0])[0])
     for name in (*OURS, "redis"):
-        found = container(manifests, name)
-        pod, own = pod_security(manifests, name), found["securityContext"]
-        assert pod["runAsNonRoot"]
-        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert name == "redis" or pod["runAsUser"] == uid
-        assert own == {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-        }  # fmt: skip
-        assert found["automountServiceAccountToken"] is found["enableServiceLinks"] is False
-        assert {"cpu", "memory"} <= found["resources"]["requests"].keys()
-        assert "memory" in found["resources"]["limits"]
+        assert_confined(manifests, name)
     labels = manifests["Namespace", "sluice"]["metadata"]["labels"]
     assert labels == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def assert_confined(manifests: dict[tuple[str, str], Manifest], name: str) -> None:
+    """The pods of that name can do as little as all others."""
+    uid = int(re.findall(r"useradd .*--uid (\d+)", stages()["base"].all("RUN")[0])[0])
+    found = container(manifests, name)
+    pod, own = pod_security(manifests, name), found["securityContext"]
+    assert pod["runAsNonRoot"]
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert name == "redis" or pod["runAsUser"] == uid
+    assert own == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert found["automountServiceAccountToken"] is found["enableServiceLinks"] is False
+    assert {"cpu", "memory"} <= found["resources"]["requests"].keys()
+    assert "memory" in found["resources"]["limits"]
 
 
 def pod_security(manifests: dict[tuple[str, str], Manifest], name: str) -> Manifest:

@@ -70,14 +70,14 @@ async def test_what_is_too_old_is_deleted(
     seconds, _ = await client.time()
     await client.xadd(partition.dead_letters, {"px": b"old"}, id=f"{(seconds - 100) * 1000}-0")
     await graveyard.add(entry())
-    assert await dead_letters.expire(200) == 0
-    assert await dead_letters.expire(50) == 1
+    assert await dead_letters.expire(200) == (0, 0)
+    assert await dead_letters.expire(50) == (1, 0)
     assert len(await dead_letters.all()) == 1
-    assert await dead_letters.expire(10**9) == 0
+    assert await dead_letters.expire(10**9) == (0, 0)
     await client.delete(partition.dead_letters)
-    assert await dead_letters.expire(50) == 0
+    assert await dead_letters.expire(50) == (0, 0)
     await client.set(partition.dead_letters, "no stream")
-    assert await dead_letters.expire(50) == 0
+    assert await dead_letters.expire(50) == (0, 0)
 
 
 async def test_a_dead_letter_tells_all_but_its_pixels(graveyard: Graveyard, dead_letters: DeadLetters) -> None:

@@ -182,6 +182,25 @@ async def test_dead_webhooks_are_bounded(world: World) -> None:
     assert [one.id for one in await DeadWebhooks(world.client, world.partition).all()] == [dead[1].id]
 
 
+async def test_dead_webhooks_expire_with_dead_letters(world: World) -> None:
+    """By the time at which they were given up; those that still wait for their delivery stay, however old."""
+    dead_letters = DeadLetters(world.client, world.partition)
+    sender = await world.sender("anna")
+    for _ in range(2):
+        await world.complete_one()
+    (given_up, _waits) = await sender.read(9)
+    await sender.failed(given_up, "gone", for_good=True)
+    assert await dead_letters.expire(60) == (0, 0)
+    assert len(await DeadWebhooks(world.client, world.partition).all()) == 1
+
+    async def expired() -> bool:
+        return await dead_letters.expire(0.001) == (0, 1)
+
+    await eventually(expired, "the dead webhook is older than a millisecond")
+    assert await DeadWebhooks(world.client, world.partition).all() == []
+    assert await world.client.xlen(world.partition.webhooks) == 1
+
+
 async def test_nothing_is_completed_if_its_webhook_cannot_be_kept(world: World) -> None:
     """A key of another type is in its place: the entry stays, until somebody deletes that key."""
     one, name = await world.accept()

@@ -184,6 +184,9 @@ async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server:
         assert await other.remove_dead_consumers() == 1
         dead_letters = DeadLetters(ingest, TINY)
         (dead_letter,) = await dead_letters.all()
+        async with under(users, server, "webhooks") as sender:
+            await sender.xadd(TINY.dead_webhooks, {"reason": "given up"}, id="1-1")
+        assert await dead_letters.expire(3600) == (0, 1)
         assert await dead_letters.replay(dead_letter, request_ttl_s=60)
         assert (await read_status(ingest, TINY)).backlog == 1
         assert await presence.leave("b") == 0

@@ -1,7 +1,8 @@
 """deploy/k8s as `kubectl kustomize` builds it, as far as these files need it. Talks to no cluster.
 
 What is understood: resources, configMapGenerator from files (without the hash in its name), images, and strategic
-merge patches, in which a list of named things is merged by name and any other is replaced.
+merge patches, in which a list of named things is merged by name and any other is replaced. A component is applied to
+what was built before.
 """
 
 from pathlib import Path
@@ -21,10 +22,10 @@ def kustomization(folder: Path) -> Manifest:
     return found
 
 
-def built(folder: Path) -> dict[tuple[str, str], Manifest]:
-    """All manifests of a kustomization, by kind and name."""
+def built(folder: Path, *, before: dict[tuple[str, str], Manifest] | None = None) -> dict[tuple[str, str], Manifest]:
+    """All manifests of a kustomization, by kind and name; for a component, added to those `before`."""
     said = kustomization(folder)
-    found: dict[tuple[str, str], Manifest] = {}
+    found = dict(before or {})
     for name in said["resources"]:
         path = folder / name
         found |= built(path) if path.is_dir() else {_id(one): one for one in documents(path)}

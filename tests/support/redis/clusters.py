@@ -24,6 +24,9 @@ BOUNDS = [round(SLOTS * number / 3) for number in range(4)]
 #: Milliseconds until a node that is silent counts as failing: short, for tests.
 _NODE_TIMEOUT_MS = 1000
 
+#: Longest time, in seconds, until nodes agree: usually two, but they gossip late where the machine is busy.
+_FORMS_S = 120
+
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 #: Connections over which slots are moved: with one for each of a hundred they would be no faster.
@@ -77,11 +80,15 @@ class Cluster:
             first.ask(f"CLUSTER MEET 127.0.0.1 {node.port} {node.bus}")
         for node, (begin, end) in zip(self.nodes, pairwise(BOUNDS), strict=False):
             node.ask(f"CLUSTER ADDSLOTSRANGE {begin} {end - 1}")
-        wait_until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes), "all nodes know each other")
+        wait_until(
+            lambda: all(_knows(node, len(self.nodes)) for node in self.nodes),
+            "all nodes know each other",
+            timeout_s=_FORMS_S,
+        )
         for primary, replica in zip(self.nodes, self.nodes[3:], strict=False):
             replica.ask(f"CLUSTER REPLICATE {primary.id}")
-        wait_until(lambda: all(_is_well(node) for node in self.nodes), "the cluster is well")
-        wait_until(lambda: all(_follows(node) for node in self.nodes[3:]), "the replicas follow")
+        wait_until(lambda: all(_is_well(node) for node in self.nodes), "the cluster is well", timeout_s=_FORMS_S)
+        wait_until(lambda: all(_follows(node) for node in self.nodes[3:]), "the replicas follow", timeout_s=_FORMS_S)
 
     def end(self) -> None:
         for node in self.nodes:
