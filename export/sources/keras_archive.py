@@ -23,12 +23,14 @@ from export.sources import keras_safety
 
 Config = dict[str, Any]
 
-_LOW_PRECISION = frozenset(("mixed_float16", "mixed_bfloat16", "float16", "bfloat16"))
+#: Models of these are computed in float32. ONNX Runtime has no convolutions of float64 on the CPU.
+_OTHER_PRECISIONS = frozenset(("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"))
 
 
 @dataclass(frozen=True, slots=True)
 class KerasArchive:
     """A checked file. `major`: of the Keras that wrote it; `loss`: what it was trained with, if it says so.
+    `trained_in`: its precision, if that is not float32.
 
     `rewritten`: `config` is not what the file says, but the same model in float32 and without its training.
     """
@@ -38,7 +40,7 @@ class KerasArchive:
     major: int
     config: Config
     loss: Loss | None
-    low_precision: str | None
+    trained_in: str | None
     rewritten: bool
 
     @contextmanager
@@ -80,7 +82,7 @@ def _read_zip(path: Path) -> KerasArchive:
             raise UnreadableFile(f"{path} is a zip, but not a Keras model: there is no config.json in it")
         if "model.weights.h5" in names:
             with archive.open("model.weights.h5") as weights, h5py.File(io.BytesIO(weights.read()), "r") as file:
-                keras_safety.check_links(file, path)
+                keras_safety.check_contents(file, path)
         config = json.loads(archive.read("config.json"))
         version = (
             json.loads(archive.read("metadata.json")).get("keras_version", "3") if "metadata.json" in names else "3"
@@ -90,7 +92,7 @@ def _read_zip(path: Path) -> KerasArchive:
 
 def _read_hdf5(path: Path) -> KerasArchive:
     with h5py.File(path, "r") as file:
-        keras_safety.check_links(file, path)
+        keras_safety.check_contents(file, path)
         config, training = (_text(file.attrs.get(key)) for key in ("model_config", "training_config"))
         version = _text(file.attrs.get("keras_version")) or "1"
     if config is None:
@@ -116,7 +118,7 @@ def _checked(path: Path, config: Config, version: str, training: Config | None, 
         major=int(version.partition(".")[0]),
         config=cleaned,
         loss=_loss(training),
-        low_precision=min(changes & _LOW_PRECISION, default=None),
+        trained_in=min(changes & _OTHER_PRECISIONS, default=None),
         rewritten=bool(changes),
     )
 
@@ -131,10 +133,10 @@ def _cleaned(value: object, changes: set[str]) -> object:
         changes.add("compile_config")
     cleaned = {key: _cleaned(item, changes) for key, item in value.items() if key != "compile_config"}
     policy = cleaned.get("class_name") in ("Policy", "PolicyV1", "DTypePolicy", "FloatDTypePolicy")
-    if policy and isinstance(inner := cleaned.get("config"), dict) and inner.get("name") in _LOW_PRECISION:
+    if policy and isinstance(inner := cleaned.get("config"), dict) and inner.get("name") in _OTHER_PRECISIONS:
         changes.add(str(inner["name"]))
         cleaned["config"] = {**inner, "name": "float32"}
-    if str(cleaned.get("dtype")) in _LOW_PRECISION and cleaned.get("class_name") != "__keras_tensor__":
+    if str(cleaned.get("dtype")) in _OTHER_PRECISIONS and cleaned.get("class_name") != "__keras_tensor__":
         changes.add(str(cleaned["dtype"]))
         cleaned["dtype"] = "float32"
     return cleaned

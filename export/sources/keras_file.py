@@ -17,8 +17,8 @@ def load(path: Path, *, layout: Layout | None = None, size: Size | None = None) 
     """Raises UnreadableFile, UnsafeFile, NotAClassifier, BadArgument."""
     archive = keras_archive.read(path)
     source = {"file": path.name, "sha256": digest(path), "keras_major": str(archive.major)}
-    if archive.low_precision is not None:
-        source["trained_in"] = archive.low_precision
+    if archive.trained_in is not None:
+        source["trained_in"] = archive.trained_in
     return keras_model.original(_model(archive), source=source, layout=layout, size=size, loss=archive.loss)
 
 
@@ -31,12 +31,21 @@ def _model(archive: KerasArchive) -> Model:
                 return keras.saving.load_model(file, compile=False, safe_mode=True)
             import tf_keras
 
-            return tf_keras.models.load_model(file, compile=False, safe_mode=True)
+            own = _application_layers()
+            return tf_keras.models.load_model(file, custom_objects=own, compile=False, safe_mode=True)
     except ExportError:
         raise
     # What a file of another version raises is up to every layer's constructor.
     except Exception as error:
         raise UnreadableFile(_message(archive, error)) from error
+
+
+def _application_layers() -> dict[str, type]:
+    """Layers of keras.applications that Keras 2 stores by a name which it does not know itself."""
+    from tf_keras.src.applications import convnext, inception_resnet_v2
+
+    layers = (convnext.LayerScale, convnext.StochasticDepth, inception_resnet_v2.CustomScaleLayer)
+    return {layer.__name__: layer for layer in layers}
 
 
 def _message(archive: KerasArchive, error: Exception) -> str:

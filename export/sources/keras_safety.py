@@ -25,8 +25,14 @@ _CODE = frozenset(("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "Fl
 #: Layers that load other files.
 _FILES = frozenset(("TFSMLayer", "StringLookup", "IntegerLookup", "TextVectorization"))
 
-#: Of a zip that is larger unpacked than this, no model is the content.
+#: A file that is larger unpacked than this holds no model.
 MAX_UNPACKED_BYTES = 16 * 2**30
+
+#: So much is harmless however small the file is.
+HARMLESS_BYTES = 2**30
+
+#: Unpacked size by the size of the file. Trained weights reach 1.2, and a file of zeros 1000.
+MAX_COMPRESSION = 50
 
 
 def check_config(config: object, path: Path) -> None:
@@ -128,22 +134,38 @@ def check_members(archive: zipfile.ZipFile, path: Path) -> None:
             raise UnsafeFile(
                 f"{path} is refused: its member {member.filename!r} would be written outside of its folder"
             )
-    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
-        raise UnsafeFile(f"{path} is refused: unpacked it would take more than {MAX_UNPACKED_BYTES >> 30} GiB")
+    _check_unpacked(sum(member.file_size for member in members), path)
 
 
-def check_links(file: h5py.File, path: Path) -> None:
-    """Raises UnsafeFile for data that HDF5 would read from another file."""
-    groups = [file]
+def check_contents(file: h5py.File, path: Path) -> None:
+    """Raises UnsafeFile for data that HDF5 would read from another file, or that would fill the memory."""
+    groups, seen, unpacked = [file], set(), 0
     while groups:
         group = groups.pop()
         for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
                 raise UnsafeFile(f"{path} is refused: {group.name}/{name} is a link into another file")
+            # What a soft link leads to has a hard link of its own, or is nothing.
+            if not isinstance(link, h5py.HardLink):
+                continue
             member = group[name]
+            # A hard link may lead back to a group that holds it.
+            if (identity := h5py.h5o.get_info(member.id).addr) in seen:
+                continue
+            seen.add(identity)
             if isinstance(member, h5py.Group):
-                # A link within the file may lead back to where it came from.
-                if isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    groups.append(member)
-            elif member.external or member.is_virtual:
-                raise UnsafeFile(f"{path} is refused: {group.name}/{name} has its data in another file")
+                groups.append(member)
+            elif isinstance(member, h5py.Dataset):
+                if member.external or member.is_virtual:
+                    raise UnsafeFile(f"{path} is refused: {group.name}/{name} has its data in another file")
+                unpacked += member.nbytes
+    _check_unpacked(unpacked, path)
+
+
+def _check_unpacked(size: int, path: Path) -> None:
+    """Raises UnsafeFile for more than a model has: weights that were trained can hardly be compressed."""
+    if size > min(MAX_UNPACKED_BYTES, max(HARMLESS_BYTES, MAX_COMPRESSION * path.stat().st_size)):
+        raise UnsafeFile(
+            f"{path} is refused: unpacked, it would take {size / 2**30:.1f} GiB, more than a model of its size"
+        )

@@ -54,7 +54,8 @@ KERAS_CLASSES = frozenset(
     HeNormal HeUniform IdentityInitializer LecunNormal LecunUniform Ones Orthogonal OrthogonalInitializer
     RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros L1 L1L2 L2 OrthogonalRegularizer MaxNorm
     MinMaxNorm NonNeg RadialConstraint UnitNorm DTypePolicy DTypePolicyMap FloatDTypePolicy Policy PolicyV1
-    TensorShape __ellipsis__ __keras_tensor__ __numpy__ __tensor__ __tuple__ slice
+    TensorShape __ellipsis__ __keras_tensor__ __numpy__ __slice__ __tensor__ __tuple__ slice CustomScaleLayer
+    Custom>CustomScaleLayer LayerScale StochasticDepth
     """.split()  # noqa: SIM905  # a list of so many words is easier to read as text
 )
 

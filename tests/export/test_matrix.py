@@ -8,6 +8,7 @@ import pytest
 
 from tests.export.matrix import (
     keras_cases,
+    notebook_keras,
     onnx_cases,
     preprocessing_cases,
     tensorflow_cases,
@@ -34,6 +35,9 @@ def some() -> Iterator[Case]:
     yield from unusual_onnx.onnx_files()
     for group in (unusual_keras.endings, unusual_keras.labels, unusual_keras.preprocessing):
         yield from islice(group(), 0, None, STEP)
+    yield from islice(notebook_keras.endings(), 0, None, 2 * STEP)
+    yield from islice(notebook_keras.preprocessing(), 1, None, 2 * STEP)
+    yield from islice(notebook_keras.structures(), 2, 8)
     yield from islice(unusual_tensorflow.keras_2(".h5"), 1, 12, STEP)
     yield from islice(unusual_tensorflow.saved_models(), 2, None, STEP)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.export.matrix import (
     keras_cases,
+    notebook_keras,
     onnx_cases,
     preprocessing_cases,
     tensorflow_cases,
@@ -25,6 +26,9 @@ GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "keras2-keras": lambda: tensorflow_cases.keras_2(".keras"),
     "savedmodel": tensorflow_cases.saved_models,
     "onnx": onnx_cases.onnx_files,
+    "notebook-endings": notebook_keras.endings,
+    "notebook-preprocessing": notebook_keras.preprocessing,
+    "notebook-structures": notebook_keras.structures,
     "unusual-keras3": unusual_keras.endings,
     "unusual-labels": unusual_keras.labels,
     "unusual-preprocessing": unusual_keras.preprocessing,

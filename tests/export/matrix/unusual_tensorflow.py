@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from tf_keras import layers
+from tf_keras.src.applications import convnext, inception_resnet_v2
 
 from tests.export.matrix import keras_cases
 from tests.export.matrix.case import Case, Floats, Made, Pixels, sigmoid, softmax
@@ -27,6 +28,8 @@ def keras_2(suffix: str) -> Iterator[Case]:
     yield case("activations of many kinds", activations, suffix)
     yield case("rows through an LSTM", rows, suffix)
     yield case("attention over patches", attention, suffix)
+    yield case("layers of ConvNeXt and InceptionResNetV2", application_layers, suffix)
+    yield case("float64 throughout", float64, suffix)
     yield case("two heads", heads, suffix, asks="1 inputs and 2 outputs")
     yield case("a loss of one's own", lambda: compiled(functional(rescaled), lambda y, p: p - y), suffix)
     yield case("a dict of losses", lambda: compiled(named(), {"scores": logits_loss()}), suffix, head=softmax)
@@ -84,6 +87,23 @@ def attention() -> Model:
     x = layers.Reshape((16, 12))(layers.Conv2D(12, 4, strides=4)(layers.Rescaling(1 / 255)(given)))
     x = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(2, 6)(x, x)]))
     return tf_keras.Model(given, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
+def application_layers() -> Model:
+    """A file of Keras 2 has their names, and not where they are."""
+    given = image()
+    x = layers.Conv2D(4, 3, padding="same")(layers.Rescaling(1 / 255)(given))
+    x = layers.Add()([x, convnext.StochasticDepth(0.1)(convnext.LayerScale(0.5, 4)(x))])
+    x = inception_resnet_v2.CustomScaleLayer(0.2)([x, layers.Conv2D(4, 1)(x)])
+    return tf_keras.Model(given, head(x))
+
+
+def float64() -> Model:
+    tf_keras.backend.set_floatx("float64")
+    try:
+        return functional(layers.Rescaling(1 / 255))
+    finally:
+        tf_keras.backend.set_floatx("float32")
 
 
 def heads() -> Model:

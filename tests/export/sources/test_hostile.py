@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from export.__main__ import main
 from tests.export.refusal import refused
 from tests.support.models import tiny_keras, tiny_onnx
 
@@ -185,6 +186,52 @@ def test_weights_are_never_read_from_another_file(
                         make(file, "elsewhere", secret)
                 copy.writestr(name, data.getvalue())
     refused(target, tmp_path, capsys, "another file")
+
+
+def _cycle(file: h5py.File) -> None:
+    file["model_weights/again"] = file["/"]
+
+
+def _doubling(file: h5py.File) -> None:
+    """Each group holds the one before twice: 2**60 ways lead to the first."""
+    group = file.create_group("group0")
+    for number in range(1, 60):
+        outer = file.create_group(f"group{number}")
+        outer["a"] = outer["b"] = group
+        group = outer
+
+
+@pytest.mark.parametrize("make", [_cycle, _doubling])
+def test_groups_of_groups_are_looked_at_once(harmless: Path, tmp_path: Path, make: Callable[[h5py.File], None]) -> None:
+    """Walking along every path would never end; the weights themselves are as they should be."""
+    shutil.copy(harmless / "keras3.h5", tmp_path / "trap.h5")
+    with h5py.File(tmp_path / "trap.h5", "r+") as file:
+        make(file)
+        file["nowhere"] = h5py.SoftLink("/no/such/group")
+        file["type"] = np.dtype("f4")
+    labels = tmp_path / "names.txt"
+    labels.write_text("one\ntwo\n")
+    words = ["--labels", str(labels), "--preprocess", "unit", "--output", str(tmp_path / "models")]
+    assert main([str(tmp_path / "trap.h5"), *words]) == 0
+
+
+def test_a_file_that_fills_the_memory_is_refused(
+    harmless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few kilobytes that unpack to gigabytes: in HDF5, whose data may be zeros of any number, and in a zip."""
+    shutil.copy(harmless / "keras2.h5", tmp_path / "trap.h5")
+    with h5py.File(tmp_path / "trap.h5", "r+") as file:
+        file.create_dataset("zeros", (1_000_000, 10_000), "f4", chunks=(1000, 1000), compression="gzip")
+    refused(tmp_path / "trap.h5", tmp_path, capsys, "unpacked, it would take 37.3 GiB")
+    shutil.copy(harmless / "keras3.keras", tmp_path / "trap.keras")
+    zeros = bytes(2**24)
+    with (
+        zipfile.ZipFile(tmp_path / "trap.keras", "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("assets/zeros", "w") as member,
+    ):
+        for _ in range(80):
+            member.write(zeros)
+    refused(tmp_path / "trap.keras", tmp_path, capsys, "unpacked, it would take 1.3 GiB")
 
 
 @pytest.mark.parametrize("member", ["../canary", "/{folder}/canary", "assets/../../canary", "..\\canary"])
