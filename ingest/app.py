@@ -34,7 +34,7 @@ from ingest.dashboard.snapshot import SnapshotReader
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Problem
 from ingest.images.decoder import Decoder
-from ingest.images.worker_pool import DecodeLimits
+from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
 from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware

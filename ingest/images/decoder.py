@@ -5,7 +5,9 @@
 | small baseline JPEG, if there is one thread | on the event loop |
 | other JPEG of moderate cost | in a thread |
 | any other format of moderate cost | in a worker process |
-| more expensive, whatever the format | in a worker process of lower priority, one at a time |
+| more expensive, whatever the format | in a worker process of lower priority, one at a time, the cheapest first |
+
+A file of moderate cost that takes longer than its header says counts as expensive from then on.
 
 The cost comes from the header, before memory is taken. An image above the limits is refused. All limits together bound
 what waits: by number, by time and by bytes.
@@ -21,7 +23,8 @@ from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded, TooManyPixels
 from ingest.images.cost import Cost
 from ingest.images.decode import EncodedImage, NeedsPillow
-from ingest.images.worker_pool import DecodeLimits, WorkerPool
+from ingest.images.worker_pool import OutOfTime, WorkerPool
+from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
 from ingest.request_trace import Stage
 from ingest.uploads import Upload
@@ -31,11 +34,14 @@ from stream.model import ModelDescription
 #: Weight of the newest image in the running mean of the time for one. About the last twenty images count.
 _NEWEST: Final = 0.1
 
-#: Up to this cost, an image is decoded beside others: nearly any baseline JPEG, a progressive one of 25 megapixels, or
-#: a PNG of 10. The estimate for a JPEG is an upper bound, whatever the file.
+#: Up to this cost, an image is decoded beside others: a baseline JPEG of 18 megapixels and 5 MB, or a PNG of 3
+#: megapixels. The estimate for a JPEG is an upper bound, whatever the file.
 _MODERATE_BYTES: Final = 96 * 2**20
-_MODERATE_JPEG_S: Final = 0.5
-_MODERATE_S: Final = 0.25
+_MODERATE_JPEG_S: Final = 0.15
+_MODERATE_S: Final = 0.08
+#: CPU time after which an image of another format is not moderate, whatever its header says. It is then decoded again,
+#: and both together must stay below two seconds by default.
+_MODERATE_CPU_S: Final = 0.2
 
 #: The priority of expensive images: about a tenth of a core that others want, all of one that is free.
 _LOW_PRIORITY: Final = 10
@@ -116,8 +122,11 @@ class Decoder:
             with suppress(NeedsPillow):
                 return await self._in_thread(image, model)
         if is_moderate:
-            pixels, seconds = await self._workers.decode(image.data, model, cost.seconds)
-            self._update_mean(seconds)
+            with suppress(OutOfTime):
+                pixels, seconds = await self._workers.decode(image.data, model, cost.seconds, cpu_s=_MODERATE_CPU_S)
+                self._update_mean(seconds)
+                return pixels
+            pixels, _ = await self._expensive.decode(image.data, model, self._limits.cpu_s)
             return pixels
         pixels, _ = await self._expensive.decode(image.data, model, cost.seconds)
         return pixels

@@ -3,7 +3,8 @@
 A file can make a decoder run for minutes, take gigabytes or crash. In this process, that costs only the sender of the
 file. Each job on stdin is decoded and answered on stdout, until stdin ends.
 
-    job     lengths of both parts (two unsigned 32-bit numbers), the model's description (JSON), the file
+    job     lengths of both parts (two unsigned 32-bit numbers), seconds of CPU time that the image may take (32-bit
+            floating point), the model's description (JSON), the file
     reply   P (pixels) or E (error), the length of the rest (unsigned 32-bit), pixels or JSON {"error", "detail"}
 
 All numbers are little-endian. The first reply is READY, as soon as the process can take jobs.
@@ -25,7 +26,7 @@ from stream.host.cpu import use_batch_scheduling
 from stream.model import ModelDescription
 
 #: Head of a job, and of a reply.
-JOB: Final = struct.Struct("<II")
+JOB: Final = struct.Struct("<IIf")
 REPLY: Final = struct.Struct("<cI")
 PIXELS: Final = b"P"
 ERROR: Final = b"E"
@@ -43,7 +44,7 @@ _DECODING_SHARE: Final = 0.9
 OUT_OF_TIME: Final = signal.SIGPROF
 
 
-def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> None:
+def main(memory_bytes: int, max_pixels: int, niceness: int) -> None:
     """Serve jobs until stdin ends."""
     os.nice(niceness)
     use_batch_scheduling()
@@ -58,7 +59,8 @@ def main(memory_bytes: int, cpu_s: float, max_pixels: int, niceness: int) -> Non
     replies.write(READY)
     replies.flush()
     while head := jobs.read(JOB.size):
-        description, data = (_exactly(jobs, size) for size in JOB.unpack(head))
+        *sizes, cpu_s = JOB.unpack(head)
+        description, data = (_exactly(jobs, size) for size in sizes)
         # A handler in Python could not interrupt a decoder. So the signal keeps its default: it ends the process.
         signal.setitimer(signal.ITIMER_PROF, cpu_s * _DECODING_SHARE)
         kind, reply = _answer(lambda: to_pixels(data, ModelDescription.decode(description), max_pixels))  # noqa: B023
@@ -92,5 +94,4 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    memory, seconds, pixels, nice = sys.argv[1:]
-    main(int(memory), float(seconds), int(pixels), int(nice))
+    main(*map(int, sys.argv[1:]))

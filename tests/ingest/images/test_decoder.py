@@ -10,7 +10,7 @@ from PIL import Image
 from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded
 from ingest.images.decoder import Decoder
-from ingest.images.worker_pool import DecodeLimits
+from ingest.images.worker_process import DecodeLimits
 from ingest.uploads import Upload
 from stream.keys import Priority
 from tests.support.images import encoded, model, scene

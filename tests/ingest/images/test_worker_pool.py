@@ -12,7 +12,8 @@ from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded, Problem, TooManyPixels
 from ingest.images.decode import to_pixels
 from ingest.images.decoder import Decoder
-from ingest.images.worker_pool import DecodeLimits, WorkerPool
+from ingest.images.worker_pool import WorkerPool
+from ingest.images.worker_process import DecodeLimits
 from ingest.uploads import Upload
 from tests.support import hostile_images
 from tests.support.images import encoded, model, noisy_scene, scene
@@ -212,6 +213,35 @@ async def test_others_do_not_wait_for_an_expensive_image(decoder: Decoder) -> No
         await decoder.decode(Upload(None, PNG), model())
     assert not expensive.done()
     await expensive
+
+
+@pytest.mark.parametrize("make", [hostile_images.avif_that_lies, hostile_images.baseline_jpeg])
+async def test_only_one_expensive_image_takes_a_core_from_others(decoder: Decoder, make: Callable[[], bytes]) -> None:
+    """Also if its header says that it is cheap, and if it is a JPEG: it ends up where one is decoded at a time."""
+    data = make()
+    await decoder.start()
+    expensive = decoder._expensive._workers
+    assert [worker.is_running for worker in expensive] == [False]
+    assert await decoder.decode(Upload(None, data), model()) == to_pixels(data, model(), LIMITS.max_pixels)
+    assert [worker.is_running for worker in expensive] == [True]
+    assert await decoder.decode(Upload(None, PNG), model()) == to_pixels(PNG, model(), 10**6)
+
+
+async def test_the_cheapest_image_goes_first(pools: Pools) -> None:
+    """It came last. Nor is it refused, although all of them together exceed the limit."""
+    pool = pools(DecodeLimits(max_pixels=10**8, memory_bytes=2**28, cpu_s=10, wait_s=60))
+    done: list[float] = []
+
+    async def decode(data: bytes, estimated_s: float) -> None:
+        await pool.decode(data, model(), estimated_s)
+        done.append(estimated_s)
+
+    await pool.start()
+    running = asyncio.create_task(decode(hostile_images.rgba_png(2000), 5.0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.gather(running, *(decode(PNG, estimated_s) for estimated_s in (40.0, 20.0, 30.0, 0.01)))
+    assert done == [5.0, 0.01, 20.0, 30.0, 40.0]
 
 
 async def test_no_image_waits_for_a_worker_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
