@@ -95,12 +95,14 @@ class _Model:
         now_s = status.now_ms / 1000
         self._limits["interactive"].set_rate(status.images_per_s)
         self._limits["bulk"].set_rate(status.bulk_images_per_s)
+        completed_per_s = self._completed.note(now_s, status.counters.get("completed", 0))
         self._images = {member.name: self._images.get(member.name, _per_consumer()) for member in status.members}
         return {
             "model": status.model,
             "now_ms": status.now_ms,
-            "images_per_s": self._completed.note(now_s, status.counters.get("completed", 0)),
-            "capacity_per_s": status.images_per_s,
+            "images_per_s": completed_per_s,
+            # The consumers measured it a moment ago, and can do at least what they do.
+            "capacity_per_s": max(status.images_per_s, completed_per_s or 0.0) if status.living else 0.0,
             "backlog": status.backlog,
             "classes": {
                 priority: {"backlog": one.backlog, "limit": self._limits[priority].limit, "oldest_s": one.oldest_s}
@@ -128,7 +130,7 @@ class _Model:
             "version": report.version if report else None,
             "state": report.state if report and member.alive else "dead",
             "images_per_s": images_per_s if member.alive else 0.0,
-            "capacity_per_s": report.images_per_s if report else None,
+            "capacity_per_s": max(report.images_per_s, images_per_s or 0.0) if report else None,
             "images": report.images if report else None,
             "last_batch": report.last_batch if report else None,
             "reclaimed": report.reclaimed if report else None,

@@ -42,7 +42,7 @@ export class Chart {
     const span_s = Math.max(MIN_SPAN_S, at_s - this.#samples[0].at_s);
     const x = (at) => (WIDTH - ((at_s - at) / span_s) * WIDTH).toFixed(2);
     const y = (value) => (HEIGHT - (value / most) * (HEIGHT - HEAD)).toFixed(2);
-    // A second line that is always zero, as refusals mostly are, would only look like an axis.
+    // A second line that is always zero would only look like an axis.
     const flat = values.map((_, index) => index > 0 && !this.#samples.some((sample) => sample.values[index]));
     const lines = values.map((_, index) => (flat[index] ? [] : this.#runs(index)).map((run) => run.map(([at, value]) => `${x(at)} ${y(value)}`)));
     // The paths are in reverse order, so that the first line is on top.

@@ -12,7 +12,7 @@ export function element(name, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-// Writes only if the text has changed: every write disturbs screen readers, selections and layout.
+// Writes only if the text has changed: a write disturbs screen readers and selections.
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

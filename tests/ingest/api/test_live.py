@@ -146,6 +146,7 @@ def test_a_snapshot_tells_the_group_and_the_last_minute(processes: Processes) ->
         assert (model["model"], model["backlog"], model["oldest_s"], model["problems"]) == ("tiny", 0, None, [])
         assert {row["state"] for row in model["consumers"]} <= {"idle", "running"}
         assert {row["provider"] for row in model["consumers"]} == {"CPUExecutionProvider"}
+        assert all(one["capacity_per_s"] >= (one["images_per_s"] or 0) for one in (model, *model["consumers"]))
         assert snapshot["requests"]["statuses"] == {"200": 5}
         assert snapshot["requests"]["batches"] == {"1": 5}
         assert 0 < snapshot["requests"]["p50_ms"] <= snapshot["requests"]["p99_ms"] < 1000
