@@ -67,6 +67,12 @@ class ConsumerReport:
                 raise ValueError("the rate of a consumer report is no number")
 
     @property
+    def reads_all_streams(self) -> bool:
+        """Whether it reads the streams of bulk images and of its version. An older consumer, before an upgrade, reads
+        the one for interactive images of any version only."""
+        return self.bulk_images_per_s is not None
+
+    @property
     def bulk_rate(self) -> float:
         """Bulk images that it can classify in a second, as far as is known."""
         return self.images_per_s if self.bulk_images_per_s is None else self.bulk_images_per_s
@@ -158,8 +164,8 @@ class Presence:
         return int(await self._leave(keys, [GROUP, consumer]))
 
     async def without_consumer(self, versions: Iterable[str]) -> list[str]:
-        """Those of these versions that no living consumer serves, oldest first."""
-        served = {consumer.version for consumer in await self.consumers() if consumer.alive}
+        """Those of these versions whose streams no living consumer reads, oldest first."""
+        served = {one.version for one in await self.consumers() if one.alive and one.reads_all_streams}
         return sorted(set(versions) - served, key=int)
 
     async def consumers(self) -> list[ConsumerReport]:

@@ -20,7 +20,7 @@ from results.store import Store
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
-from stream.keys import PRIORITIES, Partition, Priority
+from stream.keys import PRIORITIES, EntryStream, Partition, Priority
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import WritesRefused, refused_writes
@@ -175,8 +175,7 @@ class PartitionClient:
             ) from error
 
     async def _admit(self, entry: Entry, priority: Priority, version: str) -> None:
-        is_read = priority == "interactive" or self._reads_bulk
-        stream = self._partition.stream(priority if is_read else "interactive", version)
+        stream = self._stream(priority, version)
         try:
             with redis_errors_as_503():
                 async with asyncio.timeout(self._settings.redis_timeout_s):
@@ -203,28 +202,37 @@ class PartitionClient:
     async def send_if_idle(
         self, entry: Entry, version: str, *, busy: Sequence[str], max_backlog: int, timeout_s: float
     ) -> asyncio.Future[Outcome] | None:
-        """Admit an image that no client waits for; None if more than `max_backlog` images wait for the `busy` versions.
+        """Admit an image that no client waits for; None if more than `max_backlog` images wait for the `busy` versions,
+        or if no consumer reads bulk images of this version.
 
         Raises AdmissionRefused and StreamUnavailable. Nothing of it affects how other images are admitted.
         """
+        stream = self._partition.stream("bulk", version)
+        if stream != self._stream("bulk", version):
+            return None
         waiting = [self._partition.stream("interactive", one) for one in ("", *busy)]
         with redis_errors_as_503():
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                if sum([await self._redis.xlen(stream.key) for stream in waiting]) > max_backlog:
+                if sum([await self._redis.xlen(one.key) for one in waiting]) > max_backlog:
                     return None
                 reply = self.expect(entry.id)
                 try:
-                    stream = self._partition.stream("bulk", version)
                     await self._admission.admit(entry, timeout_s=timeout_s, max_backlog=max_backlog, stream=stream)
                 except BaseException:
                     reply.cancel()
                     raise
         return reply
 
-    @property
-    def _reads_bulk(self) -> bool:
-        """Whether any consumer knows classes. While an upgrade has not come to the consumers, none may."""
-        return not self.consumers or any(one.bulk_images_per_s is not None for one in self.consumers)
+    def _stream(self, priority: Priority, version: str) -> EntryStream:
+        """The stream for an image of this class and version: one that a live consumer reads.
+
+        While an upgrade has not come to all consumers, that may be the one for interactive images of any version.
+        """
+        newer = {one.version for one in self.consumers if one.reads_all_streams}
+        if self.consumers and not newer:
+            return self._partition.stream("interactive")
+        only_older = version not in newer and any(one.version == version for one in self.consumers)
+        return self._partition.stream(priority, "" if only_older else version)
 
     async def _refuse_if_webhooks_wait(self) -> None:
         """Raise Overloaded if receivers are so far behind that their webhooks would fill Redis."""
