@@ -55,7 +55,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         best, measured = measure.choose(trials, len(labels))
         normalisation = normalisation or measured
         if not job.resize.stated:
-            resize, resized = best.resize, Assumption(str(best.resize), "measured", measured.why.partition(",")[0])
+            resize, resized = best.resize, measure.resize_assumption(best, trials)
     if given.element == "uint8":
         resize = replace(resize, rounded=True)
     if normalisation is None:

@@ -10,7 +10,8 @@ best resize and on the same images,
 3. it is right more often than guessing, by three standard deviations.
 
 The resize is the one that is right most often with that normalisation; among equals, the one that gives the right class
-the highest mean log probability.
+the highest mean log probability. It counts as assumed, and not as measured, unless it is clearly best by the second
+condition.
 """
 
 import math
@@ -178,6 +179,17 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
     why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}"
     return first, Assumption(first.preprocess, "measured", why)
+
+
+def resize_assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
+    """The resize of the best combination: measured if it is clearly best with its normalisation, else assumed."""
+    others = [trial for trial in trials if trial.preprocess == best.preprocess and trial.resize != best.resize]
+    close = sum(not _clearly_better(best, other) for other in others)
+    right = f"right on {best.accuracy:.0%} of {len(best.right)} labelled images"
+    if not close:
+        return Assumption(str(best.resize), "measured", right)
+    advice = f"{close} of {len(others)} others come too close to tell; --like LOADER names the loader of the training"
+    return Assumption(str(best.resize), "assumed", f"{right}, but {advice}")
 
 
 def _modes(trials: Sequence[Trial]) -> list[str]:

@@ -135,7 +135,8 @@ def _cleaned(value: object, changes: set[str]) -> object:
     policy = cleaned.get("class_name") in ("Policy", "PolicyV1", "DTypePolicy", "FloatDTypePolicy")
     if policy and isinstance(inner := cleaned.get("config"), dict) and inner.get("name") in _OTHER_PRECISIONS:
         changes.add(str(inner["name"]))
-        cleaned["config"] = {**inner, "name": "float32"}
+        # Without the scale of the loss that TensorFlow 2.1 to 2.3 store in it.
+        cleaned["config"] = {"name": "float32"}
     if str(cleaned.get("dtype")) in _OTHER_PRECISIONS and cleaned.get("class_name") != "__keras_tensor__":
         changes.add(str(cleaned["dtype"]))
         cleaned["dtype"] = "float32"

@@ -114,3 +114,14 @@ def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
         folder.labelled(tmp_path)
     with pytest.raises(ImagesUnusable, match="is not a folder"):
         folder.labelled(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(("second", "basis"), [(25, "measured"), (36, "assumed")])
+def test_a_resize_counts_as_measured_only_if_it_is_clearly_best(second: int, basis: str) -> None:
+    """A few images more could be chance; then the loader of the training is asked for."""
+    best = trial("unit", right(40))
+    others = [trial("unit", right(second), resize=Resize("squash", None, "nearest")), trial("tf", right(40), sure=0.6)]
+    found = measure.resize_assumption(best, [best, *others])
+    assert (found.value, found.basis) == ("squash, bicubic", basis)
+    assert found.why.startswith("right on 100% of 40 labelled images")
+    assert ("1 of 1 others come too close to tell; --like LOADER" in found.why) is (basis == "assumed")

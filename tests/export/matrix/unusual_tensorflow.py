@@ -1,10 +1,12 @@
 """Files of Keras 2 and SavedModels that users have and tutorials have not."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,7 @@ import tf_keras
 from tf_keras import layers
 from tf_keras.src.applications import convnext, inception_resnet_v2
 
-from tests.export.matrix import keras_cases
+from tests.export.matrix import keras_cases, tensorflow_cases
 from tests.export.matrix.case import Case, Floats, Made, Pixels, sigmoid, softmax
 from tests.export.matrix.keras_cases import raw, tf_mode, unit
 from tests.export.matrix.tensorflow_cases import Model, case, compiled, exported, functional, head, transfer
@@ -30,6 +32,8 @@ def keras_2(suffix: str) -> Iterator[Case]:
     yield case("attention over patches", attention, suffix)
     yield case("layers of ConvNeXt and InceptionResNetV2", application_layers, suffix)
     yield case("float64 throughout", float64, suffix)
+    if suffix == ".h5":
+        yield Case("mixed_float16 of TensorFlow 2.1", old_mixed)
     yield case("two heads", heads, suffix, asks="1 inputs and 2 outputs")
     yield case("a loss of one's own", lambda: compiled(functional(rescaled), lambda y, p: p - y), suffix)
     yield case("a dict of losses", lambda: compiled(named(), {"scores": logits_loss()}), suffix, head=softmax)
@@ -104,6 +108,22 @@ def float64() -> Model:
         return functional(layers.Rescaling(1 / 255))
     finally:
         tf_keras.backend.set_floatx("float32")
+
+
+def old_mixed(folder: Path) -> Made:
+    """The policy of that time holds the scale of the loss."""
+    model, path = tensorflow_cases.mixed(), folder / "model.h5"
+    exact = functional(layers.Rescaling(1 / 255))
+    exact.set_weights(model.get_weights())
+    model.save(path)
+    scale = {"class_name": "DynamicLossScale", "config": {"initial_loss_scale": 32768.0}}
+    policy = {"class_name": "PolicyV1", "config": {"name": "mixed_float16", "loss_scale": scale}}
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for layer in config["config"]["layers"][1:]:  # the input has a type and no policy
+            layer["config"]["dtype"] = policy
+        file.attrs["model_config"] = json.dumps(config)
+    return Made(path, lambda images: np.asarray(exact.predict(raw(images), verbose=0)))
 
 
 def heads() -> Model:
