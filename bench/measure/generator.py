@@ -33,7 +33,7 @@ _MOST_CONNECTIONS = 512
 #: What a server says that has more to do than it can: too many requests, and service unavailable.
 _REFUSALS = frozenset({429, 503})
 
-#: After the last request was due: how long answers are awaited.
+#: After the last request was due: how long answers are awaited by default.
 _DRAIN_S = 10.0
 
 
@@ -44,18 +44,19 @@ class Counts:
     latencies_s: list[float] = field(default_factory=list)
     answered_s: list[float] = field(default_factory=list)
     refused: int = 0
-    errors: int = 0
+    #: How many requests failed, by what happened to them.
+    failures: Counter[str] = field(default_factory=Counter)
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def ended(self) -> int:
         """Requests that came to an end, whichever."""
-        return len(self.latencies_s) + self.refused + self.errors
+        return len(self.latencies_s) + self.refused + self.failures.total()
 
     def note(self, status: int, head: bytes, due_s: float) -> None:
         if status != 200:
             self.refused += status in _REFUSALS
-            self.errors += status not in _REFUSALS
+            self.failures.update([] if status in _REFUSALS else [f"status {status}"])
             return
         now_s = time.perf_counter()
         self.latencies_s.append(now_s - due_s)
@@ -78,7 +79,8 @@ class Counts:
             "requests": len(ordered),
             "seconds": seconds,
             "refused": self.refused,
-            "errors": self.errors,
+            "errors": self.failures.total(),
+            "failures": dict(self.failures),
             "p50_ms": percentile(ordered, 0.5) * 1000,
             "p99_ms": percentile(ordered, 0.99) * 1000,
             "stages_ms": {stage: percentile(sorted(times), 0.5) for stage, times in self.stages_ms.items()},
@@ -134,7 +136,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's interface)
         if self.busy:
-            self._counts.errors += 1
+            self._counts.failures["connection lost"] += 1
             self.busy = False
         self._lost(self)
 
@@ -197,8 +199,11 @@ class Closed:
 class Open:
     """The open loop: `rate` requests per second are due for `seconds`."""
 
-    def __init__(self, message: bytes, port: int, *, rate: float, seconds: float, connections: int) -> None:
+    def __init__(
+        self, message: bytes, port: int, rate: float, seconds: float, *, connections: int, drain_s: float
+    ) -> None:
         self.counts = Counts()
+        self._drain_s = drain_s
         self._message = message
         self._port = port
         self._rate = rate
@@ -219,7 +224,8 @@ class Open:
             self._waiting.append(due)
             self._serve()
         await self._drain(count)
-        self.counts.errors += count - self.counts.ended
+        unsent, lacking = len(self._waiting), count - self.counts.ended
+        self.counts.failures += Counter({"not sent": unsent, "no answer": lacking - unsent})
         return time.perf_counter() - started
 
     def _serve(self) -> None:
@@ -231,10 +237,14 @@ class Open:
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: Connection(self.counts, self._free, self._lost), "127.0.0.1", self._port
-        )
-        self._free(connection)
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(self.counts, self._free, self._lost), "127.0.0.1", self._port
+            )
+        except OSError:
+            self._connections -= 1  # The next request that is due, or that ends, tries again.
+        else:
+            self._free(connection)
 
     def _free(self, connection: Connection) -> None:
         self._idle.append(connection)
@@ -247,7 +257,7 @@ class Open:
         self._serve()
 
     async def _drain(self, count: int) -> None:
-        deadline = time.perf_counter() + _DRAIN_S
+        deadline = time.perf_counter() + self._drain_s
         # An event would cost something with every answer, all along.
         while self.counts.ended < count and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -264,13 +274,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=0, help="closed loop: end after so many")
     parser.add_argument("--connections", type=int, default=_MOST_CONNECTIONS, help="open loop: at most so many")
     parser.add_argument("--rate", type=float, default=0.0, help="open loop at so many requests per second")
+    parser.add_argument("--drain", type=float, default=_DRAIN_S, help="open loop: seconds to wait for the last answers")
     given = parser.parse_args()
     upload = Upload(given.path, given.content_type, given.body.read_bytes())
     message = upload.message(f"127.0.0.1:{given.port}")
 
     async def run() -> dict[str, Any]:
         load = (
-            Open(message, given.port, rate=given.rate, seconds=given.seconds, connections=given.connections)
+            Open(message, given.port, given.rate, given.seconds, connections=given.connections, drain_s=given.drain)
             if given.rate
             else Closed(message, given.port, clients=given.clients, seconds=given.seconds, requests=given.requests)
         )

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.measure.processes import ROOT
@@ -27,6 +27,8 @@ _PATIENCE_S = 90.0
 class Sample:
     """What one load saw. `requests` were answered with 200 within `seconds`, `refused` with 429 or 503; `stages_ms` are
     medians of the server's own Server-Timing, where it sends one, and `each_second` the answers of each whole second.
+    `failures` are the errors by what happened: a status, a lost connection, no answer, or not sent for want of one of
+    the connections.
     wrk reads no times, counts no seconds, and takes refusals for errors."""
 
     requests: int
@@ -37,6 +39,7 @@ class Sample:
     p99_ms: float
     stages_ms: dict[str, float]
     each_second: list[int]
+    failures: dict[str, int] = field(default_factory=dict)
 
     @property
     def per_s(self) -> float:
@@ -74,11 +77,13 @@ def observed(port: int, upload: Upload, *, clients: int, seconds: float) -> Samp
         return _generate(port, upload, body, clients=clients, seconds=seconds)
 
 
-def open_loop(port: int, upload: Upload, *, rate: float, seconds: float, connections: int = 512) -> Sample:
+def open_loop(
+    port: int, upload: Upload, *, rate: float, seconds: float, connections: int = 512, drain_s: float = 10
+) -> Sample:
     """Requests due at `rate` per second, come what may; latency counts from when each was due, the wait for one of
-    the connections included."""
+    the connections included. The last answers may come `drain_s` after the last request was due."""
     with _file(upload.body) as body:
-        return _generate(port, upload, body, rate=rate, seconds=seconds, connections=connections)
+        return _generate(port, upload, body, rate=rate, seconds=seconds, connections=connections, drain=drain_s)
 
 
 @contextmanager

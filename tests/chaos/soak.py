@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,13 @@ _CONSUMERS = 2
 _RECOVERY_S = 5.0
 
 #: Results expire soon, so that their number is level early in the run.
-_SETTINGS: dict[str, Any] = {"workers": 2, "result_ttl_s": 60, "request_timeout_s": 15, "model": models.NAME}
+_REQUEST_TIMEOUT_S = 15
+_SETTINGS: dict[str, Any] = {
+    "workers": 2, "result_ttl_s": 60, "request_timeout_s": _REQUEST_TIMEOUT_S, "model": models.NAME
+}  # fmt: skip
+
+#: The service may take its whole time for the last requests of a window.
+_DRAIN_S = _REQUEST_TIMEOUT_S + 5
 
 
 class Soak:
@@ -76,9 +83,10 @@ class Soak:
         with self._everything():
             await self._ready()
             supervisors = [asyncio.create_task(post.supervise()) for post in (self._ingest, *self._consumers)]
+            self.hostile.start()
+            # What is left beside the hostile clients: a quarter of what they send are whole images, too.
             capacity = await asyncio.to_thread(load.closed, self._port, self._upload, clients=32, seconds=10)
             self.rate = capacity.per_s * _SHARE
-            self.hostile.start()
             await self._windows()
             for supervisor in supervisors:
                 supervisor.cancel()
@@ -129,7 +137,11 @@ class Soak:
             await self._sample()
 
     def _load(self) -> Sample:
-        return load.open_loop(self._port, self._upload, rate=self.rate, seconds=_WINDOW_S, connections=64)
+        # As many connections as requests can be under way: what the client cannot send, the service cannot answer.
+        most = max(64, math.ceil(self.rate * _REQUEST_TIMEOUT_S))
+        return load.open_loop(
+            self._port, self._upload, rate=self.rate, seconds=_WINDOW_S, connections=most, drain_s=_DRAIN_S
+        )
 
     async def _kill(self) -> None:
         """A consumer, a worker of ingest or Redis, in turn."""
@@ -167,7 +179,7 @@ class Soak:
         for name, value in values.items():
             self.samples[name].append(value)
         shown = ", ".join(f"{name} {_shown(name, value)}" for name, value in values.items())
-        _say(f"{self._clock.now_s:.0f} s: {shown}")
+        _say(f"{self._clock.now_s:.0f} s: {shown}; {_failures_of(self.loads[-1:])}; killed: {self.kills[-1:]}")
 
 
 def _most(measure: Callable[[int], float], pids: list[int]) -> float:
@@ -202,6 +214,12 @@ def _shown(name: str, value: float) -> str:
     return f"{value / 1e6:.1f} MB" if name.endswith(("RSS", "memory")) else f"{value:.0f}"
 
 
+def _failures_of(loads: list[Sample]) -> str:
+    """Refusals, and errors by what happened."""
+    total = sum((Counter(one.failures) for one in loads), Counter(refused=sum(one.refused for one in loads)))
+    return ", ".join(f"{what}: {count}" for what, count in sorted(total.items()))
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"soak: {text}\n")
     sys.stderr.flush()
@@ -225,6 +243,7 @@ def report(soak: Soak, seconds: float, failures: list[str]) -> list[str]:
     for name, values in soak.samples.items():
         shown = (values[0], sorted(values)[len(values) // 2], values[-1], growth(values))
         lines.append(f"| {name} | {' | '.join(_shown(name, value) for value in shown)} |")
+    lines += ["", f"Requests without a prediction: {_failures_of(soak.loads)}."]
     lines += ["", f"Of the requests, {answered / max(1, answered + refused + errors):.2%} were answered."]
     return [*lines, "", *(f"- {line}" for line in failures)] if failures else [*lines, "", "Nothing grows or fails."]
 
