@@ -191,6 +191,12 @@ class Fetcher:
         self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
 
     def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
+        if 0 < error.due_ms < self._in_flight.clock.now_ms():
+            # Pixels expire with their request, long after its deadline.
+            self._in_flight.counts.expired += 1
+            outcome = Failed(error.id or f"expired-{delivery.entry_id}", "expired", "The deadline passed.")
+            self._completer.add(Completed(delivery.entry_id, outcome, error.reply, webhook=error.webhook))
+            return
         logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
         detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
         outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)

@@ -71,7 +71,7 @@ class Completion:
         arguments: list[bytes | str | int] = [*self._arguments, stream.prefix, len(batch)]
         special: list[str | int] = []
         for number, one in enumerate(batch, 1):
-            keys += (of.request(one.outcome.id), of.replies(one.reply))
+            keys += (of.request(one.outcome.id), of.replies(one.reply), of.pixels(one.outcome.id))
             arguments += (split_name(one.entry_id)[1], encode(one.outcome))
             failure = one.outcome.reason if isinstance(one.outcome, Failed) else ""
             if failure or one.dead_letter_reason or one.webhook:

@@ -1,15 +1,20 @@
 """Admission: an image becomes a stream entry, or is refused."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from stream.connection.client import Client
 from stream.entry import Entry
 from stream.keys import EntryStream, Partition
 from stream.scripts import load
 from stream.server_check import DurabilityCheck
 from stream.settings import Durability
+
+#: How long pixels stay if their entry is neither admitted nor refused, because the connection was lost.
+_ORPHAN_MS: Final = 60_000
 
 
 class AdmissionRefused(Exception):
@@ -54,6 +59,7 @@ class Admission:
         wait_s: float = 0.0,
         durability: Durability = "memory",
     ) -> None:
+        assert isinstance(redis, Client), "only its commands are sure to share a connection"
         self._redis = redis
         self._partition = partition
         self._replicas = replicas
@@ -82,13 +88,18 @@ class Admission:
         """
         on_disk = await self._durability.waits()
         to = stream or self._partition.stream()
-        keys = [to.key, self._partition.request(entry.id), self._partition.alive]
+        pixels = self._partition.pixels(entry.id)
+        keys = [to.key, self._partition.request(entry.id), self._partition.alive, pixels]
         if to.version:
             keys.append(self._partition.wanted_versions)
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
         arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
         arguments += [int(on_disk or self._replicas > 0), to.prefix, to.version, *entry.fields()]
-        (verdict, backlog), is_safe = await self._decide(keys, arguments, on_disk=on_disk)
+        commands = [
+            ("SET", pixels, entry.pixel_value, "PX", _ORPHAN_MS),
+            ("EVALSHA", self._script.sha, len(keys), *keys, *arguments),
+        ]
+        (verdict, backlog), is_safe = await self._decide(commands, on_disk=on_disk)
         match verdict:
             case b"full":
                 raise QueueFull(backlog)
@@ -100,27 +111,21 @@ class Admission:
                     raise NotReplicated(backlog)
                 return int(backlog)
 
-    async def _decide(self, keys: list[str], arguments: list[Any], *, on_disk: bool) -> tuple[list[Any], bool]:
+    async def _decide(self, commands: Sequence[Sequence[Any]], *, on_disk: bool) -> tuple[list[Any], bool]:
         """The script's reply, and whether what it wrote is where it must be."""
-        if not (on_disk or self._replicas):
-            return await self._script(keys, arguments), True
         try:
-            return await self._decide_and_wait(keys, arguments, on_disk=on_disk)
+            return await self._decide_and_wait(commands, on_disk=on_disk)
         except NoScriptError:
             await self._redis.script_load(self._script.script)
-            return await self._decide_and_wait(keys, arguments, on_disk=on_disk)
+            return await self._decide_and_wait(commands, on_disk=on_disk)
 
-    async def _decide_and_wait(self, keys: list[str], arguments: list[Any], *, on_disk: bool) -> tuple[list[Any], bool]:
-        # In one pipeline, because WAIT and WAITAOF refer to what their own connection wrote.
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.evalsha(self._script.sha, len(keys), *keys, *arguments)
-            if self._replicas:
-                pipe.wait(self._replicas, self._wait_ms)
-            if on_disk:
-                pipe.execute_command("WAITAOF", 1, 0, self._wait_ms)
-            decided, *safe = await pipe.execute(raise_on_error=False)
+    async def _decide_and_wait(self, commands: Sequence[Sequence[Any]], *, on_disk: bool) -> tuple[list[Any], bool]:
+        # On one connection, because WAIT and WAITAOF refer to what their own connection wrote.
+        waits: list[Sequence[Any]] = [("WAIT", self._replicas, self._wait_ms)] if self._replicas else []
+        waits += [("WAITAOF", 1, 0, self._wait_ms)] if on_disk else []
+        stored, decided, *safe = await self._redis.execute_together(*commands, *waits)
         is_synced = not on_disk or _is_synced(safe.pop())
-        for error in (decided, *safe):
+        for error in (stored, decided, *safe):
             if isinstance(error, RedisError):
                 raise error
         return decided, is_synced and all(count >= self._replicas for count in safe)

@@ -17,7 +17,7 @@ _WORD: Final = np.dtype("<u8")
 _WORDS_PER_ROW: Final = 97
 
 
-def checksum(about: bytes, pixels: bytes | memoryview, fractions: bytes = b"") -> int:
+def checksum(about: bytes, pixels: bytes | memoryview, fractions: bytes | memoryview = b"") -> int:
     """32 bits over `about`, the pixels and their fractions, the same on every machine."""
     found = _added(zlib.crc32(about), pixels)
     return _added(found, fractions) if fractions else found

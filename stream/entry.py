@@ -9,9 +9,6 @@
     top        how many classes are wanted, decimal; 0: all
     h, w       height and width in pixels, decimal
     c          channels, decimal; only if they are not 3
-    px         raw uint8 [h, w, c] in C order: h * w * c bytes
-    fr         only if the model takes fractions: one byte for each of px. The
-               pixel is px + fr / 256 - 1/2, so px alone is the rounded pixel
     due        deadline, Unix milliseconds by Redis's clock, decimal; 0: none.
                Appended by admit.lua, because only Redis knows that clock.
     more       only if more images of this ingest follow: milliseconds until it
@@ -21,14 +18,23 @@
     sum        checksum of v, id, top, h, w, c, px and fr, decimal, see
                stream/checksum.py; missing in entries of older versions
 
+    Only in dead letters, and in what was put back from them:
+    px         the pixels: raw uint8 [h, w, c] in C order, h * w * c bytes
+    fr         only if the model takes fractions: one byte for each of px. The
+               pixel is px + fr / 256 - 1/2, so px alone is the rounded pixel
+
     Only if the request is traced:
     traceparent  the span of the HTTP request (W3C Trace Context, version 00)
     sent         when ingest sent the entry, Unix nanoseconds by ingest's
                  clock, decimal: the stages that follow are placed from here
 
+Otherwise px, followed by fr, is the value of a key of its own, see stream/keys.py. The server takes such a value as it
+is, but would copy a field of an entry into the script, out of it and into the stream.
+
 Readers ignore fields that they do not know, so that a newer ingest may add some.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,13 +62,17 @@ class MalformedEntry(ValueError):
 
 
 class DamagedEntry(MalformedEntry):
-    """An entry that has changed since ingest wrote it.
+    """An entry that has changed, or lost its pixels, since ingest wrote it.
 
-    `id`, `reply` and `webhook` are those of the entry, or empty if they make no sense. They may be damaged, too.
+    `id`, `reply`, `due_ms` and `webhook` are those of the entry, or empty if they make no sense. They may be damaged,
+    too.
     """
 
-    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
-        super().__init__("the entry was damaged in Redis: its checksum does not fit")
+    def __init__(self, fields: Mapping[bytes, bytes], *, has_pixels: bool = True) -> None:
+        why = "its checksum does not fit" if has_pixels else "its pixels are gone"
+        super().__init__(f"the entry was damaged in Redis: {why}")
+        due = fields.get(b"due", b"")
+        self.due_ms = int(due) if _NUMBER.fullmatch(due) else 0
         self.id = _name_or_empty(fields, b"id")
         self.reply = _name_or_empty(fields, b"reply")
         webhook = fields.get(b"webhook", b"")
@@ -89,7 +99,7 @@ class Entry:
     traceparent: str = ""
     sent_ns: int = 0
     channels: int = _RGB
-    fractions: bytes = b""
+    fractions: bytes | memoryview = b""
     webhook: str = ""
 
     def __post_init__(self) -> None:
@@ -100,26 +110,32 @@ class Entry:
         if len(self.fractions) not in {0, len(self.pixels)}:
             raise MalformedEntry(f"{len(self.fractions)} fractions do not fit {len(self.pixels)} pixels")
 
-    def fields(self) -> list[bytes | memoryview | str | int]:
-        """The entry as XADD wants it, without `due`."""
+    @property
+    def pixel_value(self) -> bytes | memoryview:
+        """The pixels and their fractions as one value."""
+        return b"".join((self.pixels, self.fractions)) if self.fractions else self.pixels
+
+    def fields(self) -> list[bytes | str | int]:
+        """The entry as XADD wants it, without `due` and the pixels."""
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
         webhook: list[str | int] = ["webhook", self.webhook] if self.webhook else []
         about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
-        fractions: list[str | bytes] = ["fr", self.fractions] if self.fractions else []
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, "px", self.pixels, *fractions, *more, *webhook,
+                "h", self.height, "w", self.width, *channels, *more, *webhook,
                 "sum", checksum(about.encode(), self.pixels, self.fractions), *traced]  # fmt: skip
 
     @classmethod
-    def decode(cls, fields: Mapping[bytes, bytes], pixels: memoryview | None = None) -> Self:
-        """Read an entry's fields, and its pixels from `pixels` if they were taken out of the fields.
+    def decode(cls, fields: Mapping[bytes, bytes], value: bytes | memoryview | None = None) -> Self:
+        """Read an entry's fields, and its pixels and fractions from `value` if they are not among the fields.
 
-        Raises MalformedEntry, which names what is wrong, and DamagedEntry if the checksum does not fit.
+        Raises MalformedEntry, which names what is wrong, and DamagedEntry if the checksum does not fit or the pixels
+        are gone.
         """
-        if b"sum" in fields and fields[b"sum"] != _checksum(fields, pixels):
-            raise DamagedEntry(fields)
+        pixels, fractions = _halves(fields, value)
+        if b"sum" in fields and fields[b"sum"] != _checksum(fields, pixels, fractions):
+            raise DamagedEntry(fields, has_pixels=bool(pixels))
         try:
             if fields[b"v"] != LAYOUT:
                 raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")
@@ -129,25 +145,42 @@ class Entry:
                 top=_number(fields, b"top", largest=_LARGEST),
                 height=_number(fields, b"h", largest=_LARGEST),
                 width=_number(fields, b"w", largest=_LARGEST),
-                pixels=fields[b"px"] if pixels is None else pixels,
+                pixels=pixels or fields[b"px"],
                 due_ms=_number(fields, b"due"),
                 more_ms=_number(fields, b"more", default=0),
                 traceparent=_traceparent(fields.get(b"traceparent", b"")),
                 sent_ns=_number(fields, b"sent", default=0),
                 channels=_channels(fields),
-                fractions=fields.get(b"fr", b""),
+                fractions=fractions,
                 webhook=_webhook(fields.get(b"webhook", b"")),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
 
 
-def _checksum(fields: Mapping[bytes, bytes], pixels: memoryview | None) -> bytes:
+def _halves(
+    fields: Mapping[bytes, bytes], value: bytes | memoryview | None
+) -> tuple[bytes | memoryview, bytes | memoryview]:
+    """The pixels and their fractions."""
+    if value is None:
+        return fields.get(b"px", b""), fields.get(b"fr", b"")
+    half = len(value) // 2
+    if len(value) != 2 * _size(fields):
+        return value, fields.get(b"fr", b"")
+    return memoryview(value)[:half], memoryview(value)[half:]
+
+
+def _size(fields: Mapping[bytes, bytes]) -> int:
+    """Bytes of the pixels, as far as the fields make sense."""
+    sides = (fields.get(b"h", b""), fields.get(b"w", b""), fields.get(b"c", b"%d" % _RGB))
+    return math.prod(int(side) if _NUMBER.fullmatch(side) else 0 for side in sides)
+
+
+def _checksum(fields: Mapping[bytes, bytes], pixels: bytes | memoryview, fractions: bytes | memoryview) -> bytes:
     """What the field `sum` must be for these fields."""
     about = b" ".join(fields.get(name, b"") for name in (b"v", b"id", b"top", b"h", b"w"))
     channels = fields.get(b"c", b"%d" % _RGB)
-    whole = fields.get(b"px", b"") if pixels is None else pixels
-    return b"%d" % checksum(b"%s %s" % (about, channels), whole, fields.get(b"fr", b""))
+    return b"%d" % checksum(b"%s %s" % (about, channels), pixels, fractions)
 
 
 def _name_or_empty(fields: Mapping[bytes, bytes], name: bytes) -> str:

@@ -123,8 +123,9 @@ class Group:
         """
         of = ("GROUP", GROUP, self.consumer)
         bounds = ("COUNT", count, *(("BLOCK", int(BLOCK_S * 1000)) if wait else ()))
-        found = await self._reader.entries(["XREADGROUP", *of, *bounds, *self._tails[priority]], rows)
-        return [_delivery(self._by_key[raw.stream], raw.entry_id, raw.fields, raw.pixels) for raw in found]
+        words = ["XREADGROUP", *of, *bounds, *self._tails[priority]]
+        found = await self._reader.entries(words, rows, self._partition.pixels)
+        return [_delivery(self._by_key[raw.stream], raw.entry_id, raw.fields, raw.value) for raw in found]
 
     async def read_pending(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already in one stream, behind `after`, whether or not they ever
@@ -136,8 +137,15 @@ class Group:
         stream = self._partition.stream_of(after)
         arguments: list[str | int] = [GROUP, self.consumer, count, split_name(after)[1]]
         entries: Any = await self._read_pending([stream.key], arguments)
-        found = [_delivery(stream, entry_id, _fields(flat or [])) for entry_id, flat in entries]
+        found = [await self._with_pixels(stream, entry_id, _fields(flat or [])) for entry_id, flat in entries]
         return [replace(one, deliveries=2) for one in found]
+
+    async def _with_pixels(self, stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
+        if b"px" in fields or not fields:
+            return _delivery(stream, entry_id, fields)
+        # MGET and not GET: a value of another type is no error of the command, but no pixels.
+        found: Any = await self._redis.mget(self._partition.pixels(fields.get(b"id", b"").decode(errors="replace")))
+        return _delivery(stream, entry_id, fields, found[0])
 
     async def renew(self, entry_ids: Iterable[str]) -> list[str]:
         """Renew the leases of held entries; returns those that are held no longer."""
@@ -172,7 +180,7 @@ class Group:
             return None
         _, name, flat, deliveries, holders = reply
         stream = self._partition.stream_of(name.decode())
-        found = _delivery(stream, name.removeprefix(stream.prefix.encode()), _fields(flat))
+        found = await self._with_pixels(stream, name.removeprefix(stream.prefix.encode()), _fields(flat))
         return replace(found, deliveries=deliveries, holders=tuple(holders.decode(errors="replace").split()))
 
     async def remove_dead_consumers(self) -> int:
@@ -201,11 +209,11 @@ def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _delivery(
-    stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes], pixels: memoryview | None = None
+    stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes], value: bytes | memoryview | None = None
 ) -> Delivery:
     entry: Entry | MalformedEntry
     try:
-        entry = Entry.decode(fields, pixels)
+        entry = Entry.decode(fields, value)
     except MalformedEntry as error:
         entry = error
     return Delivery(stream.prefix + entry_id.decode(), entry, priority=stream.priority)

@@ -14,6 +14,7 @@
 | `sluice:{m/n}:entries:v<version>` | stream | the same for images that one version must classify | permanent |
 | `sluice:{m/n}:entries:bulk:v<version>` | stream | the same for bulk images | permanent |
 | `sluice:{m/n}:wanted_versions` | set | versions whose streams were ever written to | permanent, bounded |
+| `sluice:{m/n}:pixels:<id>` | string | the pixels of an accepted image, and their fractions | completed, or expires |
 | `sluice:{m/n}:request:<id>` | string | `queued` or `cancelled`, deadline, entry, subscribers; or outcome | expires |
 | `sluice:{m/n}:idempotency:<digest>` | string | request id and image of a client's key | expires |
 | `sluice:{m/n}:cache:<digest>` | string | a prediction, under the digest of model and pixels | expires |
@@ -178,6 +179,9 @@ class Partition:
 
     def request(self, request_id: str) -> str:
         return self._key(f"request:{request_id}")
+
+    def pixels(self, request_id: str) -> str:
+        return self._key(f"pixels:{request_id}")
 
     def idempotency(self, digest: str) -> str:
         return self._key(f"idempotency:{digest}")

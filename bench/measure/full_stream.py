@@ -81,6 +81,7 @@ def fill(redis: Redis, partition: Partition, count: int) -> None:
     for number in range(count):
         entry = Entry(uuid.uuid4().hex, "bench", 5, _SIZE, _SIZE, pixels)
         flat = ["due", 0, *entry.fields()]
+        pipe.set(partition.pixels(entry.id), entry.pixel_value, px=600_000)
         pipe.xadd(partition.entries, dict(zip(flat[::2], flat[1::2], strict=True)))
         pipe.set(partition.request(entry.id), "queued", px=600_000)
         if number % 32 == 31:
@@ -127,17 +128,20 @@ def _answers(client: Redis) -> bool:
 
 
 def bare_loop(redis: Redis, partition: Partition) -> None:
-    """Read up to 32, join their pixels into one buffer, acknowledge and delete; for ever."""
+    """Read up to 32 and their pixels, join these into one buffer, acknowledge and delete; for ever."""
     batch = np.zeros((_COUNT, _SIZE * _SIZE * 3), np.uint8)
     while True:
         reply: Any = redis.xreadgroup(GROUP, "bare", {partition.entries: ">"}, count=_COUNT, block=1000)
         for _, entries in reply or ():
-            for row, (_, fields) in zip(batch, entries, strict=False):
-                row[:] = np.frombuffer(fields[b"px"], np.uint8)
+            keys = [partition.pixels(fields[b"id"].decode()) for _, fields in entries]
+            values: Any = redis.mget(keys)
+            for row, pixels in zip(batch, values, strict=False):
+                row[:] = np.frombuffer(pixels, np.uint8)
             ids = [entry_id for entry_id, _ in entries]
             pipe = redis.pipeline(transaction=False)
             pipe.xack(partition.entries, GROUP, *ids)
             pipe.xdel(partition.entries, *ids)
+            pipe.unlink(*keys)
             pipe.execute()
 
 

@@ -3,16 +3,16 @@
 -- A consumer that completes an entry second changes nothing: inference may happen twice, a result never.
 -- Allowed when Redis is out of memory, because completing frees memory. All checks come before the first change.
 --
--- KEYS  1 entries   2 holders   3 dead letters   4 counters   then per entry: its request, its reply stream
+-- KEYS  1 entries   2 holders   3 dead letters   4 counters   then per entry: its request, its reply stream, its pixels
 --       then, only if any of them has a webhook: webhooks
 -- ARGV  1 group   2 result_ttl_ms   3 max_dead_letters   4 longest reply stream   5 prefix of reply streams
 --       6 consumer   7 prefix of the stream's entry names   8 number of entries   then per entry: id, outcome
 --       then for each that failed, becomes a dead letter or has a webhook: its number, why it failed or '', reason of
 --       the dead letter or '', deliveries, webhook or ''
 -- reply for each entry 1, or 0 if another consumer had completed it
-local FIXED, PER_ENTRY, PER_SPECIAL = 8, 2, 5
+local FIXED_KEYS, KEYS_PER_ENTRY, FIXED, PER_ENTRY, PER_SPECIAL = 4, 3, 8, 2, 5
 local PREFIX, COUNT = ARGV[7], tonumber(ARGV[8])
-local WEBHOOKS = KEYS[5 + 2 * COUNT]
+local WEBHOOKS = KEYS[FIXED_KEYS + KEYS_PER_ENTRY * COUNT + 1]
 local LAST_ID = '18446744073709551615-18446744073709551615'
 
 local function wrong_type(key, kind)
@@ -53,10 +53,33 @@ if impossible then
     return impossible
 end
 
-local function add_dead_letter(id, reason, deliveries)
+-- A dead letter has its pixels, and their fractions if there are any, among its own fields.
+local function add_pixels(fields, key)
+    local named = {c = 3}
+    for i = 1, #fields, 2 do
+        named[fields[i]] = fields[i + 1]
+    end
+    local value = not named.px and redis.pcall('GET', key)
+    if type(value) ~= 'string' then
+        return
+    end
+    local half = math.floor(#value / 2)
+    local size = (tonumber(named.h) or 0) * (tonumber(named.w) or 0) * (tonumber(named.c) or 0)
+    fields[#fields + 1] = 'px'
+    if #value == 2 * size then
+        fields[#fields + 1] = string.sub(value, 1, half)
+        fields[#fields + 1] = 'fr'
+        fields[#fields + 1] = string.sub(value, half + 1)
+    else
+        fields[#fields + 1] = value
+    end
+end
+
+local function add_dead_letter(id, reason, deliveries, pixels)
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
     if entry then
         local holders = redis.call('HGET', KEYS[2], PREFIX .. id) or ARGV[6]
+        add_pixels(entry[2], pixels)
         redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[3], '*', 'reason', reason, 'deliveries', deliveries,
             'holders', holders, 'entry', PREFIX .. id, unpack(entry[2]))
     end
@@ -98,7 +121,7 @@ local function count(event, times)
     end
 end
 
-local completed, gone, named, waiting, subscribed = {}, {}, {}, {}, {}
+local completed, gone, named, stored, waiting, subscribed = {}, {}, {}, {}, {}, {}
 local events = {superseded = 0}
 
 for i = 1, COUNT do
@@ -106,7 +129,8 @@ for i = 1, COUNT do
     -- One at a time: for several ids, XACK says how many were pending, but not which.
     completed[i] = redis.call('XACK', KEYS[1], ARGV[1], id)
     if completed[i] == 1 then
-        local request, replies, this = KEYS[3 + 2 * i], KEYS[4 + 2 * i], special[i] or ORDINARY
+        local first = FIXED_KEYS + KEYS_PER_ENTRY * (i - 1) + 1
+        local request, replies, pixels, this = KEYS[first], KEYS[first + 1], KEYS[first + 2], special[i] or ORDINARY
         local waits = replies ~= ARGV[5]
         gone[#gone + 1] = id
         named[#named + 1] = PREFIX .. id
@@ -114,8 +138,9 @@ for i = 1, COUNT do
             events[this.failure] = (events[this.failure] or 0) + 1
         end
         if this.dead_letter ~= '' then
-            add_dead_letter(id, this.dead_letter, this.deliveries)
+            add_dead_letter(id, this.dead_letter, this.deliveries, pixels)
         end
+        stored[#stored + 1] = pixels
         if this.webhook ~= '' then
             redis.call('XADD', WEBHOOKS, '*', 'entry', PREFIX .. id, 'webhook', this.webhook, 'outcome', outcome)
         end
@@ -137,6 +162,7 @@ end
 if #gone > 0 then
     redis.call('XDEL', KEYS[1], unpack(gone))
     redis.call('HDEL', KEYS[2], unpack(named))
+    redis.call('UNLINK', unpack(stored))
     events.completed = #gone
 end
 for event, times in pairs(events) do

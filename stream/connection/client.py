@@ -5,12 +5,15 @@ connection. That is 0.36 of the 2.6 million instructions that ingest executes fo
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+T = TypeVar("T")
 
 #: Words of this size or more, in bytes, are sent without a copy.
 _LARGE: Final = 6000
@@ -58,18 +61,42 @@ _ENCODERS: Final[dict[Any, Callable[[Any], bytes]]] = {str: str.encode, bytes: b
 
 
 class Client(Redis):
-    """Sends a command again if its connection was closed, as often as the pool's `retry` says."""
+    """Sends commands again if their connection was closed, as often as the pool's `retry` says."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any command, any reply)
         """As redis-py's."""
+
+        async def exchange(connection: Connection) -> Any:  # noqa: ANN401
+            await connection.send_packed_command(pack(*args, encode=connection.encoder.encode))
+            return await self.parse_response(connection, args[0], **options)
+
+        return await self._attempt(exchange)
+
+    async def execute_together(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send the commands in one write on one connection; returns their replies, with errors of the server among
+        them."""
+
+        async def exchange(connection: Connection) -> list[Any]:
+            packed = [part for command in commands for part in pack(*command, encode=connection.encoder.encode)]
+            await connection.send_packed_command(packed)
+            return [await self._reply(connection, command[0]) for command in commands]
+
+        return await self._attempt(exchange)
+
+    async def _reply(self, connection: Connection, command: str) -> Any:  # noqa: ANN401 (any reply)
+        try:
+            return await self.parse_response(connection, command)
+        except ResponseError as error:
+            return error
+
+    async def _attempt(self, exchange: Callable[[Connection], Awaitable[T]]) -> T:
         pool = self.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         attempts = connection.retry.get_retries()
         try:
             while True:
                 try:
-                    await connection.send_packed_command(pack(*args, encode=connection.encoder.encode))
-                    return await self.parse_response(connection, args[0], **options)
+                    return await exchange(connection)
                 except RedisConnectionError:
                     await connection.disconnect()
                     if attempts == 0:

@@ -5,7 +5,7 @@ A full batch is 4.8 MB. redis-py receives and parses it in that thread, while th
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
@@ -22,14 +22,16 @@ from stream.settings import RedisSettings
 
 _PIXELS: Final = b"px"
 
+_Fields = dict[bytes, bytes]
+
 
 class RawEntry(NamedTuple):
-    """An entry as received. `pixels` is the row that the field `px` was copied into; None: the field is in `fields`."""
+    """An entry as received. `value` has its pixels, in their row if they fit it; None: they are in `fields` or gone."""
 
     stream: bytes
     entry_id: bytes
     fields: dict[bytes, bytes]
-    pixels: memoryview | None
+    value: bytes | memoryview | None
 
 
 class Reader:
@@ -49,15 +51,21 @@ class Reader:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def entries(self, words: Sequence[str | int], rows: Sequence[memoryview] = ()) -> list[RawEntry]:
+    async def entries(
+        self,
+        words: Sequence[str | int],
+        rows: Sequence[memoryview] = (),
+        key_of: Callable[[str], str] | None = None,
+    ) -> list[RawEntry]:
         """Send a group read and wait for its entries. Pixels with the size of a row are copied into the row.
 
+        Pixels that are no field of their entry are fetched from the key that `key_of` names for a request.
         Raises RedisError. Cancelled, it closes the connection, so that the thread ends its wait.
         """
         if self._resolve and not self._socket:
             await self._aim(self._resolve)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, words, rows)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, words, rows, key_of)
         except asyncio.CancelledError:
             self._interrupt()
             raise
@@ -82,9 +90,12 @@ class Reader:
 
     # What follows runs in the thread.
 
-    def _entries(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
+    def _entries(
+        self, words: Sequence[str | int], rows: Sequence[memoryview], key_of: Callable[[str], str] | None
+    ) -> list[RawEntry]:
         try:
-            return self._exchange(words, rows)
+            found = list(_decode(self._exchange(words)))
+            values = self._values([fields for *_, fields in found], key_of) if key_of else {}
         except REDIRECTS as error:
             translated = translate(error)
             if isinstance(translated, RedisConnectionError):
@@ -99,17 +110,27 @@ class Reader:
             self._observer.failed(error)
             raise
 
-    def _exchange(self, words: Sequence[str | int], rows: Sequence[memoryview]) -> list[RawEntry]:
+        return [_placed(*entry, values.get(at), rows[at : at + 1]) for at, entry in enumerate(found)]
+
+    def _values(self, entries: Sequence[_Fields], key_of: Callable[[str], str]) -> dict[int, bytes]:
+        """The pixels that are under keys of their own, by the number of the entry."""
+        apart = [at for at, fields in enumerate(entries) if fields and _PIXELS not in fields]
+        if not apart:
+            return {}
+        keys = [key_of(entries[at].get(b"id", b"").decode(errors="replace")) for at in apart]
+        found = zip(apart, self._exchange(["MGET", *keys]), strict=True)
+        return {at: value for at, value in found if value is not None}
+
+    def _exchange(self, words: Sequence[str | int]) -> Any:  # noqa: ANN401 (a reply of redis-py)
         if not self._socket:
             self._connect()
         try:
             self._connection.send_command(*words)  # type: ignore[no-untyped-call]
-            reply: Any = self._connection.read_response()
+            return self._connection.read_response()
         except TimeoutError as error:
             raise RedisTimeoutError("Redis did not answer in time") from error
         except OSError as error:
             raise RedisConnectionError(f"the connection was lost: {error}") from error
-        return _decode(reply, rows)
 
     def _connect(self) -> None:
         self._connection.connect()  # type: ignore[no-untyped-call]
@@ -123,15 +144,19 @@ class Reader:
         self._connection.disconnect()  # type: ignore[no-untyped-call]
 
 
-def _decode(reply: Any, rows: Sequence[memoryview]) -> list[RawEntry]:  # noqa: ANN401 (a reply of redis-py)
+def _decode(reply: Any) -> Iterator[tuple[bytes, bytes, _Fields]]:  # noqa: ANN401 (a reply of redis-py)
     """The entries of a reply in RESP2, stream by stream: `[[name, [[id, [field, value, ...]], ...]], ...]`, or None."""
-    found = [(stream, entry_id, flat or []) for stream, entries in reply or () for entry_id, flat in entries]
-    return [_entry(*entry, rows[at : at + 1]) for at, entry in enumerate(found)]
+    for stream, entries in reply or ():
+        for entry_id, flat in entries:
+            yield stream, entry_id, dict(zip((flat or [])[::2], (flat or [])[1::2], strict=True))
 
 
-def _entry(stream: bytes, entry_id: bytes, flat: list[bytes], row: Sequence[memoryview]) -> RawEntry:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    if row and len(fields.get(_PIXELS, b"")) == len(row[0]):
-        row[0][:] = fields.pop(_PIXELS)
-        return RawEntry(stream, entry_id, fields, row[0])
-    return RawEntry(stream, entry_id, fields, None)
+def _placed(
+    stream: bytes, entry_id: bytes, fields: _Fields, value: bytes | None, row: Sequence[memoryview]
+) -> RawEntry:
+    pixels = fields.get(_PIXELS) if value is None else value
+    if pixels is None or not row or len(pixels) != len(row[0]):
+        return RawEntry(stream, entry_id, fields, value)
+    row[0][:] = pixels
+    fields.pop(_PIXELS, None)
+    return RawEntry(stream, entry_id, fields, row[0])

@@ -15,6 +15,7 @@ from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Delivery, Group
 from stream.keys import PRIORITIES, Partition, Priority
+from tests.support.redis.inline import inline
 
 pytestmark = pytest.mark.anyio
 
@@ -40,9 +41,7 @@ class World:
             pixels = self._sent.to_bytes(3)
             one = Entry(f"{self._sent}-{uuid.uuid4().hex}", "", 1, 1, 1, pixels)
             self._sent += 1
-            flat = [*one.fields(), "due", 0]
-            stream = self._partition.stream(priority, version)
-            await self._client.xadd(stream.key, dict(zip(flat[::2], flat[1::2], strict=True)))
+            await self._client.xadd(self._partition.stream(priority, version).key, inline(one))
 
     async def read(self) -> str:
         """The classes of the next batch, as letters, after a check of its size, order and pixels."""

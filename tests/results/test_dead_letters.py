@@ -21,6 +21,7 @@ from stream.keys import Partition
 from stream.presence import Presence
 from stream.settings import RedisSettings
 from tests.stream.test_group import entry, report
+from tests.support.redis.inline import inline
 
 pytestmark = pytest.mark.anyio
 
@@ -195,8 +196,7 @@ async def test_what_an_ingest_of_the_future_adds_survives_a_replay(
 ) -> None:
     """Fields that this version does not know are replayed as they are, even one that is named as a letter's own."""
     one = entry()
-    flat = [*one.fields(), "colour", "red", "reason", "mine", "due", 7]
-    sent: dict[Any, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
+    sent = {**inline(one), "colour": "red", "reason": "mine"}
     await client.xadd(partition.entries, sent)
     (delivery,) = await graveyard.group.read(1)
     completion = Completion(client, partition, consumer="anna", result_ttl_s=TTL_S, max_dead_letters=9)

@@ -24,6 +24,7 @@ from stream.status.reader import read_status
 from stream.status.report import Sending
 from tests.results.test_completion import delivered, done
 from tests.stream.test_group import entry, report
+from tests.support.redis.inline import inline
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -228,8 +229,10 @@ def test_a_damaged_or_strange_webhook_is_refused(line: str) -> None:
 def test_a_webhook_survives_its_entry() -> None:
     """Also a damaged entry, whose client waits for nothing else; what is no line of text is refused."""
     one = hooked()
-    fields = {str(name).encode(): value if isinstance(value, bytes) else str(value).encode()
-              for name, value in zip(one.fields()[::2], one.fields()[1::2], strict=True)} | {b"due": b"0"}  # fmt: skip
+    fields = {
+        str(name).encode(): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in inline(one).items()
+    }
     assert Entry.decode(fields).webhook == one.webhook
     with pytest.raises(DamagedEntry) as damaged:
         Entry.decode(fields | {b"px": bytes(len(one.pixels))})

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import is_temporary
-from stream.entry import Entry
 from stream.keys import Partition
 from stream.presence import Presence
 from tests.stream.test_group import entry, report
@@ -89,7 +88,7 @@ async def test_the_deadline_is_by_the_clock_of_redis(attended: Presence, client:
     entries: Any = await client.xrange(partition.entries)
     ((entry_id, fields),) = entries
     accepted_ms = int(entry_id.split(b"-")[0])
-    assert 11_900 <= Entry.decode(fields).due_ms - accepted_ms <= 12_000
+    assert 11_900 <= int(fields[b"due"]) - accepted_ms <= 12_000
 
 
 async def test_a_full_memory_is_a_passing_error(attended: Presence, client: Redis, partition: Partition) -> None:
@@ -110,3 +109,40 @@ async def test_the_request_s_state_outlives_its_deadline(
     one = entry()
     await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=12, max_backlog=7)
     assert 70_000 < await client.pttl(partition.request(one.id)) <= 72_000
+
+
+async def pixel_keys(client: Redis, partition: Partition) -> list[bytes]:
+    return [key async for key in client.scan_iter(partition.pixels("*"))]
+
+
+async def test_pixels_live_as_long_as_their_request(attended: Presence, client: Redis, partition: Partition) -> None:
+    """Also if the same request comes twice. Pixels without an entry do not live as long."""
+    one = entry()
+    for _ in range(2):
+        await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=12, max_backlog=7)
+        assert 70_000 < await client.pttl(partition.pixels(one.id)) <= 72_000
+    assert await client.get(partition.pixels(one.id)) == one.pixels
+
+
+async def test_what_is_refused_leaves_no_pixels(client: Redis, partition: Partition) -> None:
+    """Without consumers, with a full queue, and with a key of another type."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    with pytest.raises(NoLiveConsumer):
+        await admission.admit(entry(), timeout_s=60, max_backlog=7)
+    with pytest.raises(QueueFull):
+        await admission.admit(entry(), timeout_s=60, max_backlog=0, without_consumers=True)
+    await client.set(partition.entries, "no stream")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await admission.admit(entry(), timeout_s=60, max_backlog=7, without_consumers=True)
+    assert await pixel_keys(client, partition) == []
+    await client.delete(partition.entries)
+
+
+async def test_a_request_that_has_ended_leaves_no_pixels(
+    attended: Presence, client: Redis, partition: Partition
+) -> None:
+    """A command that arrives a second time, after the outcome, stores nothing."""
+    one = entry()
+    await client.set(partition.request(one.id), "done", px=60_000)
+    await Admission(client, partition, result_ttl_s=60).admit(one, timeout_s=60, max_backlog=7)
+    assert await pixel_keys(client, partition) == []

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from stream.admission import Admission
+from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.group import Delivery, Group
 from stream.keys import Partition
@@ -63,7 +63,8 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
 ) -> None:
     """A dead consumer is seen dead, and its entry is claimed: also by one that joins after the clock was moved."""
     server, move = moved
-    async with Redis.from_url(server.url) as client, Reader(RedisSettings(redis_url=server.url)) as reader:
+    settings = RedisSettings(redis_url=server.url)
+    async with connect(settings) as client, Reader(settings) as reader:
         presence = Presence(client, partition)
         dead, living = (
             Group(client, reader, partition, consumer=name, lease_s=_LEASE_S) for name in ("dead", "living")
@@ -102,7 +103,8 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
 async def test_a_clock_that_is_set_forward_loses_nothing(moved: tuple[Server, Move], partition: Partition) -> None:
     """Leases end at once: another consumer takes the entry, and only one of both completes it."""
     server, move = moved
-    async with Redis.from_url(server.url) as client, Reader(RedisSettings(redis_url=server.url)) as reader:
+    settings = RedisSettings(redis_url=server.url)
+    async with connect(settings) as client, Reader(settings) as reader:
         presence = Presence(client, partition)
         one, other = (Group(client, reader, partition, consumer=name, lease_s=60) for name in ("one", "other"))
         await one.create()

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.admission import Admission, NotReplicated
+from stream.connection.clients import connect
 from stream.keys import Partition
 from stream.settings import RedisSettings
 from tests.chaos.kill_redis import measure
@@ -39,7 +40,7 @@ async def test_a_server_that_cannot_keep_an_image_on_disk_does_not_accept_it(
 @pytest.mark.anyio
 async def test_a_server_that_syncs_each_write_accepts_at_every_level(own_server: Server, partition: Partition) -> None:
     """Its reply alone proves it: no admission waits for anything more."""
-    async with Redis.from_url(own_server.url) as client:
+    async with connect(RedisSettings(redis_url=own_server.url)) as client:
         for number, level in enumerate(("memory", "process", "disk"), 1):
             admission = Admission(client, partition, result_ttl_s=60, wait_s=0.1, durability=level)  # type: ignore[arg-type]
             assert await admission.admit(entry(), timeout_s=60, max_backlog=9, without_consumers=True) == number
@@ -51,7 +52,7 @@ async def test_an_admission_waits_for_the_disk_of_a_server_that_syncs_later(
     own_server: Server, partition: Partition
 ) -> None:
     """Its reply proves nothing, so WAITAOF follows each admission where the server has it."""
-    async with Redis.from_url(own_server.url) as client:
+    async with connect(RedisSettings(redis_url=own_server.url)) as client:
         await client.config_set("appendfsync", "everysec")
         admission = Admission(client, partition, result_ttl_s=60, wait_s=3, durability="process")
         assert await admission.admit(entry(), timeout_s=60, max_backlog=9, without_consumers=True) == 1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stream.checksum import checksum
 from stream.entry import DamagedEntry, Entry, MalformedEntry
+from tests.support.redis.inline import inline
 
 GOLDEN = {
     b"due": b"1700000000123",
@@ -41,27 +42,30 @@ TRACED = replace(
 )
 
 
-def as_redis_stores(fields: list[bytes | memoryview | str | int]) -> dict[bytes, bytes]:
-    words = [bytes(word) if isinstance(word, bytes | memoryview) else str(word).encode() for word in fields]
-    return dict(zip(words[::2], words[1::2], strict=True))
+def as_redis_stores(entry: Entry) -> dict[bytes, bytes]:
+    """The fields of the entry with its pixels."""
+    return {
+        str(name).encode(): bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+        for name, value in inline(entry, entry.due_ms).items()
+    }
 
 
 def test_the_bytes_on_the_wire_are_these() -> None:
     """A change here is a new layout, and needs a new `v`."""
-    assert as_redis_stores(["due", ENTRY.due_ms, *ENTRY.fields()]) == GOLDEN
+    assert as_redis_stores(ENTRY) == GOLDEN
     assert Entry.decode(GOLDEN) == ENTRY
 
 
 def test_a_traced_entry_has_two_fields_more() -> None:
     """Consumers that do not know them ignore them, and ingests that do not know them leave them out."""
-    assert as_redis_stores(["due", TRACED.due_ms, *TRACED.fields()]) == TRACED_GOLDEN
+    assert as_redis_stores(TRACED) == TRACED_GOLDEN
     assert Entry.decode(TRACED_GOLDEN) == TRACED
 
 
 def test_fractions_are_a_field_of_their_own() -> None:
     """A consumer that does not know them reads the rounded pixels."""
     whole = replace(ENTRY, fractions=bytes(range(6)))
-    stored = as_redis_stores(["due", whole.due_ms, *whole.fields()])
+    stored = as_redis_stores(whole)
     assert {**stored, b"sum": b""} == {**GOLDEN, b"fr": bytes(range(6)), b"sum": b""}
     assert Entry.decode(stored) == whole
     with pytest.raises(DamagedEntry):
@@ -74,7 +78,7 @@ def test_fractions_are_a_field_of_their_own() -> None:
 def test_an_entry_says_that_more_are_on_their_way() -> None:
     """A hint: a reader that does not know it reads the same entry."""
     followed = replace(ENTRY, more_ms=7)
-    assert as_redis_stores(["due", followed.due_ms, *followed.fields()]) == {**GOLDEN, b"more": b"7"}
+    assert as_redis_stores(followed) == {**GOLDEN, b"more": b"7"}
     assert Entry.decode({**GOLDEN, b"more": b"7"}) == followed
 
 
@@ -83,7 +87,7 @@ def test_an_entry_names_its_channels_unless_they_are_three(channels: int, checks
     """Greyscale and RGBA images; an entry without the field is RGB."""
     entry = replace(ENTRY, pixels=bytes(2 * channels), channels=channels)
     stored = {**GOLDEN, b"px": bytes(2 * channels), b"c": str(channels).encode(), b"sum": checksum}
-    assert as_redis_stores(["due", entry.due_ms, *entry.fields()]) == stored
+    assert as_redis_stores(entry) == stored
     assert Entry.decode(stored) == entry
     with pytest.raises(MalformedEntry, match=f"1 x 2 x {channels} pixels"):
         replace(entry, pixels=bytes(6))
@@ -97,7 +101,21 @@ def test_what_goes_in_comes_out(height: int, width: int, top: int, id_: object, 
     entry = Entry(id=f"{id_}", reply="", top=top, height=height, width=width, pixels=pixels, due_ms=due)
     if sent := data.draw(st.integers(0, 2**62)):
         entry = replace(entry, traceparent=f"00-{sent:032x}-{due:016x}-01", sent_ns=sent)
-    assert Entry.decode(as_redis_stores(["due", due, *entry.fields()])) == entry
+    assert Entry.decode(as_redis_stores(entry)) == entry
+
+
+@pytest.mark.parametrize("entry", [ENTRY, replace(ENTRY, fractions=bytes(range(6)))])
+def test_pixels_and_fractions_come_as_one_value(entry: Entry) -> None:
+    """It is the same entry as with both among its fields, and as well checked."""
+    fields = {name: value for name, value in as_redis_stores(entry).items() if name not in {b"px", b"fr"}}
+    value = bytes(entry.pixel_value)
+    assert Entry.decode(fields, value) == entry
+    assert Entry.decode(fields, memoryview(value)) == entry
+    with pytest.raises(DamagedEntry, match="checksum"):
+        Entry.decode(fields, value[:-1] + b"x")
+    with pytest.raises(DamagedEntry, match="gone") as gone:
+        Entry.decode(fields)
+    assert (gone.value.id, gone.value.due_ms) == (ENTRY.id, ENTRY.due_ms)
 
 
 UNCHECKED = {name: value for name, value in GOLDEN.items() if name != b"sum"}

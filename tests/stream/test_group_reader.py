@@ -20,6 +20,7 @@ from stream.keys import GROUP, Partition
 from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.clusters import SLOTS, ClusterNode
+from tests.support.redis.inline import inline
 from tests.support.redis.recording_observer import RecordingObserver
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import eventually, wait_until
@@ -29,8 +30,7 @@ pytestmark = pytest.mark.anyio
 
 async def add(client: Redis, partition: Partition, pixels: bytes, *, more_ms: int = 0) -> None:
     entry = Entry(id="x", reply="", top=1, height=1, width=len(pixels) // 3, pixels=pixels, more_ms=more_ms)
-    flat = [*entry.fields(), "due", 0]
-    await client.xadd(partition.entries, dict(zip(flat[::2], flat[1::2], strict=True)))
+    await client.xadd(partition.entries, inline(entry))
 
 
 async def test_pixels_lie_in_the_rows(client: Redis, reader: Reader, partition: Partition) -> None:

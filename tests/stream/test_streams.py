@@ -19,6 +19,7 @@ from stream.group import Delivery, Group
 from stream.keys import GROUP, EntryStream, Partition, split_name
 from stream.presence import Presence
 from tests.stream.test_group import entry, report
+from tests.support.redis.inline import inline
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -131,8 +132,7 @@ async def test_each_class_is_bounded_by_itself(world: World) -> None:
 async def test_entries_with_equal_ids_are_kept_apart(world: World) -> None:
     """Each stream counts its own ids, and two of them may give the same one at the same time."""
     of = world.partition
-    flat = [*entry().fields(), "due", 0]
-    fields: Any = dict(zip(flat[::2], flat[1::2], strict=True))
+    fields = inline(entry())
     for one in (of.stream(), of.stream("bulk")):
         await world.client.xadd(one.key, fields, id="17-0")
     group = world.group()

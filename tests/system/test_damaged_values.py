@@ -1,7 +1,7 @@
 """Bits flip in Redis, on its disk or in its memory: no prediction is wrong, and clients hear what happened."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
@@ -13,6 +13,7 @@ from stream.entry import Entry
 from stream.keys import Partition
 from tests.support.images import encoded, scene
 from tests.support.processes import Process, Processes
+from tests.support.redis.inline import inline
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
@@ -48,9 +49,8 @@ def flip(value: bytes, position: int) -> bytes:
 
 def add_damaged(client: redis.Redis, request_id: str) -> None:
     """An entry as ingest writes it, but one of its pixels has changed."""
-    words: list[Any] = Entry(request_id, "", 5, 16, 16, bytes(768)).fields()
-    fields = dict(zip(words[::2], words[1::2], strict=True))
-    client.xadd(TINY.entries, {"due": 0, **fields, "px": flip(bytes(768), 500)})
+    fields = inline(Entry(request_id, "", 5, 16, 16, bytes(768)))
+    client.xadd(TINY.entries, {**fields, "px": flip(bytes(768), 500)})
 
 
 def test_a_damaged_entry_is_never_classified(url: str, client: redis.Redis) -> None:
@@ -81,7 +81,25 @@ def test_a_damaged_result_is_reported_and_computed_again(url: str, client: redis
     assert httpx.get(f"{url}/results/{first['id']}").status_code == 200
 
 
-def test_an_image_that_is_damaged_on_its_way_is_sent_again(service: tuple[Process, str], client: redis.Redis) -> None:
+def flip_a_pixel(client: redis.Redis, key: bytes) -> None:
+    pixels = client.get(key)
+    assert isinstance(pixels, bytes)
+    client.set(key, flip(pixels, 500), keepttl=True)
+
+
+def replace_the_pixels(client: redis.Redis, key: bytes) -> None:
+    client.delete(key)
+    client.rpush(key, "no pixels")
+
+
+def delete_the_pixels(client: redis.Redis, key: bytes) -> None:
+    client.delete(key)
+
+
+@pytest.mark.parametrize("damage", [flip_a_pixel, replace_the_pixels, delete_the_pixels])
+def test_an_image_that_is_damaged_on_its_way_is_sent_again(
+    service: tuple[Process, str], client: redis.Redis, damage: Callable[[redis.Redis, bytes], None]
+) -> None:
     """Its ingest still has the pixels, so the client notices nothing."""
     consumer, url = service
     assert predict(url).status_code == 200
@@ -91,10 +109,8 @@ def test_an_image_that_is_damaged_on_its_way_is_sent_again(service: tuple[Proces
     waiting = Thread(target=lambda: responses.append(predict(url)))
     waiting.start()
     wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is accepted")
-    entries: Any = client.xrange(TINY.entries)
-    ((entry_id, fields),) = entries
-    client.xdel(TINY.entries, entry_id)
-    client.xadd(TINY.entries, {**fields, b"px": flip(fields[b"px"], 500)})
+    (key,) = client.scan_iter(TINY.pixels("*"))
+    damage(client, key)
     consumer.send(signal.SIGCONT)
     waiting.join()
     assert [response.status_code for response in responses] == [200]
