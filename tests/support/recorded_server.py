@@ -71,7 +71,11 @@ def serve(
                 answers.get(self.path.partition("?")[0], missing)(self)
 
         def do_POST(self) -> None:
-            data = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            data = self.rfile.read(length)
+            if len(data) < length:
+                self.close_connection = True  # The client died within its request, which is then none.
+                return
             recorded.posts.append(Post(self.path, dict(self.headers), data))
             self.do_GET()
 
