@@ -217,7 +217,7 @@ def _shown(name: str, value: float) -> str:
 def _failures_of(loads: list[Sample]) -> str:
     """Refusals, and errors by what happened."""
     total = sum((Counter(one.failures) for one in loads), Counter(refused=sum(one.refused for one in loads)))
-    return ", ".join(f"{what}: {count}" for what, count in sorted(total.items()))
+    return ", ".join(f"{what}: {count}" for what, count in sorted(total.items())) or "none"
 
 
 def _say(text: str) -> None:
