@@ -76,12 +76,14 @@ class Admission:
         max_backlog: int,
         without_consumers: bool = False,
         stream: EntryStream | None = None,
+        inline: bool = False,
     ) -> int:
         """Append the entry to a stream of this partition, due in `timeout_s` by Redis's clock; returns the backlog of
         the stream, this entry included. Without `stream`, the entry is interactive and for any version.
 
         It is refused if `max_backlog` entries are in the stream, whichever ingest admitted them, and if no consumer is
-        alive, unless it may wait `without_consumers`.
+        alive, unless it may wait `without_consumers`. With `inline` its pixels are also among its fields, for consumers
+        that read them only there.
 
         Admitting the same request id again changes nothing. Raises an AdmissionRefused, or redis-py's errors;
         after a lost reply it is not known whether the entry is in the stream.
@@ -94,7 +96,7 @@ class Admission:
             keys.append(self._partition.wanted_versions)
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
         arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
-        arguments += [int(on_disk or self._replicas > 0), to.prefix, to.version, *entry.fields()]
+        arguments += [int(on_disk or self._replicas > 0), to.prefix, to.version, *entry.fields(inline=inline)]
         commands = [
             ("SET", pixels, entry.pixel_value, "PX", _ORPHAN_MS),
             ("EVALSHA", self._script.sha, len(keys), *keys, *arguments),

@@ -18,7 +18,7 @@
     sum        checksum of v, id, top, h, w, c, px and fr, decimal, see
                stream/checksum.py; missing in entries of older versions
 
-    Only in dead letters, and in what was put back from them:
+    Only in dead letters, in what was put back from them, and for consumers of older versions:
     px         the pixels: raw uint8 [h, w, c] in C order, h * w * c bytes
     fr         only if the model takes fractions: one byte for each of px. The
                pixel is px + fr / 256 - 1/2, so px alone is the rounded pixel
@@ -115,15 +115,17 @@ class Entry:
         """The pixels and their fractions as one value."""
         return b"".join((self.pixels, self.fractions)) if self.fractions else self.pixels
 
-    def fields(self) -> list[bytes | str | int]:
-        """The entry as XADD wants it, without `due` and the pixels."""
+    def fields(self, *, inline: bool = False) -> list[bytes | memoryview | str | int]:
+        """The entry as XADD wants it, without `due`, and without the pixels unless they are to be `inline`."""
         more: list[str | int] = ["more", self.more_ms] if self.more_ms else []
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
         webhook: list[str | int] = ["webhook", self.webhook] if self.webhook else []
+        pixels: list[bytes | memoryview | str] = ["px", self.pixels] if inline else []
+        pixels += ["fr", self.fractions] if inline and self.fractions else []
         about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, *more, *webhook,
+                "h", self.height, "w", self.width, *channels, *pixels, *more, *webhook,
                 "sum", checksum(about.encode(), self.pixels, self.fractions), *traced]  # fmt: skip
 
     @classmethod

@@ -67,10 +67,10 @@ class ConsumerReport:
                 raise ValueError("the rate of a consumer report is no number")
 
     @property
-    def reads_all_streams(self) -> bool:
-        """Whether it reads the streams of bulk images and of its version. An older consumer, before an upgrade, reads
-        the one for interactive images of any version only."""
-        return self.bulk_images_per_s is not None
+    def is_older(self) -> bool:
+        """Whether it is from before an upgrade. It reads no stream but that for interactive images of any version, and
+        no pixels but those among the fields of an entry."""
+        return self.bulk_images_per_s is None
 
     @property
     def bulk_rate(self) -> float:
@@ -165,7 +165,7 @@ class Presence:
 
     async def without_consumer(self, versions: Iterable[str]) -> list[str]:
         """Those of these versions whose streams no living consumer reads, oldest first."""
-        served = {one.version for one in await self.consumers() if one.alive and one.reads_all_streams}
+        served = {one.version for one in await self.consumers() if one.alive and not one.is_older}
         return sorted(set(versions) - served, key=int)
 
     async def consumers(self) -> list[ConsumerReport]:

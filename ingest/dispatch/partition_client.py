@@ -187,6 +187,7 @@ class PartitionClient:
                         max_backlog=self._backlogs[priority].limit,
                         without_consumers=self._settings.accept_without_consumers,
                         stream=stream,
+                        inline=any(one.is_older for one in self.consumers),
                     )
         except NotReplicated as error:
             if entry.reply:
@@ -228,7 +229,7 @@ class PartitionClient:
 
         While an upgrade has not come to all consumers, that may be the one for interactive images of any version.
         """
-        newer = {one.version for one in self.consumers if one.reads_all_streams}
+        newer = {one.version for one in self.consumers if not one.is_older}
         if self.consumers and not newer:
             return self._partition.stream("interactive")
         only_older = version not in newer and any(one.version == version for one in self.consumers)
