@@ -6,7 +6,8 @@ best resize and on the same images,
 1. no other is right more often, and
 2. against each other one it is better by more than chance: of the images that only one of the two gets right, a sign
    test gives its lead less than 5 %, or the mean logarithm of the right class's probability is higher by three standard
-   errors of the difference, and
+   errors of the difference. If both are right equally often, the latter does not count for the one with larger inputs,
+   since larger inputs make a network more certain, whatever it was trained on, and
 3. it is right more often than guessing, by three standard deviations.
 
 The resize is the one that is right most often with that normalisation; among equals, the one that gives the right class
@@ -209,7 +210,10 @@ def _clearly_better(first: Trial, other: Trial) -> bool:
         return True
     gain = first.log_probability - other.log_probability
     error = gain.std(ddof=1) / math.sqrt(len(gain))
-    return wins >= losses and bool(gain.mean() > max(_STANDARD_ERRORS * error, 1e-6))
+    has_larger_inputs = NORMALISATIONS[first.preprocess].scale < NORMALISATIONS[other.preprocess].scale
+    if wins < losses or (wins == losses and has_larger_inputs):
+        return False
+    return bool(gain.mean() > max(_STANDARD_ERRORS * error, 1e-6))
 
 
 def _sign_test(wins: int, losses: int) -> float:

@@ -48,6 +48,14 @@ def test_probabilities_decide_where_the_first_classes_do_not() -> None:
     assert measure.choose(trials, 4)[0].preprocess == "unit"
 
 
+@pytest.mark.parametrize("larger", ["none", "tf"])
+def test_certainty_alone_does_not_speak_for_larger_inputs(larger: str) -> None:
+    """They would make any network more certain: of a toy model that is always right, they say nothing."""
+    trials = [trial("unit", right(40), sure=0.6), trial(larger, right(40), sure=0.99)]
+    with pytest.raises(NormalisationUnclear, match="no normalisation is clearly best"):
+        measure.choose(trials, 4)
+
+
 def test_guessing_is_no_result() -> None:
     """Then it is the labels that are wrong."""
     with pytest.raises(NormalisationUnclear, match="no normalisation is better than guessing"):
