@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.checksum import checksum
-from stream.entry import DamagedEntry, Entry, MalformedEntry
+from stream.entry import DamagedEntry, Entry, MalformedEntry, checksum
 from tests.support.redis.inline import inline
 
 GOLDEN = {

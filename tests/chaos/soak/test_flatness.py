@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.chaos.flatness import grows, growth
+from tests.chaos.soak.flatness import grows, growth
 
 
 def test_noise_around_a_level_is_flat() -> None:

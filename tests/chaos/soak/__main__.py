@@ -25,9 +25,9 @@ from bench.measure.load import Sample
 from stream.connection.clients import connect
 from stream.settings import RedisSettings
 from tests.chaos.clock import Clock
-from tests.chaos.flatness import LIMITS, grows, growth
 from tests.chaos.hostile import Hostile
 from tests.chaos.server.embedded_server import EmbeddedServer
+from tests.chaos.soak.flatness import LIMITS, grows, growth
 from tests.chaos.system import Post
 from tests.support.processes import Process, Processes
 from tests.support.redis.servers import free_port
