@@ -25,7 +25,7 @@ _BATCH = 32
 _NO_BOUND = 10**9
 
 #: Commands of the main path. What they run inside of scripts is part of the script's own time.
-_COMMANDS = ("evalsha", "xreadgroup")
+_COMMANDS = ("set", "evalsha", "xreadgroup", "mget")
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,5 +105,6 @@ NOT_RUN_HERE: Final = {
     "python -m tests.chaos.kill_redis *": _MINUTES,
     "python -m tests.chaos.hostile_files": _MINUTES,
     "python -m bench.priority_classes": _MINUTES,
+    "python -m bench.release": _MINUTES,
     "python -m bench.simulate*": "tests/bench/test_simulation.py::test_a_simulation_is_drawn",
 }
