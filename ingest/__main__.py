@@ -30,8 +30,7 @@ def main() -> int:
         listening = listen(settings)
     except OSError as error:
         return refuse(_PROGRAM, _why(error, settings), settings.log_format)
-    serve(settings, listening)
-    return 0
+    return serve(settings, listening)
 
 
 def _why(error: OSError, settings: IngestSettings) -> str:

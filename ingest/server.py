@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from ingest.serving import accept_balancing
@@ -40,14 +41,15 @@ def listen(settings: IngestSettings) -> socket.socket:
     return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
 
 
-def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = False) -> None:
+def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, then answer all accepted requests within the grace period.
 
+    Returns the exit status. It is 1 if a worker could not start; its log says why.
     `plain` leaves out accept balancing, which only makes the service faster.
     """
     if settings.worker_count == 1:
         _serve_alone(settings, listening)
-        return
+        return 0
     with metrics_folder() as folder:
         # The workers inherit the variables. prometheus_client reads its own when it is first imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
@@ -55,7 +57,10 @@ def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = F
         accept_balancing.ConnectionCounts.create(counts, settings.worker_count)
         os.environ[accept_balancing.PATH_VARIABLE] = str(counts)
         config = _config(settings, folder, _ALONE if plain else _SHARED)
-        Multiprocess(config, sockets=[listening]).run()
+        workers = Multiprocess(config, sockets=[listening])
+        workers.run()
+        # Uvicorn stops all workers if one could not start, and says so only in its log.
+        return int(any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes))
 
 
 def _serve_alone(settings: IngestSettings, listening: socket.socket) -> None:

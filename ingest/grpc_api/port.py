@@ -1,9 +1,18 @@
-"""Checks, before any worker starts, that gRPC can be served. Imports no gRPC, which may not be installed."""
+"""Checks, before any worker starts, that gRPC can be served."""
 
 import socket
-from importlib.util import find_spec
+from typing import Final
 
+from stream.host.packages import refuse_packages
 from stream.settings import IngestSettings
+
+#: The generated module compares its version with that of protobuf, which clients in the same environment may replace.
+_MODULES: Final = (
+    "grpc",
+    "grpc_health.v1.health",
+    "grpc_reflection.v1alpha.reflection",
+    "ingest.grpc_api.inference_pb2",
+)
 
 
 def refuse_grpc(settings: IngestSettings) -> str:
@@ -14,8 +23,8 @@ def refuse_grpc(settings: IngestSettings) -> str:
     """
     if not settings.grpc_port:
         return ""
-    if not all(map(find_spec, ("grpc", "grpc_health", "grpc_reflection"))):
-        return "grpc_port is set, but gRPC is not installed. Install it with: pip install 'sluice-serving[grpc]'"
+    if refusal := refuse_packages(_MODULES, "grpc"):
+        return f"grpc_port is set, but gRPC cannot be used: {refusal}"
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         socket.create_server((settings.host, settings.grpc_port), family=family).close()

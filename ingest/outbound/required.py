@@ -1,7 +1,6 @@
-"""Checks, before any worker starts, that what the settings ask for is installed. Imports none of it."""
+"""Checks, before any worker starts, that what the settings ask for can be used."""
 
-from importlib.util import find_spec
-
+from stream.host.packages import refuse_packages
 from stream.settings import IngestSettings, WebhookSettings
 
 
@@ -9,9 +8,8 @@ def refuse_urls(settings: IngestSettings) -> str:
     """Why images by URL or webhooks cannot be accepted, and what to do. Empty if they can, or are off."""
     extras = {"fetch_urls": "urls", "webhooks": "webhooks"}
     on = [name for name in extras if getattr(settings, name)]
-    if on and not all(map(find_spec, ("httpx", "httpcore"))):
-        extra = extras[on[-1]]
-        return f"{on[0]} is on, but httpx is not installed. Install it with: pip install 'sluice-serving[{extra}]'"
+    if on and (refusal := refuse_packages(("httpx", "httpcore"), extras[on[-1]])):
+        return f"{on[0]} is on, but a package cannot be used: {refusal}"
     return ""
 
 
@@ -21,6 +19,4 @@ def refuse_delivery(settings: WebhookSettings) -> str:
         return "webhooks is off: set SLUICE_WEBHOOKS=true for this process and for ingest"
     if not settings.webhook_secret.get_secret_value():
         return 'webhook_secret is empty: make one with: echo "whsec_$(openssl rand -base64 32)"'
-    if not all(map(find_spec, ("httpx", "httpcore", "standardwebhooks"))):
-        return "packages are missing. Install them with: pip install 'sluice-serving[webhooks]'"
-    return ""
+    return refuse_packages(("httpx", "httpcore", "standardwebhooks.webhooks"), "webhooks")

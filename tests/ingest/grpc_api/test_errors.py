@@ -1,9 +1,11 @@
 """What is refused over gRPC: the status, and the sentence that REST has for the same."""
 
 import concurrent.futures
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import httpx
@@ -201,6 +203,20 @@ def test_the_port_must_be_free(service: GrpcService) -> None:
     assert (started.returncode, f"cannot listen on grpc_port {taken}" in started.stderr) == (2, True), started.stderr
     with pytest.raises(ValueError, match="must differ from port"):
         IngestSettings(grpc_port=5000)
+
+
+def test_a_package_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
+    """With status 2, which `sluice serve` does not repeat, and one line that says what to install."""
+    (tmp_path / "grpc_reflection.py").write_text("raise RuntimeError('gencode 7.35.1,\\nruntime 6.33.6. See a page.')")
+    started = subprocess.run(
+        [sys.executable, "-m", "ingest", "--grpc-port", str(free_port()), "--port", str(free_port())],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}, check=False, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert started.returncode == 2, started.stderr
+    says = "gRPC cannot be used: gencode 7.35.1, runtime 6.33.6. Install what is needed with: pip install"
+    assert says in started.stderr
+    assert started.stderr.count("\n") == 1
 
 
 def test_numbers_that_are_no_pixels_are_refused(channel: grpc.Channel) -> None:

@@ -1,0 +1,30 @@
+"""Whether the packages of an extra can be used, asked before a program starts its work."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+#: Packages report a wrong version by exceptions of their own.
+_IMPORT: Final = """
+import sys
+try:
+    import {modules}
+except Exception as error:
+    sys.exit(str(error) or type(error).__name__)
+"""
+
+
+def refuse_packages(modules: Sequence[str], extra: str) -> str:
+    """Why one of the modules cannot be imported, and what to install. Empty if all can.
+
+    An installed package may be unusable too: the installation of another has replaced a version that it needs. A
+    process of its own imports them, so that the caller, which may be the parent of several workers, stays small.
+    """
+    tried = subprocess.run(
+        [sys.executable, "-c", _IMPORT.format(modules=", ".join(modules))], capture_output=True, text=True, check=False
+    )
+    if tried.returncode == 0:
+        return ""
+    why = " ".join(tried.stderr.split()).partition(". ")[0].rstrip(".") or "the import ends the process"
+    return f"{why}. Install what is needed with: pip install 'sluice-serving[{extra}]'"
