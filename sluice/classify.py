@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,9 @@ from typing import Final
 from ingest.client.__main__ import main as classify
 from ingest.client.command import options
 from ingest.health import not_ready
+from sluice.models import DEFAULT
 from stream.cli import FAILED, complain, sluice
-from stream.embedded.run_file import running_folders
+from stream.embedded.run_file import Running, running_anywhere, running_folders
 
 #: Seconds between two looks whether the service is ready.
 _INTERVAL_S: Final = 0.1
@@ -25,21 +26,64 @@ _STOP_S: Final = 30.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status: that of the client, or of a service that could not start."""
+    """The exit status: that of the client, of a service that could not start, or 2 if it is unclear which one to use.
+
+    A service is used if it is the only one in this folder, or the only one of this user and on the default port, or
+    the only one elsewhere with the named model. Others are not guessed.
+    """
     given = options(arguments, api_key="")  # A wrong option ends the command before a service starts.
     if any(argument.split("=")[0] == "--url" for argument in arguments):
         return classify(arguments)
-    running = list(running_folders().values())
-    if len(running) == 1:
-        return classify(["--url", f"http://127.0.0.1:{running[0].port}", *arguments])
-    port = int(os.environ.get("SLUICE_PORT", "5000"))
-    if len(running) > 1 and port not in {run.port for run in running}:
-        urls = ", ".join(f"http://127.0.0.1:{run.port} ({run.model})" for run in running)
-        return complain("sluice classify", f"several services run here: {urls}. Choose one with --url.", FAILED)
-    if running or _listens(port):
-        return classify(["--url", f"http://127.0.0.1:{port}", *arguments])
+    here = running_folders()
+    runs = here or _elsewhere()
+    chosen = _chosen(runs, given.model)
+    if chosen is not None:
+        serves = f" It serves {runs[chosen].model}." if runs[chosen].model else ""
+        print(f"The images go to {_url(runs[chosen])}.{serves}", file=sys.stderr)
+        return classify(["--url", _url(runs[chosen]), *arguments])
+    # Elsewhere, no service has the named model: it is served from this folder.
+    starts = not runs or (given.model and not here and given.model not in {run.model for run in runs.values()})
+    if not starts:
+        return _ask(runs)
     with _own_service(given.model or _only_model()) as url:
         return classify(["--url", url, *arguments])
+
+
+def _port() -> int:
+    return int(os.environ.get("SLUICE_PORT", "5000"))
+
+
+def _url(run: Running) -> str:
+    return f"http://127.0.0.1:{run.port}"
+
+
+def _elsewhere() -> dict[Path, Running]:
+    """The services of this user, and one on the default port that is not known, such as that of a container."""
+    runs = running_anywhere()
+    if _port() not in {run.port for run in runs.values()} and _listens(_port()):
+        runs[Path()] = Running(pid=0, model="", port=_port())
+    return runs
+
+
+def _chosen(runs: Mapping[Path, Running], model: str) -> Path | None:
+    """The folder of the service to use; None if that is unclear."""
+    on_port = [folder for folder, run in runs.items() if run.port == _port()]
+    if on_port and (len(runs) == 1 or "SLUICE_PORT" in os.environ):
+        return on_port[0]
+    if len(runs) == 1 and running_folders():
+        return next(iter(runs))
+    named = [folder for folder, run in runs.items() if model and run.model == model]
+    return named[0] if len(named) == 1 else None
+
+
+def _ask(runs: Mapping[Path, Running]) -> int:
+    lines = [
+        f"  --url {_url(run)}   serves {run.model or 'an unknown model'}" + (f", data in {folder}" if run.model else "")
+        for folder, run in runs.items()
+    ]
+    where = " in this folder" if running_folders() else ", but not in this folder"
+    several = f"{len(runs)} services run" if len(runs) > 1 else "a service runs"
+    return complain("sluice classify", "\n".join([f"{several}{where}. Name the one to use:", *lines]), FAILED)
 
 
 def _listens(port: int) -> bool:
@@ -66,11 +110,14 @@ def _own_service(model: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     print(
-        f"No service runs here, so one starts for these images. `{sluice()} serve` keeps one running.", file=sys.stderr
+        f"No service runs here, so one starts for these images, with {model or f'the default model, {DEFAULT}'}. "
+        f"`{sluice()} serve` keeps one running.",
+        file=sys.stderr,
     )
     with tempfile.TemporaryDirectory(prefix="sluice-classify-") as folder:
         command = [sys.executable, "-m", "sluice", "serve", *([model] if model else []), "--port", str(port)]
-        environment = {**os.environ, "SLUICE_DATA_DIR": folder}
+        # Other commands must not find this service, which ends with its images.
+        environment = {**os.environ, "SLUICE_DATA_DIR": folder, "XDG_STATE_HOME": folder}
         service = subprocess.Popen(command, env=environment, stdout=sys.stderr)
         try:
             url = f"http://127.0.0.1:{port}"

@@ -3,12 +3,14 @@
 The next run on the same port can name it, and commands such as `python -m consumers status` find its server.
 
 {"pid": 4711, "port": 5000, "model": "resnet50"}
+
+A second file names the first one for commands in other folders: ~/.local/state/sluice/4711 holds its path.
 """
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,39 @@ def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
     """The data folders of all runs that are alive below this folder, where `sluice serve` keeps them."""
     found = {path.parent: RunFile(path).running() for path in sorted(parent.glob("*/serve.json"))}
     return {folder: running for folder, running in found.items() if running is not None}
+
+
+def running_anywhere() -> dict[Path, Running]:
+    """The data folders of all runs of this user that are alive. Forgets those that have ended."""
+    found = {}
+    for entry in sorted(_runs_of_user().glob("[0-9]*")):
+        with suppress(OSError, UnicodeDecodeError):
+            path = Path(entry.read_text())
+            running = RunFile(path).running()
+            if running is not None and str(running.pid) == entry.name:
+                found[path.parent] = running
+            else:
+                entry.unlink()
+    return found
+
+
+def _runs_of_user() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state else Path.home() / ".local/state") / "sluice"
+
+
+@contextmanager
+def _listed(path: Path) -> Iterator[None]:
+    """List the run for commands in other folders. A home that cannot be written does not stop a service."""
+    entry = _runs_of_user() / str(os.getpid())
+    with suppress(OSError):
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        entry.write_text(str(path.absolute()))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            entry.unlink(missing_ok=True)
 
 
 class RunFile:
@@ -49,6 +84,7 @@ class RunFile:
         """Write the file, and remove it at the end of the run."""
         self._path.write_text(json.dumps({"pid": os.getpid(), "port": port, "model": model}) + "\n")
         try:
-            yield
+            with _listed(self._path):
+                yield
         finally:
             self._path.unlink(missing_ok=True)

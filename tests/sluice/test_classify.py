@@ -6,15 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stream.embedded.run_file import RunFile, running_anywhere
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.processes import ROOT
 from tests.support.redis.servers import free_port
 
 
+def state_of(folder: Path) -> Path:
+    """Where the runs of this test alone are listed."""
+    return folder.parent / f"{folder.name}-state"
+
+
 def classify(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """On a port on which nothing listens, so that no service of this machine answers."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", "SLUICE_PORT": str(free_port())}
+    variables["XDG_STATE_HOME"] = str(state_of(folder))
     command = [sys.executable, "-m", "sluice", "classify", *arguments]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
 
@@ -28,7 +37,7 @@ def test_the_first_command_classifies_an_image(tmp_path: Path) -> None:
     (row,) = csv.DictReader(done.stdout.splitlines())
     assert (row["model"], row["version"]) == ("Flowers", "3")
     assert row["label_1"].startswith("class_")
-    assert done.stderr.startswith("No service runs here, so one starts for these images.")
+    assert done.stderr.startswith("No service runs here, so one starts for these images, with Flowers.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.jpg", "models"]
 
 
@@ -51,3 +60,24 @@ def test_a_service_that_cannot_start_ends_the_command(tmp_path: Path) -> None:
     done = classify(tmp_path, "image.jpg", "--model", "no_such_model")
     assert done.returncode == 2
     assert "there is no architecture 'no_such_model'" in done.stderr
+
+
+def test_services_elsewhere_are_named_and_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No temporary service with a default model starts beside them. One that was killed is forgotten."""
+    (tmp_path / "image.jpg").write_bytes(encoded(scene(), "JPEG"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_of(tmp_path)))
+    other = tmp_path / "other"
+    other.mkdir()
+    port = free_port()
+    with RunFile(other / "serve.json").held(port=port, model="flowers"):
+        done = classify(tmp_path, "image.jpg", "--output", "rows.csv")
+        assert done.returncode == 2
+        assert "a service runs, but not in this folder. Name the one to use:" in done.stderr
+        assert f"--url http://127.0.0.1:{port}   serves flowers, data in {other}" in done.stderr
+        done = classify(tmp_path, "image.jpg", "--model", "flowers", "--give-up-after", "0")
+        assert done.stderr.startswith(f"The images go to http://127.0.0.1:{port}. It serves flowers.\n")
+    assert running_anywhere() == {}
+    assert not (tmp_path / "rows.csv").exists()
+    (state_of(tmp_path) / "sluice" / "1").write_text(str(other / "serve.json"))
+    assert running_anywhere() == {}
+    assert list((state_of(tmp_path) / "sluice").iterdir()) == []
