@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ingest.client.item import Key
-from ingest.client.row import Row, RowFormat
+from ingest.client.row import ExistingRow, Row, RowFormat
 
 if sys.platform != "win32":
     import fcntl
@@ -26,16 +26,35 @@ class OutputError(Exception):
 
 
 class Output:
-    """Writes rows. `done` maps the key of each earlier row to whether that row has an error."""
+    """Writes rows. `done` maps the key of each earlier row to whether that row has an error.
 
-    def __init__(self, file: BinaryIO, row_format: RowFormat, done: dict[Key, bool], close: Callable[[], None]) -> None:
+    `made_by` has the models of the earlier rows, with their versions. Another model's rows would not fit them.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        row_format: RowFormat,
+        done: dict[Key, bool],
+        close: Callable[[], None],
+        made_by: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self.close = close
         self._file = file
         self._row_format = row_format
         self.done = done
+        self.made_by = made_by
+
+    def check_model(self, name: str) -> None:
+        """Raises OutputError if the earlier rows are of other models."""
+        models = sorted({model for model, _ in self.made_by})
+        if models and name not in models:
+            raise OutputError(f"the output has rows of {', '.join(models)}, not of {name}; choose another --output")
 
     def write(self, row: Row) -> None:
         """Raises OutputError, and BrokenPipeError if the reader of a pipe has closed it."""
+        if row.model:
+            self.check_model(row.model)
         try:
             _write_all(self._file, self._row_format.line(row))
         except BrokenPipeError:
@@ -58,15 +77,16 @@ def to_file(path: Path, row_format: RowFormat, *, retry_errors: bool) -> Output:
             # A run that was killed while it rewrote the file has left this one.
             _rewrite_path(path).unlink(missing_ok=True)
             ours = list(_ours(file, row_format, path))
-            if retry_errors and any(failed for _, failed, _ in ours):
-                ours = [each for each in ours if not each[1]]
-                file = opened.enter_context(_rewritten(path, row_format, [line for _, _, line in ours]))
+            if retry_errors and any(row.failed for row, _ in ours):
+                ours = [each for each in ours if not each[0].failed]
+                file = opened.enter_context(_rewritten(path, row_format, [line for _, line in ours]))
             if file.seek(0, os.SEEK_END) == 0:
                 _write_all(file, row_format.header)
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror}") from error
         files = opened.pop_all()
-    return Output(file, row_format, {key: failed for key, failed, _ in ours if key}, files.close)
+    made_by = frozenset((row.model, row.version) for row, _ in ours if row.model)
+    return Output(file, row_format, {row.key: row.failed for row, _ in ours if row.key}, files.close, made_by)
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -81,8 +101,8 @@ def _locked(path: Path) -> BinaryIO:
     return file
 
 
-def _ours(file: BinaryIO, row_format: RowFormat, path: Path) -> Iterator[tuple[Key | None, bool, bytes]]:
-    """Key, failed and line of each row. Removes an incomplete last line; raises OutputError for another format."""
+def _ours(file: BinaryIO, row_format: RowFormat, path: Path) -> Iterator[tuple[ExistingRow, bytes]]:
+    """Each row with its line. Removes an incomplete last line; raises OutputError for another format."""
     end = 0
     for number, line in enumerate(_lines(file, row_format), start=1):
         if not line.endswith(b"\n"):
@@ -98,7 +118,7 @@ def _ours(file: BinaryIO, row_format: RowFormat, path: Path) -> Iterator[tuple[K
             existing = row_format.existing(line)
         except ValueError as error:
             raise OutputError(f"{path}: line {number} was not written by this client ({error})") from error
-        yield existing.key, existing.failed, line
+        yield existing, line
 
 
 def _check_incomplete(line: bytes, row_format: RowFormat, path: Path, *, first: bool) -> None:

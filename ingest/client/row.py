@@ -36,10 +36,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ExistingRow:
-    """What a later run needs to know of a row that an earlier run wrote. `key` is None for standard input."""
+    """What a later run needs to know of a row that an earlier run wrote. `key` is None for standard input.
+
+    `model` and `version` made the predictions; both are empty in a row with an error.
+    """
 
     key: Key | None
     failed: bool
+    model: str
+    version: str
 
 
 class RowFormat(Protocol):
@@ -83,7 +88,8 @@ class Csv:
         (fields,) = csv.reader([line.decode()], strict=True)
         found = dict(zip(self._columns, fields, strict=True))
         frame = found.get("frame")
-        return ExistingRow(_existing_key(found["path"], int(frame) if frame else None), bool(found["error"]))
+        at = _existing_key(found["path"], int(frame) if frame else None)
+        return ExistingRow(at, bool(found["error"]), found["model"], found["version"])
 
 
 class JsonLines:
@@ -109,7 +115,9 @@ class JsonLines:
     def existing(self, line: bytes) -> ExistingRow:
         document = json.loads(line)
         try:
-            return ExistingRow(_existing_key(document["path"], document.get("frame")), bool(document["error"]))
+            at = _existing_key(document["path"], document.get("frame"))
+            by = (str(document.get(name) or "") for name in ("model", "version"))
+            return ExistingRow(at, bool(document["error"]), *by)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("a row without path or error") from error
 

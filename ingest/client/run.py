@@ -43,12 +43,21 @@ def run(options: Options) -> int:
         total = len(images) + _frames_expected(videos, options)
         if ignored:
             shown.say(ignored_by_suffix(ignored))
-        shown.say(f"{total:,} images to classify at {options.target.shown}, {summary.skipped:,} already in the output")
+        before = f"{summary.skipped:,} already in the output{_made_by(output)}"
+        shown.say(f"{total:,} images to classify at {options.target.shown}, {before}")
+        if options.model:
+            output.check_model(options.model)
         return _classify(items, options, output, summary, shown, total) or summary.status
     finally:
         shown.close()
         output.close()
         print(summary.text(), file=sys.stderr, flush=True)  # noqa: T201 (output of the command line)
+
+
+def _made_by(output: Output) -> str:
+    """The models of the earlier rows, since a service of another model may be asked now."""
+    models = ", ".join(f"{model} version {version}" for model, version in sorted(output.made_by))
+    return f", by {models}" if models else ""
 
 
 def _classify(

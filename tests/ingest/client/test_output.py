@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_what_is_written_is_known_to_the_next_run(row_format: RowFormat, tmp_pat
     """Whatever the files are called."""
     path = written(tmp_path / "out", row_format, *map(row, NAMES), row("bad.jpg", "422 Damaged"))
     assert done(path, row_format) == {key(name): False for name in NAMES} | {key("bad.jpg"): True}
+
+
+def test_rows_of_another_model_are_refused(row_format: RowFormat, tmp_path: Path) -> None:
+    """Each image would have labels of either model; another version of the same model is taken."""
+    path = written(tmp_path / "out", row_format, row("a.jpg"), row("bad.jpg", "422 Damaged"))
+    before = path.read_bytes()
+    output = to_file(path, row_format, retry_errors=False)
+    with pytest.raises(OutputError, match="has rows of m, not of flowers; choose another --output"):
+        output.write(replace(row("b.jpg"), model="flowers"))
+    output.close()
+    assert path.read_bytes() == before
+    written(path, row_format, replace(row("b.jpg"), version="2"))
+    output = to_file(path, row_format, retry_errors=False)
+    output.close()
+    assert output.made_by == {("m", "1"), ("m", "2")}
 
 
 def test_an_incomplete_last_line_is_removed_wherever_it_ends(row_format: RowFormat, tmp_path: Path) -> None:
