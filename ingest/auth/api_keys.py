@@ -205,3 +205,9 @@ def configured_keys(settings: IngestSettings) -> ReloadingKeyring | None:
         return None
     file = Path(settings.api_keys_file) if settings.api_keys_file else None
     return ReloadingKeyring(file, from_variable(settings.api_keys.get_secret_value()))
+
+
+def key_owners(settings: IngestSettings) -> frozenset[str]:
+    """The names of all keys that the settings name. Raises OSError or BadKey."""
+    in_file = from_lines(Path(settings.api_keys_file).read_text()) if settings.api_keys_file else []
+    return frozenset(key.name for key in [*in_file, *from_variable(settings.api_keys.get_secret_value())])

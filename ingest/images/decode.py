@@ -169,6 +169,11 @@ def format_of(data: bytes) -> str:
                     f"The {image_format.name} file ends after {len(data)} bytes, in its header. Send the whole file."
                 )
             return image_format.name
+    if data[:64].lstrip()[:1] in (b"{", b"["):
+        raise UnsupportedMediaType(
+            "The data looks like JSON, not like an image. /predict reads JSON as the whole body, with the header "
+            "Content-Type: application/json."
+        )
     raise UnsupportedMediaType(
         f"The data is not in an accepted image format ({SUPPORTED}). Convert the image to one of them."
     )

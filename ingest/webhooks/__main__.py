@@ -2,7 +2,7 @@
 
 With API keys, each has a webhook secret of its own, derived from `webhook_secret` and the key's name.
 `python -m ingest.webhooks secret NAME` prints it for the key's owner. It verifies this owner's webhooks, and no other's
-can be forged with it.
+can be forged with it. The API keys are those of ingest's settings in the environment.
 """
 
 import asyncio
@@ -13,11 +13,12 @@ import signal
 import socket
 import sys
 
+from ingest.auth.api_keys import BadKey, key_owners
 from ingest.outbound.required import refuse_delivery
-from stream.cli import OK, from_command_line, refuse
+from stream.cli import OK, complain, from_command_line, refuse
 from stream.host.logs import configure
 from stream.outbound_settings import listed
-from stream.settings import WebhookSettings
+from stream.settings import IngestSettings, WebhookSettings
 
 _PROGRAM = "python -m ingest.webhooks"
 
@@ -32,12 +33,27 @@ def main() -> int:
     if refusal := refuse_delivery(settings):
         return refuse(_PROGRAM, refusal, settings.log_format)
     if owner:
-        from ingest.webhooks.message import secret_for  # Not at the top: it imports standardwebhooks.
-
-        for secret in listed(settings.webhook_secret.get_secret_value()):
-            print(secret_for(secret, owner))
-        return OK
+        return _print_secrets(settings, owner)
     asyncio.run(_send(settings))
+    return OK
+
+
+def _print_secrets(settings: WebhookSettings, owner: str) -> int:
+    """Print the owner's secrets. An unknown owner is refused: no webhook would ever be signed with its secret."""
+    from ingest.webhooks.message import secret_for  # Not at the top: it imports standardwebhooks.
+
+    try:
+        owners = key_owners(from_command_line(IngestSettings, _PROGRAM, []))
+    except (BadKey, OSError) as error:
+        return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
+    if not owners:  # Perhaps the sender has an environment of its own, which knows no keys.
+        names = "SLUICE_API_KEYS_FILE and SLUICE_API_KEYS"
+        complain(_PROGRAM, f"{names} are not set here, so {owner!r} is not compared with the keys", OK)
+    elif owner not in owners:
+        refusal = f"there is no API key of {owner!r}; there are those of {', '.join(sorted(owners))}"
+        return refuse(_PROGRAM, refusal, settings.log_format)
+    for secret in listed(settings.webhook_secret.get_secret_value()):
+        print(secret_for(secret, owner))
     return OK
 
 

@@ -141,6 +141,17 @@ def test_a_wrong_request_learns_what_is_wrong(
     assert problem["detail"]
 
 
+def test_json_without_its_header_learns_of_it(service: httpx.Client) -> None:
+    """`curl -d @file.json` calls it a form. With the header, the same body is read as JSON."""
+    body = b' {"image": "' + base64.b64encode(png(random_images(1)[0])) + b'"}'
+    for header in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
+        answer = service.post("/predict", content=body, headers=header)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+        assert "looks like JSON" in answer.json()["detail"]
+        assert "Content-Type: application/json" in answer.json()["detail"]
+    assert service.post("/predict", content=body, headers={"Content-Type": "application/json"}).status_code == 200
+
+
 def test_methods_that_make_no_sense_are_refused(service: httpx.Client) -> None:
     """GET on /predict says what to do instead."""
     answer = service.get("/predict")

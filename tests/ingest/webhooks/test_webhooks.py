@@ -281,15 +281,29 @@ def test_an_idempotency_key_delivers_once(service: Service, receiver: Recorded) 
 def test_each_api_key_has_a_secret_of_its_own(service: Service, receiver: Recorded) -> None:
     """The command prints it; it verifies this key's webhooks, and the setting itself does not."""
     processes = service.processes
-    _, url = processes.ingest(**LOCAL, api_keys=f"alice:{'k' * 43}")
+    keys: dict[str, Any] = {"api_keys": f"alice:{'k' * 43}"}
+    _, url = processes.ingest(**LOCAL, **keys)
     submit(url, f"{receiver.url}/ok", headers={"X-API-Key": "k" * 43})
     wait_until(lambda: len(receiver.posts) == 1, "it is delivered")
-    printed = processes.start("ingest.webhooks", arguments=["secret", "alice"], **SENDER)
+    printed = processes.start("ingest.webhooks", arguments=["secret", "alice"], **SENDER, **keys)
     assert printed.wait() == 0
+    assert len(printed.text.split()) == 2
     for secret in printed.text.split():
         assert verified(receiver.posts[0], secret)["data"]["id"].startswith("alice.")
     with pytest.raises(Exception, match="signature"):
         verified(receiver.posts[0])
+
+
+def test_only_the_owner_of_a_key_has_a_secret(service: Service) -> None:
+    """A typing error prints no secret, which would verify nothing. Without keys to compare with, a line says so."""
+    keys: dict[str, Any] = {"api_keys": f"alice:{'k' * 43}"}
+    refused = service.processes.start("ingest.webhooks", arguments=["secret", "alcie"], **SENDER, **keys)
+    unchecked = service.processes.start("ingest.webhooks", arguments=["secret", "alcie"], **SENDER)
+    assert refused.wait() == 2
+    assert "no API key of 'alcie'; there are those of alice" in refused.text
+    assert "whsec_" not in refused.text
+    assert unchecked.wait() == 0
+    assert "'alcie' is not compared with the keys" in unchecked.text
 
 
 def test_the_cache_does_not_swallow_a_webhook(service: Service, receiver: Recorded) -> None:
