@@ -28,6 +28,7 @@ from consumers.onnx.served_model import ServedModel, inference_thread
 from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
+from stream.embedded.run_file import missed_service
 from stream.host import tracing
 from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
@@ -50,6 +51,9 @@ def main() -> int:
         return status.main(sys.argv[2:])
     settings = from_command_line(ConsumerSettings, "python -m consumers", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
+    if missed := missed_service(settings):
+        here = settings.data_dir
+        logger.warning("no server in %s, but a service runs in %s: join it with --data-dir %s", here, missed, missed)
     use_batch_scheduling()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -217,7 +217,9 @@ class Fetcher:
         """Make an entry a dead letter that was delivered too often."""
         self._in_flight.add([delivery])
         self._in_flight.counts.dead_letters += 1
-        reason = f"given up after {delivery.deliveries - 1} deliveries: each consumer that held it died or hung"
+        tried = delivery.deliveries - 1
+        held = "1 delivery: the consumer" if tried == 1 else f"{tried} deliveries: each consumer"
+        reason = f"given up after {held} that held it died or hung"
         logger.error(
             "dead letter entry=%s request=%s holders=%s: %s",
             delivery.entry_id, request_of(delivery), ",".join(delivery.holders), reason,

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
             case "add":
                 return add(path, given.name, marks=given.marks)
             case "remove":
-                return remove(path, given.name)
+                return remove(path, given.name, but_newest=given.but_newest)
             case _:
                 return show(path)
     except (BadKey, OSError) as error:
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "add": "print a new key, once; the file keeps its hash. A name may have several keys",
-        "remove": "remove all keys of this name",
+        "remove": "remove all keys of this name, or all but the newest",
         "list": "print the names, one line for each key",
     }
     for command, does in about.items():
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
             one.set_defaults(marks=[])
             for mark, about_it in _MARKS.items():
                 one.add_argument(f"--{mark}", dest="marks", action="append_const", const=mark, help=about_it)
+        if command == "remove":
+            keep = "keep the key that was added last: the end of a rotation"
+            one.add_argument("--but-newest", action="store_true", help=keep)
         one.add_argument("--file", metavar="FILE", help="the file; default: SLUICE_API_KEYS_FILE")
     return parser
 
@@ -70,14 +73,15 @@ def add(path: Path, name: str, *, marks: Sequence[str] = ()) -> int:
     return 0
 
 
-def remove(path: Path, name: str) -> int:
-    """Remove all keys of this name from the file; returns 1 if there is none."""
+def remove(path: Path, name: str, *, but_newest: bool = False) -> int:
+    """Remove all keys of this name from the file, or all but the last; returns 1 if there is none to remove."""
     lines = path.read_text().splitlines()
-    kept = [line for line in lines if line.strip().partition(":")[0] != name]
-    if len(kept) == len(lines):
-        sys.stderr.write(f"{PROGRAM}: {path} has no key of {name}\n")
-        return 1
-    _write(path, kept)
+    of_name = [number for number, line in enumerate(lines) if line.strip().partition(":")[0] == name]
+    removed = of_name[:-1] if but_newest else of_name
+    if not removed:
+        found = f"only one key of {name}" if of_name else f"no key of {name}"
+        return complain(PROGRAM, f"{path} has {found}", 1)
+    _write(path, [line for number, line in enumerate(lines) if number not in removed])
     return 0
 
 
@@ -89,8 +93,11 @@ def show(path: Path) -> int:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    before = path.stat() if path.exists() else None
+    mode = before.st_mode & 0o777 if before else 0o600
     write_atomically(path, "".join(f"{line}\n" for line in lines), mode=mode)
+    if before and path.stat().st_uid != before.st_uid:
+        complain(PROGRAM, f"{path} has another owner now; give it back: sudo chown {before.st_uid} {path}", 0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from stream.connection.clients import Connections
 _EPILOG = """exit status: 0; 1 where something was not found; 2 for wrong usage, or where Redis could not do it.
 All other settings come from the environment (SLUICE_...)."""
 
+#: How a dead letter or a dead webhook is named.
+_EITHER = "ID|REQUEST"
+
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
@@ -51,14 +54,14 @@ def _add_dead(
     every = verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
     every.set_defaults(run=commands.list_dead)
     show = verbs.add_parser("show", parents=shared, help="everything about one")
-    show.add_argument("id", metavar="ID", help=which)
+    show.add_argument("id", metavar=_EITHER, help=which)
     show.add_argument("--image", type=Path, metavar="FILE.ppm", help="write its pixels into this file, as PPM")
     show.set_defaults(run=commands.show_dead)
     replay = verbs.add_parser("replay", parents=shared, help="put them back in front of the consumers")
     _add_chosen(replay, which)
     replay.set_defaults(run=commands.replay_dead)
     drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
-    drop.add_argument("ids", nargs="+", metavar="ID", help=which)
+    drop.add_argument("ids", nargs="+", metavar=_EITHER, help=which)
     drop.set_defaults(run=commands.drop_dead, all=False)
 
 
@@ -72,13 +75,13 @@ def _add_webhooks(
     _add_chosen(replay, which)
     replay.set_defaults(run=webhook_commands.replay_webhooks)
     drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
-    drop.add_argument("ids", nargs="+", metavar="ID", help=which)
+    drop.add_argument("ids", nargs="+", metavar=_EITHER, help=which)
     drop.set_defaults(run=webhook_commands.drop_webhooks, all=False)
 
 
 def _add_chosen(parser: argparse.ArgumentParser, which: str) -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("ids", nargs="*", default=[], metavar="ID", help=which)
+    chosen.add_argument("ids", nargs="*", default=[], metavar=_EITHER, help=which)
     chosen.add_argument("--all", action="store_true", help="all there are")
 
 

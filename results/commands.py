@@ -115,6 +115,8 @@ async def drop_dead(context: CommandContext) -> int:
 async def _each(context: CommandContext, do: Callable[[DeadLetter], Awaitable[bool]], done: str) -> int:
     """Do it to each that was named; says at once what is done, since an error of Redis may end it halfway."""
     dead_letters = await context.dead_letters.all()
+    if context.given.all and not dead_letters and not context.given.json:
+        sys.stdout.write("No dead letters.\n")
     status = OK
     for reference in [dead_letter.id for dead_letter in dead_letters] if context.given.all else context.given.ids:
         dead_letter = newest(dead_letters, reference)

@@ -37,14 +37,18 @@ async def drop_webhooks(context: CommandContext) -> int:
 
 async def _each(context: CommandContext, do: Callable[[DeadWebhooks, DeadWebhook], Awaitable[bool]], done: str) -> int:
     left = set(context.given.ids)
+    found = False
     for partition in context.partitions:
         of = _of(context, partition)
         for dead in await of.all():
             named = left & {dead.id, dead.request_id}
             if (named or context.given.all) and await do(of, dead):
                 left -= named
+                found = True
                 document = {"id": dead.id, "request_id": dead.request_id or None, "action": done}
                 _say(json.dumps(document) if context.given.json else f"{done} {dead.id}  request {dead.request_id}")
+    if context.given.all and not found and not context.given.json:
+        _say("No dead webhooks.")
     for reference in sorted(left):
         complain("python -m results", f"there is no dead webhook {reference}", NOT_FOUND)
     return NOT_FOUND if left else OK

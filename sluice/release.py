@@ -183,7 +183,7 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", type=_version, help="the candidate")
     parser.add_argument("--stable", metavar="VERSION", type=_version, help="the version that takes all other images")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--share", type=_share, metavar="5%%", help="its share of the requests, as 5%% or 0.05")
+    how.add_argument("--share", type=_share, metavar="SHARE", help="its share of the requests, as 5%% or 0.05")
     how.add_argument("--shadow", action="store_true", help="give it the same images, and only compare its predictions")
     how.add_argument("--promote", action="store_true", help="let this version take everything")
     how.add_argument("--rollback", action="store_true", help="end the trial of this version")

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -95,10 +96,17 @@ def complain(program: str, message: str, status: int) -> int:
 
 
 def write_atomically(path: Path, text: str, *, mode: int) -> None:
-    """Replace a file by this text, on disk, with these permissions: a reader sees the old file or the new one."""
+    """Replace a file by this text, on disk, with these permissions: a reader sees the old file or the new one.
+
+    The new file has the owner and the group of the old one, if this process may give them.
+    """
+    before = path.stat() if path.exists() else None
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:  # noqa: PTH123 (sets the mode)
+        if before is not None:
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
         os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()

@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from stream.cli import FAILED, NOT_FOUND, complain, from_command_line, sluice
 from stream.connection.clients import Connections
-from stream.embedded.run_file import Running, running_folders
+from stream.embedded.run_file import RunFile, Running, running_folders
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -111,6 +111,11 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
 
 
 def _nothing_runs(settings: QueueSettings) -> str:
+    if run := RunFile(settings.data_dir / "serve.json").running():
+        return (
+            f"the service on port {run.port} has no server in {settings.data_dir}. If it was started with "
+            "SLUICE_REDIS_URL, set that here, too. Otherwise its server has not started yet"
+        )
     return (
         f"no service runs in this folder (its server would be in {settings.data_dir}). "
         f"Start one with: {sluice()} serve. For a service elsewhere, give its --redis-url or --data-dir"

@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream.host.private_folder import socket_path
+from stream.settings import RedisSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -28,6 +31,14 @@ def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
     """The data folders of all runs that are alive below this folder, where `sluice serve` keeps them."""
     found = {path.parent: RunFile(path).running() for path in sorted(parent.glob("*/serve.json"))}
     return {folder: running for folder, running in found.items() if running is not None}
+
+
+def missed_service(settings: RedisSettings) -> Path | None:
+    """The folder of the only service that runs here, if its server is not that of these settings, which has none."""
+    if settings.redis_url or socket_path(settings.data_dir).exists():
+        return None
+    found = [folder for folder in running_folders() if socket_path(folder).exists()]
+    return found[0] if len(found) == 1 else None
 
 
 def running_anywhere() -> dict[Path, Running]:

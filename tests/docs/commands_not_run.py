@@ -28,6 +28,9 @@ NOT_RUN_HERE: Final = {
     # Other programs, other machines.
     "*docker *": _DOCKER,
     "sudo chown 10001 keys/keys": _DOCKER,
+    "sudo .venv/bin/python -m ingest.keys add bob *": (
+        "tests/security/test_keys.py::test_a_key_file_keeps_its_owner_and_its_rights"
+    ),
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
     "*pip install *": _INSTALLS,
@@ -51,7 +54,8 @@ NOT_RUN_HERE: Final = {
     "python -m stream": "tests/stream/test_embedded_server.py::test_data_outlives_an_orderly_end",
     "python -m ingest": _PROCESSES,
     "python -m consumers": _PROCESSES,
-    "python -m consumers --version 2": _PROCESSES,
+    "python -m consumers --model resnet50 --version 2": _PROCESSES,
+    "python -m consumers --data-dir .sluice/5000": _PROCESSES,
     "python -m ingest.webhooks": "tests/ingest/webhooks/test_webhooks.py::test_an_outcome_is_delivered_and_signed",
     # Programs that need what this service does not have.
     "*sluice export flowers.keras *": _MEASURED,

@@ -141,6 +141,9 @@ async def test_all_are_replayed_and_what_is_missing_is_said(
     rest = await operator("dead-letters", "replay", "--all")
     assert (rest.status, rest.out.count("replayed")) == (0, 2)
     assert await client.xlen(partition.entries) == 3
+    for kind, nothing in (("dead-letters", "No dead letters.\n"), ("webhooks", "No dead webhooks.\n")):
+        none = await operator(kind, "replay", "--all")
+        assert (none.status, none.out) == (0, nothing)
     for command in ("drop", "show"):
         assert (await operator("dead-letters", command, "never-was")).status == 1
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -99,6 +100,28 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
     assert manage("list", file=file) == (0, "bob")
     assert [manage(*words, file=file)[0] for words in (("add", "a b"), ("remove", "bob"))] == [2, 0]
     assert manage("list", file=tmp_path / "nowhere")[0] == 2
+
+
+def test_a_rotation_ends_with_the_newest_key(tmp_path: Path) -> None:
+    """The old key of the name goes; others and the order of the file stay. With one key there is nothing to remove."""
+    file = tmp_path / "keys"
+    old, _, new = (manage("add", name, file=file)[1] for name in ("alice", "bob", "alice"))
+    assert [manage("remove", "alice", "--but-newest", file=file)[0] for _ in range(2)] == [0, 1]
+    keyring = ReloadingKeyring(file)
+    assert (keyring.owner(old), keyring.owner(new)) == (None, "alice")
+    assert manage("list", file=file) == (0, "bob\nalice")
+
+
+def test_a_key_file_keeps_its_owner_and_its_rights(tmp_path: Path) -> None:
+    """Ingest must still be able to read it. Root may give files away, others to a group of theirs."""
+    file = tmp_path / "keys"
+    manage("add", "alice", file=file)
+    user, group = (10001, 10001) if os.getuid() == 0 else (os.getuid(), [os.getgid(), *os.getgroups()][-1])
+    os.chown(file, user, group)
+    file.chmod(0o640)
+    manage("add", "bob", file=file)
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user, group, 0o640)
 
 
 @pytest.mark.parametrize(

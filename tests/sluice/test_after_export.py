@@ -12,6 +12,7 @@ from export.__main__ import main as export
 from sluice.command import PROGRAM_VARIABLE, main
 from sluice.models import prepare
 from stream import cli
+from stream.embedded.run_file import RunFile
 from tests.support.models import tiny_keras
 
 pytestmark = tiny_keras.quiet_keras
@@ -67,6 +68,19 @@ def test_status_where_nothing_runs_says_how_to_start(
     error = capsys.readouterr().err
     assert error.startswith("sluice status: no service runs in this folder")
     assert "Start one with: sluice serve" in error
+
+
+def test_status_of_a_service_with_a_redis_of_its_own_asks_for_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The service runs, but its folder has no server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLUICE_REDIS_URL", raising=False)
+    Path(".sluice/5000").mkdir(parents=True)
+    with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="resnet50"):
+        assert main(["status"]) == 2
+    assert "started with SLUICE_REDIS_URL, set that here, too" in capsys.readouterr().err
 
 
 def test_commands_are_named_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

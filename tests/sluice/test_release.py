@@ -61,6 +61,12 @@ async def test_a_candidate_takes_a_share_and_is_promoted(command: Command, clien
     assert await command("show") == (0, "No model has a release.\n")
 
 
+async def test_help_shows_how_a_share_is_written(command: Command) -> None:
+    """With one percent sign."""
+    status, said = await command("set --help")
+    assert (status, "%%" in said, "5% or 0.05" in said) == (0, False, True)
+
+
 async def test_what_ends_a_trial_is_an_option_of_set_as_well(command: Command, client: Redis) -> None:
     """`--shadow`, `--promote` and `--rollback` after the version."""
     assert "version 2 is the shadow" in (await command("set flowers 2 --shadow"))[1]

@@ -1,0 +1,37 @@
+"""A process that is started by hand next to `sluice serve` learns where that service has its server."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.embedded.run_file import RunFile, missed_service
+from stream.settings import RedisSettings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLUICE_REDIS_URL", raising=False)
+    for port in ("5000", "5001"):
+        Path(".sluice", port).mkdir(parents=True)
+        Path(".sluice", port, "valkey.sock").touch()
+    return tmp_path
+
+
+def test_the_one_service_that_runs_is_named() -> None:
+    """Unless the process has joined it or has a Redis of its own."""
+    with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="flowers"):
+        assert missed_service(RedisSettings()) == Path(".sluice/5000")
+        assert missed_service(RedisSettings(data_dir=Path(".sluice/5000"))) is None
+        assert missed_service(RedisSettings(redis_url="redis://127.0.0.1:1")) is None
+    assert missed_service(RedisSettings()) is None
+
+
+def test_no_service_is_guessed() -> None:
+    """Of two services, none is recommended; nor is one whose server is elsewhere."""
+    with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="flowers"):
+        with RunFile(Path(".sluice/5001/serve.json")).held(port=5001, model="birds"):
+            assert missed_service(RedisSettings()) is None
+        Path(".sluice/5000/valkey.sock").unlink()
+        assert missed_service(RedisSettings()) is None
