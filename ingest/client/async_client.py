@@ -30,12 +30,12 @@ class AsyncClient:
         url: str = "http://127.0.0.1:5000",
         *,
         model: str = "",
-        api_key: str = "",
+        api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         give_up_after_s: float = GIVE_UP_AFTER_S,
         connections: int = 32,
     ) -> None:
-        """Raises ValueError for a URL or key that cannot be used."""
+        """As `Client`."""
         self._client = Client(url, model=model, api_key=api_key, timeout_s=timeout_s, give_up_after_s=give_up_after_s)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sluice-client")
 

@@ -1,5 +1,6 @@
 """`Client`: sends images to a running Sluice from a program, with retries and idempotency keys."""
 
+import os
 import threading
 import time
 import uuid
@@ -24,7 +25,19 @@ _POLL_S: Final = 10.0
 
 
 class PredictionError(Exception):
-    """This image has no predictions, for example because it is damaged. Other images may well have."""
+    """This image has no predictions, for example because it is damaged. Other images may well have.
+
+    `status` and `code` are those of the response, such as 422 and "damaged_image". They are 0 and empty if the
+    connection broke at each try.
+    """
+
+    def __init__(self, reason: str, status: int = 0, code: str = "") -> None:
+        super().__init__(reason, status, code)
+        self.status = status
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Client:
@@ -38,13 +51,16 @@ class Client:
         url: str = "http://127.0.0.1:5000",
         *,
         model: str = "",
-        api_key: str = "",
+        api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         give_up_after_s: float = GIVE_UP_AFTER_S,
         on_retry: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """Raises ValueError for a URL or key that cannot be used. `on_retry` gets the reason of each retry."""
-        self._target = target(url, api_key=api_key)
+        """Without `api_key`, the key is that of the variable SLUICE_API_KEY; "" sends none.
+
+        Raises ValueError for a URL or key that cannot be used. `on_retry` gets the reason of each retry.
+        """
+        self._target = target(url, api_key=os.environ.get("SLUICE_API_KEY", "") if api_key is None else api_key)
         self._model = model
         self._timeout_s = timeout_s
         self._retrying = Retrying(RetryPolicy(give_up_after_s), threading.Event(), on_retry)
@@ -82,7 +98,10 @@ class Client:
         return found
 
     def poll(self, request_id: str, *, wait_s: float = 0.0) -> Result | None:
-        """The result, or None if it is not there within `wait_s` seconds (10 at most)."""
+        """The result, or None if it is not there within `wait_s` seconds (10 at most).
+
+        Raises ServiceError, and PredictionError if the request failed, was cancelled or deleted, or is unknown.
+        """
         headers = {"Prefer": f"wait={min(wait_s, _POLL_S):.0f}"} if wait_s >= 1 else {}
         path = self._target.result_path(request_id)
         settled = self._send(Request("GET", path, headers=headers), decide_stored)
@@ -92,7 +111,7 @@ class Client:
         """Cancels a queued request, or deletes a finished result. Raises PredictionError and ServiceError."""
         settled = self._send(Request("DELETE", self._target.result_path(request_id)), _decide_deleted)
         if isinstance(settled, ItemFailed):
-            raise PredictionError(settled.reason)
+            raise PredictionError(settled.reason, settled.status, settled.code)
 
     def abort(self) -> None:
         """Stops all requests in flight, from another thread: they raise StoppedError, and so does every later one."""
@@ -144,7 +163,7 @@ def read_image(image: Image) -> bytes:
 
 def _result_of(settled: Settled) -> Result:
     if isinstance(settled, ItemFailed):
-        raise PredictionError(settled.reason)
+        raise PredictionError(settled.reason, settled.status, settled.code)
     assert isinstance(settled, Result)
     return settled
 

@@ -15,6 +15,8 @@ _RETRY_FEW: Final = frozenset((408, 500, 504))
 #: Every image would be refused: the key, the model's name or an option is wrong.
 _FATAL: Final = frozenset((401, 403, 404, 405))
 _FATAL_CODES: Final = frozenset(("bad_parameter", "unknown_model"))
+_UNAUTHORIZED: Final = 401
+_KEY_ADVICE: Final = "Put the key into the variable SLUICE_API_KEY."
 #: Only this one result is missing.
 _MISSING_RESULT: Final = "unknown_result"
 
@@ -49,18 +51,25 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """This image has no predictions, and a retry would not help."""
+    """This image has no predictions, and a retry would not help. `status` and `code` are those of the response."""
 
     reason: str
+    status: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again, but not before `after_s` seconds. `may_be_image`: this image may be the cause."""
+    """Try again, but not before `after_s` seconds. `may_be_image`: this image may be the cause.
+
+    `status` and `code` are those of the response, 0 and empty if there was none.
+    """
 
     reason: str
     after_s: float = 0.0
     may_be_image: bool = False
+    status: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +87,23 @@ def decide(response: Response) -> Decision:
     document = _document(response.body)
     if response.status in (200, 202):
         return _result(document) if response.status == 200 else _queued(document)
-    reason = _reason(response.status, document)
+    reason, code = _reason(response.status, document), str(document.get("code", ""))
     if response.status in _UNAVAILABLE:
         return Retry(reason, _seconds(response.retry_after))
     if response.status in _RETRY_FEW:
-        return Retry(reason, _seconds(response.retry_after), may_be_image=True)
+        return Retry(reason, _seconds(response.retry_after), True, response.status, code)
     if response.status < 400:
         return Abort(f"{reason}; the service may be at {response.location or 'another URL'}")
-    if document.get("code") == _MISSING_RESULT:
-        return ItemFailed(reason)
-    if response.status in _FATAL or document.get("code") in _FATAL_CODES:
-        return Abort(reason)
-    return ItemFailed(reason)
+    if code != _MISSING_RESULT and (response.status in _FATAL or code in _FATAL_CODES):
+        return Abort(f"{reason.rstrip('.')}. {_KEY_ADVICE}" if response.status == _UNAUTHORIZED else reason)
+    return ItemFailed(reason, response.status, code)
 
 
 def decide_stored(response: Response) -> Decision:
     """The same for a stored result: if the request itself has failed, its failure is final."""
     document = _document(response.body)
     if response.status >= 400 and "id" in document:
-        return ItemFailed(_reason(response.status, document))
+        return ItemFailed(_reason(response.status, document), response.status, str(document.get("code", "")))
     return decide(response)
 
 

@@ -73,9 +73,9 @@ class Retrying:
             match self._try(connection, request, decide_on):
                 case Abort(reason):
                     raise ServiceError(reason)
-                case Retry(reason, after_s, may_be_image):
+                case Retry(reason, after_s, may_be_image, status, code):
                     if may_be_image and self.policy.gives_up_on_item(tries, since_s):
-                        return ItemFailed(f"{reason} (tried {tries} times)")
+                        return ItemFailed(f"{reason} (tried {tries} times)", status, code)
                     if self.policy.gives_up(since_s, after_s):
                         raise ServiceError(reason)
                     self.on_retry(reason)

@@ -56,6 +56,9 @@ def test_a_submitted_image_is_fetched_by_its_id(url: str) -> None:
         assert found(other.result(request_id, wait_s=30)) == ranked(IMAGES[1])
         assert client.poll(request_id) == other.poll(request_id) == client.result(request_id)
         client.delete(request_id)
+        with pytest.raises(PredictionError) as deleted:
+            other.poll(request_id)
+        assert (deleted.value.status, deleted.value.code) == (404, "unknown_result")
         with pytest.raises(PredictionError):
             other.result(request_id)
 
@@ -74,8 +77,10 @@ def test_an_idempotency_key_leads_to_one_request(url: str) -> None:
 def test_failures_say_whether_other_images_may_succeed(url: str) -> None:
     """PredictionError for this image or result; ServiceError for all."""
     with Client(url) as client:
-        with pytest.raises(PredictionError, match="422 Damaged image"):
+        with pytest.raises(PredictionError, match="422 Damaged image") as damaged:
             client.predict(png(IMAGES[0])[:60])
+        assert (damaged.value.status, damaged.value.code) == (422, "damaged_image")
+        assert str(damaged.value).startswith("422 Damaged image")
         with pytest.raises(PredictionError, match="404 Unknown result"):
             client.result("0" * 32)
         with pytest.raises(ServiceError, match="400 Bad parameter"):
@@ -113,6 +118,18 @@ def test_a_submit_is_repeated_with_the_same_key(monkeypatch: pytest.MonkeyPatch)
         assert len(keys) == 4
         assert len(set(keys)) == 1
         assert len(keys[0]) == 32
+
+
+def test_the_key_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless another one is given, or an empty one."""
+    monkeypatch.setenv("SLUICE_API_KEY", "key-of-the-environment")
+    accepted = Reply(202, b'{"success": true, "status": "queued", "id": "a1"}')
+    with serve(lambda _: accepted) as service:
+        for given in (None, "another", ""):
+            with Client(service.url, api_key=given) as client:
+                client.submit(b"image")
+        sent = [headers.get("Authorization", "") for _, headers, _ in service.got]
+    assert sent == ["Bearer key-of-the-environment", "Bearer another", ""]
 
 
 def test_abort_ends_every_request() -> None:
