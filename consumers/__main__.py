@@ -34,6 +34,7 @@ from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
+from stream.unknown_variables import warn_of_unknown_variables
 
 logger = logging.getLogger("consumers")
 
@@ -51,6 +52,7 @@ def main() -> int:
         return status.main(sys.argv[2:])
     settings = from_command_line(ConsumerSettings, "python -m consumers", sys.argv[1:])
     configure(settings.log_level, settings.log_format)
+    warn_of_unknown_variables(os.environ)
     if missed := missed_service(settings):
         here = settings.data_dir
         logger.warning("no server in %s, but a service runs in %s: join it with --data-dir %s", here, missed, missed)

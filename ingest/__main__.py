@@ -1,6 +1,7 @@
 """`python -m ingest`: read the settings, bind the ports, and serve HTTP and gRPC until SIGTERM."""
 
 import errno
+import os
 import sys
 
 from ingest.auth.api_keys import BadKey, configured_keys
@@ -11,6 +12,7 @@ from ingest.server import listen, serve
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure
 from stream.settings import IngestSettings
+from stream.unknown_variables import warn_of_unknown_variables
 
 _PROGRAM = "python -m ingest"
 
@@ -18,6 +20,7 @@ _PROGRAM = "python -m ingest"
 def main() -> int:
     settings = from_command_line(IngestSettings, _PROGRAM, sys.argv[1:])
     configure(settings.log_level, settings.log_format)
+    warn_of_unknown_variables(os.environ)
     try:
         if refusal := refuse_open_bind(settings):
             return refuse(_PROGRAM, refusal, settings.log_format)

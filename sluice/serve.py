@@ -17,6 +17,7 @@ from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
+from stream.unknown_variables import unknown_variables
 
 #: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.
 STOP_S: Final = 25.0
@@ -69,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
         print(_not_the_newest(options, served, newest), file=sys.stderr)
         return 2
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, advice in unknown_variables(os.environ).items():
+        _say(f"{name} is no setting and has no effect: {advice}")
     with run_file.held(port=options.port, model=served.name):
         return asyncio.run(_serve(options, served, data_dir))
 
@@ -148,25 +151,34 @@ async def _serve(options: Options, served: Served, data_dir: Path) -> int:
 def _programs(options: Options, environment: Mapping[str, str]) -> list[Program]:
     """In the order of their start; the last one stops first, so that accepted images are still answered."""
     queue = [] if environment.get("SLUICE_REDIS_URL") else [_python("queue", "stream")]
-    consumers = [_python(f"consumer-{number}", "consumers") for number in range(1, options.consumers + 1)]
+    consumers = [_consumer(number, environment.get("SLUICE_METRICS_PORT", "")) for number in range(options.consumers)]
     on = environment.get("SLUICE_WEBHOOKS", "").lower() in _TRUE
     senders = [_python("webhooks", "ingest.webhooks")] if on else []
     return [*queue, *senders, *consumers, _python("ingest", "ingest")]
 
 
-def _python(name: str, module: str) -> Program:
-    return Program(name, (sys.executable, "-m", module), stop_s=STOP_S)
+def _consumer(number: int, metrics_port: str) -> Program:
+    """The first consumer has `metrics_port`, if it is set, and each further one the port after it."""
+    first = int(metrics_port) if metrics_port.isdecimal() else 0  # What is no number, the consumer refuses.
+    port = (f"--metrics-port={first + number}",) if first else ()
+    return _python(f"consumer-{number + 1}", "consumers", *port)
+
+
+def _python(name: str, module: str, *arguments: str) -> Program:
+    return Program(name, (sys.executable, "-m", module, *arguments), stop_s=STOP_S)
 
 
 def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, str]:
     """The settings of all processes; what the user has set wins. The consumers share the cores and the GPUs."""
+    unknown = unknown_variables(os.environ)
     threads = max(1, usable_cores() // options.consumers)
     return {
         "SLUICE_LOG_LEVEL": "warning",
         "SLUICE_INFERENCE_THREADS": str(threads),
         # The consumers still spread over the GPUs: each GPU gets one before any gets a second.
         "SLUICE_CONSUMERS_PER_GPU": str(options.consumers),
-        **{name: value for name, value in os.environ.items() if name != "SLUICE_PROGRAM"},
+        # Of variables without effect, no process needs to warn again.
+        **{name: value for name, value in os.environ.items() if name not in {"SLUICE_PROGRAM", *unknown}},
         "SLUICE_DATA_DIR": str(data_dir),
         "SLUICE_MODELS_DIR": str(options.models_dir),
         "SLUICE_PORT": str(options.port),

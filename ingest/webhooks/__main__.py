@@ -19,6 +19,7 @@ from stream.cli import OK, complain, from_command_line, refuse
 from stream.host.logs import configure
 from stream.outbound_settings import listed
 from stream.settings import IngestSettings, WebhookSettings
+from stream.unknown_variables import warn_of_unknown_variables
 
 _PROGRAM = "python -m ingest.webhooks"
 
@@ -30,6 +31,7 @@ def main() -> int:
     owner = asked[1] if len(asked) == 2 and asked[0] == "secret" else ""
     settings = from_command_line(WebhookSettings, _PROGRAM, arguments[2:] if owner else arguments)
     configure(settings.log_level, settings.log_format)
+    warn_of_unknown_variables(os.environ)
     if refusal := refuse_delivery(settings):
         return refuse(_PROGRAM, refusal, settings.log_format)
     if owner:

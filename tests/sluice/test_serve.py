@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,34 @@ def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> N
         wait_until(lambda: len(receiver.posts) == 1, "the outcome is delivered")
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 0
+
+
+def test_each_consumer_has_its_metrics_on_the_next_port(folder: Path) -> None:
+    """And a misspelt variable is reported once, not by each process."""
+    port = free_port()
+    first = next(one for one in iter(free_port, None) if is_free(one + 1))
+    local = {"SLUICE_METRICS_PORT": str(first), "SLUICE_MAXIMAGES": "3"}
+    with serving(folder, "--port", port, "--consumers", 2, **local) as running:
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        for metrics_port in (first, first + 1):
+            url = f"http://127.0.0.1:{metrics_port}/metrics"
+            wait_until(lambda url=url: answers(url), "the consumer shows its metrics")  # type: ignore[misc]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    warnings = [line for line in said(folder) if "SLUICE_MAXIMAGES" in line]
+    assert warnings == ["SLUICE_MAXIMAGES is no setting and has no effect: did you mean SLUICE_MAX_IMAGES?"]
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=30).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:
