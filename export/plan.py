@@ -146,7 +146,7 @@ def _question(job: Job, original: Original) -> str:
     """What a beginner can answer, and the two commands that help."""
     choices = choices_for(original.input.channels)
     name = job.file.name if job.file is not None else job.model_name
-    # Set by `sluice serve`: the command that its user typed.
+    # Set by `sluice`, and by `python -m export` for itself: the command that its user typed.
     command = os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"

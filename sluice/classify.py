@@ -78,7 +78,7 @@ def _chosen(runs: Mapping[Path, Running], model: str) -> Path | None:
 
 def _ask(runs: Mapping[Path, Running]) -> int:
     lines = [
-        f"  --url {_url(run)}   serves {run.model or 'an unknown model'}" + (f", data in {folder}" if run.model else "")
+        f"  --url {_url(run)} ({run.model})   data in {folder}" if run.model else f"  --url {_url(run)}"
         for folder, run in runs.items()
     ]
     where = " in this folder" if running_folders() else ", but not in this folder"

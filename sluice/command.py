@@ -1,9 +1,10 @@
 """The subcommands of `sluice`, each of which passes its arguments to the package that does the work."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 #: As in stream/cli.py, which would take a tenth of a second to import; a test compares the two.
@@ -34,18 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)
         return 2
-    with _typed(arguments[0]):
+    with _variable(PROGRAM_VARIABLE, f"sluice {arguments[0]}"):
         return command(arguments[1:])
 
 
 @contextmanager
-def _typed(command: str) -> Iterator[None]:
+def _variable(name: str, value: str) -> Iterator[None]:
     """Messages name the command as it was typed."""
-    os.environ[PROGRAM_VARIABLE] = f"sluice {command}"
+    os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[PROGRAM_VARIABLE]
+        del os.environ[name]
+
+
+def typed_command(words: Sequence[str]) -> AbstractContextManager[None]:
+    """The export's advice repeats this command with all its options."""
+    return _variable("SLUICE_COMMAND", shlex.join(words))
 
 
 # Each package is imported only for its own command: TensorFlow and Starlette take seconds.
@@ -59,8 +65,10 @@ def _serve(arguments: list[str]) -> int:
 
 def _export(arguments: list[str]) -> int:
     from export.__main__ import main as export
+    from stream.cli import sluice
 
-    return export(arguments)
+    with typed_command([sluice(), "export", *arguments]):
+        return export(arguments)
 
 
 def _classify(arguments: list[str]) -> int:

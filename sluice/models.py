@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stream.cli import sluice
+from stream.cli import FAILED, complain, sluice
 
 #: What is served if nothing was asked for.
 DEFAULT: Final = "resnet50"
@@ -60,10 +59,11 @@ def prepare(wanted: str, options: Sequence[str], models_dir: Path) -> Served:
 
 
 def _default(models_dir: Path) -> Served:
+    pinned = bool(os.environ.get("SLUICE_VERSION"))
     for name in (DEFAULT, FALLBACK):
-        if found := newest_version(models_dir, name):
+        if found := _exported(models_dir, name, ""):
             reason = "already exported" if name == DEFAULT else f"{DEFAULT}'s weights could not be downloaded before"
-            return Served(name, found, reason)
+            return Served(name, found, reason, pinned=pinned)
     written = _export(DEFAULT, ("--fallback", FALLBACK), models_dir)
     name = written.parent.parent.name
     reason = "the default" if name == DEFAULT else f"{DEFAULT}'s weights cannot be downloaded"
@@ -71,15 +71,30 @@ def _default(models_dir: Path) -> Served:
 
 
 def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
+    wanted = _value_of("--version", options)
     for known in (name, name.lower()):
-        if not options and (found := newest_version(models_dir, known)):
-            return Served(known, found, "already exported")
+        if not _without("--version", options) and (found := _exported(models_dir, known, wanted)):
+            return Served(known, found, "already exported", pinned=bool(wanted or os.environ.get("SLUICE_VERSION")))
     name = name.lower()
     return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
 
 
+def _exported(models_dir: Path, name: str, wanted: str) -> str:
+    """The wanted version of an exported model, else that of SLUICE_VERSION, else its highest; empty if there is none.
+
+    Raises ExportFailed. Whether the version of the variable exists is for the consumers to say.
+    """
+    versions = sorted(_versions(models_dir, name), key=int)
+    if versions and wanted and wanted not in versions:
+        has = f"version{'s' if len(versions) > 1 else ''} {', '.join(versions)}"
+        makes = f"{sluice()} export MODEL --name {name} --version {wanted}"
+        complain("sluice serve", f"{models_dir / name} has {has}, but not {wanted}. Make it with: {makes}", FAILED)
+        raise ExportFailed(FAILED)
+    return (wanted or os.environ.get("SLUICE_VERSION", "") or versions[-1]) if versions else ""
+
+
 def _own_model(source: Path, options: Sequence[str], models_dir: Path) -> Served:
-    name = _name_in(options) or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "model"
+    name = _value_of("--name", options) or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "model"
     # A path that cannot be read is the export's to explain.
     content = _digest(source) if source.exists() else b""
     return _once(str(source), name, _fingerprint(content, options), options, models_dir)
@@ -96,7 +111,7 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
         # It was exported by hand, perhaps from the same file with the same options, which its metadata tell.
         version = _export(source, ("--name", name, "--if-changed", *options), models_dir).parent.name
     else:
-        version = str(int(newest or 0) + 1)
+        version = _value_of("--version", options) or str(int(newest or 0) + 1)
         _export(source, ("--name", name, "--version", version, *options), models_dir)
     record = models_dir / name / version / _RECORD
     record.write_text(json.dumps({"fingerprint": fingerprint, "source": source, "options": list(options)}) + "\n")
@@ -106,9 +121,7 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
 def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:
     """Run `python -m export`, which shows its progress on stderr; returns the artefact that it wrote."""
     command = [sys.executable, "-m", "export", source, "--output", str(models_dir), *options]
-    typed = shlex.join([sluice(), "serve", source, *_without(options, ("--name", "--version"))])
-    environment = {**os.environ, "SLUICE_COMMAND": typed}
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise ExportFailed(done.returncode)
     print(done.stdout, end="", flush=True)
@@ -129,23 +142,24 @@ def newest_version(models_dir: Path, name: str) -> str:
     return max(_versions(models_dir, name), key=int, default="")
 
 
-def _name_in(options: Sequence[str]) -> str:
+def _value_of(name: str, options: Sequence[str]) -> str:
+    """The value of an option, in either form; empty if it is not given."""
     for option, value in zip(options, [*options, ""][1:], strict=True):
-        if option == "--name":
+        if option == name:
             return value
-        if option.startswith("--name="):
-            return option.removeprefix("--name=")
+        if option.startswith(f"{name}="):
+            return option.removeprefix(f"{name}=")
     return ""
 
 
-def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The options without these, which are followed by their value."""
+def _without(name: str, options: Sequence[str]) -> list[str]:
+    """The other options."""
     kept: list[str] = []
     words = iter(options)
     for word in words:
-        if word in names:
+        if word == name:
             next(words, None)
-        else:
+        elif not word.startswith(f"{name}="):
             kept.append(word)
     return kept
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from ingest.health import not_ready
+from sluice.command import typed_command
 from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
+from stream.cli import sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
 from stream.unknown_variables import unknown_variables
@@ -35,8 +37,9 @@ _TRUE: Final = {"1", "true", "t", "yes", "y", "on"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`export` holds the arguments that `python -m export` gets."""
+    """`export` holds the arguments that `python -m export` gets, and `typed` all that are not defaults."""
 
+    typed: tuple[str, ...]
     model: str
     port: int
     consumers: int
@@ -59,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         with _step("model") as report:
-            served = prepare(options.model, options.export, options.models_dir)
+            with typed_command([sluice(), "serve", *options.typed]):
+                served = prepare(options.model, options.export, options.models_dir)
             report.append(f"{served.name} version {served.version} ({served.reason})")
     except ExportFailed as failure:
         return failure.status
@@ -100,7 +104,15 @@ def _parse(argv: Sequence[str]) -> Options:
     given, export = parser.parse_known_args(rest)
     if export and not model:
         parser.error("MODEL comes first: sluice serve flowers.keras --labels flowers.txt")
-    return Options(model, given.port, given.consumers, given.models_dir, given.watch, tuple(export))
+    changed = [name for name in ("port", "consumers", "models_dir", "watch") if _differs(parser, given, name)]
+    own = [(f"--{name.replace('_', '-')}", str(getattr(given, name))) for name in changed]
+    # `--watch` has no value.
+    typed = (*filter(None, [model]), *export, *(word for pair in own for word in pair if word != "True"))
+    return Options(typed, model, given.port, given.consumers, given.models_dir, given.watch, tuple(export))
+
+
+def _differs(parser: argparse.ArgumentParser, given: argparse.Namespace, name: str) -> bool:
+    return bool(getattr(given, name) != parser.get_default(name))
 
 
 def _positive(text: str) -> int:

@@ -46,6 +46,7 @@ NOT_RUN_HERE: Final = {
     "make run CONSUMERS=*": _HERE,
     "SLUICE_GRPC_PORT=5001 make run": _HERE,
     "*sluice serve flowers.keras *": "tests/sluice/test_after_export.py::test_an_export_by_hand_is_served_as_it_is",
+    "sluice serve NAME*": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
     "sluice serve --watch": "tests/sluice/test_serve.py::test_watch_serves_a_version_that_comes_later",
     "SLUICE_API_KEYS_FILE=keys/keys * make run": (
         "tests/sluice/test_serve.py::test_a_public_address_is_served_with_keys"

@@ -40,6 +40,15 @@ def test_an_export_by_hand_is_served_as_it_is(flowers: list[str]) -> None:
     assert (second.version, second.reason) == ("2", "exported now")
 
 
+def test_the_advice_of_an_export_repeats_its_command(flowers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the options that were typed, so that it can be copied."""
+    assert main(["export", *flowers[:3]]) == 2
+    command = f"{cli.sluice()} export flowers.keras --labels labels.txt"
+    error = capsys.readouterr().err
+    assert f"If you know it:  {command} --preprocess unit|" in error
+    assert f"If you don't:    {command} --images FOLDER" in error
+
+
 def test_commands_call_themselves_as_they_were_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

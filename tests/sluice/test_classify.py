@@ -73,7 +73,7 @@ def test_services_elsewhere_are_named_and_not_guessed(tmp_path: Path, monkeypatc
         done = classify(tmp_path, "image.jpg", "--output", "rows.csv")
         assert done.returncode == 2
         assert "a service runs, but not in this folder. Name the one to use:" in done.stderr
-        assert f"--url http://127.0.0.1:{port}   serves flowers, data in {other}" in done.stderr
+        assert f"--url http://127.0.0.1:{port} (flowers)   data in {other}" in done.stderr
         done = classify(tmp_path, "image.jpg", "--model", "flowers", "--give-up-after", "0")
         assert done.stderr.startswith(f"The images go to http://127.0.0.1:{port}. It serves flowers.\n")
     assert running_anywhere() == {}

@@ -87,10 +87,11 @@ def test_without_images_it_asks_and_names_two_commands(tmp_path: Path) -> None:
     model = tiny_keras.model()
     (tmp_path / "labels.txt").write_text("".join(f"{number}\n" for number in range(model.output_shape[-1])))
     model.save(tmp_path / "walls.keras")
-    with serving(tmp_path, "walls.keras", "--labels", "labels.txt", "--port", free_port()) as running:
+    port = free_port()
+    with serving(tmp_path, "walls.keras", "--labels", "labels.txt", "--port", port) as running:
         assert running.wait(120) == 2
     lines = said(tmp_path)
-    command = "sluice serve walls.keras --labels labels.txt"
+    command = f"sluice serve walls.keras --labels labels.txt --port {port}"
     assert any(line.startswith(f"If you know it:  {command} --preprocess unit|tf|none|caffe|torch") for line in lines)
     assert any(line.startswith(f"If you don't:    {command} --images FOLDER") for line in lines)
     assert not (tmp_path / "models").exists()

@@ -91,6 +91,30 @@ def test_a_failed_export_ends_with_its_status(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
+def test_an_export_is_served_in_the_named_version(
+    exports: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the option or the variable; a version that is not there is refused, with those that are."""
+    for version in ("5", "6"):
+        (tmp_path / "flowers" / version).mkdir(parents=True)
+        (tmp_path / "flowers" / version / "model.onnx").touch()
+    assert prepare("flowers", ("--version", "5"), tmp_path) == Served("flowers", "5", "already exported", pinned=True)
+    with pytest.raises(ExportFailed):
+        prepare("flowers", ("--version=7",), tmp_path)
+    assert f"{tmp_path}/flowers has versions 5, 6, but not 7. Make it with:" in capsys.readouterr().err
+    assert prepare("flowers", (), tmp_path).version == "6"
+    monkeypatch.setenv("SLUICE_VERSION", "5")
+    assert prepare("flowers", (), tmp_path).version == "5"
+    assert not exports
+
+
+def test_the_version_of_an_export_can_be_named(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:
+    """Its record lies beside it."""
+    assert prepare(str(flowers), ("--version", "5"), tmp_path).version == "5"
+    assert (tmp_path / "my-flowers/5/export.json").is_file()
+    assert len(exports) == 1
+
+
 def test_the_record_says_what_was_exported(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:
     """A person finds the source and the options beside the artefact."""
     prepare(str(flowers), ("--preprocess", "unit"), tmp_path)
