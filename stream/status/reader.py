@@ -176,6 +176,10 @@ def _members(
 ) -> tuple[ConsumerStatus, ...]:
     holding: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
     for name, count, idle_ms, oldest_s in held:
+        # A group keeps the name of a consumer that stopped until a living one removes it; none reads the streams of a
+        # version that is served no more.
+        if not count and name not in reports and name not in alive_until:
+            continue
         holding[name].append((count, idle_ms, oldest_s))
     members = []
     for name in sorted({*reports, *holding}):

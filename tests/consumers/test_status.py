@@ -17,7 +17,7 @@ from stream.admission import Admission
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.group import Group
-from stream.keys import MODELS, Partition, Priority
+from stream.keys import GROUP, MODELS, Partition, Priority
 from stream.presence import Presence
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
 from stream.settings import RedisSettings
@@ -106,6 +106,19 @@ async def test_a_status_tells_who_holds_what_for_how_long(client: Redis, reader:
     assert found.counters == {"completed": 1, "dead_letter": 1}
     assert (found.living, found.images_per_s, found.drain_s) == (2, 50.0, 2 / 50)
     assert found.problems(max_age_s=60) == []
+
+
+async def test_a_consumer_that_has_left_is_not_listed_for_ever(
+    client: Redis, reader: Reader, partition: Partition
+) -> None:
+    """Its name is still in the group of a version that nobody serves any more, but it holds nothing there."""
+    group = Group(client, reader, partition, consumer="gone", lease_s=60, version="1")
+    await group.create()
+    old = partition.stream("interactive", "1").key
+    await client.sadd(partition.wanted_versions, "1")
+    await client.xgroup_createconsumer(old, GROUP, "gone")
+    await Presence(client, partition).heartbeat(replace(report("living"), version="2"), lease_s=60)
+    assert [one.name for one in (await read_status(client, partition)).members] == ["living"]
 
 
 async def test_a_dead_consumer_that_holds_entries_is_trouble(
