@@ -50,6 +50,14 @@ def servers_that_keep_nothing() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def runs_listed_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of `sluice serve` are listed in a folder of their user; those of the suite are not."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A shell's job in the background ignores SIGINT, and so would all that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
