@@ -171,8 +171,8 @@ def format_of(data: bytes) -> str:
             return image_format.name
     if data[:64].lstrip()[:1] in (b"{", b"["):
         raise UnsupportedMediaType(
-            "The data looks like JSON, not like an image. /predict reads JSON as the whole body, with the header "
-            "Content-Type: application/json."
+            "The data looks like JSON. /predict reads JSON as the whole body, with the header "
+            f"Content-Type: application/json. An image must be in an accepted format ({SUPPORTED})."
         )
     raise UnsupportedMediaType(
         f"The data is not in an accepted image format ({SUPPORTED}). Convert the image to one of them."

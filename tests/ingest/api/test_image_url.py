@@ -2,11 +2,13 @@
 
 import base64
 import json
+import os
 import random
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +19,8 @@ from tests.support.processes import Processes
 from tests.support.recorded_server import Recorded, body, serve
 from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server
+
+ROOT = Path(__file__).parents[3]
 
 IMAGE, OTHER = random_images(2)
 FILE = png(IMAGE)
@@ -129,11 +133,13 @@ def test_noise_in_urls_is_a_problem_and_no_connection(clients: list[httpx.Client
     assert len(images.connections) == before
 
 
-def test_without_httpx_only_what_needs_it_is_refused() -> None:
+def test_without_httpx_only_what_needs_it_is_refused(tmp_path: Path) -> None:
     """With the command that installs it; and the application is made without it."""
-    code = "import runpy, sys; sys.modules['httpcore'] = sys.modules['httpx'] = None; "
-    start = f"{code}sys.argv = ['ingest', '--fetch-urls=true']; runpy.run_module('ingest', run_name='__main__')"
-    refused = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    for module in ("httpcore", "httpx"):
+        (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')\n")
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    start = [sys.executable, "-m", "ingest", "--fetch-urls=true"]
+    refused = subprocess.run(start, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert (refused.returncode, "pip install 'sluice-serving[urls]'" in refused.stderr) == (2, True), refused.stderr
-    make = f"{code}import ingest.app, stream.settings; ingest.app.create_app(stream.settings.IngestSettings())"
-    subprocess.run([sys.executable, "-c", make], check=True)
+    make = "import ingest.app, stream.settings; ingest.app.create_app(stream.settings.IngestSettings())"
+    subprocess.run([sys.executable, "-c", make], env=variables, timeout=60, check=True)
