@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream.connection.clients import BLOCK_S
-from stream.connection.group_reader import Reader
+from stream.connection.group_reader import Fields, Reader, fields_of, lacks_pixels, request_id_of
 from stream.entry import Entry, MalformedEntry
 from stream.keys import GROUP, PRIORITIES, EntryStream, Partition, Priority, split_name
 from stream.scripts import load
@@ -137,15 +137,17 @@ class Group:
         stream = self._partition.stream_of(after)
         arguments: list[str | int] = [GROUP, self.consumer, count, split_name(after)[1]]
         entries: Any = await self._read_pending([stream.key], arguments)
-        found = [await self._with_pixels(stream, entry_id, _fields(flat or [])) for entry_id, flat in entries]
+        found = await self._with_pixels(stream, [(entry_id, fields_of(flat)) for entry_id, flat in entries])
         return [replace(one, deliveries=2) for one in found]
 
-    async def _with_pixels(self, stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
-        if b"px" in fields or not fields:
-            return _delivery(stream, entry_id, fields)
-        # MGET and not GET: a value of another type is no error of the command, but no pixels.
-        found: Any = await self._redis.mget(self._partition.pixels(fields.get(b"id", b"").decode(errors="replace")))
-        return _delivery(stream, entry_id, fields, found[0])
+    async def _with_pixels(self, stream: EntryStream, entries: Sequence[tuple[bytes, Fields]]) -> list[Delivery]:
+        keys = [self._partition.pixels(request_id_of(fields)) for _, fields in entries if lacks_pixels(fields)]
+        # With MGET, unlike GET, a value of another type is no error: the pixels are gone.
+        values: Any = iter(await self._redis.mget(keys) if keys else ())
+        return [
+            _delivery(stream, entry_id, fields, next(values) if lacks_pixels(fields) else None)
+            for entry_id, fields in entries
+        ]
 
     async def renew(self, entry_ids: Iterable[str]) -> list[str]:
         """Renew the leases of held entries; returns those that are held no longer."""
@@ -180,7 +182,8 @@ class Group:
             return None
         _, name, flat, deliveries, holders = reply
         stream = self._partition.stream_of(name.decode())
-        found = await self._with_pixels(stream, name.removeprefix(stream.prefix.encode()), _fields(flat))
+        entry_id = name.removeprefix(stream.prefix.encode())
+        (found,) = await self._with_pixels(stream, [(entry_id, fields_of(flat))])
         return replace(found, deliveries=deliveries, holders=tuple(holders.decode(errors="replace").split()))
 
     async def remove_dead_consumers(self) -> int:
@@ -203,13 +206,8 @@ def _by_prefix(entry_ids: Iterable[str]) -> defaultdict[str, list[str]]:
     return found
 
 
-def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
-    """A script's reply: name, value, name, value..."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _delivery(
-    stream: EntryStream, entry_id: bytes, fields: dict[bytes, bytes], value: bytes | memoryview | None = None
+    stream: EntryStream, entry_id: bytes, fields: Fields, value: bytes | memoryview | None = None
 ) -> Delivery:
     entry: Entry | MalformedEntry
     try:

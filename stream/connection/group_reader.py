@@ -22,7 +22,7 @@ from stream.settings import RedisSettings
 
 _PIXELS: Final = b"px"
 
-_Fields = dict[bytes, bytes]
+Fields = dict[bytes, bytes]
 
 
 class RawEntry(NamedTuple):
@@ -112,12 +112,12 @@ class Reader:
 
         return [_placed(*entry, values.get(at), rows[at : at + 1]) for at, entry in enumerate(found)]
 
-    def _values(self, entries: Sequence[_Fields], key_of: Callable[[str], str]) -> dict[int, bytes]:
+    def _values(self, entries: Sequence[Fields], key_of: Callable[[str], str]) -> dict[int, bytes]:
         """The pixels that are under keys of their own, by the number of the entry."""
-        apart = [at for at, fields in enumerate(entries) if fields and _PIXELS not in fields]
+        apart = [at for at, fields in enumerate(entries) if lacks_pixels(fields)]
         if not apart:
             return {}
-        keys = [key_of(entries[at].get(b"id", b"").decode(errors="replace")) for at in apart]
+        keys = [key_of(request_id_of(entries[at])) for at in apart]
         found = zip(apart, self._exchange(["MGET", *keys]), strict=True)
         return {at: value for at, value in found if value is not None}
 
@@ -144,16 +144,29 @@ class Reader:
         self._connection.disconnect()  # type: ignore[no-untyped-call]
 
 
-def _decode(reply: Any) -> Iterator[tuple[bytes, bytes, _Fields]]:  # noqa: ANN401 (a reply of redis-py)
+def _decode(reply: Any) -> Iterator[tuple[bytes, bytes, Fields]]:  # noqa: ANN401 (a reply of redis-py)
     """The entries of a reply in RESP2, stream by stream: `[[name, [[id, [field, value, ...]], ...]], ...]`, or None."""
     for stream, entries in reply or ():
         for entry_id, flat in entries:
-            yield stream, entry_id, dict(zip((flat or [])[::2], (flat or [])[1::2], strict=True))
+            yield stream, entry_id, fields_of(flat)
 
 
-def _placed(
-    stream: bytes, entry_id: bytes, fields: _Fields, value: bytes | None, row: Sequence[memoryview]
-) -> RawEntry:
+def fields_of(flat: list[bytes] | None) -> Fields:
+    """The fields of an entry, from a reply with name, value, name, value... None: the entry was deleted."""
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
+def lacks_pixels(fields: Fields) -> bool:
+    """Whether the pixels of this entry are under a key of their own."""
+    return bool(fields) and _PIXELS not in fields
+
+
+def request_id_of(fields: Fields) -> str:
+    """The id that names the key of the pixels; without meaning if the entry has none."""
+    return fields.get(b"id", b"").decode(errors="replace")
+
+
+def _placed(stream: bytes, entry_id: bytes, fields: Fields, value: bytes | None, row: Sequence[memoryview]) -> RawEntry:
     pixels = fields.get(_PIXELS) if value is None else value
     if pixels is None or not row or len(pixels) != len(row[0]):
         return RawEntry(stream, entry_id, fields, value)
