@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from results import commands, webhook_commands
 from results.commands import Command, CommandContext
@@ -16,6 +17,8 @@ All other settings come from the environment (SLUICE_...)."""
 
 #: How a dead letter or a dead webhook is named.
 _EITHER = "ID|REQUEST"
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (it has no public name)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,12 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_dead(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: list[argparse.ArgumentParser]
-) -> None:
+def _add_list(verbs: _Verbs, shared: list[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    return verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
+
+
+def _add_drop(verbs: _Verbs, shared: list[argparse.ArgumentParser], which: str) -> argparse.ArgumentParser:
+    drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
+    drop.add_argument("ids", nargs="+", metavar=_EITHER, help=which)
+    drop.set_defaults(all=False)
+    return drop
+
+
+def _add_dead(verbs: _Verbs, shared: list[argparse.ArgumentParser]) -> None:
     which = "the dead letter's id, or its request's"
-    every = verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
-    every.set_defaults(run=commands.list_dead)
+    _add_list(verbs, shared).set_defaults(run=commands.list_dead)
     show = verbs.add_parser("show", parents=shared, help="everything about one")
     show.add_argument("id", metavar=_EITHER, help=which)
     show.add_argument("--image", type=Path, metavar="FILE.ppm", help="write its pixels into this file, as PPM")
@@ -60,23 +71,16 @@ def _add_dead(
     replay = verbs.add_parser("replay", parents=shared, help="put them back in front of the consumers")
     _add_chosen(replay, which)
     replay.set_defaults(run=commands.replay_dead)
-    drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
-    drop.add_argument("ids", nargs="+", metavar=_EITHER, help=which)
-    drop.set_defaults(run=commands.drop_dead, all=False)
+    _add_drop(verbs, shared, which).set_defaults(run=commands.drop_dead)
 
 
-def _add_webhooks(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: list[argparse.ArgumentParser]
-) -> None:
+def _add_webhooks(verbs: _Verbs, shared: list[argparse.ArgumentParser]) -> None:
     which = "the dead webhook's id, or its request's"
-    every = verbs.add_parser("list", parents=shared, help="a table of all, the oldest first")
-    every.set_defaults(run=webhook_commands.list_webhooks)
+    _add_list(verbs, shared).set_defaults(run=webhook_commands.list_webhooks)
     replay = verbs.add_parser("replay", parents=shared, help="deliver them again")
     _add_chosen(replay, which)
     replay.set_defaults(run=webhook_commands.replay_webhooks)
-    drop = verbs.add_parser("drop", parents=shared, help="delete them for good")
-    drop.add_argument("ids", nargs="+", metavar=_EITHER, help=which)
-    drop.set_defaults(run=webhook_commands.drop_webhooks, all=False)
+    _add_drop(verbs, shared, which).set_defaults(run=webhook_commands.drop_webhooks)
 
 
 def _add_chosen(parser: argparse.ArgumentParser, which: str) -> None:
