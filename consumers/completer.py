@@ -8,7 +8,9 @@ from redis.exceptions import RedisError
 
 from consumers.in_flight import InFlight
 from results.completion import Completed, Completion
+from results.outcome import Failed
 from stream.connection.clients import Backoff
+from stream.entry import DamagedEntry, Entry
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,13 @@ class Completer:
     def add(self, *finished: Completed) -> None:
         self._finished += finished
         self._added.set()
+
+    def add_expired(self, entry_id: str, image: Entry | DamagedEntry) -> None:
+        """The deadline passed before the image was classified."""
+        self._in_flight.counts.expired += 1
+        detail = "The deadline passed before the image was classified."
+        outcome = Failed(image.id or f"expired-{entry_id}", "expired", detail)
+        self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
 
     def close(self) -> None:
         """Nothing more will be added: `run` ends when all is completed."""

@@ -191,11 +191,9 @@ class Fetcher:
         self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
 
     def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
-        if 0 < error.due_ms < self._in_flight.clock.now_ms():
+        if not error.has_pixels and 0 < error.due_ms < self._in_flight.clock.now_ms():
             # Pixels expire with their request, long after its deadline.
-            self._in_flight.counts.expired += 1
-            outcome = Failed(error.id or f"expired-{delivery.entry_id}", "expired", "The deadline passed.")
-            self._completer.add(Completed(delivery.entry_id, outcome, error.reply, webhook=error.webhook))
+            self._completer.add_expired(delivery.entry_id, error)
             return
         logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
         detail = "The image was damaged in Redis: its checksum does not fit. Send it again."

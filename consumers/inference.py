@@ -65,8 +65,7 @@ class InferenceRunner:
                 self._in_flight.counts.cancelled += 1
                 self._fail(delivery, "cancelled", "The request was cancelled before the image was classified.")
             elif 0 < entry.due_ms < now_ms:
-                self._in_flight.counts.expired += 1
-                self._fail(delivery, "expired", "The deadline passed before the image was classified.")
+                self._completer.add_expired(delivery.entry_id, entry)
             else:
                 rows.append(row)
         batch.keep(rows)

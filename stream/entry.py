@@ -72,12 +72,13 @@ class DamagedEntry(MalformedEntry):
     """An entry that has changed, or lost its pixels, since ingest wrote it.
 
     `id`, `reply`, `due_ms` and `webhook` are those of the entry, or empty if they make no sense. They may be damaged,
-    too.
+    too. `has_pixels` is whether the entry still has any.
     """
 
     def __init__(self, fields: Mapping[bytes, bytes], *, has_pixels: bool = True) -> None:
         why = "its checksum does not fit" if has_pixels else "its pixels are gone"
         super().__init__(f"the entry was damaged in Redis: {why}")
+        self.has_pixels = has_pixels
         due = fields.get(b"due", b"")
         self.due_ms = int(due) if _NUMBER.fullmatch(due) else 0
         self.id = _name_or_empty(fields, b"id")

@@ -26,6 +26,7 @@ from tests.stream.test_group import report
 from tests.support.models import tiny_model
 from tests.support.models.value_model import write_value_model
 from tests.support.processes import Processes
+from tests.support.redis.inline import inline
 from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
 from tests.support.redis.servers import Server
 from tests.support.waiting import eventually
@@ -118,6 +119,19 @@ async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> N
     processes.consumer(version=1).ready()
     answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == ["expired"] * 3
+
+
+async def test_damage_is_reported_after_the_deadline_too(processes: Processes, client: Redis) -> None:
+    """It becomes a dead letter. Only pixels that are gone after the deadline mean nothing but the deadline."""
+    processes.consumer(version=1).ready().kill()
+    damaged, gone, lost = (inline(Entry(letter * 32, "", 0, 16, 16, bytes(768)), due_ms=1) for letter in "abc")
+    del gone["px"], lost["px"]
+    for fields in (damaged | {"px": b"x" * 768}, gone, lost | {"due": 0}):
+        await client.xadd(TINY.entries, fields)
+    processes.consumer(version=1).ready()
+    answers = await outcomes(client, [letter * 32 for letter in "abc"])
+    assert [isinstance(one, Failed) and one.reason for one in answers] == ["damaged", "expired", "damaged"]
+    assert await client.xlen(TINY.dead_letters) == 2
 
 
 async def test_cancelled_work_is_not_run(processes: Processes, client: Redis) -> None:
