@@ -124,12 +124,13 @@ async def test_expired_work_is_not_run(processes: Processes, client: Redis) -> N
 async def test_damage_is_reported_after_the_deadline_too(processes: Processes, client: Redis) -> None:
     """It becomes a dead letter. Only pixels that are gone after the deadline mean nothing but the deadline."""
     processes.consumer(version=1).ready().kill()
-    damaged, gone, lost = (inline(Entry(letter * 32, "", 0, 16, 16, bytes(768)), due_ms=1) for letter in "abc")
+    ids = ["a" * 32, "b" * 32, "c" * 32]
+    damaged, gone, lost = (inline(Entry(one, "", 0, 16, 16, bytes(768)), due_ms=1) for one in ids)
     del gone["px"], lost["px"]
     for fields in (damaged | {"px": b"x" * 768}, gone, lost | {"due": 0}):
         await client.xadd(TINY.entries, fields)
     processes.consumer(version=1).ready()
-    answers = await outcomes(client, [letter * 32 for letter in "abc"])
+    answers = await outcomes(client, ids)
     assert [isinstance(one, Failed) and one.reason for one in answers] == ["damaged", "expired", "damaged"]
     assert await client.xlen(TINY.dead_letters) == 2
 
