@@ -3,6 +3,7 @@
 ExportError                     exit status 2, the message says what to do
 ├── BadArgument                 options that don't fit together, or don't fit the model
 ├── NormalisationUnclear        nothing tells how the pixels were normalised
+├── ResizeUnclear               labelled images can't tell resizes apart whose answers differ
 ├── OutputUnclear               nothing tells what the outputs mean
 ├── WeightsUnavailable          ImageNet weights neither cached nor to be downloaded
 ├── UnreadableFile              a model, weights, checkpoint or labels file
@@ -28,6 +29,10 @@ class BadArgument(ExportError):
 
 
 class NormalisationUnclear(ExportError):
+    pass
+
+
+class ResizeUnclear(ExportError):
     pass
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export import decisions
 from export.artefact.description import Assumption, Resize
-from export.convert import input_range, measure, output_kind, output_path, parity
+from export.convert import input_range, measure, output_kind, output_path, parity, tied_resizes
 from export.convert.measure import Trial, Truth
 from export.convert.normalisation import MEANINGS, NORMALISATIONS, choices_for
 from export.convert.original import BareGraph, Original
@@ -53,9 +53,11 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     if job.images is not None and head.kind in ("classes", "binary"):
         truth, trials = _trials(job, original, head, labels, normalisation, resize, on_progress)
         best, measured = measure.choose(trials, len(labels))
-        normalisation = normalisation or measured
         if not job.resize.stated:
-            resize, resized = best.resize, measure.resize_assumption(best, trials)
+            resize, resized = best.resize, tied_resizes.assumption(best, trials)
+            if normalisation is None:
+                tied_resizes.check(best, trials, _command(job))
+        normalisation = normalisation or measured
     if given.element == "uint8":
         resize = replace(resize, rounded=True)
     if normalisation is None:
@@ -145,9 +147,7 @@ def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normali
 def _question(job: Job, original: Original) -> str:
     """What a beginner can answer, and the two commands that help."""
     choices = choices_for(original.input.channels)
-    name = job.file.name if job.file is not None else job.model_name
-    # Set by `sluice`, and by `python -m export` for itself: the command that its user typed.
-    command = os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
+    command = _command(job)
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
         f"If you know it:  {command} --preprocess {'|'.join(choices)}\n"
@@ -155,6 +155,12 @@ def _question(job: Job, original: Original) -> str:
         " it is measured)\n"
         f"({'; '.join(f'{choice}: {MEANINGS[choice]}' for choice in choices)})"
     )
+
+
+def _command(job: Job) -> str:
+    """What the user typed, which `sluice` and `python -m export` leave in the environment."""
+    name = job.file.name if job.file is not None else job.model_name
+    return os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
 
 
 def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
@@ -179,7 +185,7 @@ def _trials(
     assert job.images is not None
     truth = measure.truth(job.images, labels)
     modes = choices_for(original.input.channels) if normalisation is None else (normalisation.value,)
-    resizes = (resize,) if job.resize.stated else measure.RESIZES
+    resizes = (resize,) if job.resize.stated else tuple(measure.RESIZES.values())
     given = original.input
 
     def classify(images: Floats) -> Floats:

@@ -11,8 +11,7 @@ best resize and on the same images,
 3. it is right more often than guessing, by three standard deviations.
 
 The resize is the one that is right most often with that normalisation; among equals, the one that gives the right class
-the highest mean log probability. It counts as assumed, and not as measured, unless it is clearly best by the second
-condition.
+the highest mean log probability. tied_resizes.py says how sure that is.
 """
 
 import math
@@ -42,14 +41,16 @@ _CHANCE = 0.05
 
 _STANDARD_ERRORS = 3.0
 
-#: Resizes that are tried when the user states none.
-RESIZES = (
-    TENSORFLOW,
-    Resize("squash", None, "nearest"),
-    Resize("squash", None, "bicubic"),
-    replace(TENSORFLOW, mode="crop_to_aspect_ratio"),
-    replace(TENSORFLOW, mode="pad_to_aspect_ratio"),
-)
+#: Resizes that are tried when the user states none, by the options that state them.
+RESIZES = {
+    "--like image_dataset_from_directory": TENSORFLOW,
+    "--like load_img": Resize("squash", None, "nearest"),
+    "--like pillow": Resize("squash", None, "bicubic"),
+    "--like image_dataset_from_directory --resize crop_to_aspect_ratio": replace(
+        TENSORFLOW, mode="crop_to_aspect_ratio"
+    ),
+    "--like image_dataset_from_directory --resize pad_to_aspect_ratio": replace(TENSORFLOW, mode="pad_to_aspect_ratio"),
+}
 
 BATCH = 16
 
@@ -59,12 +60,15 @@ Classify = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One combination on all images: which were right, and the log probability that each gave to its class."""
+    """One combination on all images: its answers [N,classes], which were right, and the log probability of the right
+    class of each.
+    """
 
     preprocess: str
     resize: Resize
     right: npt.NDArray[np.bool_] = field(repr=False)
     log_probability: npt.NDArray[np.float64] = field(repr=False)
+    answers: npt.NDArray[np.float64] = field(repr=False)
 
     @property
     def accuracy(self) -> float:
@@ -152,7 +156,7 @@ def judged(answers: Floats, found: Truth, mode: str, resize: Resize) -> Trial:
     clean = np.nan_to_num(answers.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     own = clean[np.arange(len(clean)), found.classes]
     right = (clean.argmax(axis=1) == found.classes) & np.isfinite(answers).all(axis=1)
-    return Trial(mode, resize, right, np.log(np.clip(own, 1e-12, 1)))
+    return Trial(mode, resize, right, np.log(np.clip(own, 1e-12, 1)), clean)
 
 
 def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
@@ -166,11 +170,11 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
             f" {first.accuracy:.0%}): are the subfolders named as the classes, and is --labels in the order of"
             " the outputs?"
         )
-    rivals = [other for other in others if not _clearly_better(first, other)]
+    rivals = [other for other in others if not clearly_better(first, other)]
     if rivals:
         best, close, worse = (
             ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in trials) or "none"
-            for trials in ([first], rivals, [other for other in others if _clearly_better(first, other)])
+            for trials in ([first], rivals, [other for other in others if clearly_better(first, other)])
         )
         raise NormalisationUnclear(
             f"on {count} images no normalisation is clearly best (first {best}; too close {close}; worse {worse}): pass"
@@ -180,17 +184,6 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
     why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}"
     return first, Assumption(first.preprocess, "measured", why)
-
-
-def resize_assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
-    """The resize of the best combination: measured if it is clearly best with its normalisation, else assumed."""
-    others = [trial for trial in trials if trial.preprocess == best.preprocess and trial.resize != best.resize]
-    close = sum(not _clearly_better(best, other) for other in others)
-    right = f"right on {best.accuracy:.0%} of {len(best.right)} labelled images"
-    if not close:
-        return Assumption(str(best.resize), "measured", right)
-    advice = f"{close} of {len(others)} others come too close to tell; --like LOADER names the loader of the training"
-    return Assumption(str(best.resize), "assumed", f"{right}, but {advice}")
 
 
 def _modes(trials: Sequence[Trial]) -> list[str]:
@@ -203,8 +196,8 @@ def _beats_guessing(trial: Trial, classes: int) -> bool:
     return trial.accuracy > min(guess + _STANDARD_ERRORS * deviation, 0.999)
 
 
-def _clearly_better(first: Trial, other: Trial) -> bool:
-    """Both were tried on the same images, so only those count on which they differ."""
+def clearly_better(first: Trial, other: Trial) -> bool:
+    """By the second condition. Both were tried on the same images, so only those count on which they differ."""
     wins, losses = int((first.right & ~other.right).sum()), int((~first.right & other.right).sum())
     if _sign_test(wins, losses) < _CHANCE:
         return True

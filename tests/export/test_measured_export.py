@@ -1,6 +1,7 @@
 """An export with labelled images: the normalisation is found, said, stored and checked, or asked for."""
 
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -63,6 +64,41 @@ def test_the_normalisation_is_found_on_forty_images(
     images = np.random.default_rng(1).uniform(0, 255, (4, SIZE, SIZE, 3)).astype(np.float32)
     (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(given, model.predict(images / np.float32(255), verbose=0), atol=1e-5)
+
+
+def striped(folder: Path) -> Path:
+    """Two images of each class whose odd columns, which alone load_img takes, are dark, and bright on average."""
+    pixels = np.full((2 * SIZE, 2 * SIZE, 3), 180, np.uint8)
+    pixels[:, 1::2] = 100
+    for name in ("bright", "dark"):
+        for index in range(2):
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_resizes_that_answer_differently_and_are_as_often_right(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], *, known: bool
+) -> None:
+    """What the choice may cost is said and stored; if the normalisation is measured, too, it is refused."""
+    classifier(tmp_path / "light.keras")
+    images = striped(Path(shutil.copytree(photos, tmp_path / "photos")))
+    words = [str(tmp_path / "light.keras"), "--images", str(images), "--output", str(tmp_path / "models")]
+    status = main([*words, *(("--preprocess", "unit") if known else ())])
+    printed = capsys.readouterr()
+    cost = "the top class of 4 of 40 images changes, and a probability by up to 1"
+    if known:
+        assert status == 0
+        assert cost in printed.out
+        file = onnx.load(tmp_path / "models" / "light" / "1" / "model.onnx")
+        (stored,) = (entry.value for entry in file.metadata_props if entry.key == "sluice.assumptions")
+        assert cost in json.loads(stored)["resize"]["why"]
+    else:
+        assert status == 2
+        assert cost in printed.err
+        assert "python -m export light.keras --like image_dataset_from_directory   (95%)" in printed.err
+        assert "python -m export light.keras --like load_img   (95%)" in printed.err
+        assert not (tmp_path / "models").exists()
 
 
 def test_without_images_it_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
