@@ -22,9 +22,8 @@ from consumers.health import Health
 from consumers.leases import VersionConflict
 from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
-from consumers.onnx.model import GoldenMismatch
+from consumers.onnx.model import GoldenMismatch, ServedModel, inference_thread
 from consumers.onnx.providers import ProviderError, require_cuda
-from consumers.onnx.served_model import ServedModel, inference_thread
 from consumers.worker import ConsumerFailed, Worker
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect

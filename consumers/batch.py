@@ -1,7 +1,8 @@
-"""A batch of deliveries in one input buffer, and the checks and the ranking of the model's outputs. No I/O."""
+"""A batch of deliveries in an input buffer, the pool of buffers, and the checks and ranking of outputs. No I/O."""
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
@@ -55,6 +56,52 @@ class Batch:
         if len(rows) < len(self.deliveries):
             self.buffer[: len(rows)] = self.buffer[rows]
             self.deliveries = [self.deliveries[row] for row in rows]
+
+
+class BufferPool:
+    """The input buffers of a consumer: free ones, and batches that wait for the model; `None` after the last batch.
+
+    Fetchers get buffers in the order in which they ask, so that none starves.
+    """
+
+    def __init__(self, new: Callable[[], Buffer], count: int) -> None:
+        self._new, self._dtype = new, new().dtype
+        self.free: asyncio.Queue[Buffer] = asyncio.Queue()
+        for _ in range(count):
+            self.free.put_nowait(new())
+        self.batches: asyncio.Queue[Batch | None] = asyncio.Queue()
+        self._count = count
+        self._idle = asyncio.Event()
+
+    def replace(self, new: Callable[[], Buffer]) -> None:
+        """Another version is served, which may take another type of pixels."""
+        self._new, self._dtype = new, new().dtype
+        for _ in range(self.free.qsize()):
+            self.free.put_nowait(self.fitting(self.free.get_nowait()))
+
+    def fitting(self, buffer: Buffer) -> Buffer:
+        """This buffer, or a new one if it was made for a version with another type of pixels."""
+        return buffer if buffer.dtype == self._dtype else self._new()
+
+    async def idle(self) -> None:
+        """Wait until no batch runs or waits for the model."""
+        if self.free.qsize() < self._count:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def release(self, batch: Batch) -> None:
+        """The batch has run: its buffer may be filled again."""
+        self.put_back(batch.buffer)
+
+    def put_back(self, buffer: Buffer) -> None:
+        """The buffer is free again."""
+        self.free.put_nowait(self.fitting(buffer))
+        if self.free.qsize() == self._count:
+            self._idle.set()
+
+    def end(self) -> None:
+        """No further batch will be queued."""
+        self.batches.put_nowait(None)
 
 
 def entry_of(delivery: Delivery) -> Entry:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from consumers.batch import BufferPool
 from consumers.batch_size import BatchSizer
-from consumers.buffer_pool import BufferPool
 from consumers.health import Health
 from consumers.in_flight import WorkerState
-from consumers.onnx.model import Model
-from consumers.onnx.served_model import ServedModel
+from consumers.onnx.model import Model, ServedModel
 from stream.connection.clients import Connections
 from stream.group import Delivery
 from stream.settings import ConsumerSettings

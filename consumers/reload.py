@@ -18,10 +18,9 @@ from consumers import metrics
 from consumers.context import WorkerContext
 from consumers.leases import refuse_conflict
 from consumers.onnx.loader import ModelLoader
-from consumers.onnx.model import Model, ModelFailed
+from consumers.onnx.model import Model, ModelFailed, inference_thread
 from consumers.onnx.model_file import digest
 from consumers.onnx.repository import StoredVersion
-from consumers.onnx.served_model import inference_thread
 from consumers.partition import PartitionWorker
 from stream.connection.clients import Backoff
 from stream.load_requests import LoadRequest, LoadRequests

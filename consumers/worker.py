@@ -7,16 +7,15 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
-from consumers.batch import Batch
+from consumers.batch import Batch, BufferPool
 from consumers.batch_size import BatchSizer
-from consumers.buffer_pool import BufferPool
 from consumers.context import BatchTracer, WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
 from consumers.leases import VersionConflict
 from consumers.metrics import REDIS, ConsumerCollector
 from consumers.onnx.loader import ModelLoader
-from consumers.onnx.served_model import ServedModel
+from consumers.onnx.model import ServedModel
 from consumers.partition import PartitionWorker
 from consumers.reload import ModelReloader
 from stream.connection.clients import Connections

@@ -37,10 +37,9 @@ from ingest.images.decoder import Decoder
 from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
+from ingest.middleware.browsers import SECURITY_HEADERS, SameOriginMiddleware, SecurityHeadersMiddleware
 from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
 from ingest.middleware.request_metrics import RequestMetricsMiddleware, RequestRecorder, server_timing
-from ingest.middleware.same_origin import SameOriginMiddleware
-from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from ingest.oip.endpoints import oip_routes
 from ingest.oip.infer_runner import InferRunner
 from ingest.oip.repository import RepositoryEndpoints

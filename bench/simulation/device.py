@@ -15,9 +15,8 @@ import uvloop
 from numpy.typing import NDArray
 
 from consumers.health import Health
-from consumers.onnx.model import Model
+from consumers.onnx.model import Model, ServedModel, inference_thread
 from consumers.onnx.providers import Provider
-from consumers.onnx.served_model import ServedModel, inference_thread
 from consumers.worker import Worker
 from stream.model import ModelDescription, Resize
 from stream.settings import ConsumerSettings

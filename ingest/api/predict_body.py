@@ -11,11 +11,10 @@ from ingest.api.webhook_request import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.concurrency import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.images.formats import MEDIA_TYPES
-from ingest.multipart import IMAGE
 from ingest.openapi.operation import JSON, Body
 from ingest.outbound.limits import MAX_URL
 from ingest.request_body import Limits, parse_json_object, read_body
-from ingest.uploads import Upload, decode_base64, media_type, read_uploads
+from ingest.uploads import IMAGE, Upload, decode_base64, media_type, read_uploads
 
 if TYPE_CHECKING:
     from ingest.api.image_urls import ImageUrls  # It imports httpx, which need not be installed.

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
-from ingest.images import jpeg, jpeg_header, pillow
+from ingest.images import jpeg, pillow
 from ingest.images.cost import FREE, Cost, estimate
 from ingest.images.formats import FORMATS, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, crop_box
-from ingest.images.jpeg_header import JpegHeader
+from ingest.images.jpeg import JpegHeader
 from ingest.images.pillow import check_pixels
 from ingest.images.resampling import fixed_point, resample
 from ingest.images.scaling import scale, scale_unrounded
@@ -62,7 +62,7 @@ class EncodedImage:
 
     @cached_property
     def _jpeg(self) -> JpegHeader:
-        return jpeg_header.read(self.data)
+        return jpeg.read_header(self.data)
 
     @property
     def is_quick(self) -> bool:
@@ -70,7 +70,7 @@ class EncodedImage:
 
         Raises UnsupportedMediaType and DamagedImage.
         """
-        return len(self.data) <= jpeg_header.QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
+        return len(self.data) <= jpeg.QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
 
     def cost(self, model: ModelDescription, max_pixels: int) -> Cost:
         """What it takes to decode it, by its header. Raises UnsupportedMediaType, DamagedImage and TooManyPixels."""

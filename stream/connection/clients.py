@@ -32,9 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as BlockingRetry
 
-from stream.connection.asyncio_connection import CONNECTIONS, RESOLVING_CONNECTIONS
-from stream.connection.client import Client, Pool
-from stream.connection.observer import ConnectionObserver, NullObserver
+from stream.connection.client import CONNECTIONS, RESOLVING_CONNECTIONS, Client, ConnectionObserver, NullObserver, Pool
 from stream.connection.resolver import ClusterResolver, Resolve, SentinelResolver
 from stream.host.private_folder import make_private, socket_path
 from stream.keys import MODELS, Partition

@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream.connection.client import ConnectionObserver, NullObserver
 from stream.connection.clients import connect_blocking
-from stream.connection.observer import ConnectionObserver, NullObserver
 from stream.connection.resolver import REDIRECTS, Resolve, translate
 from stream.keys import Partition
 from stream.settings import RedisSettings

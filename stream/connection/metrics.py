@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
 from stream import unreadable
-from stream.connection.observer import is_failure
+from stream.connection.client import is_failure
 
 
 class ConnectionMetrics:

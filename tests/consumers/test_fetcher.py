@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from consumers.buffer_pool import BufferPool
+from consumers.batch import BufferPool
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.fetcher import Fetcher, batching_delay_s

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from ingest.errors import MalformedUpload
-from ingest.multipart import Form
+from ingest.uploads import Form
 from tests.support.images import encoded, noisy_scene, scene
 from tests.support.upload_server import LIMITS, UploadServer, answer, serve
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.middleware.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
+from ingest.middleware.browsers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from tests.security.test_keys import ALICE, bearer
 from tests.support.processes import Processes
 

@@ -8,10 +8,8 @@ import uvloop
 from redis.asyncio import Connection, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.connection.asyncio_connection import CONNECTIONS
-from stream.connection.client import Pool, pack
+from stream.connection.client import CONNECTIONS, NullObserver, Pool, pack
 from stream.connection.clients import connect, connect_reader
-from stream.connection.observer import NullObserver
 from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.servers import Server

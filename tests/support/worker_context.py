@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from consumers.batch import BufferPool
 from consumers.batch_size import BatchSizer
-from consumers.buffer_pool import BufferPool
 from consumers.context import WorkerContext
 from consumers.health import Health
 from consumers.in_flight import WorkerState
-from consumers.onnx.model import Model
-from consumers.onnx.served_model import ServedModel
+from consumers.onnx.model import Model, ServedModel
 from stream.settings import ConsumerSettings
 
 

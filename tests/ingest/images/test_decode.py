@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from ingest.images import jpeg_header, resampling
+from ingest.images import jpeg, resampling
 from ingest.images.decode import EncodedImage, to_pixels
 from stream.model import Interpolation, ModelDescription
 from tests.support.images import (
@@ -289,7 +289,7 @@ def test_a_jpeg_with_something_behind_its_end_is_taken() -> None:
 def test_an_unusual_subsampling_is_left_to_pillow() -> None:
     """The fast decoder names six ways to sample colours; a JPEG of another way is decoded all the same."""
     data = grey_jpeg_of_odd_sampling()
-    assert jpeg_header.read(data).size is None
+    assert jpeg.read_header(data).size is None
     assert set(decoded(data).ravel().tolist()) == {128}
 
 
