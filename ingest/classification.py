@@ -1,23 +1,30 @@
-"""Decodes images and sends them to the consumers of a model: the one way that all endpoints share."""
+"""Decodes images and sends them to the consumers of a model: the one way that all endpoints share.
+
+Several images of one request are classified at the same time, and work ends when its client disconnects."""
 
 import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.prepared_image import PreparedImage
 from ingest.errors import DeadlinePassed, Overloaded, Problem
 from ingest.images.decoder import Decoder
+from ingest.metrics import PROBLEMS
 from ingest.responses import Prediction, Values, prediction
 from ingest.uploads import Upload
 from results.outcome import Done
 from results.webhook import Webhook
 from stream.keys import Priority
 from stream.model import ModelDescription
+
+T = TypeVar("T")
 
 #: An encoded image that must be decoded, or pixels of the model's own size: uint8 [height, width, channels].
 Image = Upload | memoryview
@@ -168,3 +175,39 @@ class BulkClassifier:
         done = await client.classify(self._target.model, image, version=version)
         client.versions.refuse_other(version, done.version)
         return done
+
+
+async def gather_or_problem(work: Iterable[Coroutine[Any, Any, T]]) -> list[T | Problem]:
+    """The results in order, with a Problem in place of each that failed. Any other exception is raised."""
+
+    async def result_or_problem(one: Coroutine[Any, Any, T]) -> T | Problem:
+        try:
+            return await one
+        except Problem as problem:
+            PROBLEMS.labels(problem.code).inc()
+            return problem
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(result_or_problem(one)) for one in work]
+    return [task.result() for task in running]
+
+
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result. If the client disconnects first, the work is cancelled and ClientDisconnect is raised."""
+    task = asyncio.current_task()
+    assert task
+    watcher = asyncio.ensure_future(_cancel_when_disconnected(request, task))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watcher.done() and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def _cancel_when_disconnected(request: Request, task: asyncio.Task[Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()

@@ -42,8 +42,3 @@ def is_page(path: str) -> bool:
 def is_traced(path: str) -> bool:
     """Whether a trace of a request to this path is worth keeping."""
     return not (is_open(path) or is_page(path) or path in _UNTRACED)
-
-
-def is_classification(method: str, path: str) -> bool:
-    """Whether this request posts images to be classified."""
-    return method == "POST" and (path.startswith("/predict") or path.endswith(("/infer", ":predict", ":classify")))

@@ -21,13 +21,17 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from stream.model import OutputKind, is_version
 
 Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
 _CRC = b', "crc": '
+
+
+#: What is wrong with an image that was accepted, and that Redis no longer has.
+VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
 
 
 class DamagedOutcome(ValueError):
@@ -77,6 +81,11 @@ class Failed:
 Outcome = Done | Failed
 
 _text = json.encoder.encode_basestring_ascii
+
+
+def is_lost_in_redis(outcome: object) -> bool:
+    """Whether Redis has lost or damaged the image or its outcome, so that only its sender can help."""
+    return isinstance(outcome, Failed) and (outcome.reason == "damaged" or outcome.detail == VANISHED)
 
 
 def encode(outcome: Outcome) -> bytes:

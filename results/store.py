@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
-from results.outcome import DamagedOutcome, Failed, Outcome, decode, encode
+from results.outcome import VANISHED, DamagedOutcome, Failed, Outcome, decode, encode
 from stream import unreadable
 from stream.keys import Partition
 from stream.scripts import load
@@ -15,16 +15,8 @@ logger = logging.getLogger(__name__)
 
 State = Outcome | Literal["queued", "cancelled", "unknown"]
 
-#: What is wrong with a request that was accepted, and that Redis no longer has.
-VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
-
 #: What is wrong with a request whose outcome has changed in Redis since a consumer wrote it.
 DAMAGED: Final = "The result was damaged in Redis: its checksum does not fit. Send the image again."
-
-
-def is_lost_in_redis(state: State) -> bool:
-    """Whether Redis has lost or damaged the image or its outcome, so that only its sender can help."""
-    return isinstance(state, Failed) and (state.reason == "damaged" or state.detail == VANISHED)
 
 
 class Store:

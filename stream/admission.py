@@ -1,5 +1,7 @@
 """Admission: an image becomes a stream entry, or is refused."""
 
+import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,11 +12,16 @@ from stream.connection.client import Client
 from stream.entry import Entry
 from stream.keys import EntryStream, Partition
 from stream.scripts import load
-from stream.server_check import DurabilityCheck
+from stream.server_check import ServerFacts, problems, read_facts
 from stream.settings import Durability
+
+logger = logging.getLogger(__name__)
 
 #: How long pixels stay if their entry is neither admitted nor refused, because the connection was lost.
 _ORPHAN_MS: Final = 60_000
+
+#: How long the facts about a server count, as far as admissions depend on them.
+_RECHECK_S: Final = 30.0
 
 
 class AdmissionRefused(Exception):
@@ -65,7 +72,7 @@ class Admission:
         self._replicas = replicas
         self._wait_ms = max(1, int(wait_s * 1000))
         self._result_ttl_s = result_ttl_s
-        self._durability = DurabilityCheck(redis, durability)
+        self._durability = _DurabilityCheck(redis, durability)
         self._script = load(redis, "stream.scripts", "admit")
 
     async def admit(
@@ -131,6 +138,39 @@ class Admission:
             if isinstance(error, RedisError):
                 raise error
         return decided, is_synced and all(count >= self._replicas for count in safe)
+
+
+class _DurabilityCheck:
+    """Whether admissions to one server must wait until its append-only file is on the disk."""
+
+    def __init__(self, redis: Redis, durability: Durability) -> None:
+        self._redis = redis
+        self._durability: Durability = durability
+        self._checked_s = -_RECHECK_S
+        self._waits = False
+        self._reported: list[str] = []
+
+    async def waits(self) -> bool:
+        """Asks the server at most every half a minute; raises redis-py's errors."""
+        if self._durability != "memory" and time.monotonic() - self._checked_s >= _RECHECK_S:
+            facts = await read_facts(self._redis)
+            self._waits = self._must_wait(facts)
+            self._report(problems(facts, self._durability))
+            self._checked_s = time.monotonic()
+        return self._waits
+
+    def _must_wait(self, facts: ServerFacts) -> bool:
+        if facts.survives(self._durability):
+            return False
+        if self._durability == "disk":
+            return True  # A server that cannot confirm it refuses.
+        return facts.appendonly is not False and facts.version is not None and facts.version >= (7, 2, 0)
+
+    def _report(self, found: list[str]) -> None:
+        for problem in found:
+            if problem not in self._reported:
+                logger.warning("%s", problem)
+        self._reported = found
 
 
 def _is_synced(reply: Any) -> bool:  # noqa: ANN401 (a reply, or the error of a server that has no file to sync)

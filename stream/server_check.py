@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -21,9 +20,6 @@ _DISK_FAILS: Final = "Redis cannot write to its disk, and accepts no image until
 
 #: A clock that moves does so within this time.
 _CLOCK_S: Final = 0.02
-
-#: How long the facts about a server count, as far as admissions depend on them.
-_RECHECK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,36 +203,3 @@ def reason_of(error: RedisError | TimeoutError) -> str:
     if isinstance(error, WritesRefused) or str(error).startswith("MISCONF"):
         return _DISK_FAILS
     return f"Redis cannot answer at present ({type(error).__name__})"
-
-
-class DurabilityCheck:
-    """Whether admissions to one server must wait until its append-only file is on the disk."""
-
-    def __init__(self, redis: Redis, durability: Durability) -> None:
-        self._redis = redis
-        self._durability: Durability = durability
-        self._checked_s = -_RECHECK_S
-        self._waits = False
-        self._reported: list[str] = []
-
-    async def waits(self) -> bool:
-        """Asks the server at most every half a minute; raises redis-py's errors."""
-        if self._durability != "memory" and time.monotonic() - self._checked_s >= _RECHECK_S:
-            facts = await read_facts(self._redis)
-            self._waits = self._must_wait(facts)
-            self._report(problems(facts, self._durability))
-            self._checked_s = time.monotonic()
-        return self._waits
-
-    def _must_wait(self, facts: ServerFacts) -> bool:
-        if facts.survives(self._durability):
-            return False
-        if self._durability == "disk":
-            return True  # A server that cannot confirm it refuses.
-        return facts.appendonly is not False and facts.version is not None and facts.version >= (7, 2, 0)
-
-    def _report(self, found: list[str]) -> None:
-        for problem in found:
-            if problem not in self._reported:
-                logger.warning("%s", problem)
-        self._reported = found

@@ -1,4 +1,4 @@
-"""Asynchronous requests: the Prefer header (RFC 7240) and Idempotency-Key.
+"""Asynchronous requests: the Prefer header (RFC 7240), Idempotency-Key, and webhooks.
 
 An idempotency key leads to one request id for as long as results are kept. Admission recognises ids that it has seen.
 So a client that lost the response and sends the request again gets the first result, and no second entry is added.
@@ -8,15 +8,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest import request_trace
 from ingest.auth.owner import owner
-from ingest.classification import Classifier, Target
-from ingest.concurrency import gather_or_problem
+from ingest.classification import Classifier, Target, gather_or_problem
 from ingest.dispatch.model_client import ModelClient
 from ingest.errors import (
     BadParameter,
@@ -28,15 +27,20 @@ from ingest.errors import (
     Overloaded,
     Problem,
     StreamUnavailable,
+    UrlNotAllowed,
     raise_for_outcome,
 )
 from ingest.openapi.operation import Header, Parameter
+from ingest.outbound.limits import MAX_URL
 from ingest.paths import result_url
 from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload
-from results.outcome import Done, Failed
-from results.store import State, is_lost_in_redis
+from results.outcome import Done, Failed, is_lost_in_redis
+from results.store import State
 from stream.keys import Priority
+
+if TYPE_CHECKING:
+    from ingest.outbound.policy import Policy  # It imports httpx, which need not be installed.
 
 _MAX_KEY_LENGTH: Final = 255
 
@@ -56,6 +60,14 @@ IDEMPOTENCY_KEY: Final = Parameter(
     "header",
     "The same key with the same image gives the same result, however often it is sent",
     {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_LENGTH},
+)
+WEBHOOK: Final = "webhook"
+WEBHOOK_SCHEMA: Final = {"type": "string", "format": "uri", "maxLength": MAX_URL}
+WEBHOOK_URL: Final = Parameter(
+    "Webhook-URL",
+    "header",
+    "Where the outcome of each image is delivered; needs Prefer: respond-async",
+    WEBHOOK_SCHEMA,
 )
 #: Problems of a request that was accepted.
 ACCEPTED_PROBLEMS: Final = (
@@ -217,3 +229,37 @@ async def state_document(
             raise Cancelled("The request was cancelled. Send the image again.")
         case _:
             return {"success": True, "status": "queued", "id": request_id, "location": result_url(request_id)}
+
+
+class WebhookRequests:
+    """Reads and checks the webhook that a request names. Without a policy, requests with a webhook are refused."""
+
+    def __init__(self, policy: "Policy | None") -> None:
+        self._policy = policy
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """As OpenAPI describes them."""
+        return (WEBHOOK_URL,) if self._policy else ()
+
+    def url(self, request: Request, in_json: str | None) -> str:
+        """The URL in ASCII; empty if the request names none. Raises BadParameter and UrlNotAllowed."""
+        given = request.headers.getlist(WEBHOOK_URL.name)
+        given += [] if in_json is None else [in_json]
+        if not given:
+            return ""
+        if self._policy is None:
+            raise BadParameter("Webhooks are not supported here: webhooks is off. Poll the URL in Location instead.")
+        if len(given) > 1:
+            raise BadParameter("The request names more than one webhook. Send one, in Webhook-URL or in the JSON.")
+        if not Preferences.parse(request.headers.getlist("prefer")).respond_async:
+            raise BadParameter("A webhook needs the header Prefer: respond-async.")
+        try:
+            return _checked(self._policy, given[0])
+        except ValueError as error:
+            raise UrlNotAllowed(f"The webhook cannot be used: {error}.") from error
+
+
+def _checked(policy: "Policy", text: str) -> str:
+    """Raises UrlRefused, which is a ValueError."""
+    return str(policy.check_url(text))

@@ -14,18 +14,17 @@ from ingest.api.async_requests import (
     PREFER,
     PREFERENCE_APPLIED,
     AsyncRequest,
+    WebhookRequests,
 )
-from ingest.api.predict_body import PredictBody
 from ingest.api.predict_request import (
     CONTENT_ENCODING,
     DEFAULT_TOP,
     THRESHOLD_PARAMETER,
     TOP,
     Options,
+    PredictBody,
 )
-from ingest.api.webhook_request import WebhookRequests
-from ingest.classification import Classified, Classifier, Target
-from ingest.concurrency import cancel_on_disconnect, gather_or_problem
+from ingest.classification import Classified, Classifier, Target, cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,

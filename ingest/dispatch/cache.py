@@ -28,7 +28,7 @@ _TIMEOUT_SHARE: Final = 0.5
 
 
 class Cache:
-    """The predictions of one model, each kept for `cache_ttl_s`; 0 turns the cache off."""
+    """The predictions of one model, each kept for `cache_ttl_s`, which is more than 0."""
 
     def __init__(self, connections: Connections, settings: IngestSettings, partition: Partition) -> None:
         self._connections = connections
@@ -36,16 +36,10 @@ class Cache:
         self._settings = settings
         self._partition = partition
 
-    @property
-    def enabled(self) -> bool:
-        return self._settings.cache_ttl_s > 0
-
     async def recall(
         self, model: ModelDescription, pixels: bytes | memoryview, *, top: int, request_id: str
     ) -> Done | None:
         """A known prediction, stored as the result of this request; None if the image must be classified."""
-        if not self.enabled:
-            return None
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s * _TIMEOUT_SHARE):
                 done = await self._recall(model, pixels, top, request_id)
@@ -77,7 +71,7 @@ class Cache:
 
     async def keep(self, pixels: bytes | memoryview, done: Done) -> None:
         """Keep a prediction for these pixels. One that came from the cache does not start a new time to live."""
-        if not self.enabled or done.cached or not done.digest:
+        if done.cached or not done.digest:
             return
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s * _TIMEOUT_SHARE):

@@ -22,8 +22,8 @@ from ingest.errors import (
     raise_for_outcome,
     redis_errors_as_503,
 )
-from results.outcome import Done, Failed, Outcome
-from results.store import State, is_lost_in_redis
+from results.outcome import Done, Failed, Outcome, is_lost_in_redis
+from results.store import State
 from stream.connection.clients import Connections
 from stream.host import logs
 from stream.keys import Partition, Priority
@@ -43,7 +43,7 @@ class ModelClient:
     def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._settings = settings
         self._ingest = ingest
-        self._cache = Cache(connections, settings, Partition(model))
+        self._cache = Cache(connections, settings, Partition(model)) if settings.cache_ttl_s > 0 else None
         self.partitions = Partitions(connections, settings, model, ingest=ingest)
         self.versions = Versions(self.partitions, model, without_consumers=settings.accept_without_consumers)
         self.name = model
@@ -90,7 +90,7 @@ class ModelClient:
     @property
     def caches(self) -> bool:
         """Whether predictions may come from the cache."""
-        return self._cache.enabled
+        return self._cache is not None
 
     @property
     def model(self) -> ModelDescription:
@@ -162,7 +162,7 @@ class ModelClient:
         return done
 
     async def _recall(self, model: ModelDescription, image: PreparedImage, version: str | None) -> Done | None:
-        if not self.caches:
+        if self._cache is None:
             return None
         wanted = model if version is None else await self.versions.described(version)
         known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id())
@@ -235,7 +235,8 @@ class ModelClient:
 
         async def submit(partition: PartitionClient, version: str) -> str:
             entry = image.entry(request_id or new_id(partition.number), model, reply="")
-            if image.webhook or not await self._cache.recall(model, image.pixels, top=image.top, request_id=entry.id):
+            cache = None if image.webhook else self._cache
+            if not (cache and await cache.recall(model, image.pixels, top=image.top, request_id=entry.id)):
                 await partition.admit(entry, image.priority, version)
             return entry.id
 
@@ -251,7 +252,8 @@ class ModelClient:
 
     async def note_answer(self, model: ModelDescription, image: PreparedImage, done: Done) -> None:
         """Keep the prediction for other requests with the same pixels, and compare it with a shadow's."""
-        await self._cache.keep(image.pixels, done)
+        if self._cache is not None:
+            await self._cache.keep(image.pixels, done)
         if self.release is not None:
             self._shadow.offer(self.release, model, image, done)
 

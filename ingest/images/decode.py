@@ -18,9 +18,8 @@ from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
 from ingest.images import jpeg, pillow
 from ingest.images.cost import FREE, Cost, estimate
 from ingest.images.formats import FORMATS, SUPPORTED
-from ingest.images.geometry import UPRIGHT, CropBox, Orientation, crop_box
+from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
 from ingest.images.jpeg import JpegHeader
-from ingest.images.pillow import check_pixels
 from ingest.images.resampling import fixed_point, resample
 from ingest.images.scaling import scale, scale_unrounded
 from stream.model import ModelDescription

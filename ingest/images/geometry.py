@@ -15,10 +15,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ingest.errors import TooManyPixels
 from stream.model import ModelDescription
 
 #: Left, top, right and bottom, in pixels.
 Box = tuple[float, float, float, float]
+
+
+def check_pixels(width: int, height: int, limit: int) -> None:
+    """Refuse an image by the size in its header, before memory is allocated for it."""
+    if width * height > limit:
+        raise TooManyPixels(
+            f"The image has {width} x {height} pixels; the limit is {limit}. Scale it down before sending."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import DamagedImage
 from ingest.images.cost import Cost
-from ingest.images.geometry import Orientation
+from ingest.images.geometry import UPRIGHT, Orientation
 from ingest.images.metadata import orientation_of
 from ingest.images.resampling import PixelBuffer
 
@@ -182,7 +182,7 @@ def _orientation(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> Ori
             exif += body[6:] if exif else body  # EXIF above 64 KB goes on in the next segment.
         elif body.startswith(_XMP_MARK):
             xmp = body[len(_XMP_MARK) :]
-    return orientation_of(exif, xmp)
+    return orientation_of(exif, xmp) if exif or xmp else UPRIGHT
 
 
 def _count_scans(data: bytes, scan: int) -> int:

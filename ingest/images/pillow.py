@@ -20,11 +20,11 @@ from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes lo
     WebPImagePlugin,
 )
 
-from ingest.errors import TooManyPixels, UnsupportedMediaType
+from ingest.errors import UnsupportedMediaType
 from ingest.images import heif, metadata, tiff
 from ingest.images.bounded_reader import BoundedReader
 from ingest.images.formats import HEIC_NEEDS, enable_heic
-from ingest.images.geometry import UPRIGHT, Orientation
+from ingest.images.geometry import UPRIGHT, Orientation, check_pixels
 
 # Pillow warns of odd values in a file, up to once for each of 65,535 tags. That would flood the log, and Python keeps
 # each text that it has shown. The client gets what matters; the log has no use for the rest.
@@ -43,14 +43,6 @@ _WHITE: Final = (255, 255, 255)
 
 #: The mode of a model's input, by its number of channels.
 MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-def check_pixels(width: int, height: int, limit: int) -> None:
-    """Refuse an image by the size in its header, before memory is allocated for it."""
-    if width * height > limit:
-        raise TooManyPixels(
-            f"The image has {width} x {height} pixels; the limit is {limit}. Scale it down before sending."
-        )
 
 
 def load(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Orientation]:

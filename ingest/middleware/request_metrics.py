@@ -8,7 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.dashboard.request_window import RequestWindow
 from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
-from ingest.paths import is_classification
 from stream.host import logs
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,13 @@ class RequestMetricsMiddleware:
             seconds = time.perf_counter() - began
             route = str(getattr(scope.get("route"), "path", "none"))
             self._recorder.count(scope["method"], route, response.status, seconds)
-            if response.started and is_classification(scope["method"], scope["path"]):
+            if response.started and _is_classification(scope["method"], scope["path"]):
                 self._recorder.note_classification(response.status, seconds, batch=scope.get(BATCH_SIZE, 0))
+
+
+def _is_classification(method: str, path: str) -> bool:
+    """Whether this request posts images to be classified."""
+    return method == "POST" and (path.startswith("/predict") or path.endswith(("/infer", ":predict", ":classify")))
 
 
 def server_timing(scope: Scope) -> str:

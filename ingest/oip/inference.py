@@ -6,8 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.classification import MAX_IMAGES
-from ingest.concurrency import cancel_on_disconnect
+from ingest.classification import MAX_IMAGES, cancel_on_disconnect
 from ingest.errors import (
     BadParameter,
     BulkKey,

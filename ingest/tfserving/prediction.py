@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image, Target
-from ingest.concurrency import cancel_on_disconnect
+from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image, Target, cancel_on_disconnect
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,

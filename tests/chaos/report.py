@@ -7,8 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from results.outcome import Done, Failed
-from results.store import VANISHED
+from results.outcome import VANISHED, Done, Failed
 from tests.chaos.audit import Audit, is_damaged
 from tests.chaos.expected_answers import ExpectedAnswers
 from tests.chaos.faults import Fault
