@@ -5,7 +5,6 @@ import logging
 
 from redis.exceptions import RedisError
 
-from consumers.batch import Batch
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.fetcher import Fetcher
@@ -55,9 +54,9 @@ class PartitionWorker:
             result_ttl_s=settings.result_ttl_s,
             max_dead_letters=settings.max_dead_letters,
         )
-        self._completer = Completer(completion, self.in_flight)
-        self._inference = InferenceRunner(context, Store(redis, partition), self.in_flight, self._completer)
-        self._fetcher = Fetcher(context, self._group, self.in_flight, self._completer)
+        self.completer = Completer(completion, self.in_flight)
+        self.inference = InferenceRunner(context, Store(redis, partition), self.in_flight, self.completer)
+        self._fetcher = Fetcher(context, self._group, self.in_flight, self.completer)
         self._leases = LeaseKeeper(context, self._group, self._presence, self.in_flight)
 
     async def join(self) -> None:
@@ -87,10 +86,6 @@ class PartitionWorker:
         await self.join()
         await self._fetcher.run()
 
-    async def infer(self, batch: Batch) -> None:
-        """Run one batch of this partition."""
-        await self._inference.run(batch)
-
     async def announce(self, model: ModelDescription) -> None:
         """Publish a description before any outcome names its version."""
         await self._presence.announce(model)
@@ -104,14 +99,6 @@ class PartitionWorker:
         """Renew leases and send heartbeats once it has joined, until cancelled."""
         await self._joined.wait()
         await self._leases.run()
-
-    async def complete(self) -> None:
-        """Complete finished entries, until `close`."""
-        await self._completer.run()
-
-    def close(self) -> None:
-        """No further batch will run."""
-        self._completer.close()
 
     async def hand_back(self) -> None:
         """Let other consumers claim at once what this one could not finish."""

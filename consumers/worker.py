@@ -145,7 +145,7 @@ class Worker:
             self._context.buffers.end()
             await running
             for partition in self._partitions:
-                partition.close()
+                partition.completer.close()
             await asyncio.wait(self._completing)
             for renewing in self._renewing:
                 renewing.cancel()
@@ -153,7 +153,7 @@ class Worker:
     def _start(self, partition: PartitionWorker, tasks: asyncio.TaskGroup) -> None:
         self._fetching.append(tasks.create_task(self._fetch(partition)))
         self._renewing.append(tasks.create_task(partition.renew()))
-        self._completing.append(tasks.create_task(partition.complete()))
+        self._completing.append(tasks.create_task(partition.completer.run()))
 
     async def _fetch(self, partition: PartitionWorker) -> None:
         try:
@@ -166,7 +166,7 @@ class Worker:
         """Run the batches of all partitions, one at a time, in the order in which they were filled."""
         async for batch in self._filled_batches():
             async with self._context.served.one_batch():
-                await self._partitions[batch.partition].infer(batch)
+                await self._partitions[batch.partition].inference.run(batch)
             self._context.buffers.release(batch)
         self._context.served.close()
 

@@ -70,7 +70,7 @@ class Target:
 
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
-        labels = await self.client.labels_of(done)
+        labels = await self.client.versions.labels_of(done)
         return prediction(done, model=self.client.name, labels=labels, threshold=self.threshold)
 
 

@@ -223,7 +223,7 @@ async def state_document(
     match state:
         case Done() | Failed():
             done = raise_for_outcome(state)
-            labels = await client.labels_of(done)
+            labels = await client.versions.labels_of(done)
             return prediction(done, model=client.name, labels=labels, threshold=threshold)
         case "cancelled":
             raise Cancelled("The request was cancelled. Send the image again.")

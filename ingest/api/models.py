@@ -68,7 +68,7 @@ class LabelsEndpoint:
     async def __call__(self, request: Request) -> Response:
         client = self._registry.find(request.path_params["model"])
         version = client.model.version
-        labels = list(await client.labels(version))
+        labels = list((await client.versions.described(version)).labels)
         return JSONResponse(Labels(success=True, model=client.name, version=version, labels=labels))
 
 
@@ -76,14 +76,14 @@ async def _entries(client: ModelClient) -> list[ServedModel]:
     """The versions of one model, oldest first. All have one input size, because consumers refuse a second one."""
     model = client.model
     entries: list[ServedModel] = []
-    for version in client.served_versions:
-        serving = [one for one in client.consumers if one.version == version]
+    for version in client.versions.served:
+        serving = [one for one in client.versions.consumers if one.version == version]
         entries.append(
             {
                 "name": client.name,
                 "version": version,
                 "input": {"height": model.height, "width": model.width},
-                "labels": len(await client.labels(version)),
+                "labels": len((await client.versions.described(version)).labels),
                 "provider": ", ".join(sorted({one.provider for one in serving})),
                 "consumers": len(serving),
             }

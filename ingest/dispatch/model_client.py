@@ -10,13 +10,11 @@ from ingest import metrics, request_trace
 from ingest.auth.owner import new_id
 from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import PartitionClient
-from ingest.dispatch.partitions import Partitions, first_to_take
+from ingest.dispatch.partitions import Partitions, Versions, first_to_take
 from ingest.dispatch.prepared_image import PreparedImage
 from ingest.dispatch.release import ReleaseRouter, caller
 from ingest.dispatch.shadow import Shadow
-from ingest.dispatch.versions import Versions
 from ingest.errors import (
-    DamagedInRedis,
     ModelUnloaded,
     Overloaded,
     raise_for_outcome,
@@ -28,7 +26,6 @@ from stream.connection.clients import Connections
 from stream.host import logs
 from stream.keys import Partition, Priority
 from stream.model import ModelDescription
-from stream.presence import ConsumerReport
 from stream.releases import Release
 from stream.settings import IngestSettings
 
@@ -53,10 +50,6 @@ class ModelClient:
         self.release: ReleaseRouter | None = None
         self._shadow = Shadow(self.partitions, self.versions, ingest=ingest)
 
-    async def refresh(self) -> None:
-        """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
-        await self.versions.refresh()
-
     def obey(self, release: Release | None) -> None:
         """From now on, images go to the versions that this release names."""
         for partition in self.partitions:
@@ -78,14 +71,9 @@ class ModelClient:
             if self.release is None:
                 return newest, ""
             version = self.release.choose(caller(headers))
-        elif len(self.served_versions) == 1:
+        elif len(self.versions.served) == 1:
             return newest, ""
         return self.versions.known(version) or newest, version
-
-    @property
-    def consumers(self) -> list[ConsumerReport]:
-        """The live consumers."""
-        return self.versions.consumers
 
     @property
     def caches(self) -> bool:
@@ -104,30 +92,11 @@ class ModelClient:
         """Whether images are accepted, as far as this depends on consumers."""
         return not self.unloaded and bool(self.versions.offered)
 
-    @property
-    def served_versions(self) -> list[str]:
-        """The versions that live consumers serve, oldest first."""
-        return self.versions.served
-
     def refuse_if_full(self, priority: Priority = "interactive") -> None:
         """Raise Overloaded if every partition would refuse an image of this class, before anybody decodes it."""
         refusals = [partition.refusal(priority) for partition in self.partitions.candidates()]
         if all(refusals) and (last := refusals[-1]):
             raise last
-
-    async def labels(self, version: str) -> tuple[str, ...]:
-        """The labels of a version that was announced."""
-        return (await self.versions.described(version)).labels
-
-    async def labels_of(self, done: Done) -> tuple[str, ...]:
-        """The labels of the version that answered, which a consumer announced before its first outcome."""
-        labels = (await self.versions.described(done.version, done.digest)).labels
-        if done.output_kind != "values" and max(done.indices, default=0) >= len(labels):
-            raise DamagedInRedis(
-                f"The result names a class that version {done.version} does not have. Send the image again.",
-                request_id=done.id,
-            )
-        return labels
 
     async def state(self, request_id: str) -> State:
         """Where a request of this model stands; raises StreamUnavailable."""

@@ -72,6 +72,9 @@ class PartitionClient:
         self.candidate = ""
         self.number = partition.number
         self.consumers: list[ConsumerReport] = []
+        #: The versions of consumers that are not older than this ingest.
+        self._newer: set[str] = set()
+        self._has_older = False
         self.unavailable_reason = ""
 
     async def run(self) -> None:
@@ -93,6 +96,8 @@ class PartitionClient:
             self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
             return error
         self.consumers = alive
+        self._newer = {one.version for one in alive if not one.is_older}
+        self._has_older = any(one.is_older for one in alive)
         if reason:
             self._mark_unavailable(reason)
             return WritesRefused(reason)
@@ -187,7 +192,7 @@ class PartitionClient:
                         max_backlog=self._backlogs[priority].limit,
                         without_consumers=self._settings.accept_without_consumers,
                         stream=stream,
-                        inline=any(one.is_older for one in self.consumers),
+                        inline=self._has_older,
                     )
         except NotReplicated as error:
             if entry.reply:
@@ -229,10 +234,9 @@ class PartitionClient:
 
         While an upgrade has not come to all consumers, that may be the one for interactive images of any version.
         """
-        newer = {one.version for one in self.consumers if not one.is_older}
-        if self.consumers and not newer:
+        if self.consumers and not self._newer:
             return self._partition.stream("interactive")
-        only_older = version not in newer and any(one.version == version for one in self.consumers)
+        only_older = version not in self._newer and any(one.version == version for one in self.consumers)
         return self._partition.stream(priority, "" if only_older else version)
 
     async def _refuse_if_webhooks_wait(self) -> None:

@@ -81,12 +81,12 @@ class ModelRegistry:
             new = client.partitions.ensure(count)
             if not known:
                 # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
-                await client.refresh()
+                await client.versions.refresh()
                 self._clients[name] = client
             for partition in new:
                 self._tasks.create_task(partition.run())
             if known:
-                await client.refresh()
+                await client.versions.refresh()
         await self._refresh_orders()
 
     async def _refresh_orders(self) -> None:
@@ -138,7 +138,7 @@ class ModelRegistry:
     @property
     def served(self) -> list[str]:
         """Names of the models that a live consumer serves."""
-        return sorted(name for name, client in self._clients.items() if client.consumers)
+        return sorted(name for name, client in self._clients.items() if client.versions.consumers)
 
     @property
     def accepting(self) -> list[str]:

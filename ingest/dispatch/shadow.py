@@ -18,10 +18,9 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from ingest.dispatch.partition_client import PartitionClient
-from ingest.dispatch.partitions import Partitions
+from ingest.dispatch.partitions import Partitions, Versions
 from ingest.dispatch.prepared_image import PreparedImage
 from ingest.dispatch.release import ReleaseRouter
-from ingest.dispatch.versions import Versions
 from ingest.errors import Problem, raise_for_outcome
 from results.outcome import Done
 from stream.admission import AdmissionRefused

@@ -51,5 +51,5 @@ class InferRunner:
         timeout_s = self._timeout_s if remaining_s is None else max(0.0, min(self._timeout_s, remaining_s))
         client = target.client
         predictions = await BulkClassifier(self._classifier, target, timeout_s=timeout_s).classify(asked.images)
-        labels = {done.version: await client.labels_of(done) for done in predictions}
+        labels = {done.version: await client.versions.labels_of(done) for done in predictions}
         return await make_answer(asked, client.name, predictions, [labels[done.version] for done in predictions])

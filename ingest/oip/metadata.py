@@ -85,7 +85,7 @@ def repository_index(registry: ModelRegistry, *, ready: bool = False) -> list[In
     """The versions that live consumers serve, or those that are `ready`: not unloaded."""
     clients = [registry.find(name) for name in registry.served]
     return [_entry(client, version) for client in clients if not (ready and client.unloaded)
-            for version in client.served_versions]  # fmt: skip
+            for version in client.versions.served]  # fmt: skip
 
 
 def _entry(client: ModelClient, version: str) -> IndexEntry:
@@ -97,10 +97,10 @@ def _entry(client: ModelClient, version: str) -> IndexEntry:
 async def model_metadata(client: ModelClient, version: str | None) -> Model:
     """The first dimension of each shape is the number of images, which is variable."""
     model = client.model
-    classes = len(await client.labels(version or model.version))
+    classes = len((await client.versions.described(version or model.version)).labels)
     return {
         "name": client.name,
-        "versions": client.served_versions,
+        "versions": client.versions.served,
         "platform": _PLATFORM,
         "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, model.height, model.width, model.channels]}],
         "outputs": [{"name": output_name(model.output_kind), "datatype": "FP32", "shape": [-1, classes]}],
@@ -110,13 +110,13 @@ async def model_metadata(client: ModelClient, version: str | None) -> Model:
 async def model_configuration(client: ModelClient, version: str | None) -> dict[str, Any]:
     """The part of Triton's model configuration that applies here. Shapes are without the number of images."""
     model = client.model
-    classes = len(await client.labels(version or model.version))
+    classes = len((await client.versions.described(version or model.version)).labels)
     dims = [model.height, model.width, model.channels]
     return {
         "name": client.name,
         "platform": _PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"specific": {"versions": [int(one) for one in client.served_versions]}},
+        "version_policy": {"specific": {"versions": [int(one) for one in client.versions.served]}},
         "max_batch_size": MAX_IMAGES,
         "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": dims}],
         "output": [{"name": output_name(model.output_kind), "data_type": "TYPE_FP32", "dims": [classes]}],

@@ -95,7 +95,7 @@ class RepositoryEndpoints:
         with redis_errors_as_503():
             number = await self._requests.load(client.name)
         await self._until(client, lambda report: report.load_requests >= number, "look for a newer version")
-        if refused := [report.refused for report in client.consumers if report.refused]:
+        if refused := [report.refused for report in client.versions.consumers if report.refused]:
             raise LoadRefused(f"{client.name} stays as it was, because of version {refused[0]}.")
         return self._loaded(client)
 
@@ -113,7 +113,7 @@ class RepositoryEndpoints:
                 "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin"
             )
         client = self._registry.find(request.path_params["model"])
-        if not client.consumers:
+        if not client.versions.consumers:
             raise NoConsumer(f"No consumer serves {client.name} at present.", retry_after_s=RETRY_S)
         refuse_form(request)
         body = await read_body(request, self._limits)
@@ -133,8 +133,8 @@ class RepositoryEndpoints:
             async with asyncio.timeout(self._timeout_s):
                 while True:
                     with redis_errors_as_503():
-                        await client.refresh()
-                    if all(holds(report) for report in client.consumers):
+                        await client.versions.refresh()
+                    if all(holds(report) for report in client.versions.consumers):
                         break
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
@@ -146,4 +146,4 @@ class RepositoryEndpoints:
             client.unloaded = client.name in await self._requests.unloaded()
 
     def _loaded(self, client: ModelClient) -> Response:
-        return JSONResponse(Loaded(name=client.name, versions=client.served_versions))
+        return JSONResponse(Loaded(name=client.name, versions=client.versions.served))

@@ -77,5 +77,5 @@ class StatusEndpoints:
         label = request.path_params["label"]
         raise UnknownModel(
             f"No version of {client.name} has the label {label[:40]!r}. "
-            f"Name a version: {', '.join(f'/versions/{one}' for one in client.served_versions)}."
+            f"Name a version: {', '.join(f'/versions/{one}' for one in client.versions.served)}."
         )

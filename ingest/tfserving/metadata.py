@@ -58,7 +58,7 @@ class Metadata(TypedDict):
 
 
 def model_status(client: ModelClient, version: str | None) -> ModelStatus:
-    versions = [version] if version else reversed(client.served_versions)
+    versions = [version] if version else reversed(client.versions.served)
     return {
         "model_version_status": [
             {"version": one, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
@@ -71,7 +71,7 @@ def model_status(client: ModelClient, version: str | None) -> ModelStatus:
 
 async def model_metadata(client: ModelClient, version: str | None) -> Metadata:
     model = client.model
-    outputs = output_count(model, len(await client.labels(version or model.version)))
+    outputs = output_count(model, len((await client.versions.described(version or model.version)).labels))
     signature = {
         "inputs": {_INPUT: _tensor("DT_UINT8", [-1, model.height, model.width, model.channels], _INPUT)},
         "outputs": {_OUTPUT: _tensor("DT_FLOAT", [-1, outputs], _OUTPUT)},

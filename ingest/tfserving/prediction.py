@@ -85,7 +85,7 @@ class PredictionEndpoints:
             raise BadParameter(f"{target.client.name} gives values, not classes. Use :predict.")
         images: list[Image] = await self._read(request, target.model, parse_classify)
         done = await self._classify(request, images, target)
-        labels = {one.version: await target.client.labels_of(one) for one in done}
+        labels = {one.version: await target.client.versions.labels_of(one) for one in done}
         found = [list(zip(labels[one.version], _numbers(one), strict=True)) for one in done]
         return _response(Classifications(results=found), done, target)
 
