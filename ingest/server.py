@@ -2,10 +2,12 @@
 
 import functools
 import gc
+import logging
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +25,8 @@ from stream.host import tracing
 from stream.host.logs import configure
 from stream.host.malloc import keep_freed_memory
 from stream.settings import IngestSettings
+
+logger = logging.getLogger(__name__)
 
 #: A request makes some hundred objects and leaves none of them in a reference cycle. Only a failed one may.
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 2_000
@@ -90,10 +94,15 @@ def _config(settings: IngestSettings, metrics_folder: Path | None, options: dict
 def _application(settings: IngestSettings, metrics_folder: Path | None) -> ASGIApp:
     # Runs in each worker process, which starts without its parent's logging configuration. The import is here because
     # the parent of several workers needs none of the application, and the workers start when it has imported its own.
-    from ingest.app import create_app
-
     _end_with_parent()
     configure(settings.log_level, settings.log_format)
+    try:
+        from ingest.app import create_app
+    except Exception:  # Packages report a wrong version by exceptions of their own.
+        if multiprocessing.parent_process() is None:
+            raise
+        logger.critical("the application cannot be imported", exc_info=True)
+        sys.exit(STARTUP_FAILURE)  # With another status, uvicorn would start the worker again for ever.
     keep_freed_memory()
     app = create_app(settings, metrics_folder, traces=tracing.provider(os.environ, "sluice-ingest"))
     _relieve_garbage_collector()

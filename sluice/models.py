@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from export.sources import architectures
 from stream.cli import FAILED, complain, sluice
 
 #: What is served if nothing was asked for.
@@ -72,8 +74,16 @@ def _default(models_dir: Path) -> Served:
 
 def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
     wanted = _value_of("--version", options)
+    others = _without("--version", options)
     for known in (name, name.lower()):
-        if not _without("--version", options) and (found := _exported(models_dir, known, wanted)):
+        if others and (architectures.known(known) or newest_version(models_dir, known) == ""):
+            continue
+        if found := _exported(models_dir, known, wanted):
+            if others:
+                raise _refuse(
+                    f"{models_dir / known} is exported already, and {shlex.join(others)} would change nothing. Leave "
+                    f"it out, or name the model's file: {sluice()} serve FILE --name {known} {shlex.join(others)}"
+                )
             return Served(known, found, "already exported", pinned=bool(wanted or os.environ.get("SLUICE_VERSION")))
     name = name.lower()
     return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
@@ -82,15 +92,25 @@ def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
 def _exported(models_dir: Path, name: str, wanted: str) -> str:
     """The wanted version of an exported model, else that of SLUICE_VERSION, else its highest; empty if there is none.
 
-    Raises ExportFailed. Whether the version of the variable exists is for the consumers to say.
+    Raises ExportFailed if the version is not there.
     """
     versions = sorted(_versions(models_dir, name), key=int)
-    if versions and wanted and wanted not in versions:
+    if not versions:
+        return ""
+    variable = os.environ.get("SLUICE_VERSION", "")
+    version = wanted or variable or versions[-1]
+    if version not in versions:
         has = f"version{'s' if len(versions) > 1 else ''} {', '.join(versions)}"
-        makes = f"{sluice()} export MODEL --name {name} --version {wanted}"
-        complain("sluice serve", f"{models_dir / name} has {has}, but not {wanted}. Make it with: {makes}", FAILED)
-        raise ExportFailed(FAILED)
-    return (wanted or os.environ.get("SLUICE_VERSION", "") or versions[-1]) if versions else ""
+        asked = version if wanted else f"{version}, which SLUICE_VERSION asks for"
+        makes = f"{sluice()} export MODEL --name {name} --version {version}"
+        raise _refuse(f"{models_dir / name} has {has}, but not {asked}. Make it with: {makes}")
+    return version
+
+
+def _refuse(why: str) -> ExportFailed:
+    """Say why on stderr; returns what ends the command."""
+    complain("sluice serve", why, FAILED)
+    return ExportFailed(FAILED)
 
 
 def _own_model(source: Path, options: Sequence[str], models_dir: Path) -> Served:

@@ -176,8 +176,13 @@ def _consumer(number: int, metrics_port: str) -> Program:
     return _python(f"consumer-{number + 1}", "consumers", *port)
 
 
+#: What the programs import. The workers of ingest import the application when they start.
+_MODULES: Final = {"ingest": ("ingest.__main__", "ingest.app"), "ingest.webhooks": ("ingest.webhooks.__main__",)}
+
+
 def _python(name: str, module: str, *arguments: str) -> Program:
-    return Program(name, (sys.executable, "-m", module, *arguments), stop_s=STOP_S)
+    modules = _MODULES.get(module, (f"{module}.__main__",))
+    return Program(name, (sys.executable, "-m", module, *arguments), stop_s=STOP_S, modules=modules)
 
 
 def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, str]:

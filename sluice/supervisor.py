@@ -4,6 +4,7 @@ A process ends in one of three ways:
 
     status 0 after a stop    the end of a drain
     status 2                 the settings can never work; the supervisor stops everything and returns 2
+    status 1                 perhaps a package cannot be imported, which ends as status 2 does; else a crash
     any other status         a crash; the supervisor starts the program again after a delay
 """
 
@@ -17,8 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from stream.host.packages import refuse_packages
+
 #: Exit status of a program that its settings keep from ever working.
 MISCONFIGURED: Final = 2
+
+#: Exit status after an exception that nothing caught.
+_UNCAUGHT: Final = 1
 
 #: Delays before a restart, in seconds. The last one repeats.
 _RESTART_DELAYS_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -32,11 +38,15 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process to keep running. `stop_s`: how long it may drain after SIGTERM before SIGKILL."""
+    """One process to keep running. `stop_s`: how long it may drain after SIGTERM before SIGKILL.
+
+    `modules` are those that it imports.
+    """
 
     name: str
     command: tuple[str, ...]
     stop_s: float
+    modules: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -80,6 +90,9 @@ class Supervisor:
             status = await self._run_once(program)
             if self.stopping:
                 return
+            if status == _UNCAUGHT and crashes == 0 and (why := await asyncio.to_thread(_cannot_import, program)):
+                self._report(f"{program.name} cannot start: {why}")
+                status = MISCONFIGURED
             if status == MISCONFIGURED:
                 self._status = MISCONFIGURED
                 self.stop()
@@ -110,6 +123,11 @@ class Supervisor:
                 process.kill()
                 await process.wait()
         await task
+
+
+def _cannot_import(program: Program) -> str:
+    """Why a module of the program cannot be imported, and what to install; empty if all can."""
+    return refuse_packages(program.modules, "run") if program.modules else ""
 
 
 def _die_with_parent() -> None:

@@ -105,7 +105,26 @@ def test_an_export_is_served_in_the_named_version(
     assert prepare("flowers", (), tmp_path).version == "6"
     monkeypatch.setenv("SLUICE_VERSION", "5")
     assert prepare("flowers", (), tmp_path).version == "5"
+    monkeypatch.setenv("SLUICE_VERSION", "7")
+    with pytest.raises(ExportFailed):
+        prepare("flowers", (), tmp_path)
+    assert "has versions 5, 6, but not 7, which SLUICE_VERSION asks for. Make it with:" in capsys.readouterr().err
     assert not exports
+
+
+def test_options_of_an_export_that_is_there_already_are_refused(
+    exports: list[tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would have no effect. A network by name is exported again with them."""
+    for name in ("flowers", "resnet50"):
+        (tmp_path / name / "2").mkdir(parents=True)
+        (tmp_path / name / "2" / "model.onnx").touch()
+    with pytest.raises(ExportFailed):
+        prepare("flowers", ("--labels", "my labels.txt"), tmp_path)
+    assert "flowers is exported already, and --labels 'my labels.txt' would change nothing." in capsys.readouterr().err
+    assert not exports
+    prepare("resnet50", ("--labels", "labels.txt"), tmp_path)
+    assert len(exports) == 1
 
 
 def test_the_version_of_an_export_can_be_named(exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path) -> None:

@@ -209,6 +209,18 @@ def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
     assert len(refusals) == len(set(refusals))
 
 
+@pytest.mark.parametrize("package", ["multipart", "onnxruntime"])
+def test_a_package_that_cannot_be_imported_ends_the_run(folder: Path, package: str) -> None:
+    """Of a worker of ingest, and of a consumer; a second start would not help."""
+    (folder / f"{package}.py").write_text("raise ImportError('needs another libstdc++')\n")
+    path = os.pathsep.join((str(folder), str(ROOT)))
+    with serving(folder, "--port", free_port(), SLUICE_WORKERS="2", PYTHONPATH=path) as running:
+        assert running.wait(60) == 2
+    assert any(
+        "cannot start: needs another libstdc++. Install what is needed with: pip" in line for line in said(folder)
+    )
+
+
 def test_a_public_address_is_served_with_keys(folder: Path) -> None:
     """The key that `python -m ingest.keys` prints opens it, and the readiness of the run needs none."""
     add = [sys.executable, "-m", "ingest.keys", "add", "alice", "--file", "keys/keys"]

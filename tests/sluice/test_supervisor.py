@@ -34,8 +34,8 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def program(name: str, script: str, *arguments: str, stop_s: float = 10.0) -> Program:
-    return Program(name, (sys.executable, "-c", script, *arguments), stop_s)
+def program(name: str, script: str, *arguments: str, stop_s: float = 10.0, modules: tuple[str, ...] = ()) -> Program:
+    return Program(name, (sys.executable, "-c", script, *arguments), stop_s, modules)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -91,6 +91,17 @@ def test_settings_that_can_never_work_end_everything(tmp_path: Path) -> None:
 
     assert asyncio.run(run()) == MISCONFIGURED
     assert len(lines(tmp_path / "started")) <= 2
+
+
+def test_a_module_that_cannot_be_imported_ends_everything(tmp_path: Path) -> None:
+    """To start the program again would not help. The report says what to install."""
+    reports: list[str] = []
+    programs = [program("ingest", _ENDING, "1", modules=("json", "absent_package"))]
+    supervisor = Supervisor(programs, environment(tmp_path), reports.append)
+    assert asyncio.run(supervisor.run()) == MISCONFIGURED
+    install = "Install what is needed with: pip install 'sluice-serving[run]'"
+    assert reports == [f"ingest cannot start: No module named 'absent_package'. {install}"]
+    assert len(lines(tmp_path / "started")) == 1
 
 
 def test_a_program_that_does_not_drain_is_killed(tmp_path: Path) -> None:
