@@ -1,7 +1,5 @@
 """`python -m export`: the process around an export. It ends with a status and a sentence, whatever happens."""
 
-import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -41,7 +39,6 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("SLUICE_COMMAND", shlex.join(["python", "-m", "export", *sys.argv[1:]]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
     sys.exit(main())

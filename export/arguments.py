@@ -4,6 +4,8 @@ Argparse ends the process with exit status 2 for what it checks, as the package'
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,10 @@ class Arguments:
 
 def parse(argv: Sequence[str] | None = None) -> Arguments:
     """Raises BadArgument, UnreadableFile, ImagesUnusable; argparse's own SystemExit(2) for what it checks."""
-    given = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    options = parser()
+    given = options.parse_args(words)
+    given.typed = given.typed or f"{options.prog} {shlex.join(words)}"
     _check_one_model(given)
     _check_precision(given)
     source = None if given.source is None else repository.find(given.source)
@@ -124,6 +129,7 @@ def _job(given: argparse.Namespace, output: Path) -> Job:
         opset=given.opset,
         tolerance=given.tolerance,
         replaces=given.force,
+        command=given.typed,
     )
 
 

@@ -141,6 +141,8 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help=f"largest difference of a probability to the original's (default: {TOLERANCE:g})",
     )
+    # `sluice` passes on what the user typed, for advice to repeat.
+    add("--typed", metavar="COMMAND", help=argparse.SUPPRESS)
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument(
         "--if-missing", action="store_true", help="do nothing if the file (or the fallback's) is there already"

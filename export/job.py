@@ -66,7 +66,8 @@ class ResizeChoice:
 class Job:
     """None stands for what the model itself decides; one of `architecture` and `file` is given.
 
-    `file` may be a folder. `size` is (height, width) in pixels; `labels` are the user's own.
+    `file` may be a folder. `size` is (height, width) in pixels; `labels` are the user's own. `command` is what the user
+    typed, which advice repeats.
     """
 
     architecture: Architecture | None
@@ -86,6 +87,7 @@ class Job:
     opset: int = 17
     tolerance: float = 1e-4
     replaces: bool = False
+    command: str = ""
 
     @property
     def model_name(self) -> str:

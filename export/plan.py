@@ -1,6 +1,5 @@
 """Decides how a model is to be used: what comes in front of it, what behind it, and how images become its input."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -158,9 +157,8 @@ def _question(job: Job, original: Original) -> str:
 
 
 def _command(job: Job) -> str:
-    """What the user typed, which `sluice` and `python -m export` leave in the environment."""
-    name = job.file.name if job.file is not None else job.model_name
-    return os.environ.get("SLUICE_COMMAND", f"python -m export {name}")
+    """What the user typed."""
+    return job.command or f"python -m export {job.file.name if job.file is not None else job.model_name}"
 
 
 def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:

@@ -3,8 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 #: As in stream/cli.py, which would take a tenth of a second to import; a test compares the two.
@@ -35,23 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)
         return 2
-    with _variable(PROGRAM_VARIABLE, f"sluice {arguments[0]}"):
-        return command(arguments[1:])
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """Messages name the command as it was typed."""
-    os.environ[name] = value
+    os.environ[PROGRAM_VARIABLE] = f"sluice {arguments[0]}"  # Messages name the command as it was typed.
     try:
-        yield
+        return command(arguments[1:])
     finally:
-        del os.environ[name]
-
-
-def typed_command(words: Sequence[str]) -> AbstractContextManager[None]:
-    """The export's advice repeats this command with all its options."""
-    return _variable("SLUICE_COMMAND", shlex.join(words))
+        del os.environ[PROGRAM_VARIABLE]
 
 
 # Each package is imported only for its own command: TensorFlow and Starlette take seconds.
@@ -67,8 +54,7 @@ def _export(arguments: list[str]) -> int:
     from export.__main__ import main as export
     from stream.cli import sluice
 
-    with typed_command([sluice(), "export", *arguments]):
-        return export(arguments)
+    return export(["--typed", shlex.join([sluice(), "export", *arguments]), *arguments])
 
 
 def _classify(arguments: list[str]) -> int:

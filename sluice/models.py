@@ -11,8 +11,9 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,9 @@ DEFAULT: Final = "resnet50"
 
 #: What is served if the default's weights cannot be downloaded; its own come in a Python package.
 FALLBACK: Final = "efficientnet-lite0"
+
+#: Exports a source with these options; returns the artefact that it wrote.
+_Export = Callable[[str, Sequence[str]], Path]
 
 _RECORD: Final = "export.json"
 
@@ -51,28 +55,32 @@ class ExportFailed(Exception):
         self.status = status
 
 
-def prepare(wanted: str, options: Sequence[str], models_dir: Path) -> Served:
-    """The artefact for `wanted`: a path, a network's name, or empty for the default; raises ExportFailed."""
+def prepare(wanted: str, options: Sequence[str], models_dir: Path, *, typed: str = "") -> Served:
+    """The artefact for `wanted`: a path, a network's name, or empty for the default; raises ExportFailed.
+
+    `typed` is the command that the user typed, which the export's advice repeats.
+    """
+    export = partial(_export, models_dir=models_dir, typed=typed)
     if not wanted:
-        return _default(models_dir)
+        return _default(models_dir, export)
     if Path(wanted).exists() or "/" in wanted or Path(wanted).suffix:
-        return _own_model(Path(wanted), options, models_dir)
-    return _named(wanted, options, models_dir)
+        return _own_model(Path(wanted), options, models_dir, export)
+    return _named(wanted, options, models_dir, export)
 
 
-def _default(models_dir: Path) -> Served:
+def _default(models_dir: Path, export: _Export) -> Served:
     pinned = bool(os.environ.get("SLUICE_VERSION"))
     for name in (DEFAULT, FALLBACK):
         if found := _exported(models_dir, name, ""):
             reason = "already exported" if name == DEFAULT else f"{DEFAULT}'s weights could not be downloaded before"
             return Served(name, found, reason, pinned=pinned)
-    written = _export(DEFAULT, ("--fallback", FALLBACK), models_dir)
+    written = export(DEFAULT, ("--fallback", FALLBACK))
     name = written.parent.parent.name
     reason = "the default" if name == DEFAULT else f"{DEFAULT}'s weights cannot be downloaded"
     return Served(name, written.parent.name, reason)
 
 
-def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
+def _named(name: str, options: Sequence[str], models_dir: Path, export: _Export) -> Served:
     wanted = _value_of("--version", options)
     others = _without("--version", options)
     for known in (name, name.lower()):
@@ -86,7 +94,7 @@ def _named(name: str, options: Sequence[str], models_dir: Path) -> Served:
                 )
             return Served(known, found, "already exported", pinned=bool(wanted or os.environ.get("SLUICE_VERSION")))
     name = name.lower()
-    return _once(name, name, _fingerprint(name.encode(), options), options, models_dir)
+    return _once(name, name, _fingerprint(name.encode(), options), options, models_dir, export)
 
 
 def _exported(models_dir: Path, name: str, wanted: str) -> str:
@@ -113,14 +121,16 @@ def _refuse(why: str) -> ExportFailed:
     return ExportFailed(FAILED)
 
 
-def _own_model(source: Path, options: Sequence[str], models_dir: Path) -> Served:
+def _own_model(source: Path, options: Sequence[str], models_dir: Path, export: _Export) -> Served:
     name = _value_of("--name", options) or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "model"
     # A path that cannot be read is the export's to explain.
     content = _digest(source) if source.exists() else b""
-    return _once(str(source), name, _fingerprint(content, options), options, models_dir)
+    return _once(str(source), name, _fingerprint(content, options), options, models_dir, export)
 
 
-def _once(source: str, name: str, fingerprint: str, options: Sequence[str], models_dir: Path) -> Served:
+def _once(
+    source: str, name: str, fingerprint: str, options: Sequence[str], models_dir: Path, export: _Export
+) -> Served:
     """Export, unless the same inputs were exported before."""
     for version in _versions(models_dir, name):
         record = models_dir / name / version / _RECORD
@@ -129,18 +139,19 @@ def _once(source: str, name: str, fingerprint: str, options: Sequence[str], mode
     newest = newest_version(models_dir, name)
     if newest and "--precision" not in options and not (models_dir / name / newest / _RECORD).exists():
         # It was exported by hand, perhaps from the same file with the same options, which its metadata tell.
-        version = _export(source, ("--name", name, "--if-changed", *options), models_dir).parent.name
+        version = export(source, ("--name", name, "--if-changed", *options)).parent.name
     else:
         version = _value_of("--version", options) or str(int(newest or 0) + 1)
-        _export(source, ("--name", name, "--version", version, *options), models_dir)
+        export(source, ("--name", name, "--version", version, *options))
     record = models_dir / name / version / _RECORD
     record.write_text(json.dumps({"fingerprint": fingerprint, "source": source, "options": list(options)}) + "\n")
     return Served(name, version, "exported before" if version == newest else "exported now", pinned=True)
 
 
-def _export(source: str, options: Sequence[str], models_dir: Path) -> Path:
+def _export(source: str, options: Sequence[str], *, models_dir: Path, typed: str) -> Path:
     """Run `python -m export`, which shows its progress on stderr; returns the artefact that it wrote."""
     command = [sys.executable, "-m", "export", source, "--output", str(models_dir), *options]
+    command += ["--typed", typed] if typed else []
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise ExportFailed(done.returncode)

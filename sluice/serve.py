@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import shlex
 import socket
 import sys
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from ingest.health import not_ready
-from sluice.command import typed_command
 from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.cli import sluice
@@ -62,8 +62,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         with _step("model") as report:
-            with typed_command([sluice(), "serve", *options.typed]):
-                served = prepare(options.model, options.export, options.models_dir)
+            typed = shlex.join([sluice(), "serve", *options.typed])
+            served = prepare(options.model, options.export, options.models_dir, typed=typed)
             report.append(f"{served.name} version {served.version} ({served.reason})")
     except ExportFailed as failure:
         return failure.status

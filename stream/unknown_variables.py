@@ -12,9 +12,7 @@ logger = logging.getLogger(__name__)
 PREFIX: Final = "SLUICE_"
 
 #: Variables that are no settings: the API key of clients, what commands pass to each other, and those of the tests.
-OTHER_VARIABLES: Final = frozenset(
-    {"SLUICE_API_KEY", "SLUICE_PROGRAM", "SLUICE_COMMAND", "SLUICE_TEST_SERVER", "SLUICE_FUZZ_CASES"}
-)
+OTHER_VARIABLES: Final = frozenset({"SLUICE_API_KEY", "SLUICE_PROGRAM", "SLUICE_TEST_SERVER", "SLUICE_FUZZ_CASES"})
 
 #: Kubernetes sets variables with this ending, and others with the same beginning, for each service of a namespace.
 _SERVICE: Final = "SERVICE_HOST"

@@ -1,6 +1,7 @@
 """An export with labelled images: the normalisation is found, said, stored and checked, or asked for."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -96,8 +97,9 @@ def test_resizes_that_answer_differently_and_are_as_often_right(
     else:
         assert status == 2
         assert cost in printed.err
-        assert "python -m export light.keras --like image_dataset_from_directory   (95%)" in printed.err
-        assert "python -m export light.keras --like load_img   (95%)" in printed.err
+        typed = shlex.join(["python", "-m", "export", *words])
+        assert f"{typed} --like image_dataset_from_directory   (95%)" in printed.err
+        assert f"{typed} --like load_img   (95%)" in printed.err
         assert not (tmp_path / "models").exists()
 
 
@@ -105,11 +107,13 @@ def test_without_images_it_asks(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """In one sentence, with the two commands that help."""
     classifier(tmp_path / "light.keras")
     (tmp_path / "labels.txt").write_text("bright\ndark\n")
-    words = ["--labels", str(tmp_path / "labels.txt"), "--output", str(tmp_path / "models")]
-    assert main([str(tmp_path / "light.keras"), *words]) == 2
+    model, labels = str(tmp_path / "light.keras"), str(tmp_path / "labels.txt")
+    words = [model, "--labels", labels, "--output", str(tmp_path / "models")]
+    assert main(words) == 2
     error = capsys.readouterr().err
-    assert "python -m export light.keras --preprocess unit|tf|none|caffe|torch" in error
-    assert "python -m export light.keras --images FOLDER" in error
+    typed = shlex.join(["python", "-m", "export", *words])
+    assert f"{typed} --preprocess unit|tf|none|caffe|torch" in error
+    assert f"{typed} --images FOLDER" in error
 
 
 def test_images_of_the_wrong_kind_prove_nothing(

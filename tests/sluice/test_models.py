@@ -14,7 +14,8 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands of the exports that ran; each writes an empty artefact where a real one would."""
     commands: list[tuple[str, ...]] = []
 
-    def export(source: str, options: tuple[str, ...], models_dir: Path) -> Path:
+    def export(source: str, options: tuple[str, ...], *, models_dir: Path, typed: str) -> Path:
+        assert typed == ""
         commands.append((source, *options))
         given = dict(zip(options[::2], options[1::2], strict=False))
         path = models_dir / given.get("--name", source) / given.get("--version", "1") / "model.onnx"
