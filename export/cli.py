@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from export.artefact.description import Interpolation, OutputKind, ResizeMode
-from export.convert.normalisation import MEANINGS
+from export.convert.normalisation import MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, own_numbers
 from export.convert.parity import TOLERANCE
 from export.images.resize import LOADERS
 from export.precision.agreement import MIN_AGREEMENT
@@ -64,11 +64,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE|imagenet", help="names of the classes: one per line, or JSON, in any usual form")
     add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
-    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items())
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in _preprocess_meanings().items())
     add(
         "--preprocess",
         type=_preprocess,
-        metavar="|".join(MEANINGS),
+        metavar="|".join(_preprocess_meanings()),
         help=f"how pixels were scaled before training (default: what the file proves). {meanings}",
     )
     add(
@@ -156,10 +156,17 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _preprocess(text: str) -> str:
-    if text not in MEANINGS:
-        meanings = "".join(f"\n  {name:6}{meaning}" for name, meaning in MEANINGS.items())
-        raise argparse.ArgumentTypeError(f"{text!r} is no normalisation; choose one of{meanings}")
+    try:
+        if text not in MEANINGS:
+            own_numbers(text)
+    except ValueError as error:
+        meanings = "".join(f"\n  {name:10}{meaning}" for name, meaning in _preprocess_meanings().items())
+        raise argparse.ArgumentTypeError(f"{text!r} is no normalisation ({error}); choose one of{meanings}") from error
     return text
+
+
+def _preprocess_meanings() -> dict[str, str]:
+    return {**MEANINGS, OWN_NUMBERS: OWN_NUMBERS_MEANING}
 
 
 def _positive(text: str) -> int:

@@ -10,7 +10,7 @@ from export.artefact import file as artefact
 from export.artefact.description import Description
 from export.convert import measure, output_kind, parity, runtime, wrap
 from export.convert.measure import Truth
-from export.convert.normalisation import NORMALISATIONS
+from export.convert.normalisation import by_name
 from export.convert.original import EXPORT_AGAIN, BareGraph, Original
 from export.convert.parity import Floats, Parity
 from export.errors import ConversionFailed, ExportError, NotAClassifier
@@ -98,7 +98,7 @@ def _owners(original: Original, plan: Plan, truth: Truth) -> Floats:
     for file in truth.files:
         loaded = original.load_image(file, plan.resize)[np.newaxis]
         pixels = original.input.element == "uint8"
-        given = np.rint(loaded) if pixels else NORMALISATIONS[plan.preprocess].applied(loaded)
+        given = np.rint(loaded) if pixels else by_name(plan.preprocess).applied(loaded)
         answers.append(plan.head.applied(output_kind.check(original.predict(original.input.arranged(given)), 1)))
     return np.concatenate(answers)
 

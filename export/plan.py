@@ -10,7 +10,7 @@ from export import decisions
 from export.artefact.description import Assumption, Resize
 from export.convert import input_range, measure, output_kind, output_path, parity, tied_resizes
 from export.convert.measure import Trial, Truth
-from export.convert.normalisation import MEANINGS, NORMALISATIONS, choices_for
+from export.convert.normalisation import MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, by_name, choices_for
 from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
@@ -80,10 +80,10 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
 def _normalisation(job: Job, original: Original, bare: BareGraph) -> Assumption | None:
     """Known or stated; None if it has to be measured. Raises BadArgument."""
     given = original.input
-    if job.preprocess is not None and job.preprocess not in choices_for(given.channels):
+    if job.preprocess is not None and not by_name(job.preprocess).fits(given.channels):
         raise BadArgument(
-            f"--preprocess {job.preprocess} is for RGB images, and the model takes {given.channels} channel(s): choose"
-            f" one of {', '.join(choices_for(given.channels))}"
+            f"--preprocess {job.preprocess} does not fit the model, which takes {given.channels} channel(s): choose one"
+            f" of {', '.join(choices_for(given.channels))} or {OWN_NUMBERS}"
         )
     if given.element == "uint8" and job.preprocess not in (None, "none"):
         raise BadArgument(
@@ -123,7 +123,7 @@ def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) 
 def prepared(original: Original, mode: str, images: Pixels) -> npt.NDArray[np.generic]:
     """The images as the owner prepares them, in the model's own layout."""
     pixels = original.input.element == "uint8"
-    return original.input.arranged(images if pixels else NORMALISATIONS[mode].applied(images))
+    return original.input.arranged(images if pixels else by_name(mode).applied(images))
 
 
 def tolerance_of(job: Job, original: Original) -> float:
@@ -145,14 +145,15 @@ def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normali
 
 def _question(job: Job, original: Original) -> str:
     """What a beginner can answer, and the two commands that help."""
-    choices = choices_for(original.input.channels)
+    meanings = {name: MEANINGS[name] for name in choices_for(original.input.channels)}
+    meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
     command = _command(job)
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
-        f"If you know it:  {command} --preprocess {'|'.join(choices)}\n"
+        f"If you know it:  {command} --preprocess {'|'.join(meanings)}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
-        f"({'; '.join(f'{choice}: {MEANINGS[choice]}' for choice in choices)})"
+        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())})"
     )
 
 

@@ -23,8 +23,17 @@ Array = npt.NDArray[Any]
 #: They change no number of a channel, or only where pixels lie.
 _TRANSPARENT = frozenset(("Identity", "Cast", "Dropout", "Resize", "Upsample", "Pad"))
 
+_REGROUPING = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
+
 #: caffe's means, in any order of channels, and the middle of 0..255 are all in here.
 _MEANS_OF_BYTES = (80.0, 150.0)
+
+#: What a normaliser that was fitted to pixels of 0..255 subtracts: their mean, which only black and white images have
+#: further out. Pixels less ImageNet's means (caffe) have one around 0, and else the same numbers.
+_FITTED_MEANS = (25.0, 230.0)
+
+#: Where 255 ends by a factor that somebody has written down: 1/255, 1/256, 1/128, 1/127.5 and the like.
+_ENDS_OF_BYTES = (0.9, 2.1)
 
 #: ImageNet's mean and standard deviation on 0..1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,11 +46,15 @@ MAX_SIDE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FirstArithmetic:
-    """y = scale * x + offset, one number per channel of the input; `then` is the operator behind it."""
+    """y = scale * x + offset, one number per channel of the input; `then` is the operator behind it.
+
+    `divided`: the first of it is one factor for all channels that brings 0..255 to about 0..1 or 0..2.
+    """
 
     scale: Channels
     offset: Channels
     then: str
+    divided: bool
 
     def __str__(self) -> str:
         return f"x * {_text(self.scale)} + {_text(self.offset)}"
@@ -59,7 +72,7 @@ def find(proto: onnx.ModelProto, input_name: str, *, channel_axis: int, channels
 
 def verdict(arithmetic: FirstArithmetic) -> Assumption | None:
     """The normalisation that has to come before the network, or None if the numbers prove nothing."""
-    mode = _verdict(arithmetic.scale, arithmetic.offset)
+    mode = "none" if arithmetic.divided else _verdict(arithmetic.scale, arithmetic.offset)
     if mode is None:
         return None
     range_text = {"none": "0..255", "unit": "0..1", "tf": "-1..1"}[mode]
@@ -71,7 +84,9 @@ def _verdict(scale: Channels, offset: Channels) -> str | None:
     bytes_begin, bytes_end = offset, 255 * scale + offset
     width = bytes_end - bytes_begin
     if np.all((width >= 0.4) & (width <= 10)) and np.all(np.abs([bytes_begin, bytes_end]) <= 10):
-        return "none"  # x/255, x/127.5 - 1, (x - mean)/stddev: on 0..1 the result would hardly change at all
+        # x/127.5 - 1, (x - mean)/stddev: on 0..1 the result would hardly change at all
+        lowest, highest = _FITTED_MEANS
+        return "none" if np.all((-offset >= lowest * scale) & (-offset <= highest * scale)) else None
     mean_low, mean_high = _MEANS_OF_BYTES
     centred = (-offset >= mean_low) & (-offset <= mean_high)
     if np.all(scale == 1) and np.all(centred):
@@ -104,6 +119,7 @@ class _Walk:
         self._axis = channel_axis
         self._scale = np.ones(channels)
         self._offset = np.zeros(channels)
+        self._divided = False
 
     def run(self) -> FirstArithmetic:
         while True:
@@ -111,11 +127,20 @@ class _Walk:
             if self._regrouped(consumers):
                 continue
             if len(consumers) != 1 or self._view.is_output(self._value):
-                return FirstArithmetic(self._scale, self._offset, "a branch" if consumers else "the output")
+                return self._found("a branch" if consumers else "the output")
             node = consumers[0]
             if not self._follow(node):
-                return FirstArithmetic(self._scale, self._offset, node.op_type)
+                return self._found(node.op_type)
             self._value = node.output[0]
+            self._divided |= self._divides()
+
+    def _found(self, then: str) -> FirstArithmetic:
+        return FirstArithmetic(self._scale, self._offset, then, self._divided)
+
+    def _divides(self) -> bool:
+        lowest, highest = _ENDS_OF_BYTES
+        factor = float(self._scale[0])
+        return not self._offset.any() and bool(np.all(self._scale == factor)) and lowest <= 255 * factor <= highest
 
     def _follow(self, node: onnx.NodeProto) -> bool:
         """Take one node into account; False if it is more than arithmetic on channels."""
@@ -123,9 +148,10 @@ class _Walk:
         if kind in _TRANSPARENT:
             return bool(node.input[0] == self._value)
         if kind == "Transpose":
-            order = attribute(node, "perm")
-            self._axis = list(order).index(self._axis) if isinstance(order, list | tuple) else 3 - self._axis
-            return True
+            return self._transposed(attribute(node, "perm"))
+        if kind in _REGROUPING:
+            # Of one channel, every number is scaled in the same way, wherever it lies.
+            return len(self._scale) == 1 and bool(node.input[0] == self._value)
         if kind in ("Mul", "Div", "Add", "Sub"):
             return self._arithmetic(node)
         if kind == "BatchNormalization":
@@ -133,6 +159,12 @@ class _Walk:
         if kind in ("Gather", "Slice"):
             return self._reordered(node)
         return kind == "Concat" and self._repeated(node)
+
+    def _transposed(self, order: object) -> bool:
+        if isinstance(order, list | tuple) and self._axis not in order:
+            return len(self._scale) == 1  # grey images without an axis of channels
+        self._axis = order.index(self._axis) if isinstance(order, list | tuple) else 3 - self._axis
+        return True
 
     def _arithmetic(self, node: onnx.NodeProto) -> bool:
         first = node.input[0] == self._value

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.artefact.description import Assumption, Resize
-from export.convert.normalisation import NORMALISATIONS
+from export.convert.normalisation import OWN_NUMBERS, by_name
 from export.convert.original import ImageInput
 from export.errors import ExportError, ImagesUnusable, NormalisationUnclear
 from export.images import folder
@@ -143,7 +143,7 @@ def tried(
 
 
 def _trial(classify: Classify, found: Truth, images: Images, mode: str, resize: Resize) -> Trial:
-    normalised = NORMALISATIONS[mode].applied(images)
+    normalised = by_name(mode).applied(images)
     try:
         answers = np.concatenate([classify(normalised[at : at + BATCH]) for at in range(0, len(images), BATCH)])
     except ExportError:
@@ -182,7 +182,9 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
             f" --preprocess\n{table(trials)}"
         )
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
-    why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}"
+    # Numbers near to those that were tried can be as good as them on images, and give other probabilities.
+    own = f"; if the training had other numbers, state them with --preprocess {OWN_NUMBERS}"
+    why = f"right on {first.accuracy:.0%} of {count} labelled images{runner_up}{own}"
     return first, Assumption(first.preprocess, "measured", why)
 
 
@@ -203,7 +205,7 @@ def clearly_better(first: Trial, other: Trial) -> bool:
         return True
     gain = first.log_probability - other.log_probability
     error = gain.std(ddof=1) / math.sqrt(len(gain))
-    has_larger_inputs = NORMALISATIONS[first.preprocess].scale < NORMALISATIONS[other.preprocess].scale
+    has_larger_inputs = by_name(first.preprocess).scale < by_name(other.preprocess).scale
     if wins < losses or (wins == losses and has_larger_inputs):
         return False
     return bool(gain.mean() > max(_STANDARD_ERRORS * error, 1e-6))

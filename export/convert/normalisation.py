@@ -12,33 +12,40 @@ from RGB to BGR:
 | lite  | RGB      | 127                     | 128                   | EfficientNet-Lite               |
 | none  | any      | 0                       | 1                     | networks that normalise inside  |
 
+A user may state other numbers, as MEAN/STD (see `own_numbers`).
+
 Source of caffe, tf and torch: keras.applications.imagenet_utils.preprocess_input.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Triple = tuple[float, float, float]
+#: One number for each channel, or one for all.
+Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
     """`any_channels`: the formula is the same for each channel, so that it holds for grey and RGBA images as well."""
 
-    mean: Triple
-    scale: Triple
+    mean: Numbers
+    scale: Numbers
     bgr: bool = False
 
     @property
     def any_channels(self) -> bool:
         return not self.bgr and len({*self.mean}) == 1 and len({*self.scale}) == 1
 
+    def fits(self, channels: int) -> bool:
+        return self.any_channels or channels == max(len(self.mean), len(self.scale))
+
     def for_channels(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Mean and scale, float32 [count]."""
-        assert count == len(self.mean) or self.any_channels
+        assert self.fits(count)
         return tuple(np.resize(np.array(values, np.float32), count) for values in (self.mean, self.scale))  # type: ignore[return-value]
 
     def applied(self, images: npt.NDArray[np.number]) -> npt.NDArray[np.float32]:
@@ -69,6 +76,34 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
+#: What it takes instead of a name, and an explanation.
+OWN_NUMBERS = "MEAN/STD"
+OWN_NUMBERS_MEANING = (
+    "(x - MEAN) / STD with the numbers of your own training, such as 0.1307/0.3081 or"
+    " 0.4914,0.4822,0.4465/0.247,0.2435,0.2616; for pixels of 0..1 or, if STD is above 1, of 0..255"
+)
+
+
+def by_name(text: str) -> Normalisation:
+    """The normalisation of a name, or with own numbers; raises ValueError."""
+    return NORMALISATIONS[text] if text in NORMALISATIONS else own_numbers(text)
+
+
+def own_numbers(text: str) -> Normalisation:
+    """MEAN/STD, each one number, or one for each channel with commas in between. Raises ValueError.
+
+    They are for pixels of 0..1, as Normalize of torchvision takes them, unless a STD is above 1.
+    """
+    parts = [tuple(float(number) for number in part.split(",")) for part in text.split("/")]
+    if len(parts) != 2 or not {len(part) for part in parts} <= {1, max(map(len, parts))}:
+        raise ValueError(f"it is not of the form {OWN_NUMBERS}")
+    mean, scale = parts
+    if not all(map(math.isfinite, mean + scale)) or min(scale) <= 0:
+        raise ValueError("a number is not finite, or a STD is not above 0")
+    per_unit = 1.0 if max(scale) > 1 else 255.0
+    return Normalisation(tuple(number * per_unit for number in mean), tuple(number * per_unit for number in scale))
+
+
 def choices_for(channels: int) -> tuple[str, ...]:
-    """The normalisations that are defined for images of so many channels."""
-    return tuple(name for name in MEANINGS if channels == 3 or NORMALISATIONS[name].any_channels)
+    """The names of the normalisations that are defined for images of so many channels."""
+    return tuple(name for name in MEANINGS if NORMALISATIONS[name].fits(channels))

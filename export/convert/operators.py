@@ -25,3 +25,24 @@ class Erfc:
             shapes=[shape],
             dtypes=[dtype],
         )
+
+
+@tf_op("Expm1")
+class Expm1:
+    """exp(x) - 1, in which Keras writes celu."""
+
+    @classmethod
+    def version_6(cls, ctx: Graph, node: Node, **_options: object) -> None:
+        """By two operators, which are off by a rounding of 1."""
+        dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+        ctx.remove_node(node.name)
+        power = ctx.make_node("Exp", node.input, shapes=[shape], dtypes=[dtype])
+        one = ctx.make_const(utils.make_name("expm1_one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
+        ctx.make_node(
+            "Sub",
+            [power.output[0], one.output[0]],
+            name=node.name,
+            outputs=node.output,
+            shapes=[shape],
+            dtypes=[dtype],
+        )

@@ -13,7 +13,8 @@ from export.artefact.description import Assumption, Precision, Resize
 from export.convert.output_kind import Loss
 from export.errors import BadArgument, NotAClassifier
 
-Layout = Literal["nhwc", "nchw"]
+#: nhw: grey images without an axis of channels, as keras.datasets.mnist has them.
+Layout = Literal["nhwc", "nchw", "nhw"]
 
 #: The element types of an image input, and the types of NumPy that they are.
 Element = Literal["float32", "float16", "uint8"]
@@ -32,7 +33,7 @@ Scores = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """The model's own input: [N,height,width,channels] or [N,channels,height,width]."""
+    """The model's own input: [N,height,width,channels], [N,channels,height,width] or [N,height,width]."""
 
     height: int
     width: int
@@ -44,9 +45,17 @@ class ImageInput:
     def channel_axis(self) -> int:
         return 1 if self.layout == "nchw" else 3
 
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """With an open batch."""
+        size = (self.height, self.width)
+        return {
+            "nhwc": (None, *size, self.channels), "nchw": (None, self.channels, *size), "nhw": (None, *size)
+        }[self.layout]  # fmt: skip
+
     def arranged(self, images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """[N,H,W,C] in the model's own layout and type."""
-        ordered = images.transpose(0, 3, 1, 2) if self.layout == "nchw" else images
+        ordered = {"nhwc": images, "nchw": images.transpose(0, 3, 1, 2), "nhw": images[..., 0]}[self.layout]
         return np.ascontiguousarray(ordered, self.element)
 
 
@@ -94,15 +103,29 @@ def image_input(
 
     `usual` is the framework's own layout, which decides where both would fit.
     """
-    if len(shape) != 4 or element not in ("float32", "float16", "uint8"):
+    if len(shape) not in (3, 4) or element not in ("float32", "float16", "uint8"):
         raise NotAClassifier(
-            f"the model does not take images: its input is {element} {text(shape)}, and [N,height,width,channels] or"
-            " [N,channels,height,width] of float32, float16 or uint8 is needed"
+            f"the model does not take images: its input is {element} {text(shape)}, and [N,height,width,channels],"
+            " [N,channels,height,width] or, for grey images, [N,height,width] of float32, float16 or uint8 is needed"
+            f"{_in_front(shape, element)}"
         )
+    if len(shape) == 3:
+        return ImageInput(*_size(shape[1:], size), 1, "nhw", element)  # type: ignore[arg-type]  # checked above
     chosen = _layout(shape, layout, usual)
     channels = shape[1 if chosen == "nchw" else 3]
     height, width = _size(shape[2:4] if chosen == "nchw" else shape[1:3], size)
     return ImageInput(height, width, channels or 3, chosen, element)  # type: ignore[arg-type]  # checked above
+
+
+def _in_front(shape: tuple[int | None, ...], element: str) -> str:
+    """What makes a model of images out of one that takes rows of numbers, or another type of numbers."""
+    if len(shape) == 2 and element == "float32":
+        layer = "keras.Sequential([keras.Input((height, width, channels)), keras.layers.Flatten(), model]).save(...)"
+        return f". If it takes the pixels in one row, put a layer in front of it: {layer}"
+    if len(shape) in (3, 4) and element.startswith(("int", "uint", "float")):
+        cast = f"keras.Model(x, model(keras.ops.cast(x, '{element}'))).save(...)"
+        return f". Numbers of another type are cast within the model: x = keras.Input(..., dtype='uint8'); {cast}"
+    return ""
 
 
 def _layout(shape: tuple[int | None, ...], given: Layout | None, usual: Layout | None) -> Layout:

@@ -17,6 +17,7 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from onnx import defs
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.types.experimental import ConcreteFunction
@@ -62,13 +63,27 @@ def to_onnx(concrete: ConcreteFunction, *, opset: int) -> BareGraph:
     """A function of one tensor, in ONNX. Raises ConversionFailed."""
     try:
         proto = _with_weights(*_without_weights(concrete), opset=opset)
+        _check_operators(proto)
         folded = _folded(proto)
         _open_batch(folded)
         onnx.checker.check_model(folded)
+    except ConversionFailed:
+        raise
     # tf2onnx, onnx and TensorFlow each raise what they like.
     except Exception as error:
         raise ConversionFailed(_reason(error, opset)) from error
     return BareGraph(folded, INPUT_NAME, OUTPUT_NAME)
+
+
+def _check_operators(proto: onnx.ModelProto) -> None:
+    """tf2onnx leaves in the graph what it has no counterpart for. Raises ConversionFailed."""
+    unknown = {node.op_type: node.name for node in proto.graph.node if not node.domain and not defs.has(node.op_type)}
+    if unknown:
+        kinds = ", ".join(f"{kind} ({name})" for kind, name in sorted(unknown.items()))
+        raise ConversionFailed(
+            f"the network has a step that can't be expressed in ONNX: {kinds}. Build the model without that step, or"
+            " with other operations in its place, load the weights, and save it"
+        )
 
 
 def _reason(error: Exception, opset: int) -> str:

@@ -7,7 +7,7 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from export.artefact.description import INPUT_NAME, OUTPUT_NAME, VALUES_NAME
-from export.convert.normalisation import NORMALISATIONS
+from export.convert.normalisation import by_name
 from export.convert.original import BareGraph, ImageInput
 from export.convert.output_kind import Head
 from export.errors import ConversionFailed
@@ -107,7 +107,7 @@ def _replace(field: object, values: Iterable[NodeProto] | Iterable[ValueInfoProt
 
 def _front(bare: BareGraph, given: ImageInput, preprocess: str, *, rounded: bool) -> _Chain:
     """images -> what the bare graph takes."""
-    normalisation, chain = NORMALISATIONS[preprocess], _Chain(INPUT_NAME, "front")
+    normalisation, chain = by_name(preprocess), _Chain(INPUT_NAME, "front")
     shape = (given.channels, 1, 1) if given.layout == "nchw" else (given.channels,)
     if given.layout == "nchw":
         chain.add("Transpose", perm=[0, 3, 1, 2])  # first, while a pixel is one byte
@@ -123,6 +123,8 @@ def _front(bare: BareGraph, given: ImageInput, preprocess: str, *, rounded: bool
             chain.add("Div", scale.reshape(shape))
     if given.element == "float16":
         chain.add("Cast", to=TensorProto.FLOAT16)
+    if given.layout == "nhw":
+        chain.add("Reshape", np.array([0, given.height, given.width], np.int64))
     chain.end_at(PREFIX + bare.input_name)
     return chain
 

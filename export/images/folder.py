@@ -19,6 +19,10 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 _HEIC = frozenset((".heic", ".heif", ".hif"))
 
+#: Pillow's names of what these suffixes stand for. It goes by the content of a file, and would start Ghostscript for a
+#: .jpg that is PostScript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF")
+
 Item = TypeVar("Item")
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -64,9 +68,10 @@ def read(file: Path, channels: int = 3, *, fast_dct: bool = False) -> Image.Imag
 
     With `fast_dct`, the pixels of a JPEG are those of TensorFlow.
     """
-    if file.suffix.lower() in _HEIC:
+    is_heic = file.suffix.lower() in _HEIC
+    if is_heic:
         _enable_heic(file)
-    with Image.open(file) as stored:
+    with Image.open(file, formats=("HEIF",) if is_heic else _FORMATS) as stored:
         decoded = _tensorflow_jpeg(file, stored, channels) if fast_dct and stored.format == "JPEG" else stored
         return _with_channels(ImageOps.exif_transpose(decoded), channels)
 

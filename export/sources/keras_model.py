@@ -1,5 +1,6 @@
 """A model of Keras 3 or tf-keras, as its owner calls it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -110,10 +111,8 @@ def _predict(model: Model) -> Callable[[npt.NDArray[np.generic]], Floats]:
 
 
 def _to_onnx(model: Model, given: ImageInput, opset: int) -> BareGraph:
-    size = (given.height, given.width)
-    shape = (None, given.channels, *size) if given.layout == "nchw" else (None, *size, given.channels)
     try:
-        concrete = conversion.traced(_call(model), shape, given.element)
+        concrete = conversion.traced(_call(model), given.shape, given.element)
     except NotAClassifier:
         raise
     except Exception as error:
@@ -122,5 +121,7 @@ def _to_onnx(model: Model, given: ImageInput, opset: int) -> BareGraph:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras prints parts of its messages in bold.
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:2])}"

@@ -47,12 +47,10 @@ def load(folder: Path, *, layout: Layout | None = None, size: tuple[int, int] | 
     def call(x: tf.Tensor) -> tf.Tensor:
         return signature(**{keyword: x})[output]
 
-    sides = (given.height, given.width)
-    shape = (None, given.channels, *sides) if given.layout == "nchw" else (None, *sides, given.channels)
     return Original(
         input=given,
         predict=_predict(call),
-        to_onnx=lambda opset: _to_onnx(call, shape, given.element, opset),
+        to_onnx=lambda opset: _to_onnx(call, given.shape, given.element, opset),
         reference=f"the SavedModel's own signature {name}",
         source={"file": folder.name, "sha256": digest(folder), "signature": name},
         load_image=keras_loader.loader_for(given),

@@ -9,6 +9,7 @@ import pytest
 from tests.export.matrix import (
     keras_cases,
     notebook_keras,
+    once_wrong,
     onnx_cases,
     preprocessing_cases,
     tensorflow_cases,
@@ -26,6 +27,7 @@ STEP = 3
 
 
 def some() -> Iterator[Case]:
+    yield from once_wrong.once_wrong()
     yield from onnx_cases.onnx_files()
     for group in (keras_cases.endings, keras_cases.labels, preprocessing_cases.preprocessing):
         yield from islice(group(), 0, None, STEP)

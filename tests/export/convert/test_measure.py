@@ -31,7 +31,8 @@ def test_the_clearly_best_is_taken() -> None:
     """With the reason and the runner-up."""
     best, assumption = measure.choose([trial("unit", right(38)), trial("tf", right(25)), trial("none", right(10))], 4)
     assert best.preprocess == "unit"
-    assert assumption.why == "right on 95% of 40 labelled images, the next best, tf, on 62%"
+    assert assumption.why.startswith("right on 95% of 40 labelled images, the next best, tf, on 62%; ")
+    assert assumption.why.endswith("state them with --preprocess MEAN/STD")
     assert assumption.basis == "measured"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.export.matrix import (
     keras_cases,
     notebook_keras,
+    once_wrong,
     onnx_cases,
     preprocessing_cases,
     tensorflow_cases,
@@ -36,6 +37,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "unusual-keras2-keras": lambda: unusual_tensorflow.keras_2(".keras"),
     "unusual-savedmodel": unusual_tensorflow.saved_models,
     "unusual-onnx": unusual_onnx.onnx_files,
+    "once-wrong": once_wrong.once_wrong,
 }
 
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-from tests.export.matrix.case import Case, Made
+from tests.export.matrix.case import Case, Floats, Made, Pixels
 from tests.export.matrix.onnx_cases import case, ending_in, torch_mode
 from tests.support.models import tiny_onnx
 
@@ -163,9 +163,21 @@ def without_weights() -> bytes:
     return bytes(made.SerializeToString())
 
 
+#: Of CIFAR-10, as its training scripts have them.
+MEAN = np.array([0.4914, 0.4822, 0.4465])
+DEVIATION = np.array([0.247, 0.2435, 0.2616])
+
+
+def cifar(images: Pixels) -> Floats:
+    return np.asarray((images / 255 - MEAN) / DEVIATION)
+
+
 def onnx_files() -> Iterator[Case]:
     identity = node("Identity", ["own_p"], ["out"])
     yield case("opset 21", opset_21)
+    numbers = "/".join(",".join(map(str, values)) for values in (MEAN, DEVIATION))
+    softmax = tiny_onnx.model(ends="Softmax")
+    yield case("numbers of CIFAR-10", lambda: softmax, preprocess=numbers, prepare=cifar)
     yield case("open height and width", lambda: tiny_onnx.model(ends="Softmax", size="side"), "--size", "16")
     yield case("open height and width, not said", lambda: tiny_onnx.model(ends="Softmax", size="side"), asks="--size")
     yield case("softmax, then Identity", lambda: softmaxed(identity))
