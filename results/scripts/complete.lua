@@ -15,13 +15,6 @@ local PREFIX, COUNT = ARGV[7], tonumber(ARGV[8])
 local WEBHOOKS = KEYS[FIXED_KEYS + KEYS_PER_ENTRY * COUNT + 1]
 local LAST_ID = '18446744073709551615-18446744073709551615'
 
-local function wrong_type(key, kind)
-    local found = redis.call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
-    end
-end
-
 -- Whether a stream has used up its ids.
 local function full(key)
     if redis.call('EXISTS', key) == 1 then

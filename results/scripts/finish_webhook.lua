@@ -7,9 +7,9 @@
 --       7 idle_ms that it begins to wait with   8 max_dead_letters   9 why it failed
 -- reply 1, or 0 if another sender has it or had finished it
 for number, kind in ipairs({'stream', 'stream', 'hash'}) do
-    local found = redis.call('TYPE', KEYS[number]).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    local wrong = wrong_type(KEYS[number], kind)
+    if wrong then
+        return wrong
     end
 end
 local id, ending = ARGV[3], ARGV[4]

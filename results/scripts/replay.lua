@@ -10,9 +10,9 @@
 local ADDED = 8 -- reason, deliveries, holders, entry and their values, before the entry's own fields
 
 for number, kind in ipairs({'stream', 'stream', 'hash'}) do
-    local found = redis.call('TYPE', KEYS[number]).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    local wrong = wrong_type(KEYS[number], kind)
+    if wrong then
+        return wrong
     end
 end
 

@@ -8,9 +8,9 @@
 local ADDED = 4 -- reason, attempts and their values, before its own fields
 
 for number = 1, 2 do
-    local found = redis.call('TYPE', KEYS[number]).ok
-    if found ~= 'none' and found ~= 'stream' then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a stream: delete it')
+    local wrong = wrong_type(KEYS[number], 'stream')
+    if wrong then
+        return wrong
     end
 end
 local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]

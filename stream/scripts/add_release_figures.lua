@@ -4,9 +4,9 @@
 -- KEYS  1 figures
 -- ARGV  1 ttl_ms   2 largest difference   then per figure: its name, how much to add
 -- reply 1
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= 'hash' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. kind .. ', not a hash: delete it')
+local wrong = wrong_type(KEYS[1], 'hash')
+if wrong then
+    return wrong
 end
 for i = 3, #ARGV, 2 do
     redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1])

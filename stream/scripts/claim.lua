@@ -7,9 +7,9 @@
 -- ARGV  1 group   2 consumer   3 lease_ms   4... for each stream the prefix of its entries' names
 -- reply {lost} or {lost, entry, fields, deliveries, former holders}; lost counts pending entries
 --       that were no longer in the stream
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= 'hash' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. kind .. ', not a hash: delete it')
+local wrong = wrong_type(KEYS[1], 'hash')
+if wrong then
+    return wrong
 end
 local lost = 0
 for number = 2, #KEYS do

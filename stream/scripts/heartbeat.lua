@@ -12,9 +12,9 @@
 -- reply {now_ms, whether the version's description is there, whether the clock was set back, versions with entries...}
 for number = 1, #KEYS do
     local kind = ({'zset', 'hash', 'hash', 'set'})[number] or 'stream'
-    local found = redis.call('TYPE', KEYS[number]).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    local wrong = wrong_type(KEYS[number], kind)
+    if wrong then
+        return wrong
     end
 end
 local time = redis.call('TIME')

@@ -6,9 +6,9 @@
 -- reply how many entries it still held; others will claim them
 for number = 1, #KEYS do
     local kind = ({'zset', 'hash'})[number] or 'stream'
-    local found = redis.call('TYPE', KEYS[number]).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    local wrong = wrong_type(KEYS[number], kind)
+    if wrong then
+        return wrong
     end
 end
 redis.call('ZREM', KEYS[1], ARGV[2])

@@ -1,0 +1,7 @@
+-- What is put before each script that uses it: the error to return if a key exists and is of another type, else nil.
+local function wrong_type(key, kind)
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then
+        return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind .. ': delete it')
+    end
+end
