@@ -54,7 +54,7 @@ _DRAIN_S = _REQUEST_TIMEOUT_S + 5
 class Soak:
     """One run: a server, an ingest with two workers and two consumers."""
 
-    def __init__(self, folder: Path, seconds: float, seed: int) -> None:
+    def __init__(self, folder: Path, seconds: float, seed: int, image: bytes) -> None:
         models.build(folder / "models")
         self._seconds = seconds
         self._random = random.Random(seed)
@@ -65,7 +65,7 @@ class Soak:
         self._ingest = Post("ingest", self._start_ingest, self._clock, url=f"http://127.0.0.1:{self._port}")
         names = [f"consumer {number}" for number in range(_CONSUMERS)]
         self._consumers = [Post(name, self._start_consumer, self._clock) for name in names]
-        self._upload = uploads.form("/predict", images.small())
+        self._upload = uploads.form("/predict", image)
         self.hostile = Hostile(self._port, self._upload, per_s=20, seed=seed)
         self.samples: dict[str, list[float]] = {name: [] for name in LIMITS}
         self.loads: list[Sample] = []
@@ -252,9 +252,10 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=7200, help="length of the load (default %(default)g)")
     parser.add_argument("--seed", type=int, default=1, help="decides who is killed and what hostile clients do")
+    parser.add_argument("--image", choices=sorted(images.BY_NAME), default="small", help="default: %(default)s")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder:
-        soak = Soak(Path(folder), given.seconds, given.seed)
+        soak = Soak(Path(folder), given.seconds, given.seed, images.BY_NAME[given.image]())
         failures = asyncio.run(soak.run())
         sys.stdout.write("\n".join([*report(soak, given.seconds, failures), ""]))
     return 1 if failures else 0

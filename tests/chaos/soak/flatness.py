@@ -1,4 +1,8 @@
-"""Whether a figure grows: a line through its samples, and how much it rises from the first to the last."""
+"""Whether a figure grows: a line through its samples, and how much it rises from the first to the last.
+
+The line has the median of the slopes between all pairs of samples (the Theil-Sen estimator): one slow window just
+before the end does not look like growth.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +42,9 @@ def growth(values: Sequence[float]) -> float:
     judged = judged[~np.isnan(judged)]
     if len(judged) < 3:
         return 0.0
-    slope, _ = np.polyfit(np.arange(len(judged)), judged, 1)
-    return float(slope * (len(judged) - 1))
+    first, second = np.triu_indices(len(judged), k=1)
+    slopes = (judged[second] - judged[first]) / (second - first)
+    return float(np.median(slopes) * (len(judged) - 1))
 
 
 def grows(name: str, values: Sequence[float]) -> bool:

@@ -19,6 +19,15 @@ def test_a_leak_is_found_below_noise() -> None:
     assert grows("ingest RSS", [100e6 + 0.5e6 * number + rng.uniform(-3e6, 3e6) for number in range(40)])
 
 
+def test_one_slow_window_before_the_end_is_not_growth() -> None:
+    assert not grows("p99 ms", [*[130, 150, 290, 140] * 10, 1428, 140])
+
+
+def test_latency_that_rises_beneath_slow_windows_is_growth() -> None:
+    values = [130 + 20 * number for number in range(40)]
+    assert grows("p99 ms", [value + 300 * (number % 6 == 0) for number, value in enumerate(values)])
+
+
 def test_the_warm_up_is_not_judged() -> None:
     assert not grows("keys", [0, 500, 1000, 1500, 2000, *[2000] * 15])
 
