@@ -9,6 +9,9 @@ import pytest
 from ingest.api.static import _FOLDER
 from tests.support.processes import Processes
 
+#: As Chrome sends it with an address that was typed in.
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
@@ -16,7 +19,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("static")
     with Processes(folder, redis_url="redis://127.0.0.1:1", models_dir=folder) as processes:
         _, url = processes.ingest(ready=False)
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, headers={"Accept": BROWSER}) as client:
             yield client
 
 
@@ -59,3 +62,27 @@ def test_only_files_of_the_page_are_served(service: httpx.Client) -> None:
     """Nothing beside them can be asked for."""
     for name in ("nothing.js", "..%2Fapp.py", "%2e%2e/app.py", "index.html%00", ""):
         assert service.get(f"/page/{name}").status_code == 404, name
+
+
+@pytest.mark.parametrize("accept", ["*/*", "", "application/json, text/plain, */*", "text/html;q=0, */*", "text/html2"])
+def test_a_program_at_the_root_learns_that_the_process_is_alive(service: httpx.Client, accept: str) -> None:
+    """As KServe's server says it, and where a browser finds the page."""
+    answer = service.get("/", headers={"Accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    found = answer.json()
+    assert found.pop("status") == "alive"
+    for path in found.values():
+        assert service.get(path).is_success, path
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*, Text/HTML; charset=utf-8;q=0.1", BROWSER])
+def test_a_browser_at_the_root_gets_the_page(service: httpx.Client, accept: str) -> None:
+    """Caches keep the two apart, and HEAD tells them apart too."""
+    page = service.get("/", headers={"Accept": accept})
+    assert page.headers["content-type"].startswith("text/html")
+    for kept in (page, service.get("/", headers={"Accept": "*/*"})):
+        assert "Accept" in kept.headers["vary"].split(", ")
+        head = service.head("/", headers={"Accept": kept.request.headers["accept"]})
+        same = ("content-type", "content-length", "vary")
+        assert [head.headers[name] for name in same] == [kept.headers[name] for name in same]
+        assert head.content == b""

@@ -19,7 +19,7 @@ async def main(url: str, model: str, image: bytes) -> None:
     """Ask whether all is ready, and classify the image as base64."""
     encoded = base64.b64encode(image).decode()
     async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
-        ready = await client.is_model_ready(url, model)
+        v1 = [await client.is_server_live(url), await client.is_model_ready(url, model)]
         answer = await client.infer(url, {"instances": [{"b64": encoded}]}, model_name=model)
     async with InferenceRESTClient(RESTConfig(protocol="v2")) as client:
         v2 = [
@@ -27,7 +27,7 @@ async def main(url: str, model: str, image: bytes) -> None:
             await client.is_server_ready(url),
             await client.is_model_ready(url, model),
         ]
-    sys.stdout.write(json.dumps({"ready": ready, "v2": v2, "predictions": answer["predictions"]}) + "\n")
+    sys.stdout.write(json.dumps({"v1": v1, "v2": v2, "predictions": answer["predictions"]}) + "\n")
 
 
 if __name__ == "__main__":
