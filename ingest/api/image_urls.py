@@ -113,6 +113,8 @@ class _Budget:
 
 
 def _checked(policy: Policy, text: str) -> httpx.URL:
+    if text[:5].lower() == "data:":
+        raise UrlNotAllowed("image_url is a data: URI, which needs no fetching. Send it in image.")
     try:
         return policy.check_url(text)
     except UrlRefused as error:

@@ -148,6 +148,12 @@ async def test_what_is_no_image_ends_with_the_reason(
         await fetched(site.url + path)
 
 
+async def test_a_data_uri_has_a_field_of_its_own() -> None:
+    """Its length, which is that of an image, is not what is wrong with it."""
+    with pytest.raises(UrlNotAllowed, match="Send it in image"):
+        await fetched("DATA:image/png;base64," + "A" * 4000)
+
+
 async def test_one_byte_at_a_time_ends_in_time(site: Recorded) -> None:
     """The limit is of the whole request, not of each read."""
     with pytest.raises(ImageNotFetched, match=r"within 0\.3 s"):
