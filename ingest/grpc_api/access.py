@@ -64,7 +64,7 @@ async def _nothing(*_: object) -> None:
 
 
 def _headers(metadata: Metadata) -> Headers:
-    pairs = ((name, value if isinstance(value, bytes) else value.encode("latin-1")) for name, value in metadata)
+    pairs = ((name, value if isinstance(value, bytes) else value.encode()) for name, value in metadata)
     return Headers(raw=[(name.encode(), value) for name, value in pairs])
 
 

@@ -17,6 +17,9 @@ from ingest.upload_memory import refusal
 #: takes far less.
 _PATIENCE_S: Final = 1.0
 
+#: Within these seconds gRPC cancels a call whose client has gone.
+_GONE_S: Final = 0.1
+
 
 class Arrivals:
     """The messages of one process that are arriving: `most` at once, each within `timeout_s`."""
@@ -45,6 +48,8 @@ class Arrivals:
             self._arriving.pop(timeout, None)
             self._free.release()
         if message is grpc.aio.EOF:
+            # If the client has gone, gRPC says so first, and then cancels the call.
+            await asyncio.sleep(_GONE_S)
             raise BadParameter("The call has no request.")
         return message
 

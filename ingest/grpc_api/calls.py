@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from ingest.errors import Problem
 from ingest.grpc_api.access import Access, is_open, is_traced
@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 _CLASSIFICATION: Final = ("/ModelInfer", "/ModelStreamInfer")
 
 OK: Final = 200
+
+#: Most bytes of a sentence. gRPC writes a byte as three if it is no ASCII, and clients refuse 8 KiB of metadata.
+_MOST_DETAIL: Final = 2000
+
+T = TypeVar("T")
 
 
 def ignore_status(_status: int) -> None:
@@ -89,11 +94,11 @@ class Calls:
         self.idle = asyncio.Event()
         self.idle.set()
 
-    async def run(self, call: Call, serve: Callable[[Call], Awaitable[None]], *, streamed: bool = False) -> None:
-        """Serve one call. If it is `streamed`, it counts, records and traces its requests itself."""
+    async def run(self, call: Call, serve: Callable[[Call], Awaitable[T]], *, streamed: bool = False) -> T:
+        """What `serve` returns for one call. If it is `streamed`, it counts, records and traces its requests itself."""
         logs.start_scope()
         with nullcontext() if streamed else self.trace(call):
-            await self._run(call, serve, streamed=streamed)
+            return await self._run(call, serve, streamed=streamed)
 
     def trace(self, call: Call) -> AbstractContextManager[None]:
         """A span around one request, if it is wanted. `record` says how it ends."""
@@ -101,7 +106,7 @@ class Calls:
             return nullcontext()
         return self._tracer.request(call)
 
-    async def _run(self, call: Call, serve: Callable[[Call], Awaitable[None]], *, streamed: bool) -> None:
+    async def _run(self, call: Call, serve: Callable[[Call], Awaitable[T]], *, streamed: bool) -> T:
         began_s = time.perf_counter()
         status = CLIENT_GONE
         self._running += 1
@@ -111,9 +116,10 @@ class Calls:
                 self._access.authenticate(call.metadata)
                 if not streamed:
                     await self.count(call)
-            await serve(call)
+            response = await serve(call)
             call.send_trailing()
             status = OK
+            return response
         except asyncio.CancelledError:
             # gRPC cancels a call whose deadline has passed, as it does one whose client has gone.
             status = 504 if call.remaining_s == 0 else CLIENT_GONE
@@ -150,6 +156,7 @@ def as_problem(error: Exception, call: Call) -> Problem:
     return error
 
 
-async def _abort(call: Call, problem: Problem) -> None:
+async def _abort(call: Call, problem: Problem) -> NoReturn:
     call.trailing |= problem_metadata(problem)
-    await call.context.abort(status_code(problem), problem.detail, tuple(call.trailing.items()))
+    detail = problem.detail.encode(errors="replace")[:_MOST_DETAIL].decode(errors="ignore")
+    await call.context.abort(status_code(problem), detail, tuple(call.trailing.items()))

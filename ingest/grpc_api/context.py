@@ -1,7 +1,7 @@
 """The part of gRPC's context of a call that is used here. The package grpcio has no types of its own."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -15,13 +15,13 @@ class Context(Protocol):
     async def write(self, message: object) -> None:
         """Send a message to the client."""
 
-    async def abort(self, code: object, details: str, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
+    async def abort(self, code: object, details: str, trailing_metadata: tuple[tuple[str, str], ...]) -> NoReturn:
         """End the call with this status, by an exception."""
 
     def invocation_metadata(self) -> Metadata | None:
         """What the client sent with the call."""
 
-    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
+    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> NoReturn:
         """Send this with the end of the call."""
 
     def peer(self) -> str:

@@ -21,8 +21,8 @@ SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].ful
 class Service:
     """Makes the handlers.
 
-    On the wire, a call with one request is a stream with one message. Here each method is a stream, so that keys and
-    limits are checked before the request is read.
+    On the wire, a call with one request is a stream with one message. Here the requests of each method are a stream, so
+    that keys and limits are checked before the request is read.
     """
 
     def __init__(self, calls: Calls, arrivals: Arrivals) -> None:
@@ -40,7 +40,7 @@ class Service:
             "ModelConfig": self._simple("ModelConfig", pb.ModelConfigRequest, metadata.model_configuration),
             "RepositoryIndex": self._simple("RepositoryIndex", pb.RepositoryIndexRequest, metadata.repository_index),
             "ModelInfer": self._unary("ModelInfer", pb.ModelInferRequest, infer.infer),
-            "ModelStreamInfer": self._handler(
+            "ModelStreamInfer": self._stream(
                 f"/{SERVICE}/ModelStreamInfer", pb.ModelInferRequest, infer.stream, streamed=True
             ),
         }
@@ -57,7 +57,7 @@ class Service:
 
         name = "ServerReflectionInfo"
         method = f"/{reflection.SERVICE_NAME}/{name}"
-        handler = self._handler(method, reflection_pb2.ServerReflectionRequest, reflect)
+        handler = self._stream(method, reflection_pb2.ServerReflectionRequest, reflect)
         return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {name: handler})
 
     def _simple(
@@ -74,14 +74,19 @@ class Service:
         request: type[Message],
         method: Callable[[Any, Call], Awaitable[Any]],
     ) -> grpc.RpcMethodHandler:
-        async def serve(call: Call) -> None:
+        async def serve(call: Call) -> Message:
             with Stage("upload"):
-                request = await self._arrivals.read(call.context)
-            await call.context.write(await method(request, call))
+                message = await self._arrivals.read(call.context)
+            response: Message = await method(message, call)
+            return response
 
-        return self._handler(f"/{SERVICE}/{name}", request, serve)
+        async def handle(_requests: object, context: Context) -> Message:
+            return await self._calls.run(Call(f"/{SERVICE}/{name}", context), serve)
 
-    def _handler(
+        # gRPC sends a response that is returned together with its status, in one step instead of two.
+        return grpc.stream_unary_rpc_method_handler(handle, request.FromString, _serialized)
+
+    def _stream(
         self,
         method: str,
         request: type[Message],

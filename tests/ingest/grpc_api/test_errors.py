@@ -101,6 +101,22 @@ def test_a_bad_request_gets_a_sentence(
     assert dict(error.trailing_metadata())["sluice-problem"]
 
 
+@pytest.mark.parametrize("sign", ["a", "é", "\n", "\U0001f600"])
+@pytest.mark.parametrize("field", ["model_name", "model_version", "name", "datatype", "output"])
+def test_a_long_name_gets_a_sentence_too(channel: grpc.Channel, field: str, sign: str) -> None:
+    """Clients refuse a status with a long message, and say nothing of what it said."""
+    text = sign * 20_000
+    asked = request(raw_input_contents=BLACK)
+    if field == "output":
+        asked.outputs.add().name = text
+    else:
+        setattr(asked if field.startswith("model") else asked.inputs[0], field, text)
+    asked.inputs[0].contents.fp32_contents.extend([0] if field == "name" else [])
+    error = refusal(channel, asked)
+    assert error.code().name in {"INVALID_ARGUMENT", "NOT_FOUND"}, error
+    assert dict(error.trailing_metadata())["sluice-problem"]
+
+
 @pytest.mark.parametrize("data", [b"hello", png(images_of_noise(1)[0])[:60]])
 def test_a_bad_image_has_the_sentence_of_rest(channel: grpc.Channel, service: GrpcService, data: bytes) -> None:
     """An unknown format, and a file that breaks off."""
