@@ -142,9 +142,13 @@ def tiff_tags(data: bytes, wanted: set[int]) -> dict[int, int]:
     }
 
 
-def tiff_tag_position(data: bytes, wanted: int) -> int | None:
-    """Where the value of this tag is, if the value is in the directory itself. Raises struct.error."""
-    return next((at for tag, _, at in _tiff_entries(data) if tag == wanted), None)
+def with_tiff_tag(data: bytes, wanted: int, value: int) -> bytes:
+    """The file with another first value of this tag, if that is a whole number. Raises struct.error."""
+    changed = bytearray(data)
+    for tag, kind, at in _tiff_entries(data):
+        if tag == wanted and kind in _WHOLE_NUMBERS:
+            struct.pack_into(_byte_order(data) + _WHOLE_NUMBERS[kind], changed, at, value)
+    return bytes(changed)
 
 
 def _byte_order(data: bytes) -> str:
@@ -166,8 +170,8 @@ def _tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield tag, kind, position + value
 
 
-#: BYTE, SHORT, LONG and LONG8.
-_WHOLE_NUMBERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
+#: BYTE, SHORT, LONG, SBYTE, SSHORT, SLONG, IFD and LONG8.
+_WHOLE_NUMBERS: Final = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
 
 _ESTIMATES: Final[dict[str, Callable[[bytes], Cost]]] = {
     "PNG": _png,

@@ -76,7 +76,8 @@ class EncodedImage:
         if self.kind != "JPEG":
             cost = estimate(self.data, self.kind)
         else:
-            cost = self._jpeg.cost(_divisor(self._jpeg, model) if all(self._jpeg.dimensions) else 1)
+            divisor = _divisor(self._jpeg, model) if all(self._jpeg.dimensions) else 1
+            cost = self._jpeg.cost(divisor, max(model.width, model.height))
         if cost.width and cost.height:
             check_pixels(cost.width, cost.height, max_pixels)
         return cost
@@ -187,6 +188,10 @@ def _as_damaged_image(kind: str) -> Iterator[None]:
     except _RAISED_BY_PILLOW as error:
         if "memory" in str(error).lower():  # libheif and libavif have no exceptions of their own for that.
             raise _too_large(kind) from error
+        if isinstance(error, UnidentifiedImageError) or "nsupported" in str(error):
+            raise DamagedImage(
+                f"The {kind} file is damaged or of a rare kind: {_words(error)}. Send the whole file, or a PNG."
+            ) from error
         raise DamagedImage(f"The {kind} file is damaged: {_words(error)}. Send the whole file.") from error
 
 

@@ -22,18 +22,16 @@ of PyTurboJPEG contains no library.)
 import math
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from ingest.errors import DamagedImage
 from ingest.images.cost import Cost
 from ingest.images.geometry import UPRIGHT, Orientation
 from ingest.images.metadata import orientation_of
-from ingest.images.resampling import PixelBuffer
+from ingest.images.resampling import PixelBuffer, cmyk_to_rgb
 
 #: A camera writes about ten segments before the pixels. A large colour profile takes some hundred.
 _MAX_SEGMENTS: Final = 4096
@@ -44,6 +42,8 @@ _MAX_SCANS: Final = 100
 #: its bytes and on its pixels.
 QUICK_BYTES: Final = 256 * 1024
 _QUICK_PIXELS: Final = 2**19
+#: Rows are scaled one by one, to the width of the input each, however narrow the image is.
+_QUICK_ROWS: Final = 2048
 
 #: Seconds of one core per pixel, per sample of each further scan, and per byte of the file.
 _PIXEL_S: Final = 4e-9
@@ -52,7 +52,10 @@ _BYTE_S: Final = 15e-9
 #: libjpeg keeps a coefficient of 2 bytes for each sample if there are several scans.
 _COEFFICIENT_BYTES: Final = 2
 _OUTPUT_BYTES: Final = 4
+#: Seconds per pixel of the image that is scaled along its rows alone, which a tall image makes large.
+_NARROW_S: Final = 6e-9
 
+_JFIF: Final = 0xE0
 _APP1: Final = 0xE1
 _ADOBE: Final = 0xEE
 _START_OF_SCAN: Final = 0xDA
@@ -60,6 +63,9 @@ _END_OF_IMAGE: Final = 0xD9
 _APPLICATION_SEGMENTS: Final = range(0xE0, 0xF0)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL_FRAMES: Final = (0xC0, 0xC1)
+#: The fast decoder writes a lossless image in full into the buffer of a scaled one, behind its end. With arithmetic
+#: coding, it takes bytes that are missing for zeros. Pillow decodes both.
+_FAST_FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2))
 _BARE: Final = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))  # markers without a length: stuffing, TEM, RST, SOI
 #: A marker that ends entropy-coded data.
 _MARKER: Final = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
@@ -97,19 +103,22 @@ class JpegHeader:
     @property
     def is_quick(self) -> bool:
         """Whether a file of at most QUICK_BYTES takes at most 4 ms of a core, even if it is hostile."""
-        return self.scans == 1 and self.size is not None and math.prod(self.size) <= _QUICK_PIXELS
+        if self.scans > 1 or self.size is None or self.size[1] > _QUICK_ROWS:
+            return False
+        return math.prod(self.size) <= _QUICK_PIXELS
 
     @property
     def dimensions(self) -> tuple[int, int]:
         """Width and height."""
         return self.size or (self.frame.width, self.frame.height)
 
-    def cost(self, divisor: int) -> Cost:
-        """The cost of decoding it with each side divided."""
+    def cost(self, divisor: int, input_side: int) -> Cost:
+        """The cost of decoding it with each side divided, and of scaling it to an input of at most that side."""
         width, height = self.dimensions
-        pixels = width * height
-        memory = pixels // (divisor if self.size else 1) ** 2 * _OUTPUT_BYTES
-        seconds = pixels * _PIXEL_S + len(self.data) * _BYTE_S
+        divisor = divisor if self.size else 1
+        pixels, narrow = width * height, input_side * height // divisor
+        memory = (pixels // divisor**2 + narrow) * _OUTPUT_BYTES
+        seconds = pixels * _PIXEL_S + narrow * _NARROW_S + len(self.data) * _BYTE_S
         if self.scans > 1:
             samples = pixels * self.frame.samples
             memory += int(samples * _COEFFICIENT_BYTES)
@@ -117,10 +126,10 @@ class JpegHeader:
         return Cost(pixels, memory, seconds, width, height)
 
     def bare(self) -> bytes:
-        """The file without application segments, except Adobe's, which says how colours are stored."""
+        """The file without application segments, except JFIF's and Adobe's, which say how colours are stored."""
         kept, position = [], 0
         for marker, start, end in self.segments:
-            if marker in _APPLICATION_SEGMENTS and marker != _ADOBE:
+            if marker in _APPLICATION_SEGMENTS and marker not in (_JFIF, _ADOBE):
                 kept.append(self.data[position:start])
                 position = end
         return b"".join([*kept, self.data[position:]])
@@ -134,6 +143,8 @@ def read_header(data: bytes) -> JpegHeader:
     single = frame.sequential and data[scan + 4 : scan + 5] == bytes([frame.components])
     scans = 1 if single else _count_scans(data, scan)
     orientation = _orientation(data, segments)
+    if not _FAST_FRAMES.issuperset(marker for marker, _, _ in segments if marker in _FRAMES):
+        return JpegHeader(data, orientation, scans, segments, frame, None, "")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -162,8 +173,7 @@ def _segments(data: bytes) -> tuple[tuple[tuple[int, int, int], ...], int]:
 
 def _frame(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> _Frame:
     for marker, start, end in segments:
-        body = data[start + 4 : end]
-        if marker in _FRAMES and len(body) > 5:
+        if marker in _FRAMES and len(body := data[start + 4 : end]) > 5:
             factors = [(one >> 4, one & 15) for one in body[7::3][: body[5]]]
             whole = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
             samples = sum(across * down for across, down in factors) / max(1, whole)
@@ -173,16 +183,17 @@ def _frame(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> _Frame:
 
 
 def _orientation(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> Orientation:
-    exif, xmp = b"", b""
+    exif: list[bytes] = []
+    xmp = b""
     for marker, start, end in segments:
         if marker != _APP1:
             continue
         body = data[start + 4 : end]
         if body.startswith(b"Exif\0\0"):
-            exif += body[6:] if exif else body  # EXIF above 64 KB goes on in the next segment.
+            exif.append(body[6:] if exif else body)  # EXIF above 64 KB goes on in the next segment.
         elif body.startswith(_XMP_MARK):
             xmp = body[len(_XMP_MARK) :]
-    return orientation_of(exif, xmp) if exif or xmp else UPRIGHT
+    return orientation_of(b"".join(exif), xmp) if exif or xmp else UPRIGHT
 
 
 def _count_scans(data: bytes, scan: int) -> int:
@@ -197,6 +208,8 @@ def _count_scans(data: bytes, scan: int) -> int:
         if found is None:
             break
         position = found.start()
+    else:
+        raise DamagedImage("The JPEG file has far too many segments between its scans. Save the image again.")
     if scans > _MAX_SCANS:
         raise DamagedImage(
             f"The JPEG file has more than {_MAX_SCANS} scans, which no encoder writes. Save the image again."
@@ -206,8 +219,6 @@ def _count_scans(data: bytes, scan: int) -> int:
 
 #: Buffers up to this size are kept for the next image. New memory costs 0.2 ms of page faults for 0.6 MB.
 _MAX_KEPT_BYTES: Final = 4 * 2**20
-#: Pixels that are converted from CMYK at a time.
-_STRIP_PIXELS: Final = 2**20
 
 #: The scaled image keeps at least twice the pixels of the input along each side, because the DCT's low-pass is sharper
 #: than the resampling that follows. Measured against Pillow's full decode and resize, with EfficientNet-Lite0 over 280
@@ -216,8 +227,8 @@ _STRIP_PIXELS: Final = 2**20
 #: and 0.046 with 2. The mean change was 0.009 with a scale, and 0.002 without.
 _OVERSAMPLING: Final = 2
 
-#: A warning of libjpeg about entropy-coded data that does not hurt the image: padding before the end.
-_HARMLESS: Final = "extraneous bytes before marker"
+#: libjpeg's warning of padding before the end, which some cameras write.
+_PADDING: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file")
 
 
@@ -235,19 +246,29 @@ def decode(header: JpegHeader, divisor: int, *, fast_dct: bool = False, grey: bo
     grey, and a prediction for grey is worse than none.
     """
     try:
-        return _decode(header, divisor, strict=True, fast_dct=fast_dct, grey=grey)
+        return _decode(header, divisor, fast_dct=fast_dct, grey=grey)
     except ValueError as error:
-        if _HARMLESS not in str(error):
-            if str(error).startswith(_DAMAGE):
-                raise DamagedImage(f"The JPEG file is damaged: {error}. Send the whole file.") from error
-            return None
-    try:
-        return _decode(header, divisor, strict=False, fast_dct=fast_dct, grey=grey)
-    except ValueError:
+        if padding := _PADDING.match(str(error)):
+            unpadded = replace(header, data=_without_padding(header, int(padding[1])))
+            if len(unpadded.data) < len(header.data):
+                return decode(unpadded, divisor, fast_dct=fast_dct, grey=grey)
+        if str(error).startswith(_DAMAGE):
+            raise DamagedImage(f"The JPEG file is damaged: {error}. Send the whole file.") from error
         return None
 
 
-def _decode(header: JpegHeader, divisor: int, *, strict: bool, fast_dct: bool, grey: bool) -> PixelBuffer:
+def _without_padding(header: JpegHeader, size: int) -> bytes:
+    """The file without the bytes before its end.
+
+    To ignore the warning instead would hide the next one: that the end came in the middle of the image.
+    """
+    end = header.data.find(bytes((0xFF, _END_OF_IMAGE)), header.segments[-1][2] if header.segments else 0)
+    while end > 0 and header.data[end - 1] == 0xFF:
+        end -= 1
+    return header.data[: end - size] + header.data[end:] if end >= size else header.data
+
+
+def _decode(header: JpegHeader, divisor: int, *, fast_dct: bool, grey: bool) -> PixelBuffer:
     assert header.size
     width, height = (-(-side // divisor) for side in header.size)
     is_cmyk = header.colours in ("CMYK", "YCCK")
@@ -255,21 +276,11 @@ def _decode(header: JpegHeader, divisor: int, *, strict: bool, fast_dct: bool, g
     buffer = _per_thread.buffer(height * width * (1 if grey else 4))
     pixels = simplejpeg.decode_jpeg(
         header.data, "CMYK" if is_cmyk else "GRAY" if grey else "RGBX",
-        min_height=height, min_width=width, buffer=buffer, strict=strict, fastdct=fast_dct,
+        min_height=height, min_width=width, buffer=buffer, strict=True, fastdct=fast_dct,
     )  # fmt: skip
     if is_cmyk:
-        _cmyk_to_rgb(pixels)
+        cmyk_to_rgb(pixels)
     return PixelBuffer(buffer, pixels.shape[1], pixels.shape[0], grey)
-
-
-def _cmyk_to_rgb(pixels: NDArray[np.uint8]) -> None:
-    """Convert to RGB in place. JPEG stores CMYK inverted, as Adobe does, and all viewers expect that."""
-    # Some rows at a time: the products take 16 bits.
-    rows = max(1, _STRIP_PIXELS // pixels.shape[1])
-    for top in range(0, pixels.shape[0], rows):
-        strip = pixels[top : top + rows]
-        colours, black = strip[..., :3].astype(np.uint16), strip[..., 3:]
-        strip[..., :3] = (colours * black + 127) // 255
 
 
 class _PerThread(threading.local):

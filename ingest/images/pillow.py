@@ -20,7 +20,7 @@ from PIL import (  # noqa: F401  the plugins, named so that Pillow never goes lo
     WebPImagePlugin,
 )
 
-from ingest.errors import UnsupportedMediaType
+from ingest.errors import DamagedImage, UnsupportedMediaType
 from ingest.images import heif, metadata, tiff
 from ingest.images.bounded_reader import BoundedReader
 from ingest.images.formats import HEIC_NEEDS, enable_heic
@@ -38,6 +38,11 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 _MAX_RLE_PIXELS: Final = 4_000_000
 
 _BITS_PER_SAMPLE: Final = 258
+_PHOTOMETRIC: Final = 262
+_BLACK_IS_ZERO: Final = 1
+
+#: Where a PNG says how many bits a sample has: 8 bytes of signature, a chunk's length and name, width and height.
+_PNG_BITS: Final = 24
 
 _WHITE: Final = (255, 255, 255)
 
@@ -67,13 +72,40 @@ def load(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Orientat
         orientation = metadata.orientation_of(image.info.get("exif", b""))
     if kind == "BMP" and image.tile and image.tile[0].codec_name == "bmp_rle":
         check_pixels(image.width, image.height, _MAX_RLE_PIXELS)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.check_samples(image)
+        image.load()
+        tiff.correct(image)
+        image.info["white_is_zero"] = white_is_zero or not image.tag_v2.get(_PHOTOMETRIC, _BLACK_IS_ZERO)
+        return image, orientation
     image.load()
-    if white_is_zero:
-        image.info["white_is_zero"] = True
-    if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+    if kind == "PNG":
+        _check_colours(image, data)
+    elif kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         # Windows writes 0 into the fourth byte if it means nothing. Such an image is opaque, not invisible.
         image.putalpha(255)
     return image, orientation
+
+
+def _check_colours(image: Image.Image, data: bytes) -> None:
+    """Correct the transparent grey of a PNG, and refuse colours that Pillow would take for others.
+
+    Raises DamagedImage and UnsupportedMediaType.
+    """
+    bits, transparent = data[_PNG_BITS], image.info.get("transparency")
+    if image.mode == "P":
+        colours = len(image.palette.palette) // 3 if image.palette else 0
+        if int(image.getextrema()[1]) >= colours:  # type: ignore[arg-type]  # one channel
+            raise DamagedImage("The PNG file is damaged: its palette lacks a colour. Send the whole file.")
+    elif image.mode == "L" and isinstance(transparent, int) and bits < 8:
+        # Pillow spreads the samples over 0..255, but not this one.
+        most = 2**bits - 1
+        image.info["transparency"] = (transparent & most) * 255 // most
+    elif image.mode == "RGB" and transparent is not None and bits == 16:
+        # Pillow keeps 8 bits of each sample, and 16 of the transparent colour.
+        raise UnsupportedMediaType(
+            "The PNG has samples of 16 bits and a transparent colour. Save it with 8 bits or with an alpha channel."
+        )
 
 
 def _require_decoder(kind: str) -> None:
@@ -117,6 +149,8 @@ def _from_16_bits(image: Image.Image, strip: Image.Image) -> Image.Image:
 def _in_mode(strip: Image.Image, mode: str) -> Image.Image:
     if mode == "RGBA":
         return strip.convert("RGBA")
+    if strip.mode == "La":
+        strip = strip.convert("LA")
     if strip.has_transparency_data or strip.mode == "RGBa":
         layer = strip.convert("RGBA")
         strip = Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer)

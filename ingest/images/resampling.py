@@ -32,6 +32,9 @@ _FOUR_BYTES: Final = "CMYK"
 #: Shares of red, green and blue in grey (ITU-R BT.601).
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 
+#: Pixels that are converted from CMYK at a time.
+_STRIP_PIXELS: Final = 2**20
+
 #: The buffer between the two steps is kept for the next image up to this size, 4 MB.
 _MAX_KEPT_PIXELS: Final = 2**20
 
@@ -74,6 +77,16 @@ def resample(pixels: PixelBuffer, crop: CropBox, model: ModelDescription) -> byt
         return rgb
     image = Image.frombytes("RGB", (crop.width, crop.height), rgb)
     return image.convert("L" if model.channels == 1 else "RGBA").tobytes()
+
+
+def cmyk_to_rgb(pixels: npt.NDArray[np.uint8]) -> None:
+    """Convert to RGB in place. JPEG stores CMYK inverted, as Adobe does, and all viewers expect that."""
+    # Some rows at a time: the products take 16 bits.
+    rows = max(1, _STRIP_PIXELS // pixels.shape[1])
+    for top in range(0, pixels.shape[0], rows):
+        strip = pixels[top : top + rows]
+        colours, black = strip[..., :3].astype(np.uint16), strip[..., 3:]
+        strip[..., :3] = (colours * black + 127) // 255
 
 
 def fixed_point(pixels: Floats) -> bytes:

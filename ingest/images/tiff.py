@@ -1,4 +1,4 @@
-"""What Pillow lacks for TIFF: a limit on strips and tiles, deep images whose white is zero, and a silent libtiff.
+"""What Pillow lacks for TIFF: a limit on strips and tiles, samples that it takes for others, and a silent libtiff.
 
 When Pillow opens a file, it makes an object of 300 bytes for every tile that the file names. 20 MB of offsets would
 take more than a gigabyte.
@@ -7,12 +7,12 @@ take more than a gigabyte.
 import contextlib
 import ctypes
 import struct
-from typing import Final, Literal
+from typing import Final
 
-from PIL import _imaging
+from PIL import TiffImagePlugin, _imaging
 
-from ingest.errors import DamagedImage
-from ingest.images.cost import tiff_tag_position, tiff_tags
+from ingest.errors import DamagedImage, UnsupportedMediaType
+from ingest.images.cost import tiff_tags, with_tiff_tag
 
 _STRIP_OFFSETS: Final = 273
 _TILE_OFFSETS: Final = 324
@@ -25,8 +25,18 @@ _MAX_ENTRIES: Final = 65_535
 _BITS_PER_SAMPLE: Final = 258
 _PHOTOMETRIC: Final = 262
 _SAMPLES_PER_PIXEL: Final = 277
+_PLANES: Final = 284
+_COLOUR_MAP: Final = 320
+_INKS: Final = 332
+_EXTRA_SAMPLES: Final = 338
+_SAMPLE_FORMAT: Final = 339
 _DEEP: Final = (12, 16)
 _BLACK_IS_ZERO: Final = 1
+_APART: Final = 2
+_UNSIGNED: Final = 1
+_CMYK: Final = 1
+#: Fax machines: 0 is white unless the file says otherwise.
+_FAX: Final = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
 
 
 def check_offsets(data: bytes) -> None:
@@ -57,14 +67,50 @@ def with_black_as_zero(data: bytes) -> tuple[bytes, bool]:
     """
     try:
         tags = tiff_tags(data, {_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PHOTOMETRIC})
-        at = tiff_tag_position(data, _PHOTOMETRIC)
+        deep = tags.get(_BITS_PER_SAMPLE) in _DEEP and tags.get(_SAMPLES_PER_PIXEL, 1) == 1
+        if not deep or tags.get(_PHOTOMETRIC) != 0:
+            return data, False
+        return with_tiff_tag(data, _PHOTOMETRIC, _BLACK_IS_ZERO), True
     except struct.error:
         return data, False  # Pillow will say what is wrong with it.
-    deep = tags.get(_BITS_PER_SAMPLE) in _DEEP and tags.get(_SAMPLES_PER_PIXEL, 1) == 1
-    if not deep or tags.get(_PHOTOMETRIC) != 0 or at is None:
-        return data, False
-    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
-    return data[:at] + _BLACK_IS_ZERO.to_bytes(2, order) + data[at + 2 :], True
+
+
+def check_samples(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Raise UnsupportedMediaType if Pillow would take the samples of this image for others."""
+    tags = image.tag_v2
+    if image.mode not in ("I", "F") and set(_numbers(tags.get(_SAMPLE_FORMAT, _UNSIGNED))) != {_UNSIGNED}:
+        raise UnsupportedMediaType("The TIFF has samples with a sign. Save it with unsigned samples of 8 or 16 bits.")
+    deep = max(_numbers(tags.get(_BITS_PER_SAMPLE, 1))) > 8
+    if deep and tags.get(_PLANES) == _APART and tags.get(_SAMPLES_PER_PIXEL, 1) > 1 and _is_raw(image):
+        raise UnsupportedMediaType("The TIFF stores each channel of 16 bits apart. Save it with its channels together.")
+    if image.mode == "CMYK" and tags.get(_INKS, _CMYK) != _CMYK:
+        raise UnsupportedMediaType("The TIFF has inks that are not those of CMYK. Save it as RGB.")
+    if _PHOTOMETRIC not in tags and image.mode not in ("RGB", "YCbCr") and image.info.get("compression") not in _FAX:
+        raise UnsupportedMediaType("The TIFF does not say whether 0 is black or white. Save it as PNG.")
+
+
+def correct(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Correct the palette or the alpha of a decoded image that does not follow the standard."""
+    colours = image.tag_v2.get(_COLOUR_MAP)
+    if image.mode == "P" and colours and max(colours) < 256:
+        # The standard has 16 bits for each. libtiff, too, takes such a map for one of 8 bits.
+        image.putpalette([colour for one in zip(*_thirds(colours), strict=True) for colour in one])
+    if image.mode == "RGBA" and _EXTRA_SAMPLES not in image.tag_v2 and image.getchannel("A").getextrema() == (0, 0):
+        # The file does not say that the fourth sample is alpha. With 0 in all pixels, it is not.
+        image.putalpha(255)
+
+
+def _thirds(colours: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    size = len(colours) // 3
+    return colours[:size], colours[size : 2 * size], colours[2 * size : 3 * size]
+
+
+def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
+    return image.info.get("compression") == "raw"
 
 
 def silence_libtiff() -> None:

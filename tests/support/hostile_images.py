@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from tests.support import heif_files
+from tests.support.image_files import heif_files, jpeg_files
 from tests.support.images import chunk, encoded, noisy_scene, png, run_length_bmp, scene
 
 #: The side of a square with just under 50 million pixels, the default of max_pixels.
@@ -203,6 +203,26 @@ def noisy_png(side: int = 2400) -> bytes:
     return encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
+def lossless_jpeg() -> bytes:
+    """One bit for each sample, and no way to scale while decoding."""
+    return jpeg_files.lossless(3500)
+
+
+def jpeg_of_hidden_scans() -> bytes:
+    """A thousand scans behind five thousand comments."""
+    return jpeg_files.with_hidden_scans(2000, 5000, 1000)
+
+
+def jpeg_with_exif_in_pieces() -> bytes:
+    """Almost 20 MB of EXIF. To add each piece to those before takes two seconds."""
+    return jpeg_files.with_exif_in_pieces(3000, 6500)
+
+
+def tall_jpeg() -> bytes:
+    """Half a megapixel, which is 15 megapixels once its rows are as wide as the input."""
+    return encoded(Image.new("RGB", (8, 65_500)), "JPEG")
+
+
 def multi_image_jpeg() -> bytes:
     """A large and a small image in one file (MPO)."""
     file = io.BytesIO()
@@ -226,6 +246,10 @@ ALL: dict[str, Callable[[], bytes]] = {
     "cmyk jpeg": cmyk_jpeg,
     "baseline jpeg": baseline_jpeg,
     "jpeg of separate scans": separate_jpeg,
+    "lossless jpeg": lossless_jpeg,
+    "jpeg of hidden scans": jpeg_of_hidden_scans,
+    "jpeg with exif in pieces": jpeg_with_exif_in_pieces,
+    "tall jpeg": tall_jpeg,
     "mpo": multi_image_jpeg,
     "tiff of one tile": tiled_tiff,
     "tiff of one strip": stripped_tiff,

@@ -7,6 +7,7 @@ from PIL import features
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
 from ingest.images.decode import EncodedImage, to_pixels
+from tests.support.image_files import jpeg_files
 from tests.support.images import bomb, encoded, model, noisy_scene, scene
 
 MOST = 50_000_000
@@ -120,6 +121,22 @@ def test_a_truncated_jpeg_that_was_given_an_end_is_damaged() -> None:
     data = encoded(noisy_scene(), "JPEG")
     with pytest.raises(DamagedImage):
         to_pixels(data[: len(data) // 2] + b"\xff\xd9", model(), MOST)
+
+
+def test_padding_does_not_hide_that_the_rest_is_missing() -> None:
+    """The end may come where the next restart interval should begin. What follows would be grey."""
+    data = encoded(noisy_scene(), "JPEG", restart_marker_blocks=8)
+    restart = data.index(b"\xff\xd3", len(data) // 2)
+    with pytest.raises(DamagedImage):
+        to_pixels(data[:restart] + bytes(20) + b"\xff\xd9", model(), MOST)
+    with pytest.raises(DamagedImage):
+        to_pixels(data[:restart] + bytes(20) + data[restart : restart + 2000] + b"\xff\xd9", model(), MOST)
+
+
+def test_segments_between_scans_hide_no_scans() -> None:
+    """They would not count otherwise, and each one costs a few bytes."""
+    with pytest.raises(DamagedImage, match="segments"):
+        to_pixels(jpeg_files.with_hidden_scans(64, 5000, 200), model(), MOST)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF"])

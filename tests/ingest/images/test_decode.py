@@ -323,8 +323,9 @@ def test_many_threads_decode_at_once() -> None:
         (encoded(scene(), "PNG"), False),
         (encoded(Image.new("RGB", (4000, 3000)), "JPEG"), False),
         (encoded(noisy_scene(800, 600), "JPEG", quality=100), False),
+        (encoded(Image.new("RGB", (8, 65_500)), "JPEG"), False),
     ],
-    ids=["small image", "many scans", "another format", "many pixels", "many bytes"],
+    ids=["small image", "many scans", "another format", "many pixels", "many bytes", "many rows"],
 )
 def test_quick_is_what_takes_a_few_milliseconds_whatever_made_it(data: bytes, quick: bool) -> None:
     """A scan for its bytes and its pixels; many scans, or another decoder, may take any time."""
