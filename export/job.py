@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from export.artefact import labels, repository
-from export.artefact.description import Assumption, Interpolation, OutputKind, Resize, ResizeMode
+from export.artefact.description import NAME, Assumption, Interpolation, OutputKind, Resize, ResizeMode
 from export.errors import BadArgument
 from export.images.folder import LabelledImages
 from export.images.resize import CROP_RATIO
@@ -16,9 +16,6 @@ from export.sources import model_file
 from export.sources.architectures import Architecture
 
 IMAGENET_CLASSES = 1000
-
-#: A name becomes a folder, part of an address and part of a Redis key's hash tag.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

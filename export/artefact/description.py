@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 FORMAT = "1"
+
+#: A model's name becomes a folder, part of an address and part of a Redis key's hash tag.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 #: The graph's input: [N,H,W,channels] of uint8, or of float32 if pixels have fractions.
 INPUT_NAME = "images"
@@ -144,6 +148,8 @@ def parse(metadata: Mapping[str, str]) -> Description:
     """The inverse of `metadata`; raises KeyError, ValueError, TypeError if it is not of this format."""
     if metadata["sluice.format"] != FORMAT:
         raise ValueError(f"it is of format {metadata['sluice.format']}, not {FORMAT}")
+    if not NAME.fullmatch(metadata["sluice.name"]):
+        raise ValueError(f"{metadata['sluice.name']!r} can't be a model's name")
     size = json.loads(metadata["sluice.input"])
     channels = size.get("channels", 3)
     pixels = zlib.decompress(base64.b64decode(metadata["sluice.golden.input"]))

@@ -78,22 +78,29 @@ def to_onnx(concrete: ConcreteFunction, *, opset: int) -> BareGraph:
 def _check_operators(proto: onnx.ModelProto) -> None:
     """tf2onnx leaves in the graph what it has no counterpart for. Raises ConversionFailed."""
     unknown = {node.op_type: node.name for node in proto.graph.node if not node.domain and not defs.has(node.op_type)}
-    if unknown:
-        kinds = ", ".join(f"{kind} ({name})" for kind, name in sorted(unknown.items()))
-        raise ConversionFailed(
-            f"the network has a step that can't be expressed in ONNX: {kinds}. Build the model without that step, or"
-            " with other operations in its place, load the weights, and save it"
-        )
+    if not unknown:
+        return
+    kinds = ", ".join(f"{kind} ({name})" for kind, name in sorted(unknown.items()))
+    if any(kind.startswith("TensorList") for kind in unknown):
+        raise ConversionFailed(_loop(kinds))
+    raise ConversionFailed(
+        f"the network has a step that can't be expressed in ONNX: {kinds}. Build the model without that step, or with"
+        " other operations in its place, load the weights, and save it"
+    )
+
+
+def _loop(reason: str) -> str:
+    return (
+        f"the network has a loop or a branch, which can't be expressed in ONNX ({reason}). If it is a recurrent layer,"
+        " build the model again with unroll=True in that layer, load the weights, and save it. Instead of tf.cond, use"
+        " tf.where"
+    )
 
 
 def _reason(error: Exception, opset: int) -> str:
     reason = str(error).strip().partition("\n")[0]
     if "while/" in reason or "cond/" in reason:
-        return (
-            f"the network has a loop or a branch, which can't be expressed in ONNX ({reason}). If it is a recurrent"
-            " layer, build the model again with unroll=True in that layer, load the weights, and save it. Instead of"
-            " tf.cond, use tf.where"
-        )
+        return _loop(reason)
     newer = ": another --opset may help" if "opset" in reason.lower() and opset < 18 else ""
     return f"the network can't be expressed in ONNX opset {opset} ({type(error).__name__}: {reason}){newer}"
 

@@ -16,13 +16,14 @@ from export.errors import ResizeUnclear
 #: choose the normalisation, and as much as a good classifier is wrong anyway.
 MAX_CHANGED = 0.05
 
-#: One image alone is no share.
-_MIN_CHANGED = 2
+#: Up to four images that only one of two ways gets right are chance by the sign test, however many images there are. If
+#: more change, they do so in both directions, and the images contradict each other.
+_MIN_CHANGED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """How the answers differ between resizes: images whose first class changes, of how many; one probability."""
+    """What differs at most if another resize was right: the first class of `changed` images; one probability."""
 
     changed: int
     images: int
@@ -34,7 +35,7 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"the top class of {self.changed} of {self.images} images changes, and a probability by up to"
+            f"the top class of up to {self.changed} of {self.images} images differs, and a probability by up to"
             f" {self.probability:.2g}"
         )
 
@@ -45,12 +46,11 @@ def ties(best: Trial, trials: Sequence[Trial]) -> list[Trial]:
     return [other for other in others if not clearly_better(best, other)]
 
 
-def cost(trials: Sequence[Trial]) -> Cost:
-    """Of trials on the same images."""
-    answers = np.stack([trial.answers for trial in trials])
-    first = answers.argmax(axis=2)
-    changed = int((first != first[0]).any(axis=0).sum())
-    return Cost(changed, answers.shape[1], float((answers.max(axis=0) - answers.min(axis=0)).max()))
+def cost(best: Trial, tied: Sequence[Trial]) -> Cost:
+    """Of taking the best one where one of the others, on the same images, would be right."""
+    others = np.stack([trial.answers for trial in tied])
+    changed = (others.argmax(axis=2) != best.answers.argmax(axis=1)).sum(axis=1)
+    return Cost(int(changed.max()), len(best.answers), float(np.abs(others - best.answers).max()))
 
 
 def assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
@@ -61,7 +61,7 @@ def assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
         return Assumption(str(best.resize), "measured", right)
     others = len({trial.resize for trial in trials}) - 1
     why = (
-        f"{right}, but {len(tied)} of {others} others come too close to tell. Among them {cost([best, *tied])}."
+        f"{right}, but {len(tied)} of {others} others come too close to tell: with them, {cost(best, tied)}."
         " --like LOADER names the loader of the training"
     )
     return Assumption(str(best.resize), "assumed", why)
@@ -70,12 +70,12 @@ def assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
 def check(best: Trial, trials: Sequence[Trial], command: str) -> None:
     """Raises ResizeUnclear, with the `command` that was typed, if the choice among tied resizes matters too much."""
     tied = ties(best, trials)
-    if not tied or not (found := cost([best, *tied])).too_high:
+    if not tied or not (found := cost(best, tied)).too_high:
         return
     options = {resize: option for option, resize in RESIZES.items()}
     lines = "\n".join(f"  {command} {options[trial.resize]}   ({trial.accuracy:.0%})" for trial in [best, *tied])
     raise ResizeUnclear(
-        f"the images show the normalisation ({best.preprocess}) but not the resize. Several ways are right about"
-        f" equally often, yet among them {found}.\nIf you know how the training loaded its images:\n{lines}\n"
+        f"the images show the normalisation ({best.preprocess}) but not the resize: several ways are right about"
+        f" equally often, and between them, {found}.\nIf you know how the training loaded its images:\n{lines}\n"
         "If you don't: give more images, so that one way becomes clearly best"
     )

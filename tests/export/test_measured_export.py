@@ -68,11 +68,11 @@ def test_the_normalisation_is_found_on_forty_images(
 
 
 def striped(folder: Path) -> Path:
-    """Two images of each class whose odd columns, which alone load_img takes, are dark, and bright on average."""
+    """Three images of each class whose odd columns, which alone load_img takes, are dark, and bright on average."""
     pixels = np.full((2 * SIZE, 2 * SIZE, 3), 180, np.uint8)
     pixels[:, 1::2] = 100
     for name in ("bright", "dark"):
-        for index in range(2):
+        for index in range(3):
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
 
@@ -87,7 +87,7 @@ def test_resizes_that_answer_differently_and_are_as_often_right(
     words = [str(tmp_path / "light.keras"), "--images", str(images), "--output", str(tmp_path / "models")]
     status = main([*words, *(("--preprocess", "unit") if known else ())])
     printed = capsys.readouterr()
-    cost = "the top class of 4 of 40 images changes, and a probability by up to 1"
+    cost = "the top class of up to 6 of 40 images differs, and a probability by up to 1"
     if known:
         assert status == 0
         assert cost in printed.out
@@ -98,8 +98,8 @@ def test_resizes_that_answer_differently_and_are_as_often_right(
         assert status == 2
         assert cost in printed.err
         typed = shlex.join(["python", "-m", "export", *words])
-        assert f"{typed} --like image_dataset_from_directory   (95%)" in printed.err
-        assert f"{typed} --like load_img   (95%)" in printed.err
+        assert f"{typed} --like image_dataset_from_directory   (92%)" in printed.err
+        assert f"{typed} --like load_img   (92%)" in printed.err
         assert not (tmp_path / "models").exists()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from export.artefact import file as artefact
 from export.artefact import repository
 from export.artefact.description import Description, Resize
-from export.errors import OutputRefused
+from export.errors import OutputRefused, UnreadableFile
 
 
 def description() -> Description:
@@ -105,3 +106,11 @@ def test_folders_that_are_yet_to_be_made_are_no_obstacle(tmp_path: Path, monkeyp
     repository.check_writable(Path("models/tiny/1/model.onnx"))
     repository.check_writable(tmp_path / "a" / "b" / "c" / "model.onnx")
     assert [entry.name for entry in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["../../canary", "/canary", "a/b", "", "..", ".hidden", "x" * 101])
+def test_the_name_in_a_file_leads_to_no_other_place(tmp_path: Path, name: str) -> None:
+    """A form of less precision is written under the name of its fp32 form."""
+    artefact.write(proto(), replace(description(), name=name), tmp_path / "model.onnx")
+    with pytest.raises(UnreadableFile, match="can't be a model's name"):
+        artefact.read(tmp_path / "model.onnx")
