@@ -3,42 +3,10 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.export.matrix import (
-    keras_cases,
-    notebook_keras,
-    once_wrong,
-    onnx_cases,
-    preprocessing_cases,
-    tensorflow_cases,
-    unusual_keras,
-    unusual_onnx,
-    unusual_tensorflow,
-)
 from tests.export.matrix.case import Case, Verdict, judge
-
-GROUPS: Mapping[str, Callable[[], Iterator[Case]]] = {
-    "keras3": keras_cases.endings,
-    "labels": keras_cases.labels,
-    "preprocessing": preprocessing_cases.preprocessing,
-    "keras2-h5": lambda: tensorflow_cases.keras_2(".h5"),
-    "keras2-keras": lambda: tensorflow_cases.keras_2(".keras"),
-    "savedmodel": tensorflow_cases.saved_models,
-    "onnx": onnx_cases.onnx_files,
-    "notebook-endings": notebook_keras.endings,
-    "notebook-preprocessing": notebook_keras.preprocessing,
-    "notebook-structures": notebook_keras.structures,
-    "unusual-keras3": unusual_keras.endings,
-    "unusual-labels": unusual_keras.labels,
-    "unusual-preprocessing": unusual_keras.preprocessing,
-    "unusual-keras2-h5": lambda: unusual_tensorflow.keras_2(".h5"),
-    "unusual-keras2-keras": lambda: unusual_tensorflow.keras_2(".keras"),
-    "unusual-savedmodel": unusual_tensorflow.saved_models,
-    "unusual-onnx": unusual_onnx.onnx_files,
-    "once-wrong": once_wrong.once_wrong,
-}
+from tests.export.matrix.groups import GROUPS
 
 
 def _line(case: Case, verdict: Verdict) -> str:
@@ -51,7 +19,7 @@ def main(names: list[str]) -> int:
     for name in names or list(GROUPS):
         start, count = time.monotonic(), 0
         print(f"{name}")
-        for case in GROUPS[name]():
+        for case in GROUPS[name].cases():
             with tempfile.TemporaryDirectory() as folder:
                 verdict = judge(case, Path(folder) / "case")
             count, wrong = count + 1, wrong + (not verdict.right)
