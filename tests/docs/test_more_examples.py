@@ -19,9 +19,9 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.support import browser
 from tests.support.models import mean_model, tiny_model
-from tests.support.processes import ROOT, Processes
+from tests.support.processes import ROOT, on_own_server
 from tests.support.recorded_server import body, serve
-from tests.support.redis.servers import Server, free_port
+from tests.support.redis.servers import free_port
 from tests.support.waiting import wait_until
 
 EXAMPLES = ROOT / "examples"
@@ -45,12 +45,9 @@ def url(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[str]:
     """A service with a model of three classes, which the site may use."""
     folder = tmp_path_factory.mktemp("service")
     tiny_model.build(folder / "models", classes=3)
-    server = Server(folder)
-    server.start()
-    with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
+    with on_own_server(folder, folder / "models") as processes:
         processes.consumer()
         yield processes.ingest(cors_origins=site)[1]
-    server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +55,9 @@ def values_url(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[
     """A service with a model that gives three values."""
     folder = tmp_path_factory.mktemp("values")
     mean_model.build(folder / "models", "mean", output_kind="values", channels=3)
-    server = Server(folder)
-    server.start()
-    with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
+    with on_own_server(folder, folder / "models") as processes:
         processes.consumer(model="mean")
         yield processes.ingest(model="mean", cors_origins=site)[1]
-    server.kill()
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.models import tiny_model
-from tests.support.processes import Processes
+from tests.support.processes import Processes, on_own_server
 from tests.support.redis.requests_direct import TINY, random_images
-from tests.support.redis.servers import Server, free_port
+from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 #: Those too that share a service, whose server is no fixture.
@@ -47,16 +47,11 @@ KEPT = httpx.Limits(max_keepalive_connections=100)
 def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """One ingest and one consumer of the tiny model, on a server of their own: that of the others is emptied."""
     folder = tmp_path_factory.mktemp("service")
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
-            processes.consumer(version=1)
-            _, url = processes.ingest()
-            with httpx.Client(base_url=url, timeout=30) as client:
-                yield client
-    finally:
-        server.kill()
+    with on_own_server(folder, models_dir) as processes:
+        processes.consumer(version=1)
+        _, url = processes.ingest()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client
 
 
 def test_one_image_gets_its_labels(service: httpx.Client) -> None:
@@ -183,78 +178,6 @@ def test_many_clients_and_consumers_and_each_image_is_classified_once(processes:
         assert direct.xlen(TINY.entries) == 0
 
 
-def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Processes) -> None:
-    """503 with Retry-After, and the command that would help."""
-    _, url = processes.ingest(ready=False)
-    assert httpx.get(url + "/healthz").status_code == 200
-    for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(random_images(1)[0]))):
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) >= 1
-        assert answer.json()["code"] in {"no_consumer", "stream_unavailable"}
-
-
-def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> None:
-    """Neither has to be started first."""
-    _, url = processes.ingest(ready=False)
-    processes.consumer(version=1)
-    wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
-
-
-def test_a_worker_that_accepts_requests_knows_the_consumers(processes: Processes) -> None:
-    """Of workers that share a port, one that is started again would else refuse what the others take."""
-    processes.consumer(version=1).ready()
-    _, url = processes.ingest(ready=False)
-    assert httpx.get(url + "/readyz").status_code == 200
-
-
-def test_images_wait_for_a_consumer_that_is_started_because_they_wait(processes: Processes, server: Server) -> None:
-    """Nobody serves the model any more, but it is known: an ingest that was started since accepts, and is ready."""
-    processes.consumer(version=1).ready().stop()
-    _, url = processes.ingest(accept_without_consumers=True)
-    _, strict = processes.ingest(ready=False)
-    (image,) = random_images(1)
-    wait_until(lambda: httpx.get(strict + "/readyz").json().get("code") == "no_consumer", "the other has read it")
-    assert httpx.post(strict + "/predict", content=png(image)).status_code == 503
-    with concurrent.futures.ThreadPoolExecutor(1) as client, redis.Redis.from_url(server.url) as observer:
-        answer = client.submit(httpx.post, url + "/predict", content=png(image), timeout=60)
-        wait_until(lambda: observer.xlen(TINY.entries) == 1, "the image waits")
-        processes.consumer(version=1)
-        assert answer.result().json()["predictions"] == ranked(image)
-
-
-def test_an_unknown_model_is_not_accepted_without_consumers(processes: Processes) -> None:
-    """Nobody knows how to prepare its images: not ready, and refused."""
-    _, url = processes.ingest(ready=False, accept_without_consumers=True)
-    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "ingest has its model registry")
-    assert httpx.post(url + "/predict", content=png(random_images(1)[0])).json()["code"] == "no_consumer"
-
-
-def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, server: Server) -> None:
-    """503 and Retry-After, at once; what was accepted is answered."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
-    _, url = processes.ingest(max_backlog=3)
-    images = random_images(12)
-    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(12) as clients:
-        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), images))
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert refused
-    assert all(answer.json()["code"] == "overloaded" and int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    for answer, image in zip(answers, images, strict=True):
-        assert answer.status_code == 503 or answer.json()["predictions"] == ranked(image)
-
-
-def test_a_deadline_that_passes_is_reported(processes: Processes) -> None:
-    """504 soon after the deadline, though the consumer is busy for longer."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
-    _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)
-    with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
-        answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), random_images(20)))
-    late = [answer for answer in answers if answer.status_code == 504]
-    assert late
-    assert {answer.json()["code"] for answer in late} == {"deadline_passed"}
-    assert {answer.status_code for answer in answers} <= {200, 504}
-
-
 def test_a_client_that_hangs_up_cancels_its_work(processes: Processes, server: Server) -> None:
     """The consumer never runs it."""
     processes.consumer(rogue="slow", version=1, max_batch=1)
@@ -311,28 +234,6 @@ def _requests(client: redis.Redis) -> list[bytes]:
 
 def _cancelled(client: redis.Redis) -> int:
     return sum(value.split(b" ")[0] == b"cancelled" for value in _requests(client))
-
-
-def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes: Processes, own_server: Server) -> None:
-    """No restart of ingest is needed."""
-    processes.consumer(version=1, redis_url=own_server.url)
-    _, url = processes.ingest(redis_url=own_server.url)
-    (image,) = random_images(1)
-    with httpx.Client(base_url=url, timeout=30) as service:
-        assert service.post("/predict", content=png(image)).status_code == 200
-        own_server.kill()
-        answer = service.post("/predict", content=png(image))
-        assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
-        assert answer.elapsed.total_seconds() < 2
-        own_server.start()
-        wait_until(lambda: service.post("/predict", content=png(image)).status_code == 200, "it answers again")
-
-
-def test_an_ingest_that_lost_its_model_registry_ends(processes: Processes) -> None:
-    """By a mistake of ours: it must not stay, look alive and answer nobody."""
-    ended = processes.start("tests.support.programs.failing_registry", port=free_port(), redis_timeout_s=0.2)
-    assert ended.wait() == 0
-    assert "the model registry has ended" in ended.text
 
 
 def test_a_port_in_use_is_a_clear_error(processes: Processes, service: httpx.Client) -> None:

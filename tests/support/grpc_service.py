@@ -14,8 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.support.inference_protocol import Service
 from tests.support.models import tiny_model
-from tests.support.processes import Process, Processes
-from tests.support.redis.servers import Server, free_port
+from tests.support.processes import Process, Processes, on_own_server
+from tests.support.redis.servers import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,11 @@ def serving_grpc(folder: Path) -> Iterator[GrpcService]:
     models_dir = folder / "models"
     tiny_model.build(models_dir)
     tiny_model.build(models_dir, name="photo", size=224, classes=1000, seed=3)
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
-            for model in ("tiny", "photo"):
-                processes.consumer(model=model)
-            _, address, url = ingest(processes, upload_timeout_s=2, max_upload_bytes=16 * 2**20)
-            yield GrpcService(address, Service(url.removeprefix("http://"), models_dir))
-    finally:
-        server.kill()
+    with on_own_server(folder, models_dir) as processes:
+        for model in ("tiny", "photo"):
+            processes.consumer(model=model)
+        _, address, url = ingest(processes, upload_timeout_s=2, max_upload_bytes=16 * 2**20)
+        yield GrpcService(address, Service(url.removeprefix("http://"), models_dir))
 
 
 def ingest(processes: Processes, *, ready: bool = True, **settings: object) -> tuple[Process, str, str]:

@@ -10,8 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tests.support.models import tiny_model
-from tests.support.processes import Processes
-from tests.support.redis.servers import Server
+from tests.support.processes import on_own_server
 
 #: float32's own rounding, with room for a sum in another order.
 TOLERANCE = 1e-6
@@ -42,16 +41,11 @@ def serving(folder: Path) -> Iterator[Service]:
     models_dir = folder / "models"
     tiny_model.build(models_dir)
     tiny_model.build(models_dir, name="photo", size=224, classes=1000, seed=3)
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
-            for model in ("tiny", "photo"):
-                processes.consumer(model=model)
-            _, url = processes.ingest(upload_timeout_s=5)
-            yield Service(url.removeprefix("http://"), models_dir)
-    finally:
-        server.kill()
+    with on_own_server(folder, models_dir) as processes:
+        for model in ("tiny", "photo"):
+            processes.consumer(model=model)
+        _, url = processes.ingest(upload_timeout_s=5)
+        yield Service(url.removeprefix("http://"), models_dir)
 
 
 def images(count: int, *, size: int = 16) -> NDArray[np.uint8]:

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from tests.support.redis.servers import free_port
+from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -190,3 +191,15 @@ def _answers(process: Process, url: str, path: str) -> bool:
         return httpx.get(url + path, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
+
+
+@contextmanager
+def on_own_server(folder: Path, models_dir: Path) -> Iterator[Processes]:
+    """Processes on a server that is theirs alone, and ends after them."""
+    server = Server(folder)
+    server.start()
+    try:
+        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+            yield processes
+    finally:
+        server.kill()

@@ -116,3 +116,18 @@ def serve(
         finally:
             server.shutdown()
             thread.join()
+
+
+class Failing:
+    """Answers with these statuses, one after the other, and then with 204."""
+
+    def __init__(self, *statuses: int) -> None:
+        self._statuses = iter(statuses)
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        body(b"", status=next(self._statuses, 204))(handler)
+
+
+def silent(handler: BaseHTTPRequestHandler) -> None:
+    """Never answers, until the client goes."""
+    handler.rfile.read(1)

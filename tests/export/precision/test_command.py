@@ -215,17 +215,6 @@ def test_correcting_the_biases_brings_means_back(photos: Path, tmp_path: Path, m
     assert with_correction < 0.4 * without
 
 
-def test_a_stem_before_a_depthwise_convolution_stays_in_float() -> None:
-    """With its activations; where the first depthwise one comes late, or never, nothing is left out."""
-    made = tiny_onnx.model()
-    assert int8.stem(made) == ["stem", "depthwise", "clip", "relu"]
-    (depthwise,) = [node for node in made.graph.node if node.name == "depthwise"]
-    made.graph.node.remove(depthwise)
-    assert int8.stem(made) == []
-    made.graph.node.extend([made.graph.node[1], made.graph.node[1], depthwise])
-    assert int8.stem(made) == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -279,15 +268,6 @@ def test_what_is_there_is_left_or_replaced_as_asked(fp32: Path, capsys: pytest.C
     assert main([*reduce, "--if-missing"]) == 0
     assert capsys.readouterr().out == f"{fp32.parent / '2' / 'model.onnx'} is there already\n"
     assert main([*reduce, "--force"]) == 0
-
-
-def test_an_older_graph_is_brought_up_to_per_channel_scales() -> None:
-    """QuantizeLinear has an axis since opset 13 only."""
-    made = tiny_onnx.model()
-    made.opset_import[0].version = 12
-    newer = int8._modern(made)
-    assert newer.opset_import[0].version >= int8.LEAST_OPSET
-    assert int8._modern(newer) is newer
 
 
 def test_damaged_metadata_are_refused(fp32: Path) -> None:

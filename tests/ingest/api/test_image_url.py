@@ -15,10 +15,9 @@ import pytest
 
 from tests.ingest.test_app import png, ranked
 from tests.support.models import tiny_model
-from tests.support.processes import Processes
+from tests.support.processes import on_own_server
 from tests.support.recorded_server import Recorded, body, serve
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,22 +37,17 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Cli
     """An ingest that may fetch from this machine, one that may fetch from public addresses, and one that does not."""
     folder = tmp_path_factory.mktemp("image_url")
     tiny_model.build(folder / "models")
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
-            processes.consumer()
-            local = {"outbound_networks": "127.0.0.0/8", "outbound_http": True}
-            urls = [
-                processes.ingest(**options)[1]
-                for options in ({"fetch_urls": True, **local}, {"fetch_urls": True, "outbound_http": True}, local)
-            ]
-            clients = [httpx.Client(base_url=url, timeout=30) for url in urls]
-            yield clients
-            for client in clients:
-                client.close()
-    finally:
-        server.kill()
+    with on_own_server(folder, folder / "models") as processes:
+        processes.consumer()
+        local = {"outbound_networks": "127.0.0.0/8", "outbound_http": True}
+        urls = [
+            processes.ingest(**options)[1]
+            for options in ({"fetch_urls": True, **local}, {"fetch_urls": True, "outbound_http": True}, local)
+        ]
+        clients = [httpx.Client(base_url=url, timeout=30) for url in urls]
+        yield clients
+        for client in clients:
+            client.close()
 
 
 def test_an_image_by_url_gets_the_prediction_of_its_upload(clients: list[httpx.Client], images: Recorded) -> None:

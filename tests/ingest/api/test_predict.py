@@ -20,9 +20,8 @@ from ingest.uploads import decode_base64
 from stream.model import ModelDescription, Resize
 from tests.ingest.test_app import png, ranked
 from tests.support.models import mean_model, tiny_model
-from tests.support.processes import Processes
+from tests.support.processes import on_own_server
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server
 
 IMAGE, OTHER = random_images(2)
 FILE = png(IMAGE)
@@ -37,17 +36,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     tiny_model.build(models_dir)
     mean_model.build(models_dir, "rgba", output_kind="labels", channels=4)
     mean_model.build(models_dir, "grey", output_kind="values", channels=1)
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
-            for model in ("tiny", "rgba", "grey"):
-                processes.consumer(model=model)
-            _, url = processes.ingest(model="tiny", max_images=4)
-            with httpx.Client(base_url=url, timeout=30) as client:
-                yield client
-    finally:
-        server.kill()
+    with on_own_server(folder, models_dir) as processes:
+        for model in ("tiny", "rgba", "grey"):
+            processes.consumer(model=model)
+        _, url = processes.ingest(model="tiny", max_images=4)
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client
 
 
 @pytest.mark.parametrize(

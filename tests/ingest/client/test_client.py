@@ -14,9 +14,8 @@ import pytest
 
 from ingest.client import AsyncClient, Client, PredictionError, Result, ServiceError, StoppedError
 from tests.ingest.test_app import png, ranked
-from tests.support.processes import ROOT, Processes
+from tests.support.processes import ROOT, Processes, on_own_server
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server
 from tests.support.scripted_service import Reply, serve
 
 IMAGES = random_images(4)
@@ -26,12 +25,9 @@ IMAGES = random_images(4)
 def url(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one ingest and one consumer of the tiny model, on a server that no test empties."""
     folder = tmp_path_factory.mktemp("service")
-    server = Server(folder)
-    server.start()
-    with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+    with on_own_server(folder, models_dir) as processes:
         processes.consumer(version=1)
         yield processes.ingest()[1]
-    server.kill()
 
 
 def found(result: Result) -> list[dict[str, object]]:

@@ -16,9 +16,8 @@ import pytest
 from ingest.client.__main__ import main
 from tests.ingest.test_app import png, ranked
 from tests.support.images import encoded, scene
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import ROOT, Process, Processes, on_own_server
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 Start = Callable[..., Process]
@@ -28,12 +27,9 @@ Start = Callable[..., Process]
 def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one ingest and one consumer of the tiny model, on a server that no test empties."""
     folder = tmp_path_factory.mktemp("service")
-    server = Server(folder)
-    server.start()
-    with Processes(folder, redis_url=server.url, models_dir=models_dir) as processes:
+    with on_own_server(folder, models_dir) as processes:
         processes.consumer(version=1)
         yield processes.ingest()[1]
-    server.kill()
 
 
 @pytest.fixture

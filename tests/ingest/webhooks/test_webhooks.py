@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -15,10 +14,9 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.ingest.test_app import png, ranked
 from tests.support.models import tiny_model
-from tests.support.processes import Processes
-from tests.support.recorded_server import Answer, Post, Recorded, body, redirect, serve
+from tests.support.processes import Processes, on_own_server
+from tests.support.recorded_server import Post, Recorded
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 IMAGE, OTHER = random_images(2)
@@ -39,35 +37,6 @@ def verified(post: Post, secret: str = SECRET) -> dict[str, Any]:
     """The body, if the signature is right."""
     document: dict[str, Any] = Webhook(secret).verify(post.body, post.headers)
     return document
-
-
-class Failing:
-    """Answers with these statuses, one after the other, and then with 204."""
-
-    def __init__(self, *statuses: int) -> None:
-        self._statuses = iter(statuses)
-
-    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
-        body(b"", status=next(self._statuses, 204))(handler)
-
-
-def silent(handler: BaseHTTPRequestHandler) -> None:
-    """Never answers, until the client goes."""
-    handler.rfile.read(1)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Recorded]:
-    answers: dict[str, Answer] = {
-        "/ok": body(b"", status=204),
-        "/twice": Failing(500, 429),
-        "/never": body(b"", status=500),
-        "/gone": body(b"", status=410),
-        "/elsewhere": redirect("/ok", 307),
-        "/silent": silent,
-    }
-    with serve(answers) as recorded:
-        yield recorded
 
 
 def submit(url: str, hook: str, **more: Any) -> str:
@@ -97,16 +66,11 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("webhooks")
     tiny_model.build(folder / "models")
-    server = Server(folder)
-    server.start()
-    try:
-        with Processes(folder, redis_url=server.url, models_dir=folder / "models") as processes:
-            processes.consumer()
-            _, url = processes.ingest(**LOCAL)
-            processes.start("ingest.webhooks", **SENDER)
-            yield Service(url, processes)
-    finally:
-        server.kill()
+    with on_own_server(folder, folder / "models") as processes:
+        processes.consumer()
+        _, url = processes.ingest(**LOCAL)
+        processes.start("ingest.webhooks", **SENDER)
+        yield Service(url, processes)
 
 
 def counted(url: str, event: str) -> int:
@@ -203,35 +167,6 @@ def command(processes: Processes, module: str, *arguments: str) -> str:
     return ran.text
 
 
-def test_a_slow_receiver_does_not_hold_up_another(processes: Processes, receiver: Recorded) -> None:
-    """More requests than there may be attempts, to one that never answers; and one to another host."""
-    processes.consumer(version=1)
-    _, url = processes.ingest(**LOCAL)
-    sender = {**SENDER, "webhook_timeout_s": 20, "outbound_networks": "127.0.0.0/8"}
-    with serve({"/ok": body(b"", status=204)}) as other:
-        for _ in range(80):
-            submit(url, f"{receiver.url}/silent")
-        processes.start("ingest.webhooks", **sender)
-        wait_until(lambda: len(receiver.posts) == 16, "as many attempts as one host gets")
-        submit(url, other.url.replace("127.0.0.1", "localhost") + "/ok")
-        wait_until(lambda: len(other.posts) == 1, "the other is delivered")
-        assert len(receiver.posts) == 16
-
-
-def test_a_webhook_reaches_no_private_address(processes: Processes, receiver: Recorded) -> None:
-    """Refused at once where the URL shows it, and else when the sender resolves the name."""
-    processes.consumer(version=1)
-    _, url = processes.ingest(webhooks=True, outbound_http=True)
-    headers = {"Prefer": "respond-async", "Webhook-URL": f"{receiver.url}/ok"}
-    refused = httpx.post(f"{url}/predict", content=FILE, headers=headers)
-    assert (refused.status_code, refused.json()["code"]) == (400, "url_not_allowed")
-    processes.start("ingest.webhooks", **SENDER | {"outbound_networks": ""})
-    for host in ("localhost", "0x7f.1", "2130706433"):
-        submit(url, receiver.url.replace("127.0.0.1", host) + "/ok")
-    wait_until(lambda: counted(url, "webhook_dead") == 3, "all are given up")
-    assert receiver.connections == []
-
-
 @pytest.mark.parametrize(
     ("headers", "document", "says"),
     [
@@ -313,21 +248,6 @@ def test_the_cache_does_not_swallow_a_webhook(service: Service, receiver: Record
     wanted = submit(url, f"{receiver.url}/ok")
     wait_until(lambda: len(receiver.posts) == 1, "it is delivered")
     assert verified(receiver.posts[0])["data"]["id"] == wanted
-
-
-def test_receivers_that_are_down_for_long_fill_no_memory(processes: Processes, receiver: Recorded) -> None:
-    """Beyond max_webhook_backlog, a request with a webhook is a 503, and one without is accepted."""
-    processes.consumer(version=1)
-    _, url = processes.ingest(**LOCAL, max_webhook_backlog=2)
-    ids = [submit(url, f"{receiver.url}/ok") for _ in range(2)]
-    for request_id in ids:
-        wait_until(lambda: httpx.get(f"{url}/results/{request_id}").status_code == 200, "it is completed")  # noqa: B023
-    headers = {"Prefer": "respond-async", "Webhook-URL": f"{receiver.url}/ok"}
-    full = httpx.post(f"{url}/predict", content=FILE, headers=headers)
-    assert (full.status_code, full.json()["code"]) == (503, "overloaded")
-    assert httpx.post(f"{url}/predict", content=FILE).status_code == 200
-    processes.start("ingest.webhooks", **SENDER)
-    wait_until(lambda: len(receiver.posts) == 2, "what was accepted is delivered")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from redis.crc import key_slot
 
 from stream.keys import Partition
-from tests.ingest.webhooks.test_webhooks import LOCAL, SENDER, Failing, command, counted, submit, verified
+from tests.ingest.webhooks.test_webhooks import LOCAL, SENDER, command, counted, submit, verified
 from tests.support.models import tiny_model
 from tests.support.processes import Processes
-from tests.support.recorded_server import Answer, Recorded, body, serve
+from tests.support.recorded_server import Answer, Failing, Recorded, body, serve
 from tests.support.redis.clusters import Cluster, ClusterNode
 from tests.support.waiting import wait_until
 
