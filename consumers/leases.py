@@ -1,6 +1,7 @@
 """Renews the leases of entries in flight, sends heartbeats, and ends the process when an inference hangs.
 
-It runs beside the inference, so a batch that takes minutes does not delay a renewal.
+It runs beside the inference, so a batch that takes minutes does not delay a renewal. A lost lease is only logged here:
+complete.lua accepts one outcome per entry, whichever consumer holds it.
 """
 
 import asyncio
