@@ -112,7 +112,7 @@ class PartitionWorker:
     async def leave(self) -> None:
         """Take the consumer off the list of living ones and close its connection."""
         try:
-            held = await self._presence.leave(self._context.name, self._group.streams)
+            held = await self._presence.leave(self._context.name, self._group.joined.values())
             logger.info("left the group consumer=%s held=%d", self._context.name, held)
         except RedisError as error:
             logger.warning("cannot leave the group: %s", error)

@@ -72,12 +72,15 @@ class Group:
         self._renew = load(redis, "stream.scripts", "renew")
         self._hand_back = load(redis, "stream.scripts", "hand_back")
         self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
+        #: All streams that it has read so far: their groups know this consumer.
+        self.joined: dict[str, EntryStream] = {}
         self._read_versions((version,) if version else ())
 
     def _read_versions(self, versions: tuple[str, ...]) -> None:
         """Read the streams for any version, and those for these versions."""
         self._versions = versions
         self.streams = streams = self._partition.streams(*versions)
+        self.joined |= {stream.key: stream for stream in streams}
         self._by_key = {stream.key.encode(): stream for stream in streams}
         #: How a read of each class, and of all classes, ends.
         self._tails: Mapping[Priority | None, list[str]] = {

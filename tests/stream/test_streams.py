@@ -174,6 +174,17 @@ async def test_a_consumer_is_removed_and_leaves_only_where_it_holds_nothing_at_a
         assert await world.client.xinfo_consumers(one.key, GROUP) == []
 
 
+async def test_a_consumer_leaves_the_streams_of_an_earlier_version_too(world: World) -> None:
+    """Else each change of the version would leave its name in Redis for good."""
+    of, changing = world.partition, world.group("changing")
+    await changing.read(1, wait=False)
+    await changing.follow("2")
+    await changing.read(1, wait=False)
+    assert await world.presence.leave("changing", changing.joined.values()) == 0
+    for one in of.streams("1", "2"):
+        assert await world.client.xinfo_consumers(one.key, GROUP) == []
+
+
 @pytest.mark.parametrize("which", range(4))
 async def test_a_dead_letter_returns_to_the_stream_it_came_from(world: World, which: int) -> None:
     """Replayed it is what it was: as urgent, and for the same version."""
