@@ -16,6 +16,8 @@ DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 NODE_PACKAGES := openapi-typescript@7.13.0 openapi-fetch@0.15.0 typescript@5.9.3
 CUDA := $(VENV)/.gpu
+# pip is silent otherwise, and TensorFlow is large.
+INSTALLING := echo "installing into $(VENV): with TensorFlow it takes 2.6 GB, and a few minutes the first time"
 
 # Most of the suite waits for processes: in two at once it takes 6 minutes instead of 8. A file's tests stay together.
 # What measures how much gets done has the cores for itself afterwards.
@@ -40,20 +42,24 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu, python3-venv is a package of its own: apt-get install python3-venv"; exit 2; }
 
 $(RUN): pyproject.toml | $(BIN)/pip
+	@$(INSTALLING)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
 	@touch $@
 
 $(CUDA): pyproject.toml | $(BIN)/pip
+	@$(INSTALLING)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,gpu]'
 	@touch $@
 
 # Generated TypeScript clients are tested where npm is.
 $(DEV): pyproject.toml | $(BIN)/pip
+	@$(INSTALLING)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@! command -v npm >/dev/null || npm install --prefix $(VENV)/node --silent --no-fund --no-audit $(NODE_PACKAGES) || echo "no npm packages here: generated TypeScript clients are not tested"
 	@touch $@ $(RUN)
 
 $(BENCH): pyproject.toml | $(BIN)/pip
+	@$(INSTALLING)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ $(DEV) $(RUN)
 

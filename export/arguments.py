@@ -4,6 +4,7 @@ Argparse ends the process with exit status 2 for what it checks, as the package'
 """
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from export.sources import architectures, model_file
 from export.sources.architectures import Architecture
 
 MODELS = Path("models")
+
+#: A word that ends so is a file and not the name of an architecture, whether the ending is spelled rightly or not.
+_ENDING = re.compile(r"\.[A-Za-z]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,12 @@ def _file(given: argparse.Namespace) -> Path | None:
     if given.model is None or architectures.known(given.model):
         return None
     path = Path(given.model)
-    return path if path.suffix.lower() in model_file.SUFFIXES or path.exists() or len(path.parts) > 1 else None
+    if path.exists() or len(path.parts) > 1 or _ENDING.fullmatch(path.suffix):
+        return path
+    files = (f"{given.model}{suffix}" for suffix in model_file.SUFFIXES)
+    if there := next((file for file in files if Path(file).exists()), None):
+        raise BadArgument(f"there is no architecture {given.model!r}; for the file {there}, write its whole name")
+    return None
 
 
 def _job(given: argparse.Namespace, output: Path) -> Job:

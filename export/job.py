@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -94,8 +93,7 @@ class Job:
         if self.file is None:
             assert self.architecture is not None
             return self.architecture.name
-        stem = self.file.name if self.file.is_dir() else self.file.stem
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "model"
+        return model_file.name_of(self.file)
 
     @property
     def target(self) -> Path:

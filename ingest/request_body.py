@@ -153,12 +153,12 @@ def _inflate(inflater: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
         chunk = inflater.unconsumed_tail
 
 
-def parse_json_object(text: bytes) -> dict[str, Any]:
-    """The JSON object; raises BadParameter and PayloadTooLarge."""
+def parse_json_object(text: bytes, *, smaller: str = "binary data") -> dict[str, Any]:
+    """The JSON object; raises BadParameter and PayloadTooLarge. `smaller`: what the API takes instead of numbers."""
     if len(text) > MAX_JSON and text.count(b",") > _MANY_VALUES:
         raise PayloadTooLarge(
             f"The request has {len(text)} bytes of JSON; at most {MAX_JSON} are accepted. "
-            "Send binary data, or fewer images at once."
+            f"Send {smaller}, or fewer images at once."
         )
     if text.count(b"{") > _MAX_OBJECTS:
         raise PayloadTooLarge(f"The request has more than {_MAX_OBJECTS} objects of JSON.")

@@ -30,6 +30,12 @@ _BASE64_IMAGE: Final = re.compile(
     rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk|AAAA..Z0eXB)[A-Za-z0-9+/\r\n]{60})"
 )
 
+#: A form's field without a file name that holds no more than this is a path or an address: no image is this small.
+_MAX_TYPED: Final = 400
+
+#: What `curl -d` removes from a file. Each image has at least one of these bytes.
+_STRIPPED: Final = re.compile(rb"[\0\r\n]")
+
 _DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,8},", re.IGNORECASE)
 
 #: The URL-safe alphabet becomes the standard one, and white space goes.
@@ -75,6 +81,11 @@ async def _read_raw(request: Request, body: ArrivingBody) -> list[Upload]:
             "The body is a urlencoded form, which cannot carry a file. Send multipart/form-data, as in "
             "curl -F image=@cat.jpg, or the image itself, as in curl --data-binary @cat.jpg."
         )
+    if media_type(request) == "application/x-www-form-urlencoded" and not data.isascii() and not _STRIPPED.search(data):
+        raise MalformedUpload(
+            "The file has lost its zero bytes and line breaks on the way, as curl -d removes them. "
+            "Send it with curl -F image=@cat.jpg or curl --data-binary @cat.jpg."
+        )
     refuse_base64(data)
     return [Upload(None, data)]
 
@@ -94,8 +105,10 @@ async def _read_form(request: Request, limits: Limits, body: ArrivingBody) -> li
         raise NoImage(
             f"The form has {named}, but no part named image. Name the part image, as in curl -F image=@cat.jpg."
         )
-    for _, data in form.images:
+    for filename, data in form.images:
         refuse_base64(data)
+        if filename is None:
+            _refuse_typed(data)
     return [Upload(filename, data) for filename, data in form.images]
 
 
@@ -105,6 +118,19 @@ def refuse_base64(data: bytes) -> None:
         raise MalformedUpload(
             "The image is base64 text. Send the bytes of the file, as in curl -F image=@cat.jpg, or send JSON: "
             '{"image": "<base64>"} with Content-Type: application/json.'
+        )
+
+
+def _refuse_typed(data: bytes) -> None:
+    """Raise MalformedUpload if a form's field is a line of text, such as the path of an image."""
+    try:
+        text = data.decode() if len(data) <= _MAX_TYPED else ""
+    except UnicodeDecodeError:
+        return
+    if text.strip() and text.strip().isprintable():
+        raise MalformedUpload(
+            f"The part image is the text {text.strip()[:80]!r}, not a file. Send the file: "
+            "curl needs an @ before its path, as in curl -F image=@cat.jpg."
         )
 
 

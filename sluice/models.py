@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from export.sources import architectures
+from export.sources.model_file import name_of
 from stream.cli import FAILED, complain, sluice
 
 #: What is served if nothing was asked for.
@@ -122,7 +123,7 @@ def _refuse(why: str) -> ExportFailed:
 
 
 def _own_model(source: Path, options: Sequence[str], models_dir: Path, export: _Export) -> Served:
-    name = _value_of("--name", options) or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "model"
+    name = _value_of("--name", options) or name_of(source)
     # A path that cannot be read is the export's to explain.
     content = _digest(source) if source.exists() else b""
     return _once(str(source), name, _fingerprint(content, options), options, models_dir, export)

@@ -114,7 +114,7 @@ def _nothing_runs(settings: QueueSettings) -> str:
     if run := RunFile(settings.data_dir / "serve.json").running():
         return (
             f"the service on port {run.port} has no server in {settings.data_dir}. If it was started with "
-            "SLUICE_REDIS_URL, set that here, too. Otherwise its server has not started yet"
+            "SLUICE_REDIS_URL, set that here, too. Otherwise its server is starting, or ended: its log says why"
         )
     return (
         f"no service runs in this folder (its server would be in {settings.data_dir}). "

@@ -30,7 +30,7 @@ class Device(Model):
     def __init__(self, name: str, *, size: int, batch_s: float, max_batch: int) -> None:
         labels = tuple(f"class {number}" for number in range(CLASSES))
         self.description = ModelDescription(name, "1", "", size, size, Resize(), labels)
-        self.provider = Provider("pretended", "pretended")
+        self.provider = Provider("pretended", "pretended", on_gpu=True)
         self.max_batch = max_batch
         self.image_s = batch_s
         self._batch_s = batch_s

@@ -20,7 +20,8 @@ from stream.settings import Provider as ProviderSetting
 class Provider:
     """One execution provider.
 
-    `name` is the value of the setting, `ort_name` ONNX Runtime's. `tunes_by_shape`: each new batch size costs time, so
+    `name` is the value of the setting, `ort_name` ONNX Runtime's. `on_gpu`: it needs CUDA and a GPU lease.
+    `tunes_by_shape`: each new batch size costs time, so
     batches are padded to a few sizes. `graphs`: batches can be replayed as CUDA graphs. `computes_fp16`: it computes
     fp32 files in fp16. `computes_tf32`: it computes them with 10 bits of mantissa. `unsuited` are precisions that
     another version of a model serves better: GPUs compute int8 files of this kind slowly, CPUs fp16 files.
@@ -28,15 +29,12 @@ class Provider:
 
     name: str
     ort_name: str
+    on_gpu: bool = False
     tunes_by_shape: bool = False
     graphs: bool = False
     computes_fp16: bool = False
     computes_tf32: bool = False
     unsuited: frozenset[str] = frozenset()
-
-    @property
-    def on_gpu(self) -> bool:
-        return self is not CPU
 
 
 # Its own lines on stderr would repeat, outside of our log's format, what its exceptions say.
@@ -45,10 +43,21 @@ ort.set_default_logger_severity(4)
 _GPU_UNSUITED = frozenset({"int8"})
 
 TENSORRT = Provider(
-    "tensorrt", "TensorrtExecutionProvider", tunes_by_shape=True, computes_fp16=True, unsuited=_GPU_UNSUITED
+    "tensorrt",
+    "TensorrtExecutionProvider",
+    on_gpu=True,
+    tunes_by_shape=True,
+    computes_fp16=True,
+    unsuited=_GPU_UNSUITED,
 )
 CUDA = Provider(
-    "cuda", "CUDAExecutionProvider", tunes_by_shape=True, graphs=True, computes_tf32=True, unsuited=_GPU_UNSUITED
+    "cuda",
+    "CUDAExecutionProvider",
+    on_gpu=True,
+    tunes_by_shape=True,
+    graphs=True,
+    computes_tf32=True,
+    unsuited=_GPU_UNSUITED,
 )
 CPU = Provider("cpu", "CPUExecutionProvider", unsuited=frozenset({"fp16"}))
 

@@ -167,8 +167,10 @@ def _with_options(
 ) -> list[tuple[str, dict[str, Any]]]:
     """The provider with its options, and those that run what it cannot run."""
     cpu: tuple[str, dict[str, Any]] = (CPU.ort_name, {})
-    if not provider.on_gpu:
+    if provider is CPU:
         return [cpu]
+    if not provider.on_gpu:
+        return [(provider.ort_name, {}), cpu]
     precision = read_metadata(path).get("sluice.precision", "fp32")
     options = cuda_options(
         graphs=graphs, device=execution.device, precision=precision, strict_fp32=execution.strict_fp32

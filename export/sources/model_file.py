@@ -1,6 +1,8 @@
 """Tells by its content what kind of model a file or folder holds, without TensorFlow."""
 
+import difflib
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -9,7 +11,7 @@ from export.errors import UnreadableFile
 
 Kind = Literal["keras", "saved_model", "teachable_machine", "onnx"]
 
-#: A word on the command line that ends like this is a file, and not the name of an architecture.
+#: How the files and folders of models end.
 SUFFIXES = (".keras", ".h5", ".hdf5", ".zip", ".onnx", ".pb")
 
 _SAVED_MODEL = "saved_model.pb"
@@ -24,6 +26,18 @@ _OTHERS = {
     ".json": "a configuration without weights: save the whole model with model.save()",
     ".pb": "one file of a SavedModel: pass the folder that it is in",
 }
+
+
+def name_of(path: Path) -> str:
+    """The model's name after its file or folder, in a form that fits a repository.
+
+    flowers/1 and flowers/1/model.onnx are a version of flowers, as TensorFlow Serving and Triton lay it out.
+    """
+    whole = path.absolute()
+    version = whole.parent if whole.stem == "model" else whole
+    named = version.parent if version.name.isdecimal() else whole
+    name = whole.stem if named is whole and not whole.is_dir() else named.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"
 
 
 def kind_of(path: Path) -> Kind:
@@ -85,7 +99,16 @@ def check_readable(path: Path) -> None:
             with path.open("rb"):
                 pass
     except OSError as error:
-        raise UnreadableFile(f"can't read {path}: {error.strerror or error}") from error
+        raise UnreadableFile(f"can't read {path}: {error.strerror or error}{_similar(path)}") from error
+
+
+def _similar(path: Path) -> str:
+    """The model whose name is most like that of a path that does not exist: `; is it flowers.keras?`, or nothing."""
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    models = [there.name for there in path.parent.iterdir() if there.suffix.lower() in SUFFIXES]
+    near = difflib.get_close_matches(path.name, models, n=1)
+    return f"; is it {path.parent / near[0]}?" if near else ""
 
 
 def digest(path: Path) -> str:

@@ -133,6 +133,9 @@ def _scale(arrays: list[Pixels]) -> float:
     found = f"numbers from {low:g} to {high:g}"
     if high == 1 and whole:
         found = "only the numbers 0 and 1, which may mean either"
+    elif 0 <= low <= high <= 255:
+        # A client that resizes the image itself, or shortens the numbers, has the right range.
+        found = f"{_odd(arrays, 255.0 if high <= 1 else 1.0):g}, which is neither"
     raise BadParameter(
         f"Pixels must be whole numbers from 0 to 255, or these divided by 255; the request has {found}. The model "
         'normalises pixels itself. Send whole numbers, or the encoded image as {"b64": "..."}.'
@@ -140,8 +143,18 @@ def _scale(arrays: list[Pixels]) -> float:
 
 
 def _is_unit(array: Pixels) -> bool:
-    scaled = array * 255
-    return bool((np.abs(scaled - np.rint(scaled)) < _ROUNDING).all())
+    return bool((_from_whole(array * 255) < _ROUNDING).all())
+
+
+def _from_whole(array: Pixels) -> Pixels:
+    """How far each number is from a whole one."""
+    return np.abs(array - np.rint(array))
+
+
+def _odd(arrays: list[Pixels], scale: float) -> float:
+    """The number that is farthest from a pixel."""
+    numbers = np.concatenate([one.ravel() for one in arrays])
+    return float(numbers[_from_whole(numbers * scale).argmax()])
 
 
 def _image(array: Pixels, scale: float, model: ModelDescription) -> Image:

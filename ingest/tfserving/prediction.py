@@ -105,13 +105,17 @@ class PredictionEndpoints:
             raise UnsupportedMediaType("This API has no multipart forms. Send JSON, with images as base64.")
         body = await read_body(request, self._limits)
         if len(body) <= _MAX_INLINE:
-            return parse(parse_json_object(body), model)
+            return parse(_document(body), model)
         async with self._parsing:
-            return await asyncio.to_thread(lambda: parse(parse_json_object(body), model))
+            return await asyncio.to_thread(lambda: parse(_document(body), model))
 
     async def _classify(self, request: Request, images: Sequence[Image], target: Target) -> list[Done]:
         bulk = BulkClassifier(self._classifier, target, timeout_s=self._timeout_s)
         return await cancel_on_disconnect(request, bulk.classify(images))
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    return parse_json_object(body, smaller='encoded images as {"b64": "..."}')
 
 
 def _row(done: Done) -> list[float]:

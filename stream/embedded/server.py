@@ -44,7 +44,7 @@ def server_binary() -> Path:
 
 
 def serve(data_dir: Path, durability: Durability) -> int:
-    """Run the server until SIGTERM or SIGINT; returns its exit status, 0 after an orderly end.
+    """Run the server until SIGTERM or SIGINT; returns its exit status, 0 after an orderly end, 128 + N after signal N.
 
     Raises FolderInUse if another run's server works in `data_dir`, or UnsafeFolder.
     """
@@ -59,7 +59,9 @@ def serve(data_dir: Path, durability: Durability) -> int:
         stopping = _stop_on_signal(server)
         with _synced(data_dir, durability):
             status = server.wait()
-        return 0 if stopping else status
+        if stopping:
+            return 0
+        return status if status >= 0 else 128 - status
 
 
 @contextmanager

@@ -99,6 +99,9 @@ def _plain(value: object) -> object:
             return f"<{len(value)} bytes>"
         case bool() | int() | float() | None:
             return value
+        case BaseException() if not str(value):
+            # asyncio's TimeoutError has no words.
+            return type(value).__name__
         case _:
             return _SECRETS.sub("***", str(value))
 

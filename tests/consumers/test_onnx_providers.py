@@ -44,6 +44,13 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "tensorrt_installed", lambda: True)
 
 
+def test_a_provider_of_another_device_is_asked_for(tmp_path: Path) -> None:
+    """And neither CUDA nor, in its place, the CPU; neither wheel of ONNX Runtime has this one."""
+    other = Provider("openvino", "OpenVINOExecutionProvider")
+    with pytest.raises(ProviderError, match="'OpenVINOExecutionProvider' is not in available provider names"):
+        open_session(tiny_model.build(tmp_path), other, Execution())
+
+
 def test_auto_tries_the_best_provider_first(one_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TensorRT if it is not installed or fp32 must be exact, and a named provider alone."""
     assert candidates(Execution()) == [TENSORRT, CUDA, CPU]

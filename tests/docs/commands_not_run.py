@@ -6,6 +6,7 @@ The patterns are those of fnmatch, for the command with single spaces.
 from typing import Final
 
 _DOCKER: Final = "needs Docker; tests/deploy reads the same files and starts their processes"
+_SYSTEMD: Final = "tests/deploy/test_systemd.py::test_systemd_accepts_the_unit"
 _CLUSTER: Final = "needs a cluster; tests/deploy checks the manifests"
 _GPU: Final = "needs a GPU"
 _MINUTES: Final = "takes minutes"
@@ -31,6 +32,9 @@ NOT_RUN_HERE: Final = {
     "sudo .venv/bin/python -m ingest.keys add bob *": (
         "tests/security/test_keys.py::test_a_key_file_keeps_its_owner_and_its_rights"
     ),
+    "sudo systemctl *": _SYSTEMD,
+    "sudo cp deploy/systemd/*": _SYSTEMD,
+    "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
     "*pip install *": _INSTALLS,
@@ -46,6 +50,7 @@ NOT_RUN_HERE: Final = {
     "make run CONSUMERS=*": _HERE,
     "SLUICE_GRPC_PORT=5001 make run": _HERE,
     "*sluice serve flowers.keras *": "tests/sluice/test_after_export.py::test_an_export_by_hand_is_served_as_it_is",
+    "*sluice serve serving/flowers/1 *": "tests/export/test_command.py::test_a_version_folder_names_no_model",
     "sluice serve NAME*": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
     "sluice serve --watch": "tests/sluice/test_serve.py::test_watch_serves_a_version_that_comes_later",
     "SLUICE_API_KEYS_FILE=keys/keys * make run": (
@@ -93,7 +98,7 @@ NOT_RUN_HERE: Final = {
     "make check": _SUITE,
     "make test": _SUITE,
     "make test-redis[78]": _SUITE,
-    ".venv/bin/pytest tests/stream": _SUITE,
+    ".venv/bin/pytest tests/*": _SUITE,
     "python -m tests.versions lowest": _MINUTES,
     "*python -m tests.docs.settings": "tests/docs/test_docs.py::test_the_tables_of_settings_are_current",
     "*python -m tests.docs.vocabulary*": "tests/docs/test_vocabulary.py::test_no_retired_word_is_used",

@@ -71,6 +71,8 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         ("--fallback lite", "there is no architecture 'lite'"),
         ("resnet50 --keras {folder}/tiny.keras", "leave out the architecture"),
         ("--keras {folder}/gone.keras", "gone.keras: No such file"),
+        ("{folder}/tiny.kears", "tiny.kears: No such file or directory; is it {folder}/tiny.keras?"),
+        ("gone.kears", "gone.kears: No such file or directory"),
         ("--keras {folder}/tiny.keras --weights none", "leave out --weights"),
         ("--weights {folder}/gone.h5", "gone.h5: No such file"),
         ("--labels {folder}/gone.txt", "gone.txt: No such file"),
@@ -97,7 +99,7 @@ def test_arguments_that_can_not_work_end_with_status_2(
         words += ["--output", str(tmp_path / "other")]
     assert main(words) == 2
     captured = capsys.readouterr()
-    assert message in captured.err
+    assert message.format(folder=tmp_path) in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert not (tmp_path / "other").exists()
@@ -167,6 +169,36 @@ def test_without_a_network_the_fallback_is_exported(exported_lite0: Exported) ->
     (plain,) = [line for line in ended.stderr.splitlines() if line.startswith("export:")]
     assert plain.endswith("; exporting efficientnet-lite0 instead")
     assert "oneDNN" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("flowers/1", "flowers"),
+        ("flowers/2/model.onnx", "flowers"),
+        ("2/roses.onnx", "roses"),
+        ("flowers.v1.keras", "flowers.v1"),
+    ],
+)
+def test_a_version_folder_names_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, name: str
+) -> None:
+    """As TensorFlow Serving and Triton lay out their models: the folder above it does."""
+    (tmp_path / "flowers/1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = parse([given]).job
+    assert found is not None
+    assert found.model_name == name
+
+
+def test_a_file_that_is_named_without_its_ending_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not called an unknown network only."""
+    (tmp_path / "flowers.keras").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert main(["flowers"]) == 2
+    assert "for the file flowers.keras, write its whole name" in capsys.readouterr().err
 
 
 def test_a_fallback_keeps_none_of_the_other_networks_ways() -> None:

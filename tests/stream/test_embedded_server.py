@@ -69,10 +69,10 @@ def test_the_server_is_private(runs: Processes, data_dir: Path) -> None:
 
 
 def test_a_server_that_dies_ends_its_wrapper(runs: Processes, data_dir: Path) -> None:
-    """The wrapper's supervisor sees it, and starts another."""
+    """With the status that a shell would show; the wrapper's supervisor starts another."""
     wrapper = started(runs, data_dir)
     os.kill(int(client(data_dir).info("server")["process_id"]), signal.SIGKILL)
-    assert wrapper.wait() != 0
+    assert wrapper.wait() == 137
 
 
 def test_a_folder_where_others_can_put_a_socket_is_refused(runs: Processes, tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_a_program_finds_each_field_under_its_name(stream: io.StringIO) -> None:
     }
 
 
+def test_an_error_without_words_is_named(stream: io.StringIO) -> None:
+    """As asyncio raises them; a line that ends after its colon says nothing."""
+    log(human(), "cannot read: %s", TimeoutError())
+    log(human(), "cannot read: %s", TimeoutError("no reply"))
+    assert stream.getvalue().splitlines() == [
+        "WARNING a.room cannot read: TimeoutError",
+        "WARNING a.room cannot read: no reply",
+    ]
+
+
 def test_a_field_does_not_replace_what_every_line_has(stream: io.StringIO) -> None:
     """`level` is the line's, whatever an event calls its own."""
     log(logs.JsonFormatter(), "filled level=%s", "full")

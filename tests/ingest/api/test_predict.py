@@ -150,10 +150,18 @@ def test_a_body_that_grows_beyond_the_limit_is_a_413(client: httpx.Client) -> No
         ({"data": {"image": TEXT}}, "urlencoded form"),
         ({"data": {"image": "@cat.jpg"}}, "urlencoded form"),
         ({"content": FILE, "headers": {"Content-Type": "multipart/form-data"}}, "needs a boundary"),
+        ({"files": {"image": (None, "examples/cat.jpg")}}, "needs an @ before its path"),
+        (
+            {
+                "content": FILE.translate(None, b"\0\r\n"),
+                "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+            },
+            "as curl -d removes them",
+        ),
     ],
 )
 def test_a_common_mistake_is_named(client: httpx.Client, request_: dict[str, Any], text: str) -> None:
-    """Base64 where a file belongs, a urlencoded form, a form without a boundary."""
+    """Base64 or a path where a file belongs, a urlencoded form, a form without a boundary, `curl -d @cat.png`."""
     response = client.post("/predict", **request_)
     assert (response.status_code, response.json()["code"]) == (400, "malformed_upload"), response.text
     assert text in response.json()["detail"]

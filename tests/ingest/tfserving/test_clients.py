@@ -179,8 +179,8 @@ def with_pixel(value: object) -> dict[str, Any]:
         ({"instances": [[[[1, 2]]]]}, "the shape [1, 1, 2]"),
         (with_pixel(256), "numbers from 0 to 256"),
         (with_pixel(-1), "numbers from -1 to 0"),
-        (with_pixel(0.123), "numbers from 0 to 0.123"),
-        (with_pixel(1.5), "numbers from 0 to 1.5"),
+        (with_pixel(0.123), "has 0.123, which is neither"),
+        (with_pixel(1.5), "has 1.5, which is neither"),
         (with_pixel(1.0), "only the numbers 0 and 1"),
         (with_pixel(True), "no array of numbers"),
         (with_pixel("1"), "no array of numbers"),
@@ -233,7 +233,9 @@ def test_images_that_cannot_be_read_and_bodies_that_are_too_large_are_refused(se
     bad = httpx.post(url, json={"instances": [b64(random_images(1)[0]), broken]}, timeout=30)
     assert bad.status_code == 415
     assert "Image 1 (counted from 0)" in bad.json()["error"]
-    assert httpx.post(url, content=b'{"instances": [' + b"1.5," * 2**21 + b"1]}").status_code == 413
+    large = httpx.post(url, content=b'{"instances": [' + b"1.5," * 2**21 + b"1]}")
+    assert large.status_code == 413
+    assert 'Send encoded images as {"b64": "..."}, or fewer' in large.json()["error"]
     assert httpx.post(url, files={"image": b"x"}).status_code == 415
 
 

@@ -1,0 +1,43 @@
+"""The unit of systemd: systemd itself accepts it, and it starts and stops Sluice as Sluice wants to be."""
+
+import configparser
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sluice.serve import STOP_S, _parse
+from tests.support.containers import ROOT
+
+UNIT = ROOT / "deploy/systemd/sluice.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """Every section, name and value; the program is in a folder that exists here."""
+    program = tmp_path / ".venv/bin/sluice"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/srv/sluice", str(tmp_path)))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
+    """Supervisor, ingest, consumers and queue end one after the other before systemd loses its patience."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read(UNIT)
+    service = unit["Service"]
+    program, command, *arguments = shlex.split(service["ExecStart"])
+    assert (program, command) == (f"{service['WorkingDirectory']}/.venv/bin/sluice", "serve")
+    assert (_parse(arguments).model, _parse(arguments).export) == ("flowers", ())
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > 3 * STOP_S
+    assert service["RestartPreventExitStatus"] == "2"
