@@ -25,6 +25,7 @@ from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import GoldenMismatch, ServedModel, inference_thread
 from consumers.onnx.providers import ProviderError, require_cuda
 from consumers.worker import ConsumerFailed, Worker
+from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import connect
 from stream.embedded.run_file import missed_service
@@ -33,7 +34,6 @@ from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
-from stream.unknown_variables import warn_of_unknown_variables
 
 logger = logging.getLogger("consumers")
 

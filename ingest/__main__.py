@@ -9,10 +9,10 @@ from ingest.auth.open_bind import refuse_open_bind
 from ingest.grpc_api.port import refuse_grpc
 from ingest.outbound.required import refuse_urls
 from ingest.server import listen, serve
+from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure
 from stream.settings import IngestSettings
-from stream.unknown_variables import warn_of_unknown_variables
 
 _PROGRAM = "python -m ingest"
 

@@ -1,15 +1,13 @@
 """Redis users with least privilege: the main path works under them, and each is refused what it does not need."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
@@ -20,14 +18,12 @@ from results.dead_letters import DeadLetters
 from results.outcome import Failed
 from stream import acl
 from stream.admission import Admission
-from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
 from stream.keys import Partition
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import read_facts
-from stream.settings import RedisSettings
 from stream.status.reader import read_status
 from tests.ingest.api.test_async_requests import (  # noqa: F401
     test_many_can_wait_for_one_result as test_waiting_under_these_users,
@@ -39,10 +35,11 @@ from tests.ingest.api.test_results import (  # noqa: F401
 # The main path: these tests run here once more, with the server and the users below.
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, bearer
-from tests.support.processes import Process, Processes
+from tests.support.processes import Processes
 from tests.support.recorded_server import body, serve
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
+from tests.support.redis.users import UnderUsers, as_user, password, settings_of, under
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -73,25 +70,6 @@ def server(users: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     server.kill()
 
 
-def password(users: Path, user: str) -> str:
-    return (users / user / "password").read_text()
-
-
-class UnderUsers(Processes):
-    """Each process in its own name."""
-
-    def __init__(self, folder: Path, *, users: Path, server: Server, models_dir: Path) -> None:
-        super().__init__(folder, redis_url="", models_dir=models_dir)
-        self._users = users
-        self._port = server.port
-
-    def start(self, module: str, *, rogue: str = "", arguments: Sequence[str] = (), **settings: Any) -> Process:
-        user = {"ingest": "ingest", "ingest.webhooks": "webhooks"}.get(module, "consumer")
-        url, file = f"redis://{user}@127.0.0.1:{self._port}/0", self._users / user / "password"
-        access = {"redis_url": url, "redis_password_file": file}
-        return super().start(module, rogue=rogue, arguments=arguments, **access, **settings)
-
-
 @pytest.fixture
 def processes(users: Path, server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Processes]:
     with UnderUsers(tmp_path, users=users, server=server, models_dir=models_dir) as started:
@@ -102,10 +80,6 @@ def processes(users: Path, server: Server, models_dir: Path, tmp_path: Path) -> 
 def user(request: pytest.FixtureRequest, users: Path, server: Server) -> Iterator[redis.Redis]:
     with redis.Redis(port=server.port, username=request.param, password=password(users, request.param)) as client:
         yield client
-
-
-def as_user(users: Path, server: Server, name: str) -> redis.Redis:
-    return redis.Redis(port=server.port, username=name, password=password(users, name))
 
 
 def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
@@ -194,17 +168,6 @@ async def test_all_that_a_consumer_asks_of_redis_is_allowed(users: Path, server:
         assert lease
         await lease.release()
         assert await GpuLeases(consumer, ["gpu"], consumer="c", lease_s=60).acquire()
-
-
-@asynccontextmanager
-async def under(users: Path, server: Server, name: str) -> AsyncIterator[AsyncRedis]:
-    async with connect(settings_of(users, server, name)) as client:
-        yield client
-
-
-def settings_of(users: Path, server: Server, name: str) -> RedisSettings:
-    url, file = f"redis://{name}@127.0.0.1:{server.port}/0", users / name / "password"
-    return RedisSettings(redis_url=url, redis_password_file=str(file))
 
 
 def test_a_consumer_s_user_may_look_at_the_group(processes: Processes) -> None:
@@ -323,13 +286,3 @@ def test_users_are_made_once(users: Path, tmp_path: Path) -> None:
     acl.main([str(tmp_path)])
     assert not {password(tmp_path, name) for name in (*USERS, "admin")} & set(before.values())
     assert not [name for name in (*USERS, "admin") if password(users, name) in before[users / "redis" / "users.acl"]]
-
-
-def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
-    """And of that model alone where it is named."""
-    everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
-    assert len(everything) == len(one)
-    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:loads", "sluice:{all}:gpu:*")
-    keyed = [right for right in everything if right.read or right.write or right.both]
-    assert all(any(keys in right.encode() for keys in common) for right in keyed)
-    assert not [right for right in one if "{*/" in right.encode()]

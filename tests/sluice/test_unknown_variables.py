@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.all_settings import all_fields
-from stream.unknown_variables import OTHER_VARIABLES, unknown_variables
+from stream.all_settings import OTHER_VARIABLES, all_fields, unknown_variables
 from tests.support.processes import ROOT
 
 
