@@ -6,13 +6,16 @@ bulk images in its own batch:
 1. While bulk images arrive, a batch is put together when the model is free, and not while another batch runs.
 2. Entries that were read and have no batch yet are kept here. COUNT of XREADGROUP counts for each stream, so that a
    read of all streams may bring more than a batch takes.
-3. Bulk images fill up a batch with interactive images only as far as that takes next to no time. A batch of bulk images
-   alone leaves as much time as the interactive images after it will take: both together are one batch.
+3. Bulk images fill up a batch with interactive images only as far as that stays short, and as the oldest interactive
+   image is answered within the time of a whole batch. A batch of bulk images alone leaves as much time as the
+   interactive images after it will take, at their present rate: both together are one batch.
 
 On a device that is so fast that a whole batch takes next to no time, batches are filled ahead, and filled up.
 """
 
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,22 +27,38 @@ from stream.group import Delivery, Group
 #: Time of a batch that a person does not notice, in seconds. Most GPUs need less for 32 images, most CPUs more.
 _SHORT_S: Final = 0.05
 
+#: Of a whole batch, the part that is short as well. Between two batches the model waits for some milliseconds: with
+#: shorter batches, where each has an interactive image, bulk images would lose more of the capacity to that.
+_SHORT_PART: Final = 0.25
+
+#: The time over which the rate of interactive images is measured, in seconds: some batches.
+_RATE_S: Final = 2.0
+
 
 class BatchReader:
     """Reads the streams of one partition. At least the part `bulk_share` of all images are bulk, if so many wait."""
 
-    def __init__(self, group: Group, in_flight: InFlight, sizer: BatchSizer, *, bulk_share: float) -> None:
+    def __init__(
+        self,
+        group: Group,
+        in_flight: InFlight,
+        sizer: BatchSizer,
+        *,
+        bulk_share: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._group = group
         self._in_flight = in_flight
         self._sizer = sizer
         self._bulk_share = bulk_share
+        self._clock = clock
         self._interactive: list[Delivery] = []
         self._bulk: list[Delivery] = []
         #: Bulk images that are due by the share. Negative after batches that had more of them than that.
         self._due = 0.0
         self._bulk_ran = False
-        #: Interactive images in the last two batches.
-        self._ran = (0, 0)
+        #: When the latest interactive images were taken, in seconds of the clock, and how many.
+        self._taken: deque[tuple[float, int]] = deque()
 
     @property
     def keeps(self) -> bool:
@@ -53,7 +72,7 @@ class BatchReader:
 
     @property
     def _is_short(self) -> bool:
-        return self._sizer.images_within(_SHORT_S) >= self._sizer.batch_size
+        return self._sizer.batch_size * self._sizer.image_s <= _SHORT_S
 
     async def wait(self) -> None:
         """Wait for entries as `Group.read` does, and keep them: at most one of each stream."""
@@ -103,7 +122,8 @@ class BatchReader:
         self._interactive, self._bulk = self._interactive[interactive:], self._bulk[bulk:]
         self._leave_rows()
         self._bulk_ran = bulk > 0
-        self._ran = (self._ran[1], interactive)
+        if interactive:
+            self._taken.append((self._clock(), interactive))
         due = self._due + self._bulk_share * len(batch) - bulk
         self._due = max(-count, min(due, count if self._bulk else 0))
         return batch
@@ -114,11 +134,28 @@ class BatchReader:
         reserved = self._reserved(count)
         interactive = min(len(self._interactive), count - reserved)
         room = count - interactive
+        if self._is_short:
+            return interactive, room
         if interactive:
-            room = min(room, max(reserved, self._sizer.images_within(_SHORT_S) - interactive))
-        elif len(self._bulk) >= count and not self._is_short:
-            room = max(1, room - max(self._ran))
+            room = min(room, max(reserved, self._sizer.images_within(self._left_s(count)) - interactive))
+        elif rate := self._interactive_per_s():
+            # One more than on average: they do not come evenly.
+            room = max(1, int((room - 1) / (1 + rate * self._sizer.image_s)))
         return interactive, room
+
+    def _left_s(self, count: int) -> float:
+        """How long the next batch, of interactive images and of bulk images that fill it up, may take."""
+        whole_s = count * self._sizer.image_s
+        oldest_ms = min(delivery.accepted_ms for delivery in self._interactive)
+        waited_s = (self._in_flight.clock.now_ms() - oldest_ms) / 1000
+        return max(0.0, min(max(_SHORT_S, _SHORT_PART * whole_s), whole_s - waited_s))
+
+    def _interactive_per_s(self) -> float:
+        """Interactive images that this consumer takes in a second, at present."""
+        now_s = self._clock()
+        while self._taken and self._taken[0][0] < now_s - _RATE_S:
+            self._taken.popleft()
+        return sum(count for _, count in self._taken) / _RATE_S
 
     def _reserved(self, count: int) -> int:
         """Rows for bulk images that no interactive image may take."""

@@ -42,6 +42,11 @@ class BatchSizer:
         self._image_s = image_s
 
     @property
+    def image_s(self) -> float:
+        """The time of one image in a batch, in seconds; 0 before the first run."""
+        return self._image_s
+
+    @property
     def images_per_s(self) -> float:
         """Images a second that this consumer can classify; 0 before the first run."""
         return 1 / self._image_s if self._image_s > 0 else 0.0

@@ -1,6 +1,7 @@
 """Batches of interactive and bulk images, read from a real server."""
 
 import random
+import time
 import uuid
 
 import numpy as np
@@ -33,7 +34,13 @@ class World:
         self.sizer = BatchSizer(max_batch=ROWS, max_batch_s=1.0)
         self.group = Group(client, reader, partition, consumer="anna", lease_s=60, version="1")
         self.in_flight = InFlight()
-        self.batches = BatchReader(self.group, self.in_flight, self.sizer, bulk_share=0.25)
+        self.in_flight.clock.set(0)  # All images seem to have just come.
+        self.now_s = 0.0
+        self.batches = self.reader()
+
+    def reader(self) -> BatchReader:
+        """One with a clock that stands still, unless a test moves it."""
+        return BatchReader(self.group, self.in_flight, self.sizer, bulk_share=0.25, clock=lambda: self.now_s)
 
     async def send(self, count: int, priority: Priority, version: str = "") -> None:
         """Entries that are numbered in their requests' ids and in their pixels, over all classes."""
@@ -89,7 +96,8 @@ async def test_short_batches_are_filled_up_with_bulk_images(world: World) -> Non
 
 
 async def test_in_long_batches_bulk_images_do_not_delay_interactive_ones(world: World) -> None:
-    """They have a batch of their own afterwards. The model must be free before the next batch is put together."""
+    """A quarter of a batch may be interactive and bulk images. The model must be free before the next one is put
+    together."""
     world.sizer.add_run(1, 0.1)
     await world.send(20, "bulk")
     assert await world.read() == "bbbbbbbb"
@@ -100,10 +108,42 @@ async def test_in_long_batches_bulk_images_do_not_delay_interactive_ones(world: 
     assert await world.read() == "ii"
     assert await world.read() == "bbbbbb", "as long as a whole batch with the interactive images that may come"
     await world.send(1, "interactive")
-    assert await world.read() == "i"
-    assert await world.read() == "bbbbbb"
+    assert await world.read() == "ib"
+    assert await world.read() == "bbbbb"
     assert await world.read() == ""
     assert not world.batches.late
+
+
+async def test_bulk_images_join_no_interactive_one_that_has_waited_for_a_whole_batch(world: World) -> None:
+    """It is answered as soon as possible then, since they have just had their share."""
+    world.sizer.add_run(1, 0.1)
+    await world.send(20, "bulk")
+    assert await world.read() == "bbbbbbbb"
+    await world.send(1, "interactive")
+    await world.batches.read_ahead()
+    world.in_flight.clock.set(int(time.time() * 1000) + 800)
+    assert await world.read() == "i"
+
+
+async def test_bulk_images_leave_time_for_the_interactive_ones_at_their_rate(world: World) -> None:
+    """One a second, and an image takes a second: half of the time is theirs. Once they stay out, none is left."""
+    world.sizer.restart(1.0)
+    await world.send(2, "interactive")
+    await world.send(30, "bulk")
+    assert await world.read() == "iibb"
+    assert await world.read() == "bbb"
+    assert await world.read() == "bbb"
+    world.now_s += 2.1
+    assert await world.read() == "bbbbbbbb"
+
+
+@pytest.mark.parametrize(("image_s", "late"), [(0.006, False), (0.007, True), (2.0, True)])
+async def test_a_batch_waits_until_the_model_is_free_if_it_takes_long(world: World, image_s: float, late: bool) -> None:
+    """Also a batch of one image."""
+    world.sizer.restart(image_s)
+    await world.send(1, "bulk")
+    assert await world.read() == "b"
+    assert world.batches.late is late
 
 
 @pytest.mark.parametrize("image_s", [0.0001, 0.1])
@@ -111,7 +151,7 @@ async def test_in_long_batches_bulk_images_do_not_delay_interactive_ones(world: 
 async def test_bulk_images_get_their_share_of_an_overload(world: World, image_s: float, rows: int) -> None:
     """A quarter, here, of many batches; no less while there are some, and no more while interactive images wait."""
     world.sizer = BatchSizer(max_batch=rows, max_batch_s=100.0)
-    world.batches = BatchReader(world.group, world.in_flight, world.sizer, bulk_share=0.25)
+    world.batches = world.reader()
     world.sizer.add_run(1, image_s)
     world._buffer = np.zeros((rows, 1, 1, 3), np.uint8)
     await world.send(400, "interactive")

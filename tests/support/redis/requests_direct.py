@@ -41,14 +41,17 @@ async def send(
     top: int = 0,
     timeout_s: float = 60,
     stream: EntryStream | None = None,
+    without_consumers: bool = False,
 ) -> list[str]:
-    """Admit each image; returns the request ids."""
+    """Admit each image; returns the request ids. With `without_consumers` no consumer need be alive."""
     admission = Admission(redis, TINY, result_ttl_s=120)
     ids = []
     for image in images:
         height, width, _ = image.shape
         entry = Entry(uuid.uuid4().hex, "", top, height, width, image.tobytes())
-        await admission.admit(entry, timeout_s=timeout_s, max_backlog=100_000, stream=stream)
+        await admission.admit(
+            entry, timeout_s=timeout_s, max_backlog=100_000, stream=stream, without_consumers=without_consumers
+        )
         ids.append(entry.id)
     return ids
 
