@@ -73,7 +73,7 @@ def main() -> int:
         os._exit(0)
     except TimeoutError:
         logger.critical(
-            "not finished within shutdown_grace_s (%g s); other consumers will claim its entries",
+            "not finished within shutdown_grace_s (%g s); other consumers take its entries over",
             settings.shutdown_grace_s,
         )
         # A thread may still be inside the model, and an orderly exit would wait for it.

@@ -54,6 +54,9 @@ class BatchReader:
         self._clock = clock
         self._interactive: list[Delivery] = []
         self._bulk: list[Delivery] = []
+        self._returned: list[Delivery] = []
+        #: Whether nothing that is kept would be read soon: this waits for entries, or nobody reads any more.
+        self.waits = False
         #: Bulk images that are due by the share. Negative after batches that had more of them than that.
         self._due = 0.0
         self._bulk_ran = False
@@ -63,7 +66,7 @@ class BatchReader:
     @property
     def keeps(self) -> bool:
         """Whether entries are kept here."""
-        return bool(self._interactive or self._bulk)
+        return bool(self._returned or self._interactive or self._bulk)
 
     @property
     def late(self) -> bool:
@@ -75,24 +78,45 @@ class BatchReader:
         return self._sizer.batch_size * self._sizer.image_s <= _SHORT_S
 
     async def wait(self) -> None:
-        """Wait for entries as `Group.read` does, and keep them: at most one of each stream."""
-        self._keep(await self._group.read(1))
+        """Wait for entries as `Group.read` does, and keep them: at most one of each stream. Not if any are kept."""
+        if not self.keeps:
+            await self._await_entries(1)
+
+    async def _await_entries(self, count: int, rows: Sequence[memoryview] = ()) -> None:
+        self.waits = True
+        try:
+            self._keep(await self._group.read(count, rows))
+        finally:
+            self.waits = False
+
+    def keep_first(self, returned: Sequence[Delivery]) -> None:
+        """Have these, which are held already, in the next batches before all others of their class."""
+        # Not among the others yet: rows may be read for a batch just now, and each belongs to a place in it.
+        self._returned += returned
+
+    def _merge(self) -> None:
+        for delivery in reversed(self._returned):
+            (self._bulk if delivery.priority == "bulk" else self._interactive).insert(0, delivery)
+        self._returned = []
 
     async def read(self, rows: Sequence[memoryview], *, wait: bool) -> list[Delivery]:
         """Deliveries for a batch of at most so many rows; pixels that were read now are in their rows.
 
         If no entries are kept, it may wait as `Group.read` does.
         """
+        self._merge()
         try:
             if self.keeps:
                 await self._add_interactive(rows)
                 await self._add_bulk(rows)
+            elif wait:
+                await self._await_entries(len(rows), rows)
             else:
-                self._keep(await self._group.read(len(rows), rows, wait=wait))
+                self._keep(await self._group.read(len(rows), rows, wait=False))
         except BaseException:
             self._leave_rows()  # They will be another batch's.
             raise
-        return self.take(len(rows))
+        return self._take(len(rows))
 
     async def read_ahead(self) -> None:
         """Keep bulk images for the next batch, so that the model will not wait for them."""
@@ -116,6 +140,10 @@ class BatchReader:
 
     def take(self, count: int) -> list[Delivery]:
         """A batch of at most `count` of the entries that are kept, interactive ones first."""
+        self._merge()
+        return self._take(count)
+
+    def _take(self, count: int) -> list[Delivery]:
         interactive, room = self._shares(count)
         bulk = min(room, len(self._bulk))
         batch = self._interactive[:interactive] + self._bulk[:bulk]

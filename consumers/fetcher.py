@@ -1,5 +1,7 @@
 """Reads new entries in batches, and claims, one by one, the entries that dead consumers held.
 
+Entries that another consumer has handed back, and had not run, are part of the next batches.
+
 A free buffer is taken before reading, so that at most one batch waits while another runs.
 """
 
@@ -60,6 +62,7 @@ class Fetcher:
             except RedisError as error:
                 _log(error, backoff)
                 await self._recover(backoff)
+        self._reader.waits = True
         while self._reader.keeps:
             buffer = await self._buffers.free.get()
             self._queue(buffer, self._reader.take(self._batch_size))
@@ -124,17 +127,40 @@ class Fetcher:
             while found := await self._group.read_pending(self._sizer.batch_size, after):
                 after = found[-1].entry_id
                 for delivery in found:
-                    await self._submit_alone(delivery)
+                    # Others are in a batch already, or kept for the next one.
+                    if delivery.entry_id not in self._in_flight.held:
+                        await self._submit_alone(delivery)
 
     async def _claim_stale(self) -> None:
         while not self._state.stopping.is_set():
             try:
-                while not self._state.stopping.is_set() and (delivery := await self._group.claim()):
-                    await self._take_over(delivery)
+                while not self._state.stopping.is_set() and await self._claim_next():
+                    pass
             except RedisError as error:
                 # The reading loop meets the same error, and recovers from it.
                 logger.debug("cannot claim: %s", error)
             await self._pause()
+
+    async def _claim_next(self) -> bool:
+        """Take over entries and wait until they are completed; False if there are none."""
+        if returned := await self._group.take_back(self._sizer.batch_size):
+            await self._take_back(returned)
+        elif delivery := await self._group.claim():
+            await self._take_over(delivery)
+        else:
+            return False
+        return True
+
+    async def _take_back(self, returned: list[Delivery]) -> None:
+        logger.info("took over %d entries that were handed back", len(returned))
+        held = self._in_flight.add(returned)
+        if self._reader.waits:
+            buffer = await self._buffers.free.get()
+            self._queue(buffer, held)
+        else:
+            self._reader.keep_first(held)
+        for delivery in held:
+            await self._completer.completed(delivery.entry_id)
 
     async def _pause(self) -> None:
         try:

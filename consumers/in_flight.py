@@ -70,13 +70,15 @@ class RedisClock:
 class InFlight:
     """Entry ids of one partition that this consumer has not completed yet, and the clock of the partition's Redis.
 
-    Those in `completing` were sent to Redis as completed, and Redis has not confirmed it yet. Those in `suspects` were
-    in the model when it failed for good: one of them may be the cause.
+    Those in `running` are in the model. Those in `completing` were sent to Redis as completed, and Redis has not
+    confirmed it yet. Those in `suspects` were in the model when it failed for good, or hung: one of them may be the
+    cause.
     """
 
     worker: WorkerState = field(default_factory=WorkerState)
     partition: int = 0
     held: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
     suspects: set[str] = field(default_factory=set)
     completing: set[str] = field(default_factory=set)
     clock: RedisClock = field(default_factory=RedisClock)

@@ -51,7 +51,9 @@ class InferenceRunner:
             return
         await self._drop_expired_and_cancelled(batch)
         if len(batch):
+            self._in_flight.running = {delivery.entry_id for delivery in batch.deliveries}
             await self._run(batch)
+            self._in_flight.running = set()
 
     async def _drop_expired_and_cancelled(self, batch: Batch) -> None:
         """Remove images that expired or were cancelled while they waited; neither is worth an inference."""
@@ -172,11 +174,16 @@ class InferenceRunner:
             started = time.perf_counter()
             return work(), time.perf_counter() - started
 
-        self._context.state.run_began_s = time.monotonic()
+        state = self._context.state
+        state.run_began_s = time.monotonic()
         try:
-            return await self._served.call(timed)
-        finally:
-            self._context.state.run_began_s = None
+            found = await self._served.call(timed)
+        except Exception:
+            state.run_began_s = None
+            raise
+        # Cancelled, it goes on in its thread.
+        state.run_began_s = None
+        return found
 
     def _done(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, run_ms: float) -> list[Completed]:
         finished = []

@@ -34,6 +34,10 @@ class ConsumerFailed(Exception):
 BUFFERS = 2
 
 
+#: A batch that runs so many times as long as any should may be stuck because of one of its images.
+_HANGS = 2
+
+
 class Worker:
     """A consumer. `run` serves until `stop`, and returns when nothing is in flight any more.
 
@@ -111,11 +115,15 @@ class Worker:
             raise self._conflict
 
     async def _hand_back_unfinished(self) -> None:
-        """Let others claim at once what was not finished within the grace; one of these images may be the cause."""
+        """Let others have at once what was not finished within the grace."""
+        hangs = self._context.state.run_lasts_s() > _HANGS * max(
+            self._context.settings.max_batch_s, self._context.sizer.image_s
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(self._context.settings.redis_timeout_s):
                 for partition in self._partitions:
-                    partition.in_flight.suspects.update(partition.in_flight.held)
+                    if hangs:
+                        partition.in_flight.suspects.update(partition.in_flight.running)
                     await partition.hand_back()
 
     async def _join(self) -> None:

@@ -71,6 +71,7 @@ class Group:
         self._read_pending = load(redis, "stream.scripts", "read_pending")
         self._renew = load(redis, "stream.scripts", "renew")
         self._hand_back = load(redis, "stream.scripts", "hand_back")
+        self._take_back = load(redis, "stream.scripts", "take_back")
         self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
         #: All streams that it has read so far: their groups know this consumer.
         self.joined: dict[str, EntryStream] = {}
@@ -164,9 +165,10 @@ class Group:
         return self._partition.stream_of(prefix + id_in_stream).key
 
     async def hand_back(self, *, counted: Collection[str], uncounted: Collection[str]) -> int:
-        """Let others claim these entries at once; returns how many were still held.
+        """Let others have these entries at once; returns how many were still held.
 
-        The delivery of the `uncounted` ones does not count: this consumer never ran them.
+        The `uncounted` ones were never run, or are not at fault: their delivery does not count. Others find them with
+        `take_back`, and the `counted` ones with `claim`.
         """
         first, others = _by_prefix(counted), _by_prefix(uncounted)
         returned = 0
@@ -175,6 +177,15 @@ class Group:
             arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, len(first[prefix]), *ids]
             returned += int(await self._hand_back([self._key_of(ids[0], prefix)], arguments))
         return returned
+
+    async def take_back(self, most: int) -> list[Delivery]:
+        """Take over entries of one stream that others have handed back uncounted, the most urgent first."""
+        reply = await self._take_back([one.key for one in self.streams], [GROUP, self.consumer, self._lease_ms, most])
+        if not reply:
+            return []
+        number, entries = reply
+        found = [(entry_id, fields_of(flat)) for entry_id, flat in entries]
+        return await self._with_pixels(self.streams[number - 1], found)
 
     async def claim(self) -> Delivery | None:
         """Take over one entry whose consumer has been silent for a lease, or None where there is none."""

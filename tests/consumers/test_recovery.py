@@ -103,18 +103,51 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
     assert_right(outcome, image)
 
 
-async def test_what_a_stopped_consumer_does_not_finish_is_claimed_at_once(processes: Processes, client: Redis) -> None:
-    """It hands its entries back when its grace has passed: nobody waits for the end of its lease."""
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_what_a_stopped_consumer_does_not_finish_goes_to_others_at_once(
+    processes: Processes, client: Redis, hangs: bool
+) -> None:
+    """Nobody waits for the end of its lease. Only a batch that hangs counts as delivered: one of its images may be the
+    cause."""
     processes.consumer(version=1, **SHORT).ready().kill()
-    image = marked()
-    ids = await send(client, [image])
-    hanging = processes.consumer(rogue="hang", version=1, lease_s=600, shutdown_grace_s=0.5).ready()
-    await eventually(lambda: held(client), "the consumer holds the entry")
-    hanging.send(signal.SIGTERM)
-    assert await asyncio.to_thread(hanging.wait) == 1
-    processes.consumer(version=1, lease_s=600).ready()
-    (outcome,) = await outcomes(client, ids)
-    assert_right(outcome, image)
+    images = [marked(), *random_images(39)]
+    ids = await send(client, images)
+    batch_s = 0.1 if hangs else 1.0
+    stopped = processes.consumer(
+        rogue="hang", version=1, lease_s=600, redis_timeout_s=1, max_batch_s=batch_s, shutdown_grace_s=0.5
+    ).ready()
+    await eventually(lambda: held(client), "the consumer holds entries")
+    stopped.send(signal.SIGTERM)
+    assert await asyncio.to_thread(stopped.wait) == 1
+    left = await client.xpending_range(TINY.entries, GROUP, "-", "+", 99)
+    counted = [one["times_delivered"] for one in left if one["times_delivered"]]
+    assert counted == ([1] * 32 if hangs else [])
+    processes.consumer(version=1, lease_s=600, redis_timeout_s=1).ready()
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
+    handed_back = [one.batch for one in await outcomes(client, ids) if isinstance(one, Done)]
+    assert handed_back[0] == (1 if hangs else 32), "quarantine, or a batch like any other"
+
+
+async def test_a_broken_connection_stops_no_consumer_that_keeps_bulk_images(
+    processes: Processes, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it has read ahead are among what Redis holds for it, and are not waited for."""
+    monkeypatch.setenv("ROGUE_IMAGE_S", "0.01")
+    processes.consumer(rogue="slow", version=1, lease_s=600, redis_timeout_s=1).ready()
+    images = random_images(100)
+    bulk = TINY.stream("bulk")
+    ids = await send(client, images, stream=bulk)
+
+    async def keeps() -> bool:
+        return int((await client.xpending(bulk.key, GROUP))["pending"]) > 32
+
+    await eventually(keeps, "more is read than one batch takes")
+    for connection in await client.client_list():
+        if connection["cmd"] in {"xreadgroup", "mget"}:
+            await client.client_kill_filter(_id=connection["id"])
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
 
 
 async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -> None:

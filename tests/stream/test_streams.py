@@ -39,10 +39,8 @@ class World:
         self.presence = Presence(client, partition)
         self.completion = Completion(client, partition, consumer="anna", result_ttl_s=60, max_dead_letters=9)
 
-    def group(self, name: str = "anna", version: str = "1") -> Group:
-        return Group(
-            self.client, self.reader, self.partition, consumer=name, lease_s=LEASE_S, version=version
-        )  # fmt: skip
+    def group(self, name: str = "anna", version: str = "1", lease_s: float = LEASE_S) -> Group:
+        return Group(self.client, self.reader, self.partition, consumer=name, lease_s=lease_s, version=version)
 
     async def admit(self, *streams: EntryStream, most: int = 100, timeout_s: float = 60) -> list[str]:
         """One entry for each of these streams; returns their requests' ids."""
@@ -146,19 +144,35 @@ async def test_entries_with_equal_ids_are_kept_apart(world: World) -> None:
 
 
 async def test_what_a_dead_consumer_held_is_claimed_from_all_streams_the_urgent_first(world: World) -> None:
-    """And what is handed back is claimed at once."""
+    """And what is handed back is there for others at once: what had run one by one, the rest a stream at a time."""
     of, dead, living = world.partition, world.group("dead"), world.group("living")
-    sent = await world.admit(*reversed(of.streams("1")))
+    sent = await world.admit(*reversed(of.streams("1")), of.stream("bulk", "1"))
     held = await dead.read(9)
-    assert await dead.hand_back(counted=[held[0].entry_id], uncounted=[one.entry_id for one in held[1:]]) == 4
-    claimed = [await living.claim() for _ in range(5)]
-    found = [one for one in claimed if one]
-    assert [request_of(one) for one in found] == sent[::-1]
+    names = [one.entry_id for one in held]
+    assert await dead.hand_back(counted=names[:1], uncounted=names[1:]) == 5
+    returned = [await living.take_back(9) for _ in range(4)]
+    assert [[one.entry_id for one in found] for found in returned] == [names[1:2], names[2:4], names[4:], []]
+    claimed = await living.claim()
+    assert claimed
+    assert await living.claim() is None
+    found = [claimed, *(one for several in returned for one in several)]
+    assert {request_of(one) for one in found} == set(sent)
     assert [(one.entry_id, one.priority) for one in found] == [(one.entry_id, one.priority) for one in held]
-    assert [(one.deliveries, one.holders) for one in found] == [(2, ("dead",)), *[(1, ("dead",))] * 3]
-    assert claimed[4] is None
+    assert [(one.deliveries, one.holders) for one in found] == [(2, ("dead",)), *[(1, ())] * 4]
     assert all(await world.completion.complete(world.failed(found)))
     assert await world.client.hgetall(of.holders) == {}
+
+
+async def test_only_what_is_handed_back_uncounted_is_taken_back(world: World) -> None:
+    """At most as many as fit, and not what its consumer holds or has died with."""
+    await world.admit(*[world.partition.stream()] * 4)
+    dead, living = world.group("dead", lease_s=0.001), world.group("living", lease_s=0.001)
+    held = [one.entry_id for one in await dead.read(9)]
+    assert await living.take_back(9) == []
+    assert await dead.hand_back(counted=held[:1], uncounted=held[1:3]) == 3
+    assert [one.entry_id for one in await living.take_back(1)] == held[1:2]
+    assert [one.entry_id for one in await living.take_back(9)] == held[2:3]
+    assert await living.take_back(9) == []
 
 
 async def test_a_consumer_is_removed_and_leaves_only_where_it_holds_nothing_at_all(world: World) -> None:

@@ -115,6 +115,7 @@ _SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] =
     "read_pending": (lambda world: world.group.read_pending(9), ("entries",)),
     "remove_dead_consumers": (lambda world: world.group.remove_dead_consumers(), ("entries",)),
     "renew": (lambda world: world.group.renew([world.delivery.entry_id]), ("entries",)),
+    "take_back": (lambda world: world.group.take_back(9), ("entries",)),
     "replay": (
         lambda world: world.dead_letters.replay(world.dead_letter, request_ttl_s=60),
         ("entries", "dead_letters", "counters"),
