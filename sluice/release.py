@@ -110,13 +110,15 @@ def _next(given: argparse.Namespace, served: Served, before: Release | None) -> 
         return _trial(given, served, before)
     if given.command == "set" and given.promote and (before is None or before.candidate != given.version):
         served.require(given.version, force=given.force)
-        return Release(given.version, previous=before.stable if before and before.stable != given.version else "")
+        if before and before.stable == given.version:
+            return Release(given.version, previous=before.previous)
+        return Release(given.version, previous=before.stable if before else "")
     if before is None:
         raise Refused(
             f"{given.model} has no release; start one with: sluice release set {given.model} VERSION --share 5%"
         )
-    if given.command == "set" and given.rollback and given.version not in {before.candidate, before.stable}:
-        raise Refused(f"version {given.version} has no part in the release of {given.model}")
+    if given.command == "set" and given.rollback and given.version != (before.candidate or before.stable):
+        raise Refused(f"version {given.version} of {given.model} is not the one on trial, nor the last one promoted")
     promote = given.command == "promote" or getattr(given, "promote", False)
     return before.promoted() if promote else before.rolled_back()
 
@@ -124,10 +126,12 @@ def _next(given: argparse.Namespace, served: Served, before: Release | None) -> 
 def _trial(given: argparse.Namespace, served: Served, before: Release | None) -> Release:
     candidate = given.version
     served.require(candidate, force=given.force)
-    stable = given.stable or (before.stable if before and before.stable != candidate else served.only_other(candidate))
+    stable = given.stable or (before.stable if before else served.only_other(candidate))
     served.require(stable, force=given.force)
     if stable == candidate:
-        raise Refused(f"version {stable} cannot be stable and candidate at once")
+        raise Refused(
+            f"version {stable} cannot be stable and candidate at once; name the stable one with --stable VERSION"
+        )
     if given.shadow and served.known[stable].resize != served.known[candidate].resize:
         raise Refused(
             f"versions {stable} and {candidate} resize images differently, and a shadow gets the images that were "

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from stream import unreadable
 from stream.keys import RELEASES, release_figures
@@ -184,12 +185,12 @@ class Releases:
     async def figures(self, model: str, release: Release) -> ReleaseFigures:
         """What all ingests have counted."""
         key = release_figures(model, release.id)
-        raw: Any = await self._redis.hgetall(key)
         try:
+            raw: Any = await self._redis.hgetall(key)
             found = {name.decode(): float(value) for name, value in raw.items()}
             if not all(math.isfinite(value) and value >= 0 for value in found.values()):
                 raise ValueError("a figure is no count")
-        except ValueError as error:
+        except (ValueError, ResponseError) as error:
             unreadable.skip("figure of a release", key, error)
             return ReleaseFigures()
         counts = {name: int(found.get(name, 0)) for name in ("fallbacks", "compared", "agreed", "dropped", "failed")}

@@ -5,19 +5,22 @@ import logging
 import os
 import secrets
 import socket
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from typing_extensions import TypedDict
 
 from ingest.auth.owner import belongs_to_caller
 from ingest.dispatch.model_client import ModelClient
 from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
+from stream import unreadable
 from stream.connection.clients import Backoff, Connections
+from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
 from stream.presence import partition_counts, raise_partition_count
-from stream.releases import Releases
+from stream.releases import Release, Releases
 from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
 
@@ -29,6 +32,9 @@ _REFRESH_S: Final = 1.0
 
 #: The same while no image is accepted. A consumer may start at any moment, and clients wait until ingest sees it.
 _REFRESH_UNREADY_S: Final = 0.1
+
+
+T = TypeVar("T")
 
 
 class Degraded(TypedDict):
@@ -49,6 +55,9 @@ class ModelRegistry:
         self._load_requests = LoadRequests(connections.shared)
         self._releases = Releases(connections.shared)
         self._clients: dict[str, ModelClient] = {}
+        #: What operators want: models that are to be unloaded, and releases by model.
+        self._unloaded: set[str] = set()
+        self._wanted: dict[str, Release] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
         #: Set after the first attempt to read from Redis, whether it succeeded or not.
@@ -82,36 +91,53 @@ class ModelRegistry:
             if not known:
                 # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
                 await client.versions.refresh()
+                # Before a request can find it: the first one is to obey, too.
+                await self._read_orders()
+                self._give_orders(client)
                 self._clients[name] = client
             for partition in new:
                 self._tasks.create_task(partition.run())
             if known:
                 await client.versions.refresh()
-        await self._refresh_orders()
+        await self._read_orders()
+        for client in self._clients.values():
+            self._give_orders(client)
+        await asyncio.gather(*(self._write_counts(client) for client in self._clients.values()))
 
-    async def _refresh_orders(self) -> None:
+    async def _read_orders(self) -> None:
         """Read what operators want. In a Cluster its server may be unavailable: then all stays as it was."""
+        self._unloaded, self._wanted = await asyncio.gather(
+            self._or_as_before(LOADS, self._load_requests.unloaded, self._unloaded),
+            self._or_as_before(RELEASES, self._releases.all, self._wanted),
+        )
+
+    async def _or_as_before(self, key: str, read: Callable[[], Awaitable[T]], before: T) -> T:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
-                unloaded = await self._load_requests.unloaded()
-                releases = await self._releases.all()
-                for name, client in self._clients.items():
-                    await self._write_counts(name, client)
+                return await read()
+        except ResponseError as error:
+            unreadable.skip("hash of orders", key, error)
         except (RedisError, TimeoutError) as error:
-            logger.debug("cannot read the requests of operators: %s", error)
-            return
-        for name, client in self._clients.items():
-            client.unloaded = name in unloaded
-            client.obey(releases.get(name))
+            logger.debug("cannot read what operators want: %s", error)
+        return before
 
-    async def _write_counts(self, name: str, client: ModelClient) -> None:
+    def _give_orders(self, client: ModelClient) -> None:
+        client.unloaded = client.name in self._unloaded
+        client.obey(self._wanted.get(client.name))
+
+    async def _write_counts(self, client: ModelClient) -> None:
+        """Add what was counted to the figures of the release. What cannot be written is tried again with the next."""
         if (router := client.release) is None or (counts := router.take_counts()) is None:
             return
         try:
-            await self._releases.add(name, router.release, counts)
-        except (RedisError, asyncio.CancelledError):
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                await self._releases.add(client.name, router.release, counts)
+        except (RedisError, TimeoutError, asyncio.CancelledError) as error:
             router.counts.merge(counts)  # After a lost reply they are counted twice.
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if isinstance(error, ResponseError):
+                unreadable.skip("hash of figures", release_figures(client.name, router.release.id), error)
 
     async def _counts(self) -> dict[str, int]:
         """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""

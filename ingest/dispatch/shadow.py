@@ -113,7 +113,7 @@ class Shadow:
         Raises a Problem, or TimeoutError.
         """
         # The id is nobody's, so that no client can fetch the outcome.
-        whole = replace(image, top=0, decoding_s=0.0)
+        whole = replace(image, top=0, decoding_s=0.0, webhook=None)
         entry = whole.entry(new_id(partition.number), model, reply=self._ingest)
         try:
             reply = await partition.send_if_idle(

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sluice.release import main
-from stream.keys import RELEASES, Partition
+from stream.keys import RELEASES, Partition, release_figures
 from stream.model import ModelDescription, Resize
 from stream.presence import Presence
 from stream.releases import Release, ReleaseCounts, Releases
@@ -75,6 +75,40 @@ async def test_what_ends_a_trial_is_an_option_of_set_as_well(command: Command, c
     assert "version 1 takes all images" in (await command("set flowers 2 --rollback"))[1]
     assert "version 2 takes 50 % of" in (await command("set flowers 2 --share 0.5"))[1]
     assert "version 2 takes all images" in (await command("set flowers 2 --promote"))[1]
+
+
+async def test_a_command_typed_again_changes_nothing(command: Command, client: Redis) -> None:
+    """After a second promotion there is still a version to roll back to."""
+    await command("set flowers 2 --share 5%")
+    for _ in range(2):
+        assert "version 2 takes all images" in (await command("set flowers 2 --promote"))[1]
+    assert "version 1 takes all images" in (await command("set flowers 2 --rollback"))[1]
+
+
+async def test_a_trial_changes_no_stable_version_by_mistake(command: Command, client: Redis) -> None:
+    """Nor does the end of a trial that there is not."""
+    await command("set flowers 2 --share 5%")
+    for line, reason in (
+        ("set flowers 1 --share 5%", "version 1 cannot be stable and candidate at once; name the stable one with"),
+        ("set flowers 1 --rollback", "version 1 of flowers is not the one on trial, nor the last one promoted"),
+    ):
+        status, said = await command(line)
+        assert (status, reason in said) == (2, True), said
+    trial = await Releases(client).of("flowers")
+    assert trial
+    assert (trial.stable, trial.candidate) == ("1", "2")
+    assert "version 1 takes 5 %" in (await command("set flowers 1 --share 5% --stable 2"))[1]
+
+
+async def test_figures_under_a_key_of_another_type_hide_no_release(command: Command, client: Redis) -> None:
+    """Only the figures are missing."""
+    await command("set flowers 2 --share 5%")
+    trial = await Releases(client).of("flowers")
+    assert trial
+    await client.set(release_figures("flowers", trial.id), "no hash", px=60_000)
+    assert await command("show flowers") == (
+        0, "flowers: release: version 2 takes 5 % of the requests, version 1 takes all others\n",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

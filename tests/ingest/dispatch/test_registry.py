@@ -1,6 +1,9 @@
 """The registry, where Redis says which models there are and no more."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +11,13 @@ from redis.asyncio import Redis
 
 from ingest.dispatch.registry import ModelRegistry
 from stream.connection.clients import Connections
-from stream.keys import MODELS
+from stream.keys import LOADS, MODELS, RELEASES, Partition, release_figures
+from stream.load_requests import LoadRequests
+from stream.model import ModelDescription, Resize
+from stream.presence import Presence
+from stream.releases import Release, Releases
 from stream.settings import IngestSettings
+from tests.stream.test_group import report
 from tests.support.redis.requests_direct import TINY
 from tests.support.waiting import eventually
 
@@ -51,6 +59,68 @@ async def test_the_first_consumer_is_looked_for_often(client: Redis, ingest_sett
         await eventually(looked_often, "it has looked again and again", timeout_s=3.5)
         running.cancel()
         await asyncio.wait({running})
+
+
+@pytest.fixture
+async def flowers(client: Redis) -> None:
+    """A model of which two versions are served."""
+    presence = Presence(client, Partition("flowers"))
+    for version in "12":
+        await presence.announce(ModelDescription("flowers", version, f"digest {version}", 4, 4, Resize(), ("a", "b")))
+        await presence.heartbeat(replace(report(f"of-{version}"), version=version), lease_s=600)
+
+
+@asynccontextmanager
+async def registry_of(settings: IngestSettings) -> AsyncIterator[ModelRegistry]:
+    async with Connections(settings) as connections:
+        registry = ModelRegistry(connections, settings)
+        running = asyncio.create_task(registry.run())
+        yield registry
+        running.cancel()
+        await asyncio.wait({running})
+
+
+@pytest.mark.usefixtures("flowers")
+async def test_the_first_request_to_a_new_ingest_obeys(client: Redis, ingest_settings: IngestSettings) -> None:
+    """A release that began before it, and an order to unload."""
+    await Releases(client).write("flowers", Release("1"))
+    await LoadRequests(client).unload("flowers")
+    async with registry_of(ingest_settings) as registry:
+        async with asyncio.timeout(20):
+            while not registry._clients:  # noqa: ASYNC110 (seen in the very step in which it becomes known)
+                await asyncio.sleep(0)
+        found = registry.find("flowers")
+        assert found.unloaded
+        assert found.release
+        assert found.release.choose("") == "1"
+
+
+@pytest.mark.usefixtures("flowers")
+@pytest.mark.parametrize("broken", ["loads", "figures", "releases"])
+async def test_a_key_of_another_type_keeps_no_other_order_from_ingest(
+    client: Redis, ingest_settings: IngestSettings, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    """The log names the key. Without a hash of releases, the last one stays in force."""
+    releases, first, second = Releases(client), Release("1"), Release("2")
+    await releases.write("flowers", first)
+    key = {"loads": LOADS, "figures": release_figures("flowers", first.id), "releases": RELEASES}[broken]
+    async with registry_of(ingest_settings) as registry:
+
+        async def obeys(release: Release) -> bool:
+            router = registry._clients["flowers"].release if registry._clients else None
+            return bool(router and router.release == release)
+
+        await eventually(lambda: obeys(first), "the release is obeyed")
+        await client.set(key, "no hash", px=60_000)
+        registry.find("flowers").route({})
+        await eventually(lambda: asyncio.sleep(0, f"key={key}" in caplog.text), "the log names the key")
+        if broken == "releases":
+            await LoadRequests(client).unload("flowers")
+            await eventually(lambda: asyncio.sleep(0, registry.find("flowers").unloaded), "the model is unloaded")
+            assert await obeys(first)
+        else:
+            await releases.write("flowers", second)
+            await eventually(lambda: obeys(second), "the next release is obeyed")
 
 
 async def _calls(client: Redis, command: str) -> int:

@@ -16,6 +16,7 @@ from ingest.dispatch.release import ReleaseRouter
 from ingest.dispatch.shadow import compare
 from results.outcome import Done
 from sluice.release import main
+from stream.keys import Partition
 from stream.releases import Release
 from tests.ingest.test_app import png
 from tests.support.models import tiny_model
@@ -61,7 +62,7 @@ def service(processes: Processes) -> str:
     """Ingest with a consumer of each of two versions that answer differently."""
     for version in (1, 2):
         processes.consumer(version=version, provider="cpu")
-    _, url = processes.ingest()
+    _, url = processes.ingest(webhooks=True, outbound_http=True, outbound_networks="127.0.0.0/8")
     wait_until(lambda: {one["version"] for one in httpx.get(f"{url}/models").json()["models"]} == {"1", "2"}, "both")
     return url
 
@@ -100,9 +101,9 @@ def test_a_release_decides_who_answers(
 
 
 def test_a_shadow_is_compared_and_changes_no_answer(
-    service: str, release: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    service: str, release: Callable[..., None], capsys: pytest.CaptureFixture[str], server: Server
 ) -> None:
-    """The same bytes as without it; the figures are those that the two models have."""
+    """The same bytes as without it, and no second webhook; the figures are those that the two models have."""
     agreed = {number for number in range(len(IMAGES)) if truth("1", number)[0][0] == truth("2", number)[0][0]}
     assert 0 < len(agreed) < len(IMAGES), "the versions differ on some images, or this test shows nothing"
     release("set tiny 2 --shadow")
@@ -112,12 +113,18 @@ def test_a_shadow_is_compared_and_changes_no_answer(
     differences = [max(abs(mine[label] - theirs[label]) for label in mine) for mine, theirs in pairs]
     # Also the image on which the versions differ most.
     chosen = [*sorted(agreed)[:3], *sorted(set(range(len(IMAGES))) - agreed)[:3], int(np.argmax(differences))]
+    headers = {"Prefer": "respond-async, wait=30", "Webhook-URL": "http://127.0.0.1/"}
+    sent = 0
     for number in chosen:
         before = after
         while after["compared"] == before["compared"]:  # A busy machine drops some.
-            assert assert_answer(httpx.post(f"{service}/predict?top=10", content=BODIES[number]), number) == "1"
+            response = httpx.post(f"{service}/predict?top=10", content=BODIES[number], headers=headers, timeout=60)
+            assert assert_answer(response, number) == "1"
+            sent += 1
             after = settled(capsys, release, more_than=sum(after["sent"].values()))
         assert after["agreed"] - before["agreed"] == (number in agreed)
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen(Partition("tiny").webhooks) == sent
     assert after["failed"] == 0
     assert after["agreement"] == after["agreed"] / after["compared"]
     assert after["largest"] == pytest.approx(max(differences), abs=1e-4)
