@@ -113,8 +113,13 @@ class ModelReloader:
         """Refuse another file under the served version: the predictions of two models must not have one name."""
         if own is None or own == self._own:
             return
+        try:
+            found = await asyncio.to_thread(digest, own.path)
+        except OSError as error:
+            logger.debug("cannot read the served version: %s", error)
+            return
         self._own = own
-        if await asyncio.to_thread(digest, own.path) != self._served.description.digest:
+        if found != self._served.description.digest:
             self._refuse(own, "its file was replaced while it was served; export it as the next version")
 
     async def _change(self, version: StoredVersion) -> bool:

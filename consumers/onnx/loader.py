@@ -48,6 +48,8 @@ class ModelLoader:
             raise ArtefactError(
                 f"{version.path} says that it is {about.name}/{about.version}: export it under its own version"
             )
+        if StoredVersion.of(version.path) != version:
+            raise ArtefactError(f"{version.path} changed while it was loaded")
         return model
 
     def _newest_that_works(self) -> Model:

@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """One version in the repository. `stamp` differs after its file was replaced or written to."""
+    """One version in the repository. `stamp` differs after its file was replaced or written to, or got other rights."""
 
     path: Path
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
 
     @classmethod
     def of(cls, path: Path) -> "StoredVersion | None":
@@ -28,7 +28,7 @@ class StoredVersion:
             status = path.stat()
         except FileNotFoundError:
             return None
-        return cls(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+        return cls(path, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
 
     @property
     def version(self) -> str:

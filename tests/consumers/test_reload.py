@@ -10,10 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from consumers.onnx.artefact import ArtefactError
+from consumers.onnx.loader import ModelLoader
+from consumers.onnx.providers import CPU
 from results.outcome import Done
 from stream.admission import Admission
 from stream.entry import Entry
 from stream.presence import ConsumerReport, Presence
+from stream.settings import ConsumerSettings
 from stream.status.reader import read_status
 from tests.support.models import mean_model, tiny_model
 from tests.support.processes import Process, Processes
@@ -151,6 +155,41 @@ async def test_another_file_under_the_served_version_is_refused(
     tiny_model.build(repository / "made", version="1", seed=8).replace(repository / "tiny" / "1" / "model.onnx")
     wait_until(lambda: consumer.says("version 1 is refused: its file was replaced"), "the other file is refused")
     await answers(client, "1")
+
+
+async def test_a_repository_that_breaks_ends_no_consumer(processes: Processes, repository: Path, client: Redis) -> None:
+    """Folders where files were, links to nothing and to themselves: it goes on, and sees what comes afterwards."""
+    watching(processes, repository)
+    model = repository / "tiny" / "1" / "model.onnx"
+    model.unlink()
+    model.mkdir()
+    for version, target in (("4", "nothing"), ("5", "model.onnx")):
+        (repository / "tiny" / version).mkdir()
+        (repository / "tiny" / version / "model.onnx").symlink_to(target)
+    (repository / "tiny" / "6" / "model.onnx").mkdir(parents=True)
+
+    async def refused() -> bool:
+        return any(one.refused.startswith("6: ") for one in await reports(client))
+
+    await eventually(refused, "the folder is refused")
+    await answers(client, "1")
+    (repository / "tiny" / "6" / "model.onnx").rmdir()
+    build(repository, "2")
+    (repository / "tiny" / "4" / "model.onnx").unlink()
+    build(repository, "3").rename(repository / "stored")
+    (repository / "tiny" / "3" / "model.onnx").symlink_to(repository / "stored")
+    await serves(client, "3")
+    await answers(client, "3")
+
+
+def test_a_version_that_changes_while_it_is_loaded_is_refused(repository: Path) -> None:
+    """The digest could be that of another network. Other rights are a change as well: it may be readable now."""
+    loader = ModelLoader(ConsumerSettings(models_dir=repository, provider="cpu"))
+    (version,) = loader.versions("tiny")
+    assert loader.load(version, CPU).description.version == "1"
+    version.path.chmod(0o600)
+    with pytest.raises(ArtefactError, match="changed while it was loaded"):
+        loader.load(version, CPU)
 
 
 async def test_changes_under_load_lose_nothing(processes: Processes, repository: Path, client: Redis) -> None:
