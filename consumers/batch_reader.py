@@ -90,21 +90,16 @@ class BatchReader:
             self.waits = False
 
     def keep_first(self, returned: Sequence[Delivery]) -> None:
-        """Have these, which are held already, in the next batches before all others of their class."""
-        # Not among the others yet: rows may be read for a batch just now, and each belongs to a place in it.
+        """Have these, which are held already, in batches of their own, next of all: they have waited once before."""
         self._returned += returned
-
-    def _merge(self) -> None:
-        for delivery in reversed(self._returned):
-            (self._bulk if delivery.priority == "bulk" else self._interactive).insert(0, delivery)
-        self._returned = []
 
     async def read(self, rows: Sequence[memoryview], *, wait: bool) -> list[Delivery]:
         """Deliveries for a batch of at most so many rows; pixels that were read now are in their rows.
 
         If no entries are kept, it may wait as `Group.read` does.
         """
-        self._merge()
+        if self._returned:
+            return self.take(len(rows))
         try:
             if self.keeps:
                 await self._add_interactive(rows)
@@ -140,7 +135,9 @@ class BatchReader:
 
     def take(self, count: int) -> list[Delivery]:
         """A batch of at most `count` of the entries that are kept, interactive ones first."""
-        self._merge()
+        if self._returned:
+            batch, self._returned = self._returned[:count], self._returned[count:]
+            return batch
         return self._take(count)
 
     def _take(self, count: int) -> list[Delivery]:

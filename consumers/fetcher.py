@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 #: (two cores, a network that takes next to no time). With 30 ms the cores were idle at times.
 _LONGEST_DELAY_S = 0.016
 
-#: Longest pause between two looks for entries of dead consumers, in seconds.
-_LONGEST_CLAIM_PAUSE_S = 0.5
+#: Longest pause between two looks for entries of dead consumers and for those handed back, in seconds.
+_LONGEST_CLAIM_PAUSE_S = 0.25
 
 
 class Fetcher:
