@@ -36,7 +36,7 @@ _LEASE_S: Final = 1.5
 #: Part of the capacity that the interactive images take.
 _INTERACTIVE: Final = 0.2
 
-#: Bulk images that are sent at a time: the queue must fill faster than it empties.
+#: Images of one class that are sent at a time: the queue must fill faster than it empties.
 _AT_ONCE: Final = 20
 
 #: Images whose batches began within this time were in one batch, in milliseconds.
@@ -113,17 +113,15 @@ class Load:
     async def capacity(self, count: int) -> tuple[float, float]:
         """Images per second of one class alone in a full queue, and how long a batch ran there, in ms."""
         began_ms = await self._now_ms()
-        ran = await self._ran([await self._send("interactive") for _ in range(count)])
+        ran = await self._ran(await self._send_many("interactive", count))
         per_s = count / (max(one.began_ms + one.run_ms for one in ran) - began_ms) * 1000
-        return per_s, float(np.median([one.run_ms for one in ran]))
+        return per_s, max(one.run_ms for one in ran)
 
     async def run(self, *, bulk: int, idle_s: float) -> Figures:
         until = time.monotonic() + idle_s
         idle = await self._interactive(lambda: time.monotonic() < until)
         began_ms = await self._now_ms()
-        waiting: list[_Sent] = []
-        while len(waiting) < bulk:
-            waiting += await asyncio.gather(*(self._send("bulk") for _ in range(min(_AT_ONCE, bulk - len(waiting)))))
+        waiting = await self._send_many("bulk", bulk)
         stream = TINY.stream("bulk").key
 
         async def bulk_waits() -> bool:
@@ -146,6 +144,12 @@ class Load:
             sent.append(await self._send("interactive"))
             due_s += pause_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+
+    async def _send_many(self, priority: Priority, count: int) -> list[_Sent]:
+        sent: list[_Sent] = []
+        while len(sent) < count:
+            sent += await asyncio.gather(*(self._send(priority) for _ in range(min(_AT_ONCE, count - len(sent)))))
+        return sent
 
     async def _send(self, priority: Priority) -> _Sent:
         number = self._sent % len(_IMAGES)
