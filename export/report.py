@@ -35,5 +35,5 @@ class ExportReport:
 
     @property
     def assumed(self) -> str:
-        """How the model is used, and why, in one line."""
-        return "; ".join(f"{subject} {assumption}" for subject, assumption in self.assumptions.items())
+        """How the model is used, and why: one line for each decision."""
+        return "\n".join(f"{subject} {assumption}" for subject, assumption in self.assumptions.items())

@@ -159,12 +159,12 @@ def test_without_a_network_the_ways_out_are_named(tmp_path: Path) -> None:
 
 
 def test_without_a_network_the_fallback_is_exported(exported_lite0: Exported) -> None:
-    """One plain line says so, and the one line on stdout says what was written."""
+    """One plain line says so, and stdout has what was written and the four decisions."""
     output, ended = exported_lite0.models_dir, exported_lite0.ended
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in output.iterdir()] == ["efficientnet-lite0"]
     assert ended.stdout.startswith(f"wrote {output}/efficientnet-lite0/1/model.onnx: 18.6 MB in ")
-    assert ended.stdout.count("\n") == 2
+    assert ended.stdout.count("\n") == 5
     assert ended.stdout.splitlines()[1].startswith("normalisation lite (known: ")
     (plain,) = [line for line in ended.stderr.splitlines() if line.startswith("export:")]
     assert plain.endswith("; exporting efficientnet-lite0 instead")
