@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from stream.model import OutputKind, is_version
+from stream.keys import valid_version
+from stream.model import OutputKind
 
 Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
@@ -140,7 +141,7 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
     count, batch, version = header["classes"], header["batch"], header["version"]
     if type(count) is not int or len(numbers) != 8 * count or type(batch) is not int or batch < 0:
         raise ValueError("an outcome whose counts do not fit")
-    if not is_version(version):
+    if not valid_version(version):
         raise ValueError("an outcome of no version")
     values = struct.unpack(f"<{count}I{count}f", numbers)
     if not math.isfinite(sum(values[count:])):

@@ -11,7 +11,8 @@ from typing import Final, Self
 from stream import model_command as console
 from stream.cli import FAILED, OK, complain
 from stream.connection.clients import Connections
-from stream.model import ModelDescription, is_version
+from stream.keys import valid_version
+from stream.model import ModelDescription
 from stream.presence import Presence
 from stream.releases import Release, ReleaseError, Releases, read_release
 
@@ -194,7 +195,7 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
 
 
 def _version(text: str) -> str:
-    if not is_version(text):
+    if not valid_version(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version; a version is a whole number")
     return text
 

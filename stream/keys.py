@@ -54,7 +54,9 @@ Priority = Literal["interactive", "bulk"]
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ENTRY_NAME = re.compile(r"(?P<bulk>bulk:)?(v(?P<version>[0-9]{1,18}):)?[0-9]")
+#: Digits of a version; dates and times fit.
+_MAX_VERSION_DIGITS = 18
+_ENTRY_NAME = re.compile(rf"(?P<bulk>bulk:)?(v(?P<version>[0-9]{{1,{_MAX_VERSION_DIGITS}}}):)?[0-9]")
 
 
 def rate(who: str) -> str:
@@ -86,6 +88,11 @@ def partition_key(model: str, number: int | str, rest: str) -> str:
 def valid_model_name(name: str) -> bool:
     """Whether a model's name fits in a key, a path and a URL."""
     return _MODEL_NAME.fullmatch(name) is not None
+
+
+def valid_version(value: object) -> bool:
+    """Whether this can be the version of a model: a whole number, as text, that fits in a key."""
+    return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _MAX_VERSION_DIGITS
 
 
 @dataclass(frozen=True, slots=True)

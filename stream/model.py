@@ -4,14 +4,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
-from stream.keys import valid_model_name
+from stream.keys import valid_model_name, valid_version
 
 ResizeMode = Literal["squash", "crop", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 OutputKind = Literal["classes", "binary", "labels", "values"]
-
-#: Digits of a version; dates and times fit.
-_LONGEST_VERSION = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class ModelDescription:
 
     def __post_init__(self) -> None:
         _check(valid_model_name(str(self.name)), "name", self.name)
-        _check(is_version(self.version), "version", self.version)
+        _check(valid_version(self.version), "version", self.version)
         _check(isinstance(self.digest, str), "digest", self.digest)
         _check(_is_count(self.height), "height", self.height)
         _check(_is_count(self.width), "width", self.width)
@@ -93,11 +90,6 @@ class ModelDescription:
             return cls(resize=Resize(**resize), labels=tuple(known.pop("labels")), **known)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model description: {error}") from error
-
-
-def is_version(value: object) -> bool:
-    """Whether this can be the version of a model: a whole number, as text."""
-    return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_VERSION
 
 
 def _is_count(value: object) -> bool:

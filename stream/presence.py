@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream import unreadable
-from stream.keys import GROUP, MAX_PARTITIONS, MODELS, EntryStream, Partition, valid_model_name
-from stream.model import ModelDescription, is_version
+from stream.keys import GROUP, MAX_PARTITIONS, MODELS, EntryStream, Partition, valid_model_name, valid_version
+from stream.model import ModelDescription
 from stream.scripts import load
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ConsumerReport:
 
     def __post_init__(self) -> None:
         texts = (self.name, self.host, self.provider, self.state, self.digest, self.refused)
-        if not (all(isinstance(text, str) for text in texts) and is_version(self.version)):
+        if not (all(isinstance(text, str) for text in texts) and valid_version(self.version)):
             raise ValueError("a field of a consumer report is no text, or the version no number")
         numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed, self.load_requests)
         if not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
@@ -151,7 +151,7 @@ class Presence:
         with suppress(RedisError):  # In a Cluster another server has this key: its outage must not end a heartbeat.
             await self.announce_partition()
         waiting = {version.decode(errors="replace") for version in versions} - {report.version}
-        return Heartbeat(int(now_ms), bool(announced), frozenset(filter(is_version, waiting)))
+        return Heartbeat(int(now_ms), bool(announced), frozenset(filter(valid_version, waiting)))
 
     async def report(self, report: ConsumerReport) -> None:
         """Replace the last report of a consumer that is listed; its heartbeat stays valid for as long as it was."""

@@ -21,8 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream import unreadable
-from stream.keys import RELEASES, release_figures
-from stream.model import is_version
+from stream.keys import RELEASES, release_figures, valid_version
 from stream.scripts import load
 
 #: Figures of a release that has ended expire after this time.
@@ -56,7 +55,8 @@ class Release:
 
     def __post_init__(self) -> None:
         if not (
-            is_version(self.stable) and all(is_version(one) or one == "" for one in (self.candidate, self.previous))
+            valid_version(self.stable)
+            and all(valid_version(one) or one == "" for one in (self.candidate, self.previous))
         ):
             raise ValueError("a version of a release is no number")
         if self.candidate == self.stable:

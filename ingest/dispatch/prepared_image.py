@@ -32,7 +32,7 @@ class PreparedImage:
     def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""
         pixels, fractions = self.pixels, b""
-        if len(pixels) > model.input_bytes:
+        if not model.resize.rounded and len(pixels) > model.input_bytes:
             pixels, fractions = _split(pixels)
         return Entry(
             request_id,
