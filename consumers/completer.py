@@ -40,6 +40,13 @@ class Completer:
         outcome = Failed(image.id or f"expired-{entry_id}", "expired", detail)
         self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
 
+    def add_cancelled(self, entry_id: str, image: Entry | DamagedEntry) -> None:
+        """The request was cancelled before the image was classified."""
+        self._in_flight.counts.cancelled += 1
+        detail = "The request was cancelled before the image was classified."
+        outcome = Failed(image.id or f"cancelled-{entry_id}", "cancelled", detail)
+        self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
+
     def close(self) -> None:
         """Nothing more will be added: `run` ends when all is completed."""
         self._closed = True

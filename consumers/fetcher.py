@@ -177,7 +177,7 @@ class Fetcher:
             "claimed entry=%s request=%s deliveries=%d holders=%s",
             delivery.entry_id, request_of(delivery), delivery.deliveries, ",".join(delivery.holders),
         )  # fmt: skip
-        if delivery.deliveries > self._max_deliveries:
+        if delivery.deliveries > self._max_deliveries and not _is_cancelled(delivery):
             self._give_up(delivery)
         else:
             await self._submit_alone(delivery)
@@ -217,6 +217,9 @@ class Fetcher:
         self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
 
     def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
+        if _is_cancelled(delivery):
+            self._completer.add_cancelled(delivery.entry_id, error)
+            return
         if not error.has_pixels and 0 < error.due_ms < self._in_flight.clock.now_ms():
             # Pixels expire with their request, long after its deadline.
             self._completer.add_expired(delivery.entry_id, error)
@@ -262,6 +265,11 @@ class Fetcher:
                 delivery.entry.webhook,
             )
         )
+
+
+def _is_cancelled(delivery: Delivery) -> bool:
+    """Whether the pixels are gone because the request was cancelled."""
+    return isinstance(delivery.entry, DamagedEntry) and delivery.entry.is_cancelled
 
 
 def batching_delay_s(found: list[Delivery]) -> float:

@@ -64,8 +64,7 @@ class InferenceRunner:
         for row, delivery in enumerate(batch.deliveries):
             entry = entry_of(delivery)
             if entry.id in cancelled:
-                self._in_flight.counts.cancelled += 1
-                self._fail(delivery, "cancelled", "The request was cancelled before the image was classified.")
+                self._completer.add_cancelled(delivery.entry_id, entry)
             elif 0 < entry.due_ms < now_ms:
                 self._completer.add_expired(delivery.entry_id, entry)
             else:

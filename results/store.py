@@ -84,7 +84,7 @@ class Store:
 
     async def cancel(self, request_id: str) -> bool:
         """Mark a request that is still queued as cancelled; False if there was nothing to cancel."""
-        return bool(await self._cancel([self._partition.request(request_id)]))
+        return bool(await self._cancel([self._partition.request(request_id), self._partition.pixels(request_id)]))
 
     def _decode(self, request_id: str, value: bytes | None) -> State:
         try:

@@ -49,6 +49,9 @@ _RGB: Final = 3
 
 _CHANNELS: Final = frozenset((1, 3, 4))
 
+#: What cancelling a request leaves of its pixels.
+CANCELLED: Final = b"cancelled"
+
 #: Sizes of one side and numbers of classes beyond which an entry is not ours.
 _LARGEST: Final = 1 << 24
 
@@ -72,13 +75,15 @@ class DamagedEntry(MalformedEntry):
     """An entry that has changed, or lost its pixels, since ingest wrote it.
 
     `id`, `reply`, `due_ms` and `webhook` are those of the entry, or empty if they make no sense. They may be damaged,
-    too. `has_pixels` is whether the entry still has any.
+    too. `has_pixels` is whether the entry still has any, `is_cancelled` whether they went because its request was
+    cancelled.
     """
 
-    def __init__(self, fields: Mapping[bytes, bytes], *, has_pixels: bool = True) -> None:
-        why = "its checksum does not fit" if has_pixels else "its pixels are gone"
+    def __init__(self, fields: Mapping[bytes, bytes], pixels: bytes | memoryview) -> None:
+        why = "its checksum does not fit" if pixels else "its pixels are gone"
         super().__init__(f"the entry was damaged in Redis: {why}")
-        self.has_pixels = has_pixels
+        self.has_pixels = bool(pixels)
+        self.is_cancelled = pixels == CANCELLED
         due = fields.get(b"due", b"")
         self.due_ms = int(due) if _NUMBER.fullmatch(due) else 0
         self.id = _name_or_empty(fields, b"id")
@@ -145,7 +150,7 @@ class Entry:
         """
         pixels, fractions = _halves(fields, value)
         if b"sum" in fields and fields[b"sum"] != _checksum(fields, pixels, fractions):
-            raise DamagedEntry(fields, has_pixels=bool(pixels))
+            raise DamagedEntry(fields, pixels)
         try:
             if fields[b"v"] != LAYOUT:
                 raise MalformedEntry(f"layout {fields[b'v'][:20]!r}, this consumer reads {LAYOUT!r}")

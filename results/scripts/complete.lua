@@ -53,7 +53,7 @@ local function add_pixels(fields, key)
         named[fields[i]] = fields[i + 1]
     end
     local value = not named.px and redis.pcall('GET', key)
-    if type(value) ~= 'string' then
+    if type(value) ~= 'string' or value == 'cancelled' then
         return
     end
     local half = math.floor(#value / 2)

@@ -28,6 +28,9 @@ local state = redis.pcall('GET', KEYS[2])
 if state then
     local waits = type(state) == 'string' and (string.find(state, '^queued ') or string.find(state, '^cancelled '))
     redis.call('PEXPIRE', KEYS[4], waits and ARGV[2] or 0)
+    if waits and string.find(state, '^cancelled ') then
+        redis.call('SET', KEYS[4], 'cancelled', 'XX', 'KEEPTTL') -- as cancel.lua did before
+    end
     if ARGV[5] == '1' then
         -- WAIT and WAITAOF refer to the connection's last write: this one follows the first one, and changes nothing.
         redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[2]))

@@ -7,8 +7,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
+from results.store import Store
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import is_temporary
+from stream.entry import CANCELLED
 from stream.keys import Partition
 from stream.presence import Presence
 from tests.stream.test_group import entry, report
@@ -44,6 +46,21 @@ async def test_the_same_request_is_admitted_once(attended: Presence, client: Red
     await admission.admit(one, timeout_s=60, max_backlog=7)
     assert await admission.admit(one, timeout_s=60, max_backlog=7) == 1
     assert await client.xlen(partition.entries) == 1
+
+
+async def test_a_command_sent_again_brings_no_pixels_back(
+    attended: Presence, client: Redis, partition: Partition
+) -> None:
+    """If the request was cancelled in between."""
+    admission = Admission(client, partition, result_ttl_s=60)
+    one = entry()
+    await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await client.get(partition.pixels(one.id)) == one.pixel_value
+    await Store(client, partition).cancel(one.id)
+    for _ in range(2):
+        assert await client.get(partition.pixels(one.id)) == CANCELLED
+        await admission.admit(one, timeout_s=60, max_backlog=7)
+    assert await client.pttl(partition.pixels(one.id)) > 60_000
 
 
 async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: Redis, partition: Partition) -> None:
