@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.exceptions import TryAgainError
 
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
@@ -44,6 +44,39 @@ async def test_pixels_lie_in_the_rows(client: Redis, reader: Reader, partition: 
     found = await group.read(32, rows)
     assert [one.entry.pixels for one in found if isinstance(one.entry, Entry)] == [pixels] * 3
     assert rows == [pixels] * 2
+
+
+async def test_pixels_of_keys_lie_in_the_rows(client: Redis, reader: Reader, partition: Partition) -> None:
+    """They come in many pieces, too. Values of another size, and lost ones, leave their rows alone."""
+    group = Group(client, reader, partition, consumer="anna", lease_s=60)
+    await group.create()
+    stored = {"a": bytes(range(256)) * 588, "b": b"short", "c": None, "d": bytes(150_528), "e": b""}
+    for request_id, value in stored.items():
+        await client.xadd(partition.entries, {"id": request_id})
+        if value is not None:
+            await client.set(partition.pixels(request_id), value, ex=60)
+    rows = [memoryview(bytearray(b"\1" * 150_528)) for _ in range(4)]
+    words: list[str | int] = ["XREADGROUP", "GROUP", GROUP, "anna", "STREAMS", partition.entries, ">"]
+    found = await reader.entries(words, rows, partition.pixels)
+    assert [one.value for one in found] == list(stored.values())
+    assert [one.value is row for one, row in zip(found, rows, strict=False)] == [True, False, False, True]
+    assert [row == bytes([1]) * 150_528 for row in rows] == [False, True, True, False]
+
+
+async def test_an_error_in_place_of_pixels_is_reported(own_server: Server, partition: Partition) -> None:
+    """The connection stays in step: the next read gets its own reply."""
+    async with Redis.from_url(own_server.url) as client, Reader(RedisSettings(redis_url=own_server.url)) as reader:
+        group = Group(client, reader, partition, consumer="anna", lease_s=60)
+        await group.create()
+        await client.xadd(partition.entries, {"id": "a"})
+        await client.execute_command("ACL", "SETUSER", "default", "-mget")  # type: ignore[no-untyped-call]
+        with pytest.raises(NoPermissionError):
+            await group.read(1)
+        await client.execute_command("ACL", "SETUSER", "default", "+mget")  # type: ignore[no-untyped-call]
+        await client.xadd(partition.entries, {"id": "b"})
+        await client.set(partition.pixels("b"), b"abc")
+        words: list[str | int] = ["XREADGROUP", "GROUP", GROUP, "anna", "STREAMS", partition.entries, ">"]
+        assert [one.value for one in await reader.entries(words, (), partition.pixels)] == [b"abc"]
 
 
 async def test_a_lost_connection_is_seen_and_made_again(server: Server, client: Redis, partition: Partition) -> None:
