@@ -5,7 +5,7 @@ An entry of the stream belongs to one batch: its fields are numbered, their valu
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from results.outcome import Done, Failed, Outcome, decode
 from results.store import Store
 from stream import unreadable
+from stream.connection.client import Client
 from stream.connection.clients import BLOCK_S, Backoff
 from stream.keys import Partition
 
@@ -34,6 +35,7 @@ class Replies:
     """
 
     def __init__(self, reader: Redis, store: Store, partition: Partition, *, ingest: str, result_ttl_s: float) -> None:
+        assert isinstance(reader, Client)
         self._reader = reader
         self._store = store
         self._result_ttl_s = result_ttl_s
@@ -79,11 +81,14 @@ class Replies:
                 await self._catch_up(backoff)
 
     async def _read(self) -> None:
-        reply: Any = await self._reader.xread({self._stream: self._last_id}, count=_COUNT, block=int(BLOCK_S * 1000))
+        bounds = ("COUNT", _COUNT, "BLOCK", int(BLOCK_S * 1000))
+        (reply,) = await self._reader.execute_together(("XREAD", *bounds, "STREAMS", self._stream, self._last_id))
+        if isinstance(reply, RedisError):
+            raise reply
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 self._last_id = entry_id.decode()
-                taken = [self._take(raw) for raw in fields.values()]
+                taken = [self._take(raw) for raw in fields[1::2]]
                 if not all(taken):
                     await self._resolve_stored()
 

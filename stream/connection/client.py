@@ -221,21 +221,15 @@ class Client(Redis):
         return await self._attempt(exchange)
 
     async def execute_together(self, *commands: Sequence[Any]) -> list[Any]:
-        """Send the commands in one write on one connection; returns their replies, with errors of the server among
-        them."""
+        """Send the commands in one write on one connection; returns their replies as the server sent them, with its
+        errors among them."""
 
         async def exchange(connection: Connection) -> list[Any]:
             packed = [part for command in commands for part in pack(*command, encode=connection.encoder.encode)]
             await connection.send_packed_command(packed)
-            return [await self._reply(connection, command[0]) for command in commands]
+            return [await _reply(connection) for _ in commands]
 
         return await self._attempt(exchange)
-
-    async def _reply(self, connection: Connection, command: str) -> Any:  # noqa: ANN401 (any reply)
-        try:
-            return await self.parse_response(connection, command)
-        except ResponseError as error:
-            return error
 
     async def _attempt(self, exchange: Callable[[Connection], Awaitable[T]]) -> T:
         pool = self.connection_pool
@@ -252,6 +246,13 @@ class Client(Redis):
                     attempts -= 1
         finally:
             await pool.release(connection)
+
+
+async def _reply(connection: Connection) -> Any:  # noqa: ANN401 (any reply)
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def pack(command: str, *words: Any, encode: Callable[[Any], bytes]) -> list[bytes]:  # noqa: ANN401 (whatever redis-py takes)
