@@ -207,7 +207,7 @@ class Form:
                 elif isinstance(event, MultipartSegment):
                     self._begin_part(event)
                 elif self._image is not None:
-                    self._image.write(event)
+                    self._add(event)
         except MultipartError as error:
             raise MalformedUpload(f"The form can't be read: {error}. Let the HTTP library write it.") from error
 
@@ -237,6 +237,15 @@ class Form:
             raise PayloadTooLarge(
                 f"The form has more than {_MAX_OTHER_PARTS} parts that are no images. Leave them out."
             )
+
+    def _add(self, data: bytes) -> None:
+        assert self._image is not None
+        if self._image.tell() == 0:
+            # A buffer that is made of an object shares its bytes. Most images come in one piece, which is not copied.
+            self._image = io.BytesIO(data)
+            self._image.seek(0, io.SEEK_END)
+        else:
+            self._image.write(data)
 
     def _end_part(self) -> None:
         if self._image is None:

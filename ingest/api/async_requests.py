@@ -139,8 +139,10 @@ class AsyncRequest:
     @classmethod
     def parse(cls, request: Request, *, timeout_s: float) -> Self | None:
         """None if the client asks neither by Prefer nor by Idempotency-Key. Raises BadParameter."""
-        preferences = Preferences.parse(request.headers.getlist("prefer"))
-        key = request.headers.get("idempotency-key")
+        wishes, key = request.headers.getlist("prefer"), request.headers.get("idempotency-key")
+        if not wishes and key is None:
+            return None
+        preferences = Preferences.parse(wishes)
         if key is not None and not 0 < len(key) <= _MAX_KEY_LENGTH:
             raise BadParameter(f"Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters, for example a UUID.")
         if key is None and not preferences.accepts_202:

@@ -76,7 +76,7 @@ class EncodedImage:
         if self.kind != "JPEG":
             cost = estimate(self.data, self.kind)
         else:
-            divisor = _divisor(self._jpeg, model) if all(self._jpeg.dimensions) else 1
+            divisor = _divisor(_crop(self._jpeg, model), model) if all(self._jpeg.dimensions) else 1
             cost = self._jpeg.cost(divisor, max(model.width, model.height))
         if cost.width and cost.height:
             check_pixels(cost.width, cost.height, max_pixels)
@@ -106,8 +106,8 @@ def to_pixels(data: bytes | bytearray | memoryview, model: ModelDescription, max
 
 def _fast_jpeg(header: JpegHeader, model: ModelDescription, max_pixels: int) -> bytes | None:
     check_pixels(*header.dimensions, max_pixels)
-    crop = crop_box(*header.dimensions, header.orientation, model)
-    divisor = _divisor(header, model)
+    crop = _crop(header, model)
+    divisor = _divisor(crop, model)
     fast_dct = model.resize.fast_dct
     decoded = jpeg.decode(header, divisor, fast_dct=fast_dct, grey=fast_dct and model.channels == 1)
     if decoded is None:
@@ -115,14 +115,18 @@ def _fast_jpeg(header: JpegHeader, model: ModelDescription, max_pixels: int) -> 
     return _placed(resample(decoded, crop.scaled_by(divisor), model), crop, model)
 
 
-def _divisor(header: JpegHeader, model: ModelDescription) -> int:
-    """By how much the decoder may divide the sides.
+def _crop(header: JpegHeader, model: ModelDescription) -> CropBox:
+    return crop_box(*header.dimensions, header.orientation, model)
+
+
+def _divisor(crop: CropBox, model: ModelDescription) -> int:
+    """By how much the decoder may divide the sides of the image.
 
     Nearest and bilinear without antialiasing take single pixels, which only the full image has.
     """
     if model.resize.interpolation == "nearest" or not model.resize.antialias:
         return 1
-    return jpeg.divisor_for(crop_box(*header.dimensions, header.orientation, model).reduction())
+    return jpeg.divisor_for(crop.reduction())
 
 
 def _by_pillow(

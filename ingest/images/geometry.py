@@ -88,6 +88,8 @@ class CropBox:
 
     def scaled_by(self, divisor: int) -> "CropBox":
         """The same part of an image whose sides were divided by `divisor`."""
+        if divisor == 1:
+            return self
         left, top, right, bottom = self.box
         return replace(self, box=(left / divisor, top / divisor, right / divisor, bottom / divisor))
 

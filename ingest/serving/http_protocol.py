@@ -13,7 +13,8 @@ import time
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431 if isinstance(cause, _Refused) else 400, str(cause or error))
         if self._in_head:
             self._limit_head(len(data) if continues else _begun(data))
+        elif self._is_ahead():
+            self.flow.pause_reading()
+
+    def _is_ahead(self) -> bool:
+        """Whether more of a body has arrived than the application has taken, and there is still more to come."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.more_body and len(cycle.body) > HIGH_WATER_LIMIT
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -154,6 +162,18 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Refused("there are too many headers")
         self._end_head()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has arrived."""
+        cycle = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            # Most bodies are this one part. Uvicorn would copy it into a buffer and out of it, and stop reading for it.
+            cycle.body = body  # type: ignore[assignment]
+            cycle.message_event.set()
+            return
+        if isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request has arrived, unless the parser took its body for another protocol."""

@@ -146,6 +146,19 @@ def test_a_large_body_before_the_next_head_counts_for_no_head(lonely: tuple[Proc
         assert [status for status, _ in responses(client, 2)] == [404, 200]
 
 
+@pytest.mark.parametrize("size", [1, 1000, len(FILE)])
+def test_a_body_may_come_in_any_parts(service: tuple[Process, str], size: int) -> None:
+    """The first part is kept as it is, and the others follow it."""
+    _, url = service
+    parts = (FILE[at : at + size] for at in range(0, len(FILE), size))
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    with connect(url) as client:
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: image/png\r\n\r\n"
+        client.sendall(head + body + b"0\r\n\r\n")
+        ((status, found),) = responses(client, 1)
+    assert status == 200, found
+
+
 def test_malformed_requests_do_not_fill_the_log(lonely: tuple[Process, str]) -> None:
     """One line for all that come within a minute."""
     process, url = lonely
