@@ -19,6 +19,7 @@ from stream import model_command as console
 from stream import server_check
 from stream.cli import NOT_FOUND, OK, PROGRAM_VARIABLE, Column, duration, program, sluice, table
 from stream.connection.clients import Connections
+from stream.presence import partition_counts
 from stream.settings import QueueSettings
 from stream.status.reader import read_model
 from stream.status.report import ConsumerStatus, Sending, Status
@@ -124,11 +125,19 @@ class Watch:
         if self._as_json:
             return status, json.dumps(document(status, max_age_s=self._max_age_s))
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        return status, "\n".join(lines(status, max_age_s=self._max_age_s, completed_per_s=rate, width=width))
+        shown = lines(status, max_age_s=self._max_age_s, completed_per_s=rate, width=width)
+        return status, "\n".join([*shown, *await self._others(status.model)])
+
+    async def _others(self, model: str) -> list[str]:
+        """A line, if this server knows other models, which `sluice status` would otherwise never mention."""
+        others = sorted((await partition_counts(self._connections.shared)).keys() - {model})
+        return ["", f"other models of this server: {', '.join(others)} (see one with --model NAME)"] if others else []
 
     async def _server_problems(self) -> tuple[str, ...]:
+        # Then no heartbeat is written either, and all consumers look dead: the reason comes first.
+        refused = await server_check.refused_writes(self._connections.shared)
         facts = await server_check.read_facts(self._connections.shared)
-        return tuple(server_check.problems(facts, self._durability))
+        return (*([f"{refused}."] if refused else []), *server_check.problems(facts, self._durability))
 
 
 def completed_per_s(before: Status, now: Status) -> float | None:

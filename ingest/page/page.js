@@ -56,7 +56,14 @@ function showServing(model) {
   write(byId("serving"), versions.length ? `${several ? "" : model.model + " · "}version ${versions.join(", ")}` : "");
 }
 
+// During an outage the figures are those of before. They must not look like the present ones.
+function showAge(past) {
+  byId("live").classList.toggle("past", past);
+  write(byId("live-note"), past ? "as it was before the outage" : "all processes together");
+}
+
 function onState(state) {
+  if (state === "reconnecting") showAge(true);
   byId("connection").dataset.state = state;
   write(byId("connection").lastChild, WORDS[state]);
 }
@@ -68,6 +75,7 @@ function onSnapshot(snapshot) {
   }
   const model = snapshot.models ? choose(snapshot.models) : undefined;
   if (model) showServing(model);
+  showAge(Boolean(snapshot.outage));
   show(snapshot, model);
 }
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -93,6 +94,41 @@ async def test_an_old_backlog_is_status_1(
         return (await _command(server, capsys, "--max-age-s", "0.01"))[0] == 1
 
     await eventually(is_too_old, "the entry is older than 10 ms", timeout_s=10)
+
+
+async def test_other_models_of_the_server_are_named(
+    client: Redis, reader: Reader, partition: Partition, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the model is chosen, as `sluice status` does, no error would say that there are several."""
+    await Graveyard(client, reader, partition).open()
+    await client.zadd(MODELS, {partition.model: 1})
+    assert "other models" not in (await _command(server, capsys))[1]
+    await client.zadd(MODELS, {"roses": 1})
+    _, text = await _command(server, capsys, "--model", partition.model)
+    assert text.endswith("\nother models of this server: roses (see one with --model NAME)\n")
+
+
+async def test_a_full_disk_is_named_before_the_consumers_that_it_silences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A snapshot fails, since its folder is gone; Redis then refuses heartbeats, too."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    server = Server(folder, options={"save": "3600 1"})
+    server.start()
+    try:
+        async with connect(RedisSettings(redis_url=server.url)) as client:
+            await client.zadd(MODELS, {"tiny": 1})
+            shutil.rmtree(folder)
+            await client.bgsave()
+
+        async def is_named() -> bool:
+            _, text = await _command(server, capsys)
+            return "! Redis cannot write to its disk" in text.splitlines()[1]
+
+        await eventually(is_named, "the status says why")
+    finally:
+        server.kill()
 
 
 def test_redis_away_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:

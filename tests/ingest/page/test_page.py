@@ -182,8 +182,28 @@ def test_the_page_says_that_it_reconnects_and_does(processes: Processes, chromiu
     assert ingest.stop() == 0
     assert time.monotonic() - began < 5, "the grace is 20 s"
     wait_until(lambda: page.text("#connection") == "Reconnecting…", "the page says that it reconnects")
+    assert page.text("#live-note") == "as it was before the outage"
     processes.start("ingest", port=url.rpartition(":")[2])
-    wait_until(lambda: page.text("#connection") == "Live", "the page is live again")
+    wait_until(lambda: page.text("#live-note") == "all processes together", "the page is live again")
+
+
+def test_figures_of_before_an_outage_do_not_look_like_the_present_ones(
+    processes: Processes, own_server: Server, chromium: Browser
+) -> None:
+    """They are grey, and say what they are; a consumer that ran then is not green."""
+    processes.consumer(version=1, redis_url=own_server.url)
+    _, url = processes.ingest(redis_url=own_server.url)
+    page = chromium
+    page.open(url)
+    wait_until(lambda: page.texts("#consumers td"), "the consumer is shown")
+    assert page.text("#live-note") == "all processes together"
+    own_server.kill()
+    wait_until(lambda: "Redis does not answer" in page.text("#trouble"), "the outage is shown")
+    wait_until(lambda: page.text("#live-note") == "as it was before the outage", "the figures say so")
+    assert page.run("return getComputedStyle(document.querySelector('#live .panel')).filter") == "grayscale(1)"
+    assert page.violations() == []
+    own_server.start()
+    wait_until(lambda: page.text("#live-note") == "all processes together", "the figures are those of now")
 
 
 def test_the_browser_s_own_question_for_the_key_opens_all(processes: Processes, chromium: Browser) -> None:
