@@ -181,9 +181,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{file} is there already\n")
         return 0
     passwords = {user: secrets.token_urlsafe(32) for user in kept}
+    # Who may read a password is decided by who is given its folder; the processes there have users of their own. In
+    # containers these folders exist already. Other users of this machine get none.
+    given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (*kept.values(), file):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Who may read a password is decided by who is given its folder; the processes there have users of their own.
     for user, password in passwords.items():
         write_atomically(kept[user], password, mode=0o444)
     write_atomically(file, users_file(passwords, model=given.model, waitaof=not given.redis_7_0), mode=0o444)

@@ -286,3 +286,12 @@ def test_users_are_made_once(users: Path, tmp_path: Path) -> None:
     acl.main([str(tmp_path)])
     assert not {password(tmp_path, name) for name in (*USERS, "admin")} & set(before.values())
     assert not [name for name in (*USERS, "admin") if password(users, name) in before[users / "redis" / "users.acl"]]
+
+
+def test_no_other_user_of_the_machine_reads_a_password(tmp_path: Path) -> None:
+    """A folder that is new belongs to its maker alone. One that exists keeps its permissions."""
+    assert acl.main([str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir(mode=0o750)
+    assert acl.main([str(tmp_path / "shared")]) == 0
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o750
