@@ -62,13 +62,16 @@ class Audit:
         return [request_id for request_id, replied in self.replies.items() if len(replied) > 1]
 
     def changed(self) -> list[str]:
-        """Requests whose stored outcome is another one than that in the reply; one that is known to be damaged counts
-        as neither."""
+        """Requests whose stored outcome is another one than that in the reply.
+
+        One that is known to be damaged counts as neither. One that is gone is no second one.
+        """
         return [
             request_id
             for request_id, replied in self.replies.items()
-            if not is_damaged(self.outcomes.get(request_id))
-            and any(outcome != self.outcomes.get(request_id) for outcome in replied)
+            if (stored := self.outcomes.get(request_id)) is not None
+            and not is_damaged(stored)
+            and any(outcome != stored for outcome in replied)
         ]
 
 

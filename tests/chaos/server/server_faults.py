@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -22,6 +21,18 @@ _JUMP_S = 600
 
 #: A changed clock is read again within this time (FAKETIME_CACHE_DURATION), and then acts.
 _CLOCK_ACTS_S = 3.0
+
+
+_DELETE_OLDEST_REQUEST = """
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+for i = 1, oldest and #oldest[2] or 0, 2 do
+    if oldest[2][i] == 'id' then
+        redis.call('DEL', KEYS[2] .. oldest[2][i + 1])
+        return KEYS[2] .. oldest[2][i + 1]
+    end
+end
+return 'none'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +150,25 @@ class ServerFaults:
         name, holds_images = self._deletable()[self._deleted % len(self._deletable())]
         self._deleted += 1
         if name == "a request":
-            entries: Any = await self._redis.xrange(self._partition.entries, count=1)
-            name = self._partition.request(entries[0][1][b"id"].decode()) if entries else "none"
-        await self._redis.delete(name)
+            name = await delete_oldest_request(self._redis, self._partition)
+        else:
+            await self._redis.delete(name)
         return Done(name, self._clock.now_s - self._timeout_s if holds_images else None)
 
     def _deletable(self) -> list[tuple[str, bool]]:
         of = self._partition
         harmless = [MODELS, of.versions, of.alive, of.consumers, of.holders, of.dead_letters, REQUESTS]
         return [*((name, False) for name in harmless), *((one.key, True) for one in of.streams()), ("a request", True)]
+
+
+async def delete_oldest_request(redis: Redis, partition: Partition) -> str:
+    """Delete the state of the image that waits for the longest time, and return the name of its key.
+
+    In one step: a moment later the image may have its outcome, which is not to be deleted.
+    """
+    keys = [partition.entries, partition.request("")]
+    name: bytes = await redis.eval(_DELETE_OLDEST_REQUEST, len(keys), *keys)
+    return name.decode()
 
 
 def _flip_bit(path: Path, offset: int) -> None:
