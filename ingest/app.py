@@ -42,7 +42,7 @@ from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
 from ingest.middleware.request_metrics import RequestMetricsMiddleware, RequestRecorder, server_timing
 from ingest.oip.endpoints import oip_routes
 from ingest.oip.infer_runner import InferRunner
-from ingest.oip.repository import RepositoryEndpoints
+from ingest.oip.repository import ModelRepository, RepositoryEndpoints
 from ingest.openapi.operation import DocumentedRoute
 from ingest.paths import RESULT_PATH
 from ingest.request_body import Limits
@@ -108,7 +108,7 @@ def create_app(
             async with asyncio.timeout(settings.redis_timeout_s):
                 await registry.first_refresh.wait()
         await starting  # Nor should its first images wait for their decoder.
-        async with _grpc(settings, registry, runner, recorder, limit, traces):
+        async with _grpc(settings, registry, runner, repository, recorder, limit, traces):
             yield
         running.cancel()
         publishing.cancel()
@@ -120,6 +120,7 @@ def create_app(
     classifier = Classifier(decoder)
     runner = InferRunner(registry, classifier, timeout_s=settings.request_timeout_s)
     timeout_s = settings.request_timeout_s
+    repository = ModelRepository(registry, LoadRequests(connections.shared), timeout_s=timeout_s)
     urls = _image_urls(settings)
     body = PredictBody(limits, urls, webhooks=settings.webhooks)
     webhooks = WebhookRequests(_webhook_policy(settings))
@@ -143,7 +144,7 @@ def create_app(
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),
             *oip_routes(registry, runner, limits),
-            *RepositoryEndpoints(registry, LoadRequests(connections.shared), limits, timeout_s=timeout_s).routes(),
+            *RepositoryEndpoints(repository, limits).routes(),
             *tfserving_routes(registry, classifier, limits, timeout_s=timeout_s),
             DocumentedRoute("/healthz", alive, ALIVE),
             DocumentedRoute("/readyz", ReadyEndpoint(registry).__call__, READY),
@@ -231,6 +232,7 @@ def _grpc(
     settings: IngestSettings,
     registry: ModelRegistry,
     runner: InferRunner,
+    repository: ModelRepository,
     recorder: RequestRecorder,
     limit: RateLimit | None,
     traces: "TracerProvider | None",
@@ -240,7 +242,7 @@ def _grpc(
         return nullcontext()
     from ingest.grpc_api.server import serving  # Not at the top: it imports gRPC.
 
-    return serving(settings, registry, runner, recorder, limit, traces=traces)
+    return serving(settings, registry, runner, repository, recorder, limit, traces=traces)
 
 
 async def _answer_internal_error(request: Request, _error: Exception) -> Response:

@@ -18,10 +18,12 @@ from ingest.grpc_api.arrivals import Arrivals
 from ingest.grpc_api.calls import Calls
 from ingest.grpc_api.inference import InferMethods
 from ingest.grpc_api.metadata import MetadataMethods, is_ready
+from ingest.grpc_api.repository import RepositoryMethods
 from ingest.grpc_api.service import SERVICE, Service
 from ingest.middleware.rate_limit import RateLimit
 from ingest.middleware.request_metrics import RequestRecorder
 from ingest.oip.infer_runner import InferRunner
+from ingest.oip.repository import ModelRepository
 from ingest.serving.shutdown import exit_on_failure, on_shutdown
 from stream.settings import IngestSettings
 
@@ -47,6 +49,7 @@ async def serving(
     settings: IngestSettings,
     registry: ModelRegistry,
     runner: InferRunner,
+    repository: ModelRepository,
     recorder: RequestRecorder,
     limit: RateLimit | None,
     *,
@@ -60,7 +63,10 @@ async def serving(
     service = Service(calls, arrivals)
     server = grpc.aio.server(options=_options(settings))
     server.add_generic_rpc_handlers(
-        (service.inference(infer, MetadataMethods(registry)), service.reflection((SERVICE, _HEALTH)))
+        (
+            service.inference(infer, MetadataMethods(registry), RepositoryMethods(repository)),
+            service.reflection((SERVICE, _HEALTH)),
+        )
     )
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)

@@ -13,6 +13,7 @@ from ingest.grpc_api.calls import Call, Calls
 from ingest.grpc_api.context import Context
 from ingest.grpc_api.inference import InferMethods
 from ingest.grpc_api.metadata import MetadataMethods
+from ingest.grpc_api.repository import RepositoryMethods
 from ingest.request_trace import Stage
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -29,7 +30,9 @@ class Service:
         self._calls = calls
         self._arrivals = arrivals
 
-    def inference(self, infer: InferMethods, metadata: MetadataMethods) -> grpc.GenericRpcHandler:
+    def inference(
+        self, infer: InferMethods, metadata: MetadataMethods, repository: RepositoryMethods
+    ) -> grpc.GenericRpcHandler:
         """All methods of the Open Inference Protocol."""
         handlers = {
             "ServerLive": self._simple("ServerLive", pb.ServerLiveRequest, metadata.server_live),
@@ -39,6 +42,10 @@ class Service:
             "ModelMetadata": self._simple("ModelMetadata", pb.ModelMetadataRequest, metadata.model_metadata),
             "ModelConfig": self._simple("ModelConfig", pb.ModelConfigRequest, metadata.model_configuration),
             "RepositoryIndex": self._simple("RepositoryIndex", pb.RepositoryIndexRequest, metadata.repository_index),
+            "RepositoryModelLoad": self._simple("RepositoryModelLoad", pb.RepositoryModelLoadRequest, repository.load),
+            "RepositoryModelUnload": self._simple(
+                "RepositoryModelUnload", pb.RepositoryModelUnloadRequest, repository.unload
+            ),
             "ModelInfer": self._unary("ModelInfer", pb.ModelInferRequest, infer.infer),
             "ModelStreamInfer": self._stream(
                 f"/{SERVICE}/ModelStreamInfer", pb.ModelInferRequest, infer.stream, streamed=True

@@ -14,6 +14,7 @@ _CODES: Final = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
     410: grpc.StatusCode.CANCELLED,
     CLIENT_GONE: grpc.StatusCode.CANCELLED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,

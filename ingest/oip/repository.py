@@ -1,7 +1,7 @@
 """`POST /v2/repository/models/{model}/load` and `/unload`, for those with an admin key."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -74,58 +74,43 @@ UNLOAD: Final = Operation(
 )
 
 
-class RepositoryEndpoints:
-    """The endpoints. Each responds when all consumers have reported, within `timeout_s`."""
+class ModelRepository:
+    """Loads and unloads models for operators, whichever protocol they use. Each call returns when all consumers have
+    reported, within `timeout_s`."""
 
-    def __init__(self, registry: ModelRegistry, requests: LoadRequests, limits: Limits, *, timeout_s: float) -> None:
+    def __init__(self, registry: ModelRegistry, requests: LoadRequests, *, timeout_s: float) -> None:
         self._registry = registry
         self._requests = requests
-        self._limits = limits
         self._timeout_s = timeout_s
 
-    def routes(self) -> list[DocumentedRoute]:
-        path = "/v2/repository/models/{model}"
-        return [
-            DocumentedRoute(f"{path}/load", self.load, {"POST": LOAD}),
-            DocumentedRoute(f"{path}/unload", self.unload, {"POST": UNLOAD}),
-        ]
+    def find(self, name: str) -> ModelClient:
+        """The model, if this caller may change it; raises AdminKeyNeeded, UnknownModel or NoConsumer."""
+        if not has_mark(ADMIN):
+            raise AdminKeyNeeded(
+                "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin"
+            )
+        client = self._registry.find(name)
+        if not client.versions.consumers:
+            raise NoConsumer(f"No consumer serves {client.name} at present.", retry_after_s=RETRY_S)
+        return client
 
-    async def load(self, request: Request) -> Response:
-        client = await self._client(request, allowed=frozenset())
+    async def load(self, client: ModelClient, parameters: Collection[str]) -> Loaded:
+        """Raises BadParameter, LoadRefused, DeadlinePassed or StreamUnavailable."""
+        _refuse_unknown(parameters)
         with redis_errors_as_503():
             number = await self._requests.load(client.name)
         await self._until(client, lambda report: report.load_requests >= number, "look for a newer version")
         if refused := [report.refused for report in client.versions.consumers if report.refused]:
             raise LoadRefused(f"{client.name} stays as it was, because of version {refused[0]}.")
-        return self._loaded(client)
+        return Loaded(name=client.name, versions=client.versions.served)
 
-    async def unload(self, request: Request) -> Response:
-        client = await self._client(request, allowed=frozenset({_DEPENDENTS}))
+    async def unload(self, client: ModelClient, parameters: Collection[str]) -> Loaded:
+        """Raises BadParameter, DeadlinePassed or StreamUnavailable."""
+        _refuse_unknown(parameters, _DEPENDENTS)
         with redis_errors_as_503():
             await self._requests.unload(client.name)
         await self._until(client, lambda report: report.state == "unloaded", "finish the images that they have")
-        return self._loaded(client)
-
-    async def _client(self, request: Request, *, allowed: frozenset[str]) -> ModelClient:
-        """The model that may be changed; raises AdminKeyNeeded, UnknownModel, NoConsumer or BadParameter."""
-        if not has_mark(ADMIN):
-            raise AdminKeyNeeded(
-                "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin"
-            )
-        client = self._registry.find(request.path_params["model"])
-        if not client.versions.consumers:
-            raise NoConsumer(f"No consumer serves {client.name} at present.", retry_after_s=RETRY_S)
-        refuse_form(request)
-        body = await read_body(request, self._limits)
-        try:
-            parameters: dict[str, Any] = _OPTIONS.validate_json(body or b"{}").get("parameters", {})
-        except ValidationError as error:
-            raise BadParameter("The request must be {} or have parameters that are true or false.") from error
-        if unknown := parameters.keys() - allowed:
-            raise BadParameter(
-                f"The parameter {min(unknown)[:40]!r} is not supported: consumers load from their own repository."
-            )
-        return client
+        return Loaded(name=client.name, versions=client.versions.served)
 
     async def _until(self, client: ModelClient, holds: Callable[[ConsumerReport], bool], what: str) -> None:
         """Wait until it holds for all live consumers; raises DeadlinePassed."""
@@ -145,5 +130,41 @@ class RepositoryEndpoints:
         with redis_errors_as_503():
             client.unloaded = client.name in await self._requests.unloaded()
 
-    def _loaded(self, client: ModelClient) -> Response:
-        return JSONResponse(Loaded(name=client.name, versions=client.versions.served))
+
+def _refuse_unknown(parameters: Collection[str], *known: str) -> None:
+    if unknown := set(parameters) - set(known):
+        raise BadParameter(
+            f"The parameter {min(unknown)[:40]!r} is not supported: consumers load from their own repository."
+        )
+
+
+class RepositoryEndpoints:
+    """The endpoints."""
+
+    def __init__(self, repository: ModelRepository, limits: Limits) -> None:
+        self._repository = repository
+        self._limits = limits
+
+    def routes(self) -> list[DocumentedRoute]:
+        path = "/v2/repository/models/{model}"
+        return [
+            DocumentedRoute(f"{path}/load", self.load, {"POST": LOAD}),
+            DocumentedRoute(f"{path}/unload", self.unload, {"POST": UNLOAD}),
+        ]
+
+    async def load(self, request: Request) -> Response:
+        return JSONResponse(await self._repository.load(*await self._asked(request)))
+
+    async def unload(self, request: Request) -> Response:
+        return JSONResponse(await self._repository.unload(*await self._asked(request)))
+
+    async def _asked(self, request: Request) -> tuple[ModelClient, Collection[str]]:
+        """The model that may be changed, and the names of the parameters."""
+        client = self._repository.find(request.path_params["model"])
+        refuse_form(request)
+        body = await read_body(request, self._limits)
+        try:
+            parameters: dict[str, Any] = _OPTIONS.validate_json(body or b"{}").get("parameters", {})
+        except ValidationError as error:
+            raise BadParameter("The request must be {} or have parameters that are true or false.") from error
+        return client, parameters

@@ -1,16 +1,22 @@
 """Loading and unloading by an operator: what it changes, who may, and what is said when it cannot be done."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 from ingest.auth.api_keys import StoredKey, new_key
 from tests.ingest.test_app import png
 from tests.support.models import tiny_model
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import random_images
+from tests.support.redis.servers import free_port
 from tests.support.waiting import wait_until
 
 ADMIN, USER = new_key(), new_key()
@@ -87,6 +93,37 @@ def test_an_unloaded_model_refuses_images_until_it_is_loaded(service: tuple[Proc
     assert "loaded again model=tiny version=1" in consumer.text
     assert classify(url).status_code == 200
     assert httpx.get(f"{url}/readyz").status_code == 200
+
+
+def test_the_same_over_grpc(service: tuple[Process, str, Path], processes: Processes, keys: Path) -> None:
+    """Triton's client, by the same rules and with the same sentences."""
+    consumer, url, repository = service
+    port = free_port()
+    processes.ingest(api_keys_file=keys, grpc_port=port)
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        admin, user = ({"authorization": f"Bearer {key}"} for key in (ADMIN, USER))
+
+        def refusal(load: Callable[..., object], name: str = "tiny", **options: Any) -> tuple[str, str]:
+            with pytest.raises(InferenceServerException) as refused:
+                load(name, **options)
+            return refused.value.status(), refused.value.message()
+
+        client.unload_model("tiny", headers=admin)
+        wait_until(lambda: classify(url).status_code == 503, "images are refused")
+        for load in (client.load_model, client.unload_model):
+            assert refusal(load) == ("StatusCode.UNAUTHENTICATED", ANY)
+            assert refusal(load, headers=user) == ("StatusCode.PERMISSION_DENIED", ANY)
+            assert refusal(load, "nobody", headers=admin)[0] == "StatusCode.NOT_FOUND"
+        assert refusal(client.load_model, headers=admin, config="{}") == ("StatusCode.INVALID_ARGUMENT", ANY)
+        assert consumer.text.count("unloaded model") == 1
+        whole = tiny_model.build(repository, version="2", seed=8)
+        whole.write_bytes((content := whole.read_bytes())[:100])
+        status, why = refusal(client.load_model, headers=admin)
+        assert status == "StatusCode.FAILED_PRECONDITION"
+        assert "because of version 2: " in why
+        whole.write_bytes(content)
+        client.load_model("tiny", headers=admin)
+    wait_until(lambda: classify(url).json().get("version") == "2", "version 2 answers")
 
 
 def test_every_ingest_obeys(service: tuple[Process, str, Path], processes: Processes, keys: Path) -> None:
