@@ -176,21 +176,27 @@ class ModelClient:
             entry = image.entry(new_id(partition.number), model, reply=self._ingest)
             return partition, entry.id, await partition.send(entry, image.priority, version)
 
-        sent = await self._first_to_take(image.version, self.partitions.candidates(), send)
+        sent = await self._first_to_take(model, image, self.partitions.candidates(), send)
         logs.add_request_id(sent[1])
         return sent
 
     async def _first_to_take(
-        self, version: str, partitions: Sequence[PartitionClient], take: Callable[[PartitionClient, str], Awaitable[T]]
+        self,
+        model: ModelDescription,
+        image: PreparedImage,
+        partitions: Sequence[PartitionClient],
+        take: Callable[[PartitionClient, str], Awaitable[T]],
     ) -> T:
-        """The result of the first partition that takes an image for this version; raises the last one's problem.
+        """The result of the first partition that takes an image for its version; raises the last one's problem.
 
-        If the queue for a candidate is full, the stable version gets the image.
+        If the queue for a candidate is full, the stable version gets the image, unless it resizes images differently.
         """
         try:
-            return await first_to_take(partitions, lambda partition: take(partition, version))
+            return await first_to_take(partitions, lambda partition: take(partition, image.version))
         except Overloaded:
-            other = self.release.yields(version) if self.release is not None else ""
+            if self.release is None or not (stable := self.versions.known(self.release.release.stable)):
+                raise
+            other = self.release.yields(image.version) if stable.resize == model.resize else ""
             if not other:
                 raise
         return await first_to_take(partitions, lambda partition: take(partition, other))
@@ -210,7 +216,7 @@ class ModelClient:
             return entry.id
 
         candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()
-        accepted = await self._first_to_take(image.version, candidates, submit)
+        accepted = await self._first_to_take(model, image, candidates, submit)
         logs.add_request_id(accepted)
         return accepted
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from ingest.dispatch.prepared_image import PreparedImage
 from ingest.dispatch.registry import ModelRegistry
+from ingest.errors import Overloaded
 from stream.connection.clients import Connections
 from stream.keys import LOADS, MODELS, RELEASES, Partition, release_figures
 from stream.load_requests import LoadRequests
@@ -67,7 +69,8 @@ async def flowers(client: Redis) -> None:
     presence = Presence(client, Partition("flowers"))
     for version in "12":
         await presence.announce(ModelDescription("flowers", version, f"digest {version}", 4, 4, Resize(), ("a", "b")))
-        await presence.heartbeat(replace(report(f"of-{version}"), version=version), lease_s=600)
+        one = replace(report(f"of-{version}"), version=version, bulk_images_per_s=1.0)
+        await presence.heartbeat(one, lease_s=600)
 
 
 @asynccontextmanager
@@ -121,6 +124,32 @@ async def test_a_key_of_another_type_keeps_no_other_order_from_ingest(
         else:
             await releases.write("flowers", second)
             await eventually(lambda: obeys(second), "the next release is obeyed")
+
+
+@pytest.mark.usefixtures("flowers")
+@pytest.mark.parametrize("resize", [Resize(), Resize("crop", shorter_side=5)])
+async def test_the_stable_version_takes_what_a_full_candidate_does_not(
+    client: Redis, ingest_settings: IngestSettings, resize: Resize
+) -> None:
+    """But no image that was prepared for another resize: it would be answered wrongly."""
+    of = Partition("flowers")
+    await Presence(client, of).announce(ModelDescription("flowers", "2", "digest 2", 4, 4, resize, ("a", "b")))
+    await Releases(client).write("flowers", Release("1", "2", share=1.0))
+    async with registry_of(ingest_settings.model_copy(update={"max_backlog": 1})) as registry:
+        await eventually(lambda: asyncio.sleep(0, bool(registry._clients)), "the model is known")
+        model = registry.find("flowers")
+        await eventually(lambda: asyncio.sleep(0, model.versions.known("2")), "the candidate is known")
+        about, version = model.route({})
+        assert (about.resize, version) == (resize, "2")
+        image = PreparedImage(bytes(48), 1, version=version)
+        await model.submit(about, image)
+        if resize == Resize():
+            await model.submit(about, image)
+        else:
+            with pytest.raises(Overloaded):
+                await model.submit(about, image)
+    waiting = [await client.xlen(of.stream("interactive", one).key) for one in "12"]
+    assert waiting == [int(resize == Resize()), 1]
 
 
 async def _calls(client: Redis, command: str) -> int:
