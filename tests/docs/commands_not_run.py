@@ -16,6 +16,7 @@ _OTHER_SERVER: Final = "needs a Redis server of one's own"
 _TRACES: Final = "tests/system/test_traces.py::test_a_trace_leads_from_the_request_to_its_batch_and_back"
 _MEASURED: Final = "tests/export/test_measured_export.py::test_the_normalisation_is_found_on_forty_images"
 _SERVE: Final = "tests/sluice/test_serve.py::test_one_command_serves_and_ctrl_c_ends_it"
+_SECOND_MODEL: Final = "tests/sluice/test_serve.py::test_a_second_model_joins_with_a_consumer_of_its_own"
 _HERE: Final = "tests/docs/test_shown_commands.py::service"
 _PROCESSES: Final = "tests/ingest/test_app.py::service"
 _RELEASE: Final = "tests/sluice/test_release.py::test_a_candidate_takes_a_share_and_is_promoted"
@@ -60,6 +61,8 @@ NOT_RUN_HERE: Final = {
     "python -m stream": "tests/stream/test_embedded_server.py::test_data_outlives_an_orderly_end",
     "python -m ingest": _PROCESSES,
     "python -m consumers": _PROCESSES,
+    "*sluice export roses.keras *": _MEASURED,
+    ".venv/bin/python -m consumers --model roses *": _SECOND_MODEL,
     "python -m consumers --model resnet50 --version 2": _PROCESSES,
     "python -m consumers --data-dir .sluice/5000": _PROCESSES,
     "python -m ingest.webhooks": "tests/ingest/webhooks/test_webhooks.py::test_an_outcome_is_delivered_and_signed",

@@ -75,6 +75,28 @@ def test_one_command_serves_and_ctrl_c_ends_it(folder: Path) -> None:
     assert not (folder / ".sluice" / str(port) / "serve.json").exists()
 
 
+def test_a_second_model_joins_with_a_consumer_of_its_own(folder: Path) -> None:
+    """Its path names it; the path without a name stays with the model of the run."""
+    port = free_port()
+    tiny_model.build(folder / "models", name="roses", version="1")
+    command = [sys.executable, "-m", "consumers", "--model", "roses", "--data-dir", f".sluice/{port}"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (
+        serving(folder, "resnet50", "--port", port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        wait_until(lambda: is_ready(folder, port), "the service is ready")
+        with subprocess.Popen(command, cwd=folder, env=variables) as consumer:
+            try:
+                wait_until(lambda: "roses" in client.get("/models").text, "the second model is served")
+                image = encoded(scene(), "JPEG")
+                named = [client.post(path, content=image).json()["model"] for path in ("/predict", "/predict/roses")]
+                assert named == ["resnet50", "roses"]
+            finally:
+                consumer.terminate()
+        assert consumer.returncode == 0
+
+
 def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> None:
     """With the two settings that they need; without the secret, the run ends and says so."""
     port = free_port()
