@@ -22,7 +22,7 @@ const anchor = (name) => name.toLowerCase().replaceAll(" ", "-");
 
 // The body of an operation is made when it is first opened: most are never opened.
 function details(api, path, method, operation) {
-  const summary = element("summary", {}, element("code", {}, `${method} ${path}`), operation.summary);
+  const summary = element("summary", {}, element("code", {}, `${method} ${path}`), ` ${operation.summary}`);
   const made = element("details", { class: "operation", id: operation.operationId }, summary);
   const open = () => {
     if (made.childElementCount > 1) return;

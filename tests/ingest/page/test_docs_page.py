@@ -37,6 +37,8 @@ def test_every_operation_is_shown_and_can_be_tried(processes: Processes, tmp_pat
         groups = ["Predict", "Results", "Models", "Open Inference Protocol", "TensorFlow Serving", "Operations",
                   "Page and reference"]  # fmt: skip
         assert page.texts("#operations h2") == page.texts("#groups a") == groups
+        # Without a space, a narrow screen breaks the first word after the path.
+        assert page.text("#post_predict summary") == "POST /predict Classify images"
         page.click("#post_predict summary")
         page.type("#post_predict [name=top]", "2")
         page.type("#post_predict [type=file]", str(path))
