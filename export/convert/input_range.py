@@ -28,6 +28,9 @@ _REGROUPING = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 #: caffe's means, in any order of channels, and the middle of 0..255 are all in here.
 _MEANS_OF_BYTES = (80.0, 150.0)
 
+#: How wide 0..255 is behind a normaliser.
+_WIDTHS = (0.4, 10.0)
+
 #: What a normaliser that was fitted to pixels of 0..255 subtracts: their mean, which only black and white images have
 #: further out. Pixels less ImageNet's means (caffe) have one around 0, and else the same numbers.
 _FITTED_MEANS = (25.0, 230.0)
@@ -72,7 +75,10 @@ def find(proto: onnx.ModelProto, input_name: str, *, channel_axis: int, channels
 
 def verdict(arithmetic: FirstArithmetic) -> Assumption | None:
     """The normalisation that has to come before the network, or None if the numbers prove nothing."""
-    mode = "none" if arithmetic.divided else _verdict(arithmetic.scale, arithmetic.offset)
+    # Divided twice, or multiplied again, the numbers fit no range.
+    width = np.abs(255 * arithmetic.scale)
+    divided = arithmetic.divided and bool(np.all((width >= _WIDTHS[0]) & (width <= _WIDTHS[1])))
+    mode = "none" if divided else _verdict(arithmetic.scale, arithmetic.offset)
     if mode is None:
         return None
     range_text = {"none": "0..255", "unit": "0..1", "tf": "-1..1"}[mode]
@@ -83,7 +89,7 @@ def _verdict(scale: Channels, offset: Channels) -> str | None:
     """none for inputs of 0..255, unit for 0..1, tf for -1..1; None if more than one of them makes sense."""
     bytes_begin, bytes_end = offset, 255 * scale + offset
     width = bytes_end - bytes_begin
-    if np.all((width >= 0.4) & (width <= 10)) and np.all(np.abs([bytes_begin, bytes_end]) <= 10):
+    if np.all((width >= _WIDTHS[0]) & (width <= _WIDTHS[1])) and np.all(np.abs([bytes_begin, bytes_end]) <= 10):
         # x/127.5 - 1, (x - mean)/stddev: on 0..1 the result would hardly change at all
         lowest, highest = _FITTED_MEANS
         return "none" if np.all((-offset >= lowest * scale) & (-offset <= highest * scale)) else None
