@@ -100,11 +100,16 @@ class LeaseKeeper:
                 await self._renew()
                 await self.heartbeat()
                 await self._group.remove_dead_consumers()
+                await self._recover_orphans()
                 failing = False
             except RedisError as error:
                 level = logging.DEBUG if failing else logging.WARNING
                 logger.log(level, "cannot renew leases or send the heartbeat: %s", error)
                 failing = True
+
+    async def _recover_orphans(self) -> None:
+        if count := await self._group.recover_orphans():
+            logger.warning("recovered %d entries that Redis held for no consumer; its data may be damaged", count)
 
     async def _report_for(self, seconds: float) -> None:
         """Report after each half second in which images were classified. The next heartbeat repeats what fails."""

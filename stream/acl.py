@@ -102,8 +102,10 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("zrange zadd", both=(MODELS,)),
         Right("hmget", read=(LOADS,)),
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
-        Right("xgroup|create xgroup|delconsumer xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)),
-        Right("xpending xinfo|groups xinfo|consumers xrange xrevrange xlen exists", both=(of.entries,)),
+        Right(
+            "xgroup|create xgroup|delconsumer xgroup|setid xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)
+        ),
+        Right("xpending xinfo|groups xinfo|consumers xinfo|stream xrange xrevrange xlen exists", both=(of.entries,)),
         Right("xadd", write=(of.dead_letters, of.webhooks, of.replies("*"))),
         Right("type exists xinfo|stream xinfo|consumers xlen", read=(of.webhooks, of.dead_webhooks)),
         Right("xrange xlen xdel exists xinfo|stream", both=(of.dead_letters,)),

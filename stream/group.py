@@ -21,6 +21,9 @@ from stream.entry import Entry, MalformedEntry
 from stream.keys import GROUP, PRIORITIES, EntryStream, Partition, Priority, split_name
 from stream.scripts import load
 
+#: How many of a stream's oldest entries `recover_orphans` looks at. The others among them are pending, and leave soon.
+_ORPHANS = 64
+
 #: No consumer's lease is longer: 24 hours, the largest value of the setting.
 _LONGEST_LEASE_MS = 86_400_000
 
@@ -73,6 +76,7 @@ class Group:
         self._hand_back = load(redis, "stream.scripts", "hand_back")
         self._take_back = load(redis, "stream.scripts", "take_back")
         self._remove_dead_consumers = load(redis, "stream.scripts", "remove_dead_consumers")
+        self._recover_orphans = load(redis, "stream.scripts", "recover_orphans")
         #: All streams that it has read so far: their groups know this consumer.
         self.joined: dict[str, EntryStream] = {}
         self._read_versions((version,) if version else ())
@@ -204,6 +208,14 @@ class Group:
         """Remove dead consumers that hold nothing from the group; returns how many."""
         keys = [self._partition.alive, *(stream.key for stream in self.streams)]
         return int(await self._remove_dead_consumers(keys, [GROUP]))
+
+    async def recover_orphans(self) -> int:
+        """Let `take_back` find entries that were delivered and are pending for nobody; returns how many.
+
+        A damaged append-only file leaves such entries: no other command would ever deliver them.
+        """
+        arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, _ORPHANS]
+        return int(await self._recover_orphans([stream.key for stream in self.streams], arguments))
 
 
 def _tail(keys: Iterable[str]) -> list[str]:

@@ -60,6 +60,16 @@ async def test_a_killed_consumer_is_seen_as_dead_and_then_forgotten_by_the_group
     await eventually(one_is_left, "the group has one consumer")
 
 
+async def test_an_image_that_redis_holds_for_no_consumer_is_answered(processes: Processes, client: Redis) -> None:
+    """Behind the last-delivered id and not pending, as a flipped bit in the append-only file can leave it."""
+    processes.consumer(version=1, **SHORT).ready()
+    await client.xgroup_setid(TINY.entries, GROUP, "99999999999999-0")
+    images = random_images(3)
+    ids = await send(client, images)
+    for outcome, image in zip(await outcomes(client, ids), images, strict=True):
+        assert_right(outcome, image)
+
+
 async def test_one_poisonous_image_takes_no_other_down(processes: Processes, client: Redis) -> None:
     """An image that kills its consumer, among 64 good ones: 64 right answers, one error, one dead letter."""
     processes.consumer(version=1, **SHORT).ready().kill()

@@ -167,6 +167,34 @@ async def test_only_dead_consumers_that_hold_nothing_are_removed(
     assert await bert.remove_dead_consumers() == 1
 
 
+async def test_an_entry_that_is_pending_for_nobody_is_delivered_again(
+    client: Redis, admission: Admission, anna: Group, bert: Group, partition: Partition
+) -> None:
+    """As after a flipped bit in the append-only file. What is pending, or not delivered yet, stays as it is."""
+    for _ in range(3):
+        await admission.admit(entry(), timeout_s=60, max_backlog=100)
+    lost, held = await anna.read(2)
+    assert await bert.recover_orphans() == 0
+    await client.xack(partition.entries, GROUP, lost.entry_id)
+    assert await bert.recover_orphans() == 1
+    assert [one.entry_id for one in await bert.take_back(9)] == [lost.entry_id]
+    assert await anna.renew([held.entry_id]) == []
+    assert len(await anna.read(9)) == 1
+    assert await bert.recover_orphans() == 0
+
+
+async def test_a_last_delivered_id_in_the_future_hides_nothing(
+    client: Redis, admission: Admission, anna: Group, partition: Partition
+) -> None:
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
+    await client.xgroup_setid(partition.entries, GROUP, "99999999999999-0")
+    assert await anna.read(9, wait=False) == []
+    assert await anna.recover_orphans() == 1
+    assert len(await anna.take_back(9)) == 1
+    await admission.admit(entry(), timeout_s=60, max_backlog=100)
+    assert len(await anna.read(9)) == 1
+
+
 async def test_leaving_keeps_what_is_held_for_others(
     client: Redis, admission: Admission, anna: Group, bert: Group, partition: Partition
 ) -> None:
