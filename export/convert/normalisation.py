@@ -100,6 +100,8 @@ def own_numbers(text: str) -> Normalisation:
     mean, scale = parts
     if not all(map(math.isfinite, mean + scale)) or min(scale) <= 0:
         raise ValueError("a number is not finite, or a STD is not above 0")
+    if mean == (1.0,):
+        raise ValueError("a MEAN of 1 is no mean but a formula, such as 1/255")
     per_unit = 1.0 if max(scale) > 1 else 255.0
     return Normalisation(tuple(number * per_unit for number in mean), tuple(number * per_unit for number in scale))
 

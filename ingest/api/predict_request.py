@@ -177,6 +177,7 @@ class PredictBody:
         form = {
             "type": "object",
             "required": [IMAGE],
+            "propertyNames": {"minLength": 1},
             "properties": {
                 IMAGE: {"type": "array", "minItems": 1, "maxItems": self._limits.max_images, "items": image}
             },

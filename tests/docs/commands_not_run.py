@@ -111,6 +111,7 @@ NOT_RUN_HERE: Final = {
     ),
     "make bench*": _MINUTES,
     "make soak*": _MINUTES,
+    "python -m tests.chaos.soak *": _MINUTES,
     "make chaos*": "tests/chaos/test_chaos.py::test_nothing_is_lost_doubled_or_wrong_whatever_is_killed",
     "python -m tests.chaos.webhooks": (
         "tests/chaos/test_webhooks.py::test_no_webhook_is_lost_when_processes_are_killed"

@@ -118,4 +118,4 @@ def test_a_wrong_normalisation_is_explained(capsys: pytest.CaptureFixture[str]) 
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert "'1/255' is no normalisation" in error
-    assert "unit  pixels / 255, as ImageDataGenerator(rescale=1/255)" in error
+    assert "unit      pixels / 255, as ImageDataGenerator(rescale=1/255)" in error

@@ -224,7 +224,7 @@ def sluice(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
     """The process says what is wrong once; nothing is tried again for ever."""
     port = free_port()
-    with serving(folder, "--port", port, SLUICE_HOST="0.0.0.0", SLUICE_VERSION="7") as running:
+    with serving(folder, "--port", port, SLUICE_HOST="0.0.0.0") as running:
         assert running.wait(60) == 2
     refusals = [line for line in said(folder) if line.startswith("python -m ")]
     assert refusals

@@ -23,7 +23,7 @@ from results.store import Store
 from stream.admission import Admission
 from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
-from stream.entry import Entry
+from stream.entry import DamagedEntry, Entry
 from stream.group import Delivery
 from stream.keys import GROUP, Partition
 from stream.presence import ConsumerReport, Presence
@@ -274,7 +274,7 @@ class Interleaving(RuleBasedStateMachine):
             stored = now.states[finished.outcome.id]
             assert stored == (encode(finished.outcome) if first else before.states[finished.outcome.id])
 
-    def _outcome(self, entry: Entry) -> Outcome:
+    def _outcome(self, entry: Entry | DamagedEntry) -> Outcome:
         """As the runner decides it, and unlike any other outcome."""
         number = str(next(_numbers))
         if self.world.run(self.store.state(entry.id)) == "cancelled":
@@ -307,9 +307,11 @@ class Interleaving(RuleBasedStateMachine):
         return now
 
 
-def _entry(delivery: Delivery) -> Entry:
-    assert isinstance(delivery.entry, Entry)
-    return delivery.entry
+def _entry(delivery: Delivery) -> Entry | DamagedEntry:
+    """A request that was cancelled has lost its pixels."""
+    entry = delivery.entry
+    assert isinstance(entry, Entry) or (isinstance(entry, DamagedEntry) and entry.is_cancelled)
+    return entry
 
 
 @pytest.fixture
