@@ -210,7 +210,7 @@ class Group:
         return int(await self._remove_dead_consumers(keys, [GROUP]))
 
     async def recover_orphans(self) -> int:
-        """Let `take_back` find entries that were delivered and are pending for nobody; returns how many.
+        """Let `take_back` find entries that were delivered and are pending for no consumer; returns how many.
 
         A damaged append-only file leaves such entries: no other command would ever deliver them.
         """

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Make pending again what was delivered, is still in the stream, and is pending for nobody: no command would ever
+-- Make pending again what was delivered, is still in the stream, and is pending for no consumer: no command would ever
 -- deliver it. A damaged append-only file leaves such entries. Others find them with take_back.lua.
 -- A last-delivered id beyond the stream's last entry would hide all that comes; it is set back.
 --
