@@ -94,4 +94,8 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    try:
+        main(*map(int, sys.argv[1:]))
+    except BrokenPipeError:
+        # The parent was killed. At an ordinary end, flushing stdout would fail once more, with a message.
+        os._exit(0)

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -178,6 +180,17 @@ async def test_who_hangs_up_frees_the_worker(pools: Pools) -> None:
     pixels, _ = await pool.decode(PNG, model(), 0.01)
     assert pixels == to_pixels(PNG, model(), 10**6)
     assert pid(pool) != first
+
+
+def test_a_worker_whose_parent_was_killed_ends_in_silence() -> None:
+    """Before it could even say that it is ready."""
+    command = [sys.executable, "-m", "ingest.images.worker", str(1 << 28), "1000", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        assert worker.stdout
+        worker.stdout.close()
+        assert worker.wait(30) == 0
+        assert worker.stderr
+        assert worker.stderr.read() == b""
 
 
 async def test_what_would_wait_too_long_is_refused_at_once(pools: Pools) -> None:
