@@ -10,10 +10,7 @@
 -- reply {id, fields, number of this attempt}...
 local found = {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-    local about = {}
-    for i = 1, #flat, 2 do
-        about[flat[i]] = flat[i + 1]
-    end
+    local about = fields_of(flat)
     local failures = string.match(about.name, '^retry%-(%d+)$')
     local delay = failures and (ARGV[5 + failures] or ARGV[#ARGV]) or ARGV[3]
     if about.pending == 0 then

@@ -5,17 +5,16 @@ from importlib.resources import files
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-#: The function that scripts share.
-_SHARED = "wrong_type"
+#: The functions that scripts share, each in a file of its name.
+_SHARED = ("wrong_type", "fields_of")
 
 
 def load(redis: Redis, package: str, name: str) -> AsyncScript:
     """The script `<package>/<name>.lua`; it is called by its hash and sent only to a server that lacks it.
 
-    The function that scripts share comes after the first line, which has the flags of the script.
+    The shared functions that it uses come after the first line, which has the flags of the script.
     """
     text = files(package).joinpath(f"{name}.lua").read_text()
-    if _SHARED in text:
-        flags, _, rest = text.partition("\n")
-        text = f"{flags}\n{files(__name__).joinpath(f'{_SHARED}.lua').read_text()}{rest}"
-    return redis.register_script(text)
+    flags, _, rest = text.partition("\n")
+    shared = "".join(files(__name__).joinpath(f"{one}.lua").read_text() for one in _SHARED if one in text)
+    return redis.register_script(f"{flags}\n{shared}{rest}")

@@ -18,14 +18,6 @@ local function is_later(id, other)
     return time > other_time or (time == other_time and sequence > other_sequence)
 end
 
-local function fields_of(flat)
-    local fields = {}
-    for i = 1, #flat, 2 do
-        fields[flat[i]] = flat[i + 1]
-    end
-    return fields
-end
-
 local recovered = 0
 for _, stream in ipairs(KEYS) do
     for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do

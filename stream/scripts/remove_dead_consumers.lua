@@ -10,10 +10,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = {} -- consumer -> how many entries of all streams it holds
 for number = 2, #KEYS do
     for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[number], ARGV[1])) do
-        local about = {}
-        for i = 1, #consumer, 2 do
-            about[consumer[i]] = consumer[i + 1]
-        end
+        local about = fields_of(consumer)
         held[about.name] = (held[about.name] or 0) + about.pending
     end
 end

@@ -10,24 +10,16 @@
 --       a stream is {number of its class in KEYS, version or '', backlog, oldest entry id or nil, pending, lag or nil,
 --       held}; held has {consumer, pending, ms since the stalest was renewed, oldest entry id} for each in the group,
 --       and the last two are 0 and nil where it holds nothing
-local function named(flat)
-    local fields = {}
-    for i = 1, #flat, 2 do
-        fields[flat[i]] = flat[i + 1]
-    end
-    return fields
-end
-
 local function held_in(stream)
     local held = {}
     for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
-        local name = named(about).name
+        local name = fields_of(about).name
         local entries = redis.call('XPENDING', stream, ARGV[1], '-', '+', ARGV[2], name)
         local stalest = 0
         for _, entry in ipairs(entries) do
             stalest = math.max(stalest, entry[3])
         end
-        held[#held + 1] = {name, named(about).pending, stalest, entries[1] and entries[1][1] or false}
+        held[#held + 1] = {name, fields_of(about).pending, stalest, entries[1] and entries[1][1] or false}
     end
     return held
 end
@@ -37,7 +29,7 @@ local function look_at(number, version, stream)
     -- XINFO is an error where the stream is missing; then there is no group either.
     local pending, lag, held = 0, false, {}
     for _, flat in ipairs(redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}) do
-        local group = named(flat)
+        local group = fields_of(flat)
         if group.name == ARGV[1] then
             pending, lag, held = group.pending, group.lag, held_in(stream)
         end
@@ -50,7 +42,7 @@ local function senders()
     local living = 0
     local found = redis.pcall('XINFO', 'CONSUMERS', KEYS[6], ARGV[3]) -- an error where nothing was ever to be sent
     for _, flat in ipairs(found.err and {} or found) do
-        local about = named(flat)
+        local about = fields_of(flat)
         if not string.find(about.name, '^retry%-%d+$') and about.idle < tonumber(ARGV[4]) then
             living = living + 1
         end
