@@ -29,23 +29,34 @@ async def answering(begin: bytes, again: bytes = b"", pause_s: float = 0) -> Asy
     Gives its port, and the addresses at which it was asked.
     """
     asked: list[str] = []
+    running: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
         asked.append(writer.get_extra_info("sockname")[0])
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(begin.replace(b"PORT", str(port).encode()))
-            await writer.drain()
-            while again:
-                writer.write(again)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(begin.replace(b"PORT", str(port).encode()))
                 await writer.drain()
-                await asyncio.sleep(pause_s)
-        writer.close()
+                while again:
+                    writer.write(again)
+                    await writer.drain()
+                    await asyncio.sleep(pause_s)
+        finally:
+            writer.close()
+            running.discard(task)
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with await asyncio.start_server(answer, "127.0.0.2", port):
             yield port, asked
+    left = tuple(running)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def fetched(port: int) -> bytes:
