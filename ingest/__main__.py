@@ -5,10 +5,8 @@ import os
 import sys
 
 from ingest.auth.api_keys import BadKey, configured_keys
-from ingest.auth.open_bind import refuse_open_bind
-from ingest.grpc_api.port import refuse_grpc
-from ingest.outbound.required import refuse_urls
 from ingest.server import listen, serve
+from ingest.start_checks import refuse_grpc, refuse_open_bind, refuse_urls
 from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure

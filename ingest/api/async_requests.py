@@ -31,7 +31,7 @@ from ingest.errors import (
     raise_for_outcome,
 )
 from ingest.openapi.operation import Header, Parameter
-from ingest.outbound.limits import MAX_URL
+from ingest.outbound.addresses import MAX_URL
 from ingest.paths import result_url
 from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload

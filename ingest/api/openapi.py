@@ -11,7 +11,7 @@ from ingest.dispatch.registry import ModelRegistry
 from ingest.openapi.document import Document, Service
 from ingest.openapi.operation import DocumentedResponse, Operation
 from ingest.responses import JSONResponse
-from ingest.version import own_version
+from stream.host.packages import own_version
 
 OPENAPI: Final = Operation("Get this document", {200: DocumentedResponse("OpenAPI 3.1.", dict[str, Any])})
 

@@ -13,7 +13,7 @@ from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.operation import JSON, Body, Parameter
-from ingest.outbound.limits import MAX_URL
+from ingest.outbound.addresses import MAX_URL
 from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
 from ingest.uploads import IMAGE, Upload, decode_base64, media_type, read_uploads
 from stream.model import ModelDescription

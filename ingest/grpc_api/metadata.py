@@ -1,4 +1,4 @@
-"""The methods for health, metadata and the index. They say what the endpoints of REST say, from the same functions."""
+"""The methods for health, metadata and the repository. They do what the endpoints of REST do, by the same functions."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Problem
 from ingest.grpc_api import inference_pb2 as pb
 from ingest.oip.metadata import model_configuration, model_metadata, repository_index, server_metadata
+from ingest.oip.repository import ModelRepository
 
 
 class MetadataMethods:
@@ -52,6 +53,21 @@ class MetadataMethods:
 
     def _served(self, request: pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest) -> ModelClient:
         return self._registry.find_served(request.name, request.version or None)
+
+
+class RepositoryMethods:
+    """Each takes a request and returns an empty response when all consumers have done it."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        await self._repository.load(self._repository.find(request.model_name), request.parameters)
+        return pb.RepositoryModelLoadResponse()
+
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        await self._repository.unload(self._repository.find(request.model_name), request.parameters)
+        return pb.RepositoryModelUnloadResponse()
 
 
 def is_ready(registry: ModelRegistry) -> bool:

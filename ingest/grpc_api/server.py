@@ -17,8 +17,7 @@ from ingest.grpc_api.access import Access
 from ingest.grpc_api.arrivals import Arrivals
 from ingest.grpc_api.calls import Calls
 from ingest.grpc_api.inference import InferMethods
-from ingest.grpc_api.metadata import MetadataMethods, is_ready
-from ingest.grpc_api.repository import RepositoryMethods
+from ingest.grpc_api.metadata import MetadataMethods, RepositoryMethods, is_ready
 from ingest.grpc_api.service import SERVICE, Service
 from ingest.middleware.rate_limit import RateLimit
 from ingest.middleware.request_metrics import RequestRecorder

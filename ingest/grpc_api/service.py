@@ -12,8 +12,7 @@ from ingest.grpc_api.arrivals import Arrivals
 from ingest.grpc_api.calls import Call, Calls
 from ingest.grpc_api.context import Context
 from ingest.grpc_api.inference import InferMethods
-from ingest.grpc_api.metadata import MetadataMethods
-from ingest.grpc_api.repository import RepositoryMethods
+from ingest.grpc_api.metadata import MetadataMethods, RepositoryMethods
 from ingest.request_trace import Stage
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name

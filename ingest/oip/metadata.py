@@ -8,7 +8,7 @@ from ingest.classification import MAX_IMAGES
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.oip.tensors import INPUT, output_name
-from ingest.version import own_version
+from stream.host.packages import own_version
 
 #: What Triton calls a model that ONNX Runtime runs. Clients look for it.
 _PLATFORM: Final = "onnxruntime_onnx"

@@ -1,6 +1,7 @@
-"""Which addresses are public, by the IANA special-purpose address registries (RFC 6890 and its updates).
+"""How long a URL may be, and which addresses are public.
 
-The networks are listed here, because `ipaddress.is_global` has changed between releases of Python.
+The registries of special-purpose addresses are those of IANA (RFC 6890 and its updates). They are listed here, because
+`ipaddress.is_global` has changed between releases of Python.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -8,6 +9,9 @@ from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+#: Most characters of a URL.
+MAX_URL: Final = 2048
 
 #: IPv4 that does not lead to a host of the public Internet.
 _SPECIAL_V4: Final = tuple(

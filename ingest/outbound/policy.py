@@ -11,8 +11,7 @@ from typing import Final, Self
 
 import httpx
 
-from ingest.outbound.addresses import Address, Network, is_public, parse_networks
-from ingest.outbound.limits import MAX_URL
+from ingest.outbound.addresses import MAX_URL, Address, Network, is_public, parse_networks
 from stream.outbound_settings import OutboundSettings, listed
 
 #: What no URL has (RFC 3986), and what parsers read differently: white space, controls and backslashes.

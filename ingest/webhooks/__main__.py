@@ -14,7 +14,7 @@ import socket
 import sys
 
 from ingest.auth.api_keys import BadKey, key_owners
-from ingest.outbound.required import refuse_delivery
+from ingest.start_checks import refuse_delivery
 from stream.all_settings import warn_of_unknown_variables
 from stream.cli import OK, complain, from_command_line, refuse
 from stream.host.logs import configure

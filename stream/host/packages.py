@@ -1,8 +1,9 @@
-"""Whether the packages of an extra can be used, asked before a program starts its work."""
+"""What is installed: the release of Sluice that runs, and whether the packages of an extra can be used."""
 
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 #: Packages report a wrong version by exceptions of their own.
@@ -13,6 +14,14 @@ try:
 except Exception as error:
     sys.exit(str(error) or type(error).__name__)
 """
+
+
+def own_version() -> str:
+    """The release of Sluice that runs, as 0.1.0."""
+    try:
+        return version("sluice-serving")
+    except PackageNotFoundError:  # run from the sources
+        return "unknown"
 
 
 def refuse_packages(modules: Sequence[str], extra: str) -> str:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from ingest import keys
 from ingest.app import create_app
 from ingest.auth.api_keys import BadKey, Keyring, ReloadingKeyring, StoredKey, from_lines, from_variable, new_key
-from ingest.auth.open_bind import refuse_open_bind
+from ingest.start_checks import refuse_open_bind
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import ROOT, Processes

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from ingest.grpc_api.port import refuse_grpc
+from ingest.start_checks import refuse_grpc
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png
 from tests.support.documents import ROOT
