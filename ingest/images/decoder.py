@@ -23,12 +23,13 @@ from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded, TooManyPixels
 from ingest.images.cost import Cost
 from ingest.images.decode import EncodedImage, NeedsPillow
+from ingest.images.decode_queue import DecodeQueue
 from ingest.images.worker_pool import OutOfTime, WorkerPool
 from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
 from ingest.request_trace import Stage
 from ingest.uploads import Upload
-from stream.keys import PRIORITIES, Priority
+from stream.keys import Priority
 from stream.model import ModelDescription
 
 #: Weight of the newest image in the running mean of the time for one. About the last twenty images count.
@@ -53,9 +54,7 @@ class Decoder:
     If there is one thread, the event loop decodes small JPEGs itself, one per iteration. To hand such an image to a
     thread and back would add a tenth to its time.
 
-    `backlog` limits the images that wait by number and, at the measured speed, by time. `max_bytes` limits the size of
-    their files. An image is accepted whatever its size if no other one waits. Each priority class has these limits to
-    itself, and only as many bulk images as there are threads may stand before an interactive one.
+    Images of moderate cost and expensive ones wait in queues of their own, with the same limits (DecodeQueue).
     """
 
     def __init__(self, *, threads: int, backlog: BacklogLimit, max_bytes: int, limits: DecodeLimits) -> None:
@@ -64,12 +63,10 @@ class Decoder:
         self._expensive = WorkerPool(limits, workers=1, niceness=_LOW_PRIORITY)
         self._threads = threads
         self._backlog = backlog
-        self._max_bytes = max_bytes
         self._limits = limits
         self._inline_lock = asyncio.Lock()
-        self._bulk_slots = asyncio.Semaphore(threads)
-        self._pending: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
-        self._pending_bytes: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self._moderate_queue = DecodeQueue(backlog, max_bytes=max_bytes, bulk_slots=threads)
+        self._expensive_queue = DecodeQueue(backlog, max_bytes=max_bytes, bulk_slots=1)
         self._image_s = 0.0
 
     async def start(self) -> None:
@@ -79,56 +76,43 @@ class Decoder:
 
     @property
     def remaining_s(self) -> float:
-        """How long the images that wait will keep the threads busy, at the measured speed."""
-        return sum(self._pending.values()) * self._image_s / self._threads
+        """How long the images of moderate cost that wait will keep the threads busy, at the measured speed."""
+        return len(self._moderate_queue) * self._image_s / self._threads
 
     async def decode(self, upload: Upload, model: ModelDescription, priority: Priority = "interactive") -> bytes:
         """The image as uint8 [height, width, channels]. Raises a Problem."""
-        size = len(upload.data)
-        self._refuse_if_full(size, priority)
-        self._pending[priority] += 1
-        self._pending_bytes[priority] += size
         began = time.perf_counter()
         try:
             with Stage("decode"):
-                if priority == "interactive":
-                    return await self._run(EncodedImage(upload.data), model)
-                async with self._bulk_slots:
-                    return await self._run(EncodedImage(upload.data), model)
+                return await self._run(EncodedImage(upload.data), model, priority)
         finally:
-            self._pending[priority] -= 1
-            self._pending_bytes[priority] -= size
             DECODE.observe(time.perf_counter() - began)
 
-    def _refuse_if_full(self, size: int, priority: Priority) -> None:
-        pending = self._pending[priority]
-        too_many = pending >= self._backlog.limit
-        too_large = pending > 0 and self._pending_bytes[priority] + size > self._max_bytes
-        if too_many or too_large:
-            raise Overloaded(
-                f"{pending} images wait to be decoded. Send the image again after the time in Retry-After.",
-                retry_after_s=self._backlog.retry_after_s(pending),
-            )
-
-    async def _run(self, image: EncodedImage, model: ModelDescription) -> bytes:
+    async def _run(self, image: EncodedImage, model: ModelDescription, priority: Priority) -> bytes:
+        size = len(image.data)
         if self._threads == 1 and image.is_quick:
             with suppress(NeedsPillow):
-                return await self._inline(image, model)
+                async with self._moderate_queue.enter(size, priority):
+                    return await self._inline(image, model)
         cost = image.cost(model, self._limits.max_pixels)
         self._refuse_if_expensive(image, cost)
-        most_s = _MODERATE_JPEG_S if image.kind == "JPEG" else _MODERATE_S
-        is_moderate = cost.memory_bytes <= _MODERATE_BYTES and cost.seconds <= most_s
-        if is_moderate and image.kind == "JPEG":
+        estimated_s = cost.seconds
+        if _is_moderate(image, cost):
+            with suppress(OutOfTime):
+                async with self._moderate_queue.enter(size, priority):
+                    return await self._beside_others(image, model, cost)
+            estimated_s = self._limits.cpu_s
+        async with self._expensive_queue.enter(size, priority):
+            pixels, _ = await self._expensive.decode(image.data, model, estimated_s)
+            return pixels
+
+    async def _beside_others(self, image: EncodedImage, model: ModelDescription, cost: Cost) -> bytes:
+        """Decode an image of moderate cost. Raises OutOfTime if it is expensive after all."""
+        if image.kind == "JPEG":
             with suppress(NeedsPillow):
                 return await self._in_thread(image, model)
-        if is_moderate:
-            with suppress(OutOfTime):
-                pixels, seconds = await self._workers.decode(image.data, model, cost.seconds, cpu_s=_MODERATE_CPU_S)
-                self._update_mean(seconds)
-                return pixels
-            pixels, _ = await self._expensive.decode(image.data, model, self._limits.cpu_s)
-            return pixels
-        pixels, _ = await self._expensive.decode(image.data, model, cost.seconds)
+        pixels, seconds = await self._workers.decode(image.data, model, cost.seconds, cpu_s=_MODERATE_CPU_S)
+        self._update_mean(seconds)
         return pixels
 
     async def _inline(self, image: EncodedImage, model: ModelDescription) -> bytes:
@@ -148,7 +132,7 @@ class Decoder:
         except TimeoutError:
             raise Overloaded(
                 "Images that wait to be decoded take too long. Send the image again after the time in Retry-After.",
-                retry_after_s=self._backlog.retry_after_s(sum(self._pending.values())),
+                retry_after_s=self._backlog.retry_after_s(len(self._moderate_queue)),
             ) from None
         self._update_mean(seconds)
         return pixels
@@ -180,3 +164,8 @@ class Decoder:
         self._pool.shutdown(wait=False, cancel_futures=True)
         await self._workers.aclose()
         await self._expensive.aclose()
+
+
+def _is_moderate(image: EncodedImage, cost: Cost) -> bool:
+    most_s = _MODERATE_JPEG_S if image.kind == "JPEG" else _MODERATE_S
+    return cost.memory_bytes <= _MODERATE_BYTES and cost.seconds <= most_s

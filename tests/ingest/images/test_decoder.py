@@ -18,7 +18,7 @@ from tests.support.images import encoded, model, scene
 pytestmark = pytest.mark.anyio
 
 PLENTY = 2**30
-LIMITS = DecodeLimits(max_pixels=10**6, memory_bytes=2**28, cpu_s=2, wait_s=30)
+LIMITS = DecodeLimits(max_pixels=10**7, memory_bytes=2**28, cpu_s=2, wait_s=30)
 
 
 class Decoders:
@@ -141,12 +141,16 @@ async def test_a_damaged_image_leaves_the_queue(decoders: Decoders, upload: Uplo
     assert not await all_at_once(decoder, upload, 1)
 
 
-async def test_a_small_image_does_not_wait_for_a_large_image(decoders: Decoders, upload: Upload) -> None:
-    """One thread decodes what takes long; what does not is decoded beside it."""
-    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
-    noise = np.random.default_rng(1).integers(0, 256, (990, 990, 3), np.uint8)
-    large = asyncio.create_task(decoder.decode(Upload(None, encoded(Image.fromarray(noise), "PNG")), model()))
+async def test_an_expensive_image_takes_nothing_from_the_others(decoders: Decoders, upload: Upload) -> None:
+    """They neither wait for it nor are refused for its sake, and consumers do not wait for it to fill a batch."""
+    decoder = decoders(BacklogLimit(max_backlog=1, max_wait_s=10), max_bytes=1)
+    noise = np.random.default_rng(1).integers(0, 256, (1400, 1400, 3), np.uint8)
+    expensive = Upload(None, encoded(Image.fromarray(noise), "PNG", compress_level=1))
+    await decoder.decode(upload, model())  # its time is known from now on
+    large = asyncio.create_task(decoder.decode(expensive, model()))
     await asyncio.sleep(0)
+    assert decoder.remaining_s == 0
     await decoder.decode(upload, model())
     assert not large.done()
+    assert len(await all_at_once(decoder, expensive, 2)) == 2, "its own queue is full"
     await large
