@@ -62,7 +62,7 @@ def estimate(data: bytes, kind: str) -> Cost:
     """The cost of a file of any format except JPEG. Raises DamagedImage if its header is far too long."""
     try:
         return _ESTIMATES[kind](data)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError, ValueError, OverflowError):  # The last one for an offset beyond 63 bits.
         return FREE
 
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import Problem
-from ingest.images.decode import to_pixels
+from ingest.images.decode import EncodedImage
 from tests.support.images import bomb, chunk, encoded, model, one_of_each, png, run_length_bmp, scene
 
 CASES = int(os.environ.get("SLUICE_FUZZ_CASES", "1500"))
@@ -51,7 +51,9 @@ thorough = settings(
 def verdict(data: bytes, most: int = 50_000_000) -> int:
     """200 for valid pixels, else the status of the Problem; everything else fails the test."""
     try:
-        pixels = to_pixels(data, MODEL, most)
+        image = EncodedImage(data)
+        image.cost(MODEL, most)
+        pixels = image.to_pixels(MODEL, most)
     except Problem as problem:
         status = problem.status
     else:
@@ -188,6 +190,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "png of exif that names itself": lambda: encoded(scene(), "PNG", exif=exif_that_names_itself()),
     "tiff of a million tiles": tiff_of_a_million_tiles,
     "tiff whose tags name the same megabyte": tiff_whose_tags_all_name_the_same_megabyte,
+    "tiff of a directory beyond 63 bits": lambda: b"II+\0\x08\0\0\0" + b"\xff" * 100,
     "tiff that is its own next directory": lambda: tiff_of([(256, 4, 1, 8), (257, 4, 1, 8)])[:-4] + b"\x08\0\0\0",
     "gif of comments": lambda: gif_with(b"\x21\xfe" + (b"\xff" + b"x" * 255) * 78_000 + b"\0"),
     "gif of tiny blocks": lambda: gif_with(b"\x21\xfe" + b"\x01x" * 10_000_000 + b"\0"),
