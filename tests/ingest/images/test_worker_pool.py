@@ -225,7 +225,7 @@ async def test_others_do_not_wait_for_an_expensive_image(decoder: Decoder) -> No
     """Neither a JPEG nor a moderate image of another format."""
     jpeg = Upload(None, encoded(noisy_scene(1600, 1200), "JPEG"))
     await decoder.decode(Upload(None, PNG), model())
-    expensive = asyncio.create_task(decoder.decode(Upload(None, hostile_images.rgba_png()), model()))
+    expensive = asyncio.create_task(decoder.decode(Upload(None, hostile_images.rgba_png(5000)), model()))
     for _ in range(5):
         await decoder.decode(jpeg, model())
         await decoder.decode(Upload(None, PNG), model())
