@@ -29,6 +29,7 @@ class Store:
         self._delete = load(redis, "results.scripts", "delete")
         self._state = load(redis, "results.scripts", "state")
         self._idempotency = load(redis, "results.scripts", "idempotency")
+        self._report_vanished = load(redis, "results.scripts", "report_vanished")
 
     async def state(self, request_id: str) -> State:
         """The outcome of a request, or how far it is; `unknown` if it expired or never was, or cannot be read.
@@ -74,8 +75,8 @@ class Store:
         """Count a request that was accepted and that Redis does not know any more, and keep that as its outcome."""
         logger.warning("Redis has lost an accepted image: request=%s", request_id)
         outcome = Failed(request_id, "expired", VANISHED)
-        if await self.put_if_absent(outcome, ttl_s=ttl_s):
-            await self._redis.hincrby(self._partition.counters, "vanished", 1)
+        keys = [self._partition.request(request_id), self._partition.counters]
+        await self._report_vanished(keys, [encode(outcome), int(ttl_s * 1000)])
         return outcome
 
     async def delete(self, request_id: str) -> bool:

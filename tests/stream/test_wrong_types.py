@@ -175,6 +175,18 @@ async def test_counters_that_are_no_numbers_begin_again(world: World) -> None:
     assert (found[b"completed"], found[b"dead_letter"]) == (b"1", b"1")
 
 
+async def test_a_lost_image_is_counted_once_and_keeps_its_outcome(world: World) -> None:
+    """In one step, so that no crash comes between. Counters that are none count nothing, and hold up nothing."""
+    lost = await world.store.report_vanished("lost-1", ttl_s=60)
+    assert await world.store.report_vanished("lost-1", ttl_s=60) == await world.store.state("lost-1") == lost
+    assert await world.client.hget(world.partition.counters, "vanished") == b"1"
+    await world.client.hset(world.partition.counters, "vanished", "many")
+    assert await world.store.report_vanished("lost-2", ttl_s=60) == await world.store.state("lost-2")
+    await world.client.delete(world.partition.counters)
+    await world.client.set(world.partition.counters, "no hash")
+    assert await world.store.report_vanished("lost-3", ttl_s=60) == await world.store.state("lost-3")
+
+
 async def test_dead_letters_that_take_nothing_refuse_the_completion(world: World) -> None:
     """Nothing is acknowledged, so nothing is lost: it is completed once somebody deletes the stream."""
     name = world.partition.dead_letters
