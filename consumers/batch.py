@@ -89,12 +89,8 @@ class BufferPool:
             self._idle.clear()
             await self._idle.wait()
 
-    def release(self, batch: Batch) -> None:
-        """The batch has run: its buffer may be filled again."""
-        self.put_back(batch.buffer)
-
     def put_back(self, buffer: Buffer) -> None:
-        """The buffer is free again."""
+        """The buffer may be filled again."""
         self.free.put_nowait(self.fitting(buffer))
         if self.free.qsize() == self._count:
             self._idle.set()

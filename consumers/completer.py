@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from consumers.in_flight import InFlight
 from results.completion import Completed, Completion
-from results.outcome import Failed
+from results.outcome import Failed, Reason
 from stream.connection.clients import Backoff
 from stream.entry import DamagedEntry, Entry
 
@@ -36,15 +36,15 @@ class Completer:
     def add_expired(self, entry_id: str, image: Entry | DamagedEntry) -> None:
         """The deadline passed before the image was classified."""
         self._in_flight.counts.expired += 1
-        detail = "The deadline passed before the image was classified."
-        outcome = Failed(image.id or f"expired-{entry_id}", "expired", detail)
-        self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
+        self._add_unclassified(entry_id, image, "expired", "The deadline passed")
 
     def add_cancelled(self, entry_id: str, image: Entry | DamagedEntry) -> None:
         """The request was cancelled before the image was classified."""
         self._in_flight.counts.cancelled += 1
-        detail = "The request was cancelled before the image was classified."
-        outcome = Failed(image.id or f"cancelled-{entry_id}", "cancelled", detail)
+        self._add_unclassified(entry_id, image, "cancelled", "The request was cancelled")
+
+    def _add_unclassified(self, entry_id: str, image: Entry | DamagedEntry, reason: Reason, what: str) -> None:
+        outcome = Failed(image.id or f"{reason}-{entry_id}", reason, f"{what} before the image was classified.")
         self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
 
     def close(self) -> None:

@@ -175,7 +175,7 @@ class Worker:
         async for batch in self._filled_batches():
             async with self._context.served.one_batch():
                 await self._partitions[batch.partition].inference.run(batch)
-            self._context.buffers.release(batch)
+            self._context.buffers.put_back(batch.buffer)
         self._context.served.close()
 
     async def _filled_batches(self) -> AsyncIterator[Batch]:
