@@ -32,7 +32,11 @@ class Webhook:
         crc, _, text = line.partition(" ")
         if crc != str(zlib.crc32(text.encode())):
             raise ValueError("the webhook was damaged in Redis: its checksum does not fit")
-        match json.loads(text):
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("not a webhook: it is nested too deeply") from error
+        match fields:
             case {"id": str(request_id), "url": str(url), "threshold": None | float() | int() as threshold}:
                 if _ID.fullmatch(request_id):
                     return cls(request_id, url, threshold)

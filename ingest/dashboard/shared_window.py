@@ -27,6 +27,9 @@ _INTERVAL_S: Final = 1.0
 #: The counts of a process that has been silent this long are left out: it has ended, or its last minute was empty.
 _STALE_MS: Final = 3_000
 
+#: More than any process counts in a minute.
+_MOST_COUNTED: Final = 10**12
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -108,7 +111,7 @@ def _readable(written: Mapping[bytes, bytes]) -> Iterator[tuple[str, dict[str, A
             one["at_ms"] = int(one["at_ms"])
             total([one])
             yield name.decode(), one
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             unreadable.skip("request count", REQUESTS, error)
 
 
@@ -117,11 +120,18 @@ def total(processes: Iterable[Mapping[str, Any]]) -> Requests:
     counts, answered_per_s, refused_per_s = Counts(), 0.0, 0.0
     for one in processes:
         counts.add(Counts(*(_numbers(one[name]) for name in ("statuses", "latencies", "batches"))))
-        answered_per_s += one["answered_per_s"]
-        refused_per_s += one["refused_per_s"]
+        answered_per_s += _count(one["answered_per_s"])
+        refused_per_s += _count(one["refused_per_s"])
     return Requests(counts.summary(), answered_per_s, refused_per_s)
 
 
 def _numbers(counts: Mapping[Any, int]) -> Counter[int]:
     """JSON has no numbers as keys."""
-    return Counter({int(key): int(count) for key, count in counts.items()})
+    return Counter({int(key): int(_count(count)) for key, count in counts.items()})
+
+
+def _count(value: float) -> float:
+    """Raises ValueError if a process cannot have counted that: NaN, a negative number, or one that overflows sums."""
+    if not 0 <= value <= _MOST_COUNTED:
+        raise ValueError(f"{value} is no count")
+    return value

@@ -1,5 +1,6 @@
 """Webhooks in Redis, against a real server: how they enter, wait, are taken over, given up and replayed."""
 
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -218,7 +219,8 @@ async def test_nothing_is_completed_if_its_webhook_cannot_be_kept(world: World) 
 @pytest.mark.parametrize(
     "line",
     ["", "x", "1 {}", Webhook("id", URL).encode().replace("example", "exbmple"), Webhook("a b", URL).encode(),
-     Webhook("id", 7).encode(), Webhook("id", URL, "0.5").encode()],  # type: ignore[arg-type]
+     Webhook("id", 7).encode(), Webhook("id", URL, "0.5").encode(),  # type: ignore[arg-type]
+     f"{zlib.crc32(b'[' * 100_000)} {'[' * 100_000}"],
 )  # fmt: skip
 def test_a_damaged_or_strange_webhook_is_refused(line: str) -> None:
     """A URL with one wrong bit would bring the outcome to somebody else."""

@@ -31,6 +31,9 @@ _STRINGS = (
     encode(Failed("a" * 32, "expired", "why")),
 )  # fmt: skip
 
+#: JSON that is nested too deeply for a parser.
+_NESTED = b"[" * 100_000
+
 
 @pytest.fixture(scope="module")
 def service(
@@ -60,7 +63,8 @@ def test_there_are_families() -> None:
 def test_garbage_costs_at_most_a_refusal(
     family: str, lives: str, service: tuple[list[Process], str], client: redis.Redis
 ) -> None:
-    """Under every key of the family that is in use, or under one that is not: strings, and keys of another type.
+    """Under every key of the family that is in use, or under one that is not: strings, and keys of another type. In a
+    hash, also under each field.
 
     Of what expires, only the outcome of one request can be wrong for longer than a request.
     """
@@ -68,6 +72,9 @@ def test_garbage_costs_at_most_a_refusal(
     wait_until(lambda: use(url) == 200, "images are classified")
     names = client.keys(re.sub(r"<\w+>", "*", family).replace("{m/n}", "{tiny/0}")) or [_example(family)]
     for name in names[:3]:
+        if client.type(name) == b"hash":
+            client.hset(name, mapping=dict.fromkeys([*client.hkeys(name), b"new"], _NESTED))
+            use(url)
         for value in _STRINGS:
             client.set(name, value)
             use(url)
