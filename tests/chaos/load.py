@@ -135,8 +135,11 @@ class Load:
                 request.result, request.detail = "unanswered", repr(error)
                 return
             except httpx.TransportError as error:
-                killed = ingest.killed_s > self._clock.now_s - _NOTICE_S or ingest.killed_s > request.sent_s
-                request.result, request.detail = "broken" if killed else "improper", repr(error)
+                waited_s, killed_s = (self._clock.now_s - moment for moment in (request.sent_s, ingest.killed_s))
+                request.result = "broken" if killed_s < max(_NOTICE_S, waited_s) else "improper"
+                request.detail = (
+                    f"{error!r} from {ingest.name}, sent {waited_s:.1f} s before; last killed {killed_s:.1f} s before"
+                )
                 return
 
     async def _hang_up(self, http: httpx.AsyncClient, ingest: Post, request: Request) -> None:
