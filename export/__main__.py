@@ -1,44 +1,45 @@
 """`python -m export`: the process around an export. It ends with a status and a sentence, whatever happens."""
 
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from types import FrameType
 
-#: Signals that were received. Some libraries turn an exception out of a signal handler into one of their own.
-_received: list[int] = []
-
-
-class Terminated(BaseException):
-    """SIGTERM, raised where the process is, so that temporary files are removed."""
+from export import unfinished
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 2 with a message on stderr; 130 and 143 when interrupted and terminated."""
-    try:
-        # NumPy alone takes a tenth of a second to import, and Ctrl-C must be understood by then.
-        from export import program
+    """The exit status: 0, or 2 with a message on stderr."""
+    # NumPy alone takes a tenth of a second to import, and Ctrl-C must be understood by then.
+    from export import program
 
-        status = program.run(argv)
-    except KeyboardInterrupt:
-        return _ended(signal.SIGINT)
-    except Terminated:
-        return _ended(signal.SIGTERM)
-    return _ended(signal.Signals(_received[0])) if status and _received else status
+    return program.run(argv)
 
 
-def _ended(by: signal.Signals) -> int:
-    word = "interrupted" if by is signal.SIGINT else "terminated"
-    print(f"\nexport: {word}, nothing was written", file=sys.stderr)
-    return 128 + by
+def end_on_signals() -> None:
+    """SIGINT and SIGTERM end the process with 130 and 143, with a sentence and without temporary files."""
+    tempfile.tempdir = tempfile.mkdtemp(prefix="sluice-export-")
+    unfinished.add(tempfile.tempdir)
+    # The real one, also while `export.stderr` holds back what libraries write there.
+    stderr = os.dup(2)
 
+    def end(number: int, _frame: FrameType | None) -> None:
+        # Right here: an exception would have to find its way through the C++ of TensorFlow, which shows some and
+        # drops others.
+        unfinished.remove_all()
+        word = "interrupted" if number == signal.SIGINT else "terminated"
+        os.write(stderr, f"\nexport: {word}, nothing was written\n".encode())
+        os._exit(128 + number)
 
-def _raise(number: int, _frame: FrameType | None) -> None:
-    _received.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _raise)
-    sys.exit(main())
+    end_on_signals()
+    try:
+        sys.exit(main())
+    finally:
+        unfinished.remove_all()

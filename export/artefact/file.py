@@ -3,14 +3,14 @@
 The graph: images uint8 [N,H,W,3] RGB -> probabilities float32 [N,classes].
 """
 
-import contextlib
 import os
-import tempfile
+import uuid
 import zlib
 from pathlib import Path
 
 import onnx
 
+from export import unfinished
 from export.artefact.description import Description, metadata, parse
 from export.errors import ConversionFailed, OutputRefused, UnreadableFile
 
@@ -68,24 +68,24 @@ def _serialised(proto: onnx.ModelProto) -> bytes:
 
 
 def _put(target: Path, data: bytes, *, replaces: bool) -> None:
-    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    unfinished.add(partial)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            # mkstemp gives 0600; who serves the model may be another user than who exported it.
+            # Who serves the model may be another user than who exported it.
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
         if replaces:
-            Path(partial).replace(target)
+            partial.replace(target)
         else:
             # A link, other than a rename, fails if another export has written the file in the meantime.
             target.hardlink_to(partial)
     except FileExistsError as error:
         raise OutputRefused(f"{target} was written by another export in the meantime; --force replaces it") from error
     finally:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink(missing_ok=True)
+        unfinished.remove(partial)
     _sync_folder(target.parent)
 
 

@@ -98,14 +98,18 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
 
 
 def test_an_early_interruption_shows_no_traceback(tmp_path: Path) -> None:
-    """While NumPy and the rest are still being imported."""
+    """While NumPy and the rest are being imported, and where exceptions are shown and dropped, as TensorFlow does."""
     program = (
-        "import signal, sys\n"
+        "import signal, sys, traceback\n"
         "import export.__main__ as command\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'export.program':\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
+        "            try:\n"
+        "                signal.raise_signal(signal.SIGINT)\n"
+        "            except BaseException:\n"
+        "                traceback.print_exc()\n"
+        "command.end_on_signals()\n"
         "sys.meta_path.insert(0, Interrupting())\n"
         "sys.exit(command.main(['resnet50']))\n"
     )
