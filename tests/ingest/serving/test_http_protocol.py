@@ -12,7 +12,7 @@ import pytest
 
 from ingest.api.async_requests import Preferences
 from tests.ingest.test_app import png, ranked
-from tests.support.processes import Process, Processes
+from tests.support.processes import Processes, on_own_server
 from tests.support.redis.requests_direct import random_images
 
 (IMAGE,) = random_images(1)
@@ -20,15 +20,13 @@ FILE = png(IMAGE)
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 
 
-@pytest.fixture
-def service(processes: Processes) -> tuple[Process, str]:
-    processes.consumer(version=1)
-    return processes.ingest()
-
-
-@pytest.fixture
-def lonely(processes: Processes) -> tuple[Process, str]:
-    return processes.ingest(ready=False)
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[str]:
+    """One service for all tests, each of which has connections of its own."""
+    with on_own_server(tmp_path_factory.mktemp("service"), models_dir) as processes:
+        processes.consumer(version=1)
+        _, url = processes.ingest()
+        yield url
 
 
 def connect(url: str) -> socket.socket:
@@ -60,7 +58,7 @@ def chunked(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("pause", [False, True])
-def test_a_request_that_offers_an_upgrade_keeps_its_body(service: tuple[Process, str], pause: bool) -> None:
+def test_a_request_that_offers_an_upgrade_keeps_its_body(url: str, pause: bool) -> None:
     """With a length and in chunks, in one packet and in several, and the connection serves the next requests."""
     post = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + UPGRADE
     requests = [
@@ -70,7 +68,6 @@ def test_a_request_that_offers_an_upgrade_keeps_its_body(service: tuple[Process,
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n", b""),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b""),
     ]
-    _, url = service
     with connect(url) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for head, body in requests:
@@ -82,28 +79,26 @@ def test_a_request_that_offers_an_upgrade_keeps_its_body(service: tuple[Process,
     assert all(best in body for _, body in answers[:3])
 
 
-def test_many_offers_in_one_packet_are_answered(lonely: tuple[Process, str]) -> None:
+def test_many_offers_in_one_packet_are_answered(url: str) -> None:
     """Each restarts the parser; none costs the stack."""
-    _, url = lonely
     with connect(url) as client:
         client.sendall((b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n") * 1500)
         assert {status for status, _ in responses(client, 1500)} == {200}
 
 
-def test_curl_may_offer_http_2(service: tuple[Process, str], tmp_path: Path) -> None:
+def test_curl_may_offer_http_2(url: str, tmp_path: Path) -> None:
     """As a user does it."""
     curl = shutil.which("curl")
     assert curl
     file = tmp_path / "image.png"
     file.write_bytes(FILE)
-    command = [curl, "--silent", "--http2", "--form", f"image=@{file}", f"{service[1]}/predict"]
+    command = [curl, "--silent", "--http2", "--form", f"image=@{file}", f"{url}/predict"]
     answer = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     assert str(ranked(IMAGE)[0]["label"]).encode() in answer
 
 
-def test_a_tunnel_is_not_opened(lonely: tuple[Process, str]) -> None:
+def test_a_tunnel_is_not_opened(url: str) -> None:
     """CONNECT is refused, and what follows it is not taken for a request."""
-    _, url = lonely
     with connect(url) as client:
         client.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
@@ -123,9 +118,8 @@ def test_a_tunnel_is_not_opened(lonely: tuple[Process, str]) -> None:
     ],
     ids=["one header", "no end", "many headers", "target"],
 )
-def test_a_head_has_limits(lonely: tuple[Process, str], head: bytes) -> None:
+def test_a_head_has_limits(url: str, head: bytes) -> None:
     """431, and the connection is closed."""
-    _, url = lonely
     with connect(url) as client:
         client.sendall(head)
         received = b""
@@ -135,9 +129,8 @@ def test_a_head_has_limits(lonely: tuple[Process, str], head: bytes) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_large_body_before_the_next_head_counts_for_no_head(lonely: tuple[Process, str]) -> None:
+def test_a_large_body_before_the_next_head_counts_for_no_head(url: str) -> None:
     """Pipelined, with the second head in pieces."""
-    _, url = lonely
     with connect(url) as client:
         client.sendall(
             b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000) + b"GET /he"
@@ -147,9 +140,8 @@ def test_a_large_body_before_the_next_head_counts_for_no_head(lonely: tuple[Proc
 
 
 @pytest.mark.parametrize("size", [1, 1000, len(FILE)])
-def test_a_body_may_come_in_any_parts(service: tuple[Process, str], size: int) -> None:
+def test_a_body_may_come_in_any_parts(url: str, size: int) -> None:
     """The first part is kept as it is, and the others follow it."""
-    _, url = service
     parts = (FILE[at : at + size] for at in range(0, len(FILE), size))
     body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
     with connect(url) as client:
@@ -159,9 +151,9 @@ def test_a_body_may_come_in_any_parts(service: tuple[Process, str], size: int) -
     assert status == 200, found
 
 
-def test_malformed_requests_do_not_fill_the_log(lonely: tuple[Process, str]) -> None:
+def test_malformed_requests_do_not_fill_the_log(processes: Processes) -> None:
     """One line for all that come within a minute."""
-    process, url = lonely
+    process, url = processes.ingest(ready=False)
     for _ in range(50):
         with connect(url) as client:
             client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
@@ -196,9 +188,8 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_no_header_takes_long(lonely: tuple[Process, str], header: str) -> None:
+def test_no_header_takes_long(url: str, header: str) -> None:
     """Whatever fills 60 KB of it; the limit is generous, since other work shares the cores."""
-    _, url = lonely
     began = time.monotonic()
     for pattern in PATTERNS:
         value = (pattern * (60_000 // len(pattern))).strip() or "x"
@@ -222,9 +213,8 @@ def test_a_preference_is_parsed_in_linear_time(pattern: str) -> None:
     assert time.process_time() - began < 0.2
 
 
-def test_a_slow_head_is_given_up(lonely: tuple[Process, str]) -> None:
+def test_a_slow_head_is_given_up(url: str) -> None:
     """A client that never ends its head holds a connection for some seconds."""
-    _, url = lonely
     with connect(url) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 408 ")
