@@ -1,5 +1,6 @@
 """Small files that are expensive to decode, made from nothing: each names what it costs a decoder without limits."""
 
+import functools
 import io
 import struct
 import zlib
@@ -169,6 +170,7 @@ def avif(side: int = SIDE) -> bytes:
     return encoded(Image.new("RGB", (side, side)), "AVIF", speed=10)
 
 
+@functools.cache
 def avif_that_lies() -> bytes:
     """12 megapixels of grain behind a header that promises 64 x 48."""
     data = bytearray(encoded(noisy_scene(4000, 3000), "AVIF", speed=10))

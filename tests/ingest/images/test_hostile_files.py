@@ -1,0 +1,76 @@
+"""The worst files, one after the other: what each takes, and that the next image is decoded."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import DamagedImage, TooManyPixels
+from ingest.images.decode import to_pixels
+from ingest.images.decoder import Decoder
+from ingest.uploads import Upload
+from tests.ingest.images.test_worker_pool import LIMITS, PNG, decoding, outcome, resident
+from tests.support import hostile_images
+from tests.support.images import model
+from tests.support.processes import needs_proc
+
+pytestmark = pytest.mark.anyio
+
+#: What one file may take: CPU seconds, and bytes above those of an idle worker.
+MOST_CPU_S = 2
+MOST_BYTES = 300 * 10**6
+#: CPU seconds that one file may take in ingest itself, in which no process can be ended.
+MOST_OWN_CPU_S = 0.7
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """For `decoder`, which outlives a test."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def decoder() -> AsyncIterator[Decoder]:
+    """With the limits of the settings."""
+    async with decoding(LIMITS) as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def idle_bytes() -> dict[int, int]:
+    """What each worker process had in memory when it had started."""
+    return {}
+
+
+def cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def reset_peak(process: int) -> None:
+    """VmHWM begins again."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+
+
+@needs_proc
+@pytest.mark.parametrize("name", hostile_images.ALL)
+async def test_no_file_takes_more_than_its_share(decoder: Decoder, idle_bytes: dict[int, int], name: str) -> None:
+    """Decoded or refused: within two seconds of CPU and 300 MB above an idle worker; the next image is decoded."""
+    data = hostile_images.ALL[name]()
+    assert len(data) < 20 * 2**20
+    workers = {}
+    for worker in (*decoder._workers._workers, *decoder._expensive._workers):
+        number = (await worker.start()).pid
+        idle_bytes.setdefault(number, resident(number, "VmRSS"))
+        reset_peak(number)
+        workers[number] = worker, cpu_s(number)
+    own = time.process_time()
+    assert await outcome(decoder.decode(Upload(None, data), model(224, 224))) in {None, TooManyPixels, DamagedImage}
+    assert time.process_time() - own < MOST_OWN_CPU_S
+    for number, (worker, cpu_before) in workers.items():
+        if worker._process is not None:
+            assert resident(number, "VmHWM") - idle_bytes[number] < MOST_BYTES
+            assert cpu_s(number) - cpu_before < MOST_CPU_S
+    assert await decoder.decode(Upload(None, PNG), model()) == to_pixels(PNG, model(), 10**6)
