@@ -24,13 +24,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final, Literal, NotRequired
 
-from redis.exceptions import RedisError
 from typing_extensions import TypedDict
 
 from ingest.paths import result_url
 from results.outcome import Done, Failed, Outcome
-from stream.connection.clients import is_temporary
-from stream.server_check import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +238,15 @@ def redis_errors_as_503() -> Iterator[None]:
     """Turn an error of Redis, or its silence, into StreamUnavailable."""
     try:
         yield
-    except (RedisError, TimeoutError) as error:
+    except Exception as error:
+        # Not at the top: decode workers import the problems, and would take twice as long to start.
+        from redis.exceptions import RedisError
+
+        from stream.connection.clients import is_temporary
+        from stream.server_check import reason_of
+
+        if not isinstance(error, RedisError | TimeoutError):
+            raise
         if isinstance(error, RedisError) and not is_temporary(error):
             # The traceback would show our code, and nothing of ours has failed.
             logger.error("Redis refuses a command of ingest: %s", error)  # noqa: TRY400

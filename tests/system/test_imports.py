@@ -14,6 +14,8 @@ LOADED = "import sys; print(sorted({{name.partition('.')[0] for name in sys.modu
         ("ingest.__main__, ingest.app", {"tensorflow", "keras", "onnxruntime", "onnx", "consumers", "export"}),
         # The parent of several workers: they start once it has imported what it needs.
         ("ingest.__main__", {"numpy", "PIL", "prometheus_client", "simplejpeg", "redis"}),
+        # A decode worker starts again whenever a file has ended it.
+        ("ingest.images.worker, ingest.images.decode", {"redis", "pydantic", "asyncio", "starlette", "consumers"}),
         ("consumers.__main__", {"tensorflow", "keras", "starlette", "uvicorn", "ingest", "export", "PIL"}),
         ("stream.__main__", {"tensorflow", "onnxruntime", "starlette", "numpy", "PIL"}),
         ("export.__main__", {"tensorflow", "redis", "starlette", "onnxruntime", "stream", "results"}),
