@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,27 @@ _PERMANENT = re.compile(
     r"|webhooks|dead_webhooks)"
 )
 _SHARED = ("sluice:{all}:models", "sluice:{all}:requests", "sluice:{all}:releases", "sluice:{all}:loads")
+
+
+#: Files that take longer than others, the longest first.
+_LONGEST = (
+    "ingest/page/test_page.py",
+    "sluice/test_serve.py",
+    "export/test_matrix.py",
+    "sluice/test_measured_serve.py",
+    "docs/test_shown_commands.py",
+    "ingest/images/test_hostile_files.py",
+    "stream/test_cluster.py",
+    "system/test_partitions.py",
+    "export/test_command.py",
+    "docs/test_more_examples.py",
+    "ingest/dispatch/test_cache.py",
+    "ingest/test_outages.py",
+    "consumers/test_recovery.py",
+    "consumers/test_reload.py",
+    "security/test_redis_acl.py",
+    "ingest/images/test_loaders.py",
+)
 
 
 @pytest.fixture
@@ -148,6 +170,13 @@ def partition(request: pytest.FixtureRequest) -> Partition:
 
 
 @pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the suite share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one tiny model in two versions that answer differently."""
     folder = tmp_path_factory.mktemp("models")
@@ -157,9 +186,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_lite0(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported_lite0(run_folder: Path) -> Exported:
     """A real classifier, exported once for all tests that only use it."""
-    return lite0.export(tmp_path_factory.mktemp("lite0"))
+    return lite0.exported_once(run_folder)
 
 
 @pytest.fixture
@@ -169,8 +198,24 @@ def processes(server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Proc
         yield started
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what talks to a server, so that `make test-matrix` repeats just that against the others."""
     for item in items:
         if {"server", "own_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+    if hasattr(config, "workerinput"):
+        _put_longest_first(items)
+
+
+def _put_longest_first(items: list[pytest.Item]) -> None:
+    """So that no worker of xdist has a long file left when the others are done.
+
+    Then come the files with the fewest tests: the fewer they are, the more each does.
+    """
+    counts = Counter(item.path for item in items)
+
+    def turn(item: pytest.Item) -> tuple[int, int, str]:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST), counts[item.path], name
+
+    items.sort(key=turn)
