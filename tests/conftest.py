@@ -1,5 +1,6 @@
 """Fixtures that many tests share: a real server, names of one's own in it, and processes that end with the test."""
 
+import logging
 import os
 import re
 import signal
@@ -84,6 +85,17 @@ def interruptible() -> None:
     """A shell's job in the background ignores SIGINT, and so would all that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_log_handler_stays() -> Iterator[None]:
+    """A command that runs in this process logs to the standard error of its test, which is closed afterwards."""
+    root = logging.getLogger()
+    before, level = [*root.handlers], root.level
+    yield
+    for handler in [one for one in root.handlers if one not in before]:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
@@ -214,8 +226,8 @@ def _put_longest_first(items: list[pytest.Item]) -> None:
     """
     counts = Counter(item.path for item in items)
 
-    def turn(item: pytest.Item) -> tuple[int, int, str]:
+    def order(item: pytest.Item) -> tuple[int, int, str]:
         name = item.path.relative_to(Path(__file__).parent).as_posix()
         return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST), counts[item.path], name
 
-    items.sort(key=turn)
+    items.sort(key=order)

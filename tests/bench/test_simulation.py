@@ -17,7 +17,7 @@ from bench.simulation.queue import Queue, bytes_of_a_queued_image, commands_us_o
 from bench.simulation.servers import partitions, primary, started
 from stream.connection.group_reader import Reader
 from stream.keys import GROUP, Partition
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -35,15 +35,21 @@ async def test_a_queued_image_takes_little_more_than_its_pixels(
 async def test_an_image_costs_redis_as_much_in_a_long_queue_as_in_a_short_one(client: Redis, reader: Reader) -> None:
     """Admitted, delivered and completed behind 100 and behind 10,000: no step walks along the queue.
 
-    A hundred times as many wait; the bound leaves room for a busy machine, and `python -m bench.simulate` measures it.
+    A hundred times as many wait. On a busy machine it takes more rounds; `python -m bench.simulate` measures it.
     """
     queues = {}
     for backlog in (100, 10_000):
         queues[backlog] = Queue(client, reader, Partition(f"queue-of-{backlog}"), size=8)
         await queues[backlog].join()
         await queues[backlog].fill(backlog)
-    found = await commands_us_of_an_image(client, queues, rounds=9)
-    assert min(found[10_000]) < 2 * min(found[100]), found
+    found: dict[int, list[float]] = {backlog: [] for backlog in queues}
+
+    async def costs_as_much() -> bool:
+        for backlog, measured in (await commands_us_of_an_image(client, queues, rounds=9)).items():
+            found[backlog] += measured
+        return min(found[10_000]) < 2 * min(found[100])
+
+    await eventually(costs_as_much, "an image costs as much in both")
 
 
 async def test_a_fleet_works_off_its_partitions_on_all_primaries_of_a_cluster(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stream.entry import Entry, MalformedEntry
 from stream.group import Delivery, Group
 from stream.keys import Partition, Priority
 from tests.stream.test_group_reader import add
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 from tests.support.worker_context import worker_context
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def test_only_the_next_read_waits_for_images_that_are_being_decoded(
     )
     context = worker_context(buffers=buffers, lease_s=60, max_batch=4)
     running = asyncio.create_task(fetcher_of(client, partition, group, context, in_flight).run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         batch = await buffers.batches.get()
     running.cancel()
     assert batch

@@ -23,7 +23,7 @@ from tests.stream.test_group import entry
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.redis.requests_direct import held, marked, outcomes, random_images, send
 from tests.support.redis.servers import Server, free_port
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import PATIENCE_S, eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +93,7 @@ async def test_an_old_backlog_is_status_1(
     async def is_too_old() -> bool:
         return (await _command(server, capsys, "--max-age-s", "0.01"))[0] == 1
 
-    await eventually(is_too_old, "the entry is older than 10 ms", timeout_s=10)
+    await eventually(is_too_old, "the entry is older than 10 ms")
 
 
 async def test_other_models_of_the_server_are_named(
@@ -166,7 +166,7 @@ async def test_a_terminal_is_refreshed_in_place(client: Redis, partition: Partit
     os.close(slave)  # so that reading ends if the command does
     try:
         seen = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while seen.count(b"\x1b[J") < 2:
                 seen += await asyncio.to_thread(os.read, master, 65_536)
         watch.send_signal(signal.SIGINT)

@@ -217,7 +217,7 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     (served,) = (await Presence(client, TINY).versions()).values()
     other = Presence(client, Partition(TINY.model, 1))
     await other.heartbeat(replace(report("another"), version="3"), lease_s=600)
-    await send(client, random_images(200))
+    await send(client, random_images(1000))
     await eventually(lambda: held(client), "the consumer holds entries")
     await other.announce(replace(served, version="3", height=32, width=32))
     assert await asyncio.to_thread(consumer.wait) == 2

@@ -29,7 +29,7 @@ from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.recorded_server import body, serve
 from tests.support.redis.servers import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 PATHS = (*DOCUMENTS, ROOT / "examples/README.md")
 COMMANDS = [shown for path in PATHS for shown in shown_commands(path)]
@@ -84,7 +84,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             yield Service(folder, port, grpc_port, other.url, queued.json()["id"])
         finally:
             running.terminate()
-            assert running.wait(60) == 0
+            assert running.wait(PATIENCE_S) == 0
 
 
 def _ready(running: subprocess.Popen[bytes], log: Path) -> bool:

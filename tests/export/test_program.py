@@ -14,6 +14,7 @@ from export.artefact import file as artefact
 from export.errors import OutputRefused
 from tests.export.artefact.test_file import description, proto
 from tests.support.models import tiny_onnx
+from tests.support.waiting import PATIENCE_S
 
 
 def options(folder: Path) -> list[str]:
@@ -90,7 +91,7 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
             line = process.stderr.readline()
         process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(60) == status
+        assert process.wait(PATIENCE_S) == status
     assert f"export: {word}, nothing was written" in rest
     assert "Traceback" not in rest
     assert not (tmp_path / "models").exists()

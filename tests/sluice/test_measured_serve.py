@@ -13,7 +13,7 @@ from PIL import Image
 from tests.sluice.test_serve import is_ready, said, serving
 from tests.support.models import tiny_keras
 from tests.support.redis.servers import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = tiny_keras.quiet_keras
 
@@ -65,21 +65,22 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.timeout(600)
 def test_forty_images_tell_the_normalisation(tmp_path: Path, model: Path, images: Path) -> None:
     """The service says which one it is and why, and answers as the notebook does."""
     port = free_port()
     with serving(tmp_path, model, "--images", images, "--port", port) as running:
         wait_until(
-            lambda: is_ready(tmp_path, port) or running.poll() is not None, "the service is ready", timeout_s=120
+            lambda: is_ready(tmp_path, port) or running.poll() is not None, "the service is ready", timeout_s=400
         )
         found = "\n".join(said(tmp_path))
         assert "normalisation unit (measured: right on 100% of 40 labelled images" in found, found
         for name in CLASSES:
             data = (images / name / "07.jpg").read_bytes()
-            answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": data}, timeout=30).json()
+            answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": data}, timeout=PATIENCE_S).json()
             assert answer["predictions"][0]["label"] == name
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
 
 
 def test_without_images_it_asks_and_names_two_commands(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_without_images_it_asks_and_names_two_commands(tmp_path: Path) -> None:
     model.save(tmp_path / "walls.keras")
     port = free_port()
     with serving(tmp_path, "walls.keras", "--labels", "labels.txt", "--port", port) as running:
-        assert running.wait(120) == 2
+        assert running.wait(PATIENCE_S) == 2
     lines = said(tmp_path)
     command = f"sluice serve walls.keras --labels labels.txt --port {port}"
     assert any(line.startswith(f"If you know it:  {command} --preprocess unit|tf|none|caffe|torch") for line in lines)

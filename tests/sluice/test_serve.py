@@ -21,7 +21,7 @@ from tests.support.models import tiny_model
 from tests.support.processes import ROOT
 from tests.support.recorded_server import body, serve
 from tests.support.redis.servers import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def test_one_command_serves_and_ctrl_c_ends_it(folder: Path) -> None:
         assert response.json()["model"] == "resnet50"
         before = len(said(folder))
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
     assert said(folder)[before:] == ["stopped"]
     assert said(folder)[0].startswith("model     resnet50 version 1 (already exported)")
     assert not (folder / ".sluice" / str(port) / "serve.json").exists()
@@ -102,7 +102,7 @@ def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> N
     port = free_port()
     local = {"SLUICE_WEBHOOKS": "true", "SLUICE_OUTBOUND_HTTP": "true", "SLUICE_OUTBOUND_NETWORKS": "127.0.0.1/32"}
     with serving(folder, "--port", port, **local) as running:
-        assert running.wait(60) == 2
+        assert running.wait(PATIENCE_S) == 2
     assert any("webhook_secret is empty" in line for line in said(folder))
     secret = {"SLUICE_WEBHOOK_SECRET": "whsec_" + "A" * 32}
     with serving(folder, "--port", port, **local, **secret) as running, serve({"/": body(b"")}) as receiver:
@@ -113,7 +113,7 @@ def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> N
         assert sent.is_success
         wait_until(lambda: len(receiver.posts) == 1, "the outcome is delivered")
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
 
 
 def test_each_consumer_has_its_metrics_on_the_next_port(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_each_consumer_has_its_metrics_on_the_next_port(folder: Path) -> None:
             url = f"http://127.0.0.1:{metrics_port}/metrics"
             wait_until(lambda url=url: answers(url), "the consumer shows its metrics")  # type: ignore[misc]
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
     warnings = [line for line in said(folder) if "SLUICE_MAXIMAGES" in line]
     assert warnings == ["SLUICE_MAXIMAGES is no setting and has no effect: did you mean SLUICE_MAX_IMAGES?"]
 
@@ -161,7 +161,7 @@ def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:
         assert response["version"] == "2"
         assert {one["label"] for one in response["predictions"]} == {f"class_{number}" for number in range(12)}
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
 
 
 def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
@@ -172,7 +172,7 @@ def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
     record = {"fingerprint": _fingerprint(_digest(folder / "flowers.keras"), ())}
     (folder / "models" / "flowers" / "1" / "export.json").write_text(json.dumps(record))
     with serving(folder, "flowers.keras", "--port", free_port(), "--watch") as running:
-        assert running.wait(30) == 2
+        assert running.wait(PATIENCE_S) == 2
     assert "holds version 2, but flowers.keras is version 1" in said(folder)[-2]
 
 
@@ -182,7 +182,7 @@ def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:
     with serving(folder, "--port", port) as first:
         wait_until(lambda: is_ready(folder, port), "the service is ready")
         with serving(folder, "--port", port, log="second") as second:
-            assert second.wait(30) == 2
+            assert second.wait(PATIENCE_S) == 2
         assert said(folder, "second") == [
             f"port {port} is in use by an earlier run, which serves resnet50 (process {first.pid}).",
             f"stop it with: kill {first.pid}",
@@ -225,7 +225,7 @@ def test_settings_that_can_never_work_end_the_run(folder: Path) -> None:
     """The process says what is wrong once; nothing is tried again for ever."""
     port = free_port()
     with serving(folder, "--port", port, SLUICE_HOST="0.0.0.0") as running:
-        assert running.wait(60) == 2
+        assert running.wait(PATIENCE_S) == 2
     refusals = [line for line in said(folder) if line.startswith("python -m ")]
     assert refusals
     assert len(refusals) == len(set(refusals))
@@ -237,7 +237,7 @@ def test_a_package_that_cannot_be_imported_ends_the_run(folder: Path, package: s
     (folder / f"{package}.py").write_text("raise ImportError('needs another libstdc++')\n")
     path = os.pathsep.join((str(folder), str(ROOT)))
     with serving(folder, "--port", free_port(), SLUICE_WORKERS="2", PYTHONPATH=path) as running:
-        assert running.wait(60) == 2
+        assert running.wait(PATIENCE_S) == 2
     assert any(
         "cannot start: needs another libstdc++. Install what is needed with: pip" in line for line in said(folder)
     )
@@ -254,13 +254,13 @@ def test_a_public_address_is_served_with_keys(folder: Path) -> None:
         headers: tuple[dict[str, str], ...] = ({}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key})
         assert [httpx.post(url, content=image, headers=one).status_code for one in headers] == [401, 200, 200]
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_S) == 0
 
 
 def test_no_consumers_are_refused_in_a_sentence(folder: Path) -> None:
     """No traceback for `--consumers 0`."""
     with serving(folder, "--consumers", 0) as running:
-        assert running.wait(30) == 2
+        assert running.wait(PATIENCE_S) == 2
     assert said(folder)[-1].endswith("0 consumers cannot serve anything; give 1 or more")
 
 

@@ -96,8 +96,8 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
             found = await living.claim()
             return found is not None and found.entry_id == lost.entry_id
 
-        await eventually(only_the_living, "the dead consumer is seen dead", timeout_s=10)
-        await eventually(claimed, "its entry is claimed", timeout_s=10)
+        await eventually(only_the_living, "the dead consumer is seen dead")
+        await eventually(claimed, "its entry is claimed")
 
 
 async def test_a_clock_that_is_set_forward_loses_nothing(moved: tuple[Server, Move], partition: Partition) -> None:

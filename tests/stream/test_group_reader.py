@@ -23,7 +23,7 @@ from tests.support.redis.clusters import SLOTS, ClusterNode
 from tests.support.redis.inline import inline
 from tests.support.redis.recording_observer import RecordingObserver
 from tests.support.redis.servers import Server, free_port
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import PATIENCE_S, eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def test_a_cancelled_read_ends_its_thread_at_once(server: Server, client: 
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await reader.entries(waiting(partition)) == []
     wait_until(lambda: before.issuperset(threading.enumerate()), "the thread has ended")
 

@@ -20,7 +20,7 @@ from stream.keys import GROUP, EntryStream, Partition, split_name
 from stream.presence import Presence
 from tests.stream.test_group import entry, report
 from tests.support.redis.inline import inline
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,7 @@ async def test_a_waiting_read_wakes_for_each_stream(world: World, which: int, mo
 
     await eventually(waits, "the read waits")
     (sent,) = await world.admit(group)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         (found,) = await reading
     assert request_of(found) == sent
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.support.redis.servers import Server, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -78,11 +78,11 @@ class Process:
         self._popen.kill()
         self._popen.wait()
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """The exit status, once it has ended."""
         return self._popen.wait(timeout_s)
 
-    def stop(self, *, timeout_s: float = 20) -> int:
+    def stop(self, *, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM; the exit status."""
         self._popen.terminate()
         return self._popen.wait(timeout_s)

@@ -201,7 +201,7 @@ class Interleaving(Promises):
 
 @pytest.fixture
 def world(server: Server) -> Iterator[World]:
-    own = RedisSettings(redis_url=server.url)
+    own = RedisSettings(redis_url=server.url, redis_timeout_s=60)
     with asyncio.Runner() as runner:
         world = World(runner, connect(own), Reader(own))
         yield world

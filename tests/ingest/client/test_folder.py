@@ -100,7 +100,7 @@ def test_an_interrupted_run_leaves_a_whole_file(processes: Processes, start: Sta
     client = start(folder, "--url", url, "--output", output, "--jobs", 8)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") > 5, "some rows are written")
     client.send(signal.SIGINT)
-    assert client.wait(timeout_s=5) == 130
+    assert client.wait() == 130
     assert output.read_bytes().endswith(b"\n")
     written = len(rows(output))
     assert 5 <= written < 200
@@ -161,7 +161,7 @@ def test_an_ingest_that_restarts_costs_no_row(processes: Processes, start: Start
     ingest.kill()
     assert len(rows(output)) < 300
     processes.start("ingest", port=url.rpartition(":")[2])
-    assert client.wait(timeout_s=30) == 0, client.text
+    assert client.wait() == 0, client.text
     check(rows(output), 300)
 
 

@@ -21,7 +21,7 @@ from stream.releases import Release, Releases
 from stream.settings import IngestSettings
 from tests.stream.test_group import report
 from tests.support.redis.requests_direct import TINY
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +89,7 @@ async def test_the_first_request_to_a_new_ingest_obeys(client: Redis, ingest_set
     await Releases(client).write("flowers", Release("1"))
     await LoadRequests(client).unload("flowers")
     async with registry_of(ingest_settings) as registry:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not registry._clients:  # noqa: ASYNC110 (seen in the very step in which it becomes known)
                 await asyncio.sleep(0)
         found = registry.find("flowers")

@@ -21,6 +21,7 @@ from ingest.images.worker_process import DecodeLimits
 from ingest.uploads import Upload
 from tests.support import hostile_images
 from tests.support.images import encoded, model, noisy_scene, scene
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +71,7 @@ def pid(pool: WorkerPool) -> int | None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 (another process changes it)
             await asyncio.sleep(0.001)
 
@@ -249,7 +250,7 @@ async def test_no_image_waits_for_a_worker_that_starts(monkeypatch: pytest.Monke
     await pool.start()
     monkeypatch.setattr(pool._workers[1], "start", asyncio.Event().wait)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             found = await asyncio.gather(*(pool.decode(PNG, model(), 0.01) for _ in range(4)))
         assert {pixels for pixels, _ in found} == {to_pixels(PNG, model(), LIMITS.max_pixels)}
     finally:

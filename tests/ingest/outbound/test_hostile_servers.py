@@ -59,14 +59,14 @@ async def answering(begin: bytes, again: bytes = b"", pause_s: float = 0) -> Asy
     await asyncio.gather(*left, return_exceptions=True)
 
 
-async def fetched(port: int) -> bytes:
-    """What arrives from 127.0.0.1, the only address that may be reached here."""
+async def fetched(port: int, limit_s: float = 30) -> bytes:
+    """What arrives in time from 127.0.0.1, the only address that may be reached here."""
     settings = IngestSettings.model_validate(
         {
             "fetch_urls": True,
             "outbound_http": True,
             "outbound_networks": "127.0.0.1/32",
-            "fetch_timeout_s": LIMIT_S,
+            "fetch_timeout_s": limit_s,
         }
     )
     images = ImageUrls(settings)
@@ -95,14 +95,14 @@ async def test_what_has_no_end_is_ended(begin: bytes, again: bytes) -> None:
     """By a limit of bytes or by the limit of time."""
     async with answering(begin, again) as (port, _):
         with pytest.raises(Problem):
-            await fetched(port)
+            await fetched(port, LIMIT_S)
 
 
 async def test_headers_a_byte_at_a_time_end_in_time() -> None:
     """As a slow body does."""
     async with answering(b"HTTP/1.1 200 OK\r\nX: ", b"a", pause_s=0.01) as (port, _):
         with pytest.raises(Problem, match=rf"within {LIMIT_S} s"):
-            await fetched(port)
+            await fetched(port, LIMIT_S)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The page in a real browser, against real processes: images get their labels, and problems are shown."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -253,17 +254,25 @@ def test_it_is_accessible(processes: Processes, chromium: Browser) -> None:
 
 
 def test_the_first_paint_comes_within_300_ms(processes: Processes, chromium: Browser) -> None:
-    """On loopback, from an empty cache; the best of some loads, for what else the machine does only adds to it."""
+    """On loopback, from an empty cache; the best of some loads. On an overloaded machine, of CPU time only."""
     _, url = processes.ingest(ready=False)
-    assert min(_first_paint_ms(chromium, url) for _ in range(7)) < 300
+    times_ms, cpu_ms = zip(*(_first_paint(chromium, url) for _ in range(5)), strict=True)
+    assert min(cpu_ms) < 300
+    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):
+        assert min(times_ms) < 300
 
 
-def _first_paint_ms(page: Browser, url: str) -> float:
+def _first_paint(page: Browser, url: str) -> tuple[float, float]:
+    """Milliseconds until the first paint, and CPU milliseconds of the page's main thread."""
     page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    page.driver.execute_cdp_cmd("Performance.disable", {})
+    page.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     page.open(url)
     paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
     wait_until(lambda: page.run(paint), "something is painted")
-    return float(page.run(paint))
+    metrics = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    (cpu_s,) = (one["value"] for one in metrics if one["name"] == "TaskDuration")
+    return float(page.run(paint)), 1000 * cpu_s
 
 
 def test_the_page_weighs_less_than_100_kb(processes: Processes, chromium: Browser) -> None:

@@ -60,7 +60,7 @@ def test_the_banner_ends_when_a_replacement_works(processes: Processes, chromium
         doomed.kill()
         wait_until(lambda: "died" in page.text("#trouble"), "the banner is there")
         processes.consumer(version=1, lease_s=LEASE_S)
-        wait_until(lambda: page.text("#trouble") == "", "the banner is gone", timeout_s=20)
+        wait_until(lambda: page.text("#trouble") == "", "the banner is gone")
         assert page.texts("#consumers tr.dead")
 
 

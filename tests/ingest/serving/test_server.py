@@ -39,9 +39,10 @@ def test_an_idle_connection_is_kept_as_long_as_the_settings_say(processes: Proce
 
 def test_an_ingest_that_must_stop_answers_what_it_accepted(processes: Processes, server: Server) -> None:
     """SIGTERM under load: every request that was taken is answered, exit status 0."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=1)
     ingest, url = processes.ingest()
     images = random_images(10)
+    consumer.send(signal.SIGSTOP)
     with (
         httpx.Client(base_url=url, timeout=30) as service,
         concurrent.futures.ThreadPoolExecutor(10) as clients,
@@ -49,6 +50,7 @@ def test_an_ingest_that_must_stop_answers_what_it_accepted(processes: Processes,
     ):
         answers = [clients.submit(service.post, "/predict", content=png(image)) for image in images]
         wait_until(lambda: client.xlen(TINY.entries) >= 8, "the images are queued")
+        consumer.send(signal.SIGCONT)
         assert ingest.stop() == 0
         for answer, image in zip(answers, images, strict=True):
             assert answer.result().json()["predictions"] == ranked(image)
