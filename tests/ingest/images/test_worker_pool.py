@@ -26,7 +26,7 @@ from tests.support.waiting import PATIENCE_S
 pytestmark = pytest.mark.anyio
 
 #: The defaults of the settings, but for the wait: other tests may take the cores.
-LIMITS = DecodeLimits(max_pixels=50_000_000, memory_bytes=256 * 2**20, cpu_s=2, wait_s=150)
+LIMITS = DecodeLimits(max_pixels=50_000_000, memory_bytes=256 * 2**20, cpu_s=2, wait_s=280)
 
 #: Less than a worker has while it decodes 25 megapixels, and more than before.
 RESIDENT_WHILE_DECODING = 90 * 10**6
