@@ -39,6 +39,10 @@ _STRIP_PIXELS: Final = 2**20
 _MAX_KEPT_PIXELS: Final = 2**20
 
 
+#: Memory that a decoder fills.
+Pixels = bytearray | npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class PixelBuffer:
     """Decoded pixels, row by row: red, green, blue and an unused byte, or one byte of grey.
@@ -46,7 +50,7 @@ class PixelBuffer:
     The buffer may be longer, and its thread fills it again with the next image.
     """
 
-    buffer: bytearray
+    buffer: Pixels
     width: int
     height: int
     grey: bool = False
@@ -106,7 +110,7 @@ def _with_channels(decoded: Floats, channels: int) -> Floats:
     return opaque
 
 
-def _image_over(memory: bytes | bytearray, mode: str, width: int, height: int) -> Image.Image:
+def _image_over(memory: bytes | Pixels, mode: str, width: int, height: int) -> Image.Image:
     """An image of four bytes a pixel over this memory, without a copy."""
     return Image.frombuffer(mode, (width, height), memory, "raw", mode, 0, 1)
 
