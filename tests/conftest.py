@@ -47,6 +47,7 @@ _LONGEST = (
     "consumers/test_reload.py",
     "security/test_redis_acl.py",
     "ingest/images/test_loaders.py",
+    "ingest/images/test_decode.py",
 )
 
 
