@@ -20,7 +20,7 @@ from consumers.in_flight import InFlight
 from consumers.onnx.model import ModelFailed
 from consumers.prediction_metrics import PREDICTIONS
 from results.completion import Completed
-from results.outcome import Done, Failed, Reason
+from results.outcome import Done, Failed
 from results.store import Store
 from stream.group import Delivery
 from stream.keys import Priority
@@ -160,7 +160,11 @@ class InferenceRunner:
         logger.error("inference failed entry=%s request=%s: %s", delivery.entry_id, request_of(delivery), error)
         self._in_flight.counts.failed += 1
         detail = f"The model failed on this image: {error}"
-        self._fail(delivery, "inference_failed", detail, f"inference_failed: {detail}")
+        entry, reason = entry_of(delivery), f"inference_failed: {detail}"
+        outcome = Failed(entry.id, "inference_failed", detail)
+        self._completer.add(
+            Completed(delivery.entry_id, outcome, entry.reply, reason, delivery.deliveries, entry.webhook)
+        )
         if self._context.tracer is not None:
             run_ms = self._in_flight.clock.now_ms() - began_ms
             failure = RuntimeError(error)
@@ -209,11 +213,3 @@ class InferenceRunner:
         for priority, times_s in waited_s.items():
             metrics.QUEUE_SECONDS.observe(priority, times_s)
         return finished
-
-    def _fail(self, delivery: Delivery, reason: Reason, detail: str, dead_letter_reason: str = "") -> None:
-        """Complete an image without a prediction; with a reason it becomes a dead letter as well."""
-        entry = entry_of(delivery)
-        outcome = Failed(entry.id, reason, detail)
-        self._completer.add(
-            Completed(delivery.entry_id, outcome, entry.reply, dead_letter_reason, delivery.deliveries, entry.webhook)
-        )

@@ -13,7 +13,7 @@ from results.dead_letters import AllDeadLetters, DeadLetter, NotReplayable, newe
 from results.formatting import dead_letter_document, dead_letter_lines, dead_letters_table, state_document, state_lines
 from results.outcome import Done
 from results.store import Store
-from stream.cli import FAILED, NOT_FOUND, OK, program
+from stream.cli import FAILED, NOT_FOUND, OK, complain, program
 from stream.connection.clients import Connections
 from stream.entry import Entry, MalformedEntry
 from stream.keys import Partition, partition_of
@@ -49,7 +49,7 @@ async def get(context: CommandContext) -> int:
     try:
         state = await Store(redis, partition).state_or_error(context.given.id)
     except ValueError as error:
-        return _complain(f"the result of {context.given.id} cannot be read: {error}", FAILED)
+        return complain(program("results"), f"the result of {context.given.id} cannot be read: {error}", FAILED)
     labels: Sequence[str] = ()
     if isinstance(state, Done):
         versions = await Presence(redis, partition).versions()
@@ -83,7 +83,7 @@ async def _save(context: CommandContext, dead_letter: DeadLetter, path: Path) ->
             return _missing(dead_letter.id)
         _write_image(entry, path)
     except (MalformedEntry, OSError) as error:
-        return _complain(f"no image of {dead_letter.id}: {error}", FAILED)
+        return complain(program("results"), f"no image of {dead_letter.id}: {error}", FAILED)
     return OK
 
 
@@ -125,7 +125,7 @@ async def _each(context: CommandContext, do: Callable[[DeadLetter], Awaitable[bo
                 status = _missing(reference)
                 continue
         except NotReplayable as error:
-            status = _complain(str(error), NOT_FOUND)
+            status = complain(program("results"), str(error), NOT_FOUND)
             continue
         document = {"id": dead_letter.id, "request_id": dead_letter.request_id or None, "action": done}
         _print(context, document, [f"{done} {dead_letter.id}  request {dead_letter.request_id or '-'}"])
@@ -139,9 +139,4 @@ def _print(context: CommandContext, document: Any, lines: Sequence[str]) -> None
 
 
 def _missing(reference: str) -> int:
-    return _complain(f"there is no dead letter {reference}", NOT_FOUND)
-
-
-def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"{program('results')}: {message}\n")
-    return status
+    return complain(program("results"), f"there is no dead letter {reference}", NOT_FOUND)

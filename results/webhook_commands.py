@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from results.commands import CommandContext
 from results.deliveries import DeadWebhook, DeadWebhooks
-from stream.cli import NOT_FOUND, OK, Column, complain, table
+from stream.cli import NOT_FOUND, OK, Column, complain, program, table
 from stream.keys import Partition
 
 _COLUMNS = (Column("ID"), Column("REQUEST"), Column("ATTEMPTS", right=True), Column("URL", cut=True), Column("REASON"))
@@ -50,7 +50,7 @@ async def _each(context: CommandContext, do: Callable[[DeadWebhooks, DeadWebhook
     if context.given.all and not found and not context.given.json:
         _say("No dead webhooks.")
     for reference in sorted(left):
-        complain("python -m results", f"there is no dead webhook {reference}", NOT_FOUND)
+        complain(program("results"), f"there is no dead webhook {reference}", NOT_FOUND)
     return NOT_FOUND if left else OK
 
 
