@@ -188,7 +188,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     path = request.url.path
     if is_protocol(path):
         use = headers.get("Allow", "").replace(", ", " or ")
-        detail = f"{request.method} is not supported here. Use {use}." if use else f"There is no {path[:200]!r} here."
+        missing = f"There is no {path[:200]!r} here. /openapi.json lists what there is."
+        detail = f"{request.method} is not supported here. Use {use}." if use else missing
         return protocol_error(error.status_code, detail, headers)
     document = {
         "type": "about:blank",

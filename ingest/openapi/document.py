@@ -70,7 +70,8 @@ class Document:
         paths: dict[str, Any] = {}
         for route in routes:
             if isinstance(route, DocumentedRoute):
-                paths[route.path] = {method.lower(): self._operation(route, method) for method in route.operations}
+                operations = {method.lower(): self._operation(route, method) for method in route.operations}
+                paths[route.path_format] = operations
             elif not isinstance(route, Route) or route.include_in_schema:
                 raise UndocumentedRoute(f"{route} has no operation; make it a DocumentedRoute")
         return {
@@ -91,14 +92,14 @@ class Document:
 
     def _operation(self, route: DocumentedRoute, method: str) -> dict[str, Any]:
         operation = route.operations[method]
-        names = re.findall(r"{(\w+)", route.path)
+        names = re.findall(r"{(\w+)", route.path_format)
         written: dict[str, Any] = {
-            "tags": [next(name for name, beginnings in _GROUPS.items() if route.path.startswith(beginnings))],
+            "tags": [next(name for name, beginnings in _GROUPS.items() if route.path_format.startswith(beginnings))],
             "summary": operation.summary,
-            "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path)]),
+            "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path_format)]),
             "parameters": [_in_path(name) for name in names] + [self._parameter(one) for one in operation.parameters],
             "responses": {str(status): self._response(one) for status, one in operation.responses.items()}
-            | self._problems(route.path, method, operation),
+            | self._problems(route.path_format, method, operation),
         }
         if operation.body:
             body = operation.body
@@ -106,7 +107,7 @@ class Document:
                 "description": body.description, "required": body.required, "content": dict(body.content)
             }  # fmt: skip
         if self._service.keys:
-            written["security"] = [] if is_open(route.path) else [{name: []} for name in _SECURITY]
+            written["security"] = [] if is_open(route.path_format) else [{name: []} for name in _SECURITY]
         return written
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +30,21 @@ METADATA: Final = Operation(
 )
 
 
+class _NameConvertor(Convertor[str]):
+    """A part of a path without a verb: `tiny:regress` is no model, but something that there is not."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _NameConvertor())
+
+
 def tfserving_routes(
     registry: ModelRegistry, classifier: Classifier, limits: Limits, *, timeout_s: float
 ) -> list[DocumentedRoute]:
@@ -36,9 +52,9 @@ def tfserving_routes(
     endpoints = StatusEndpoints(registry)
     predictions = PredictionEndpoints(registry, classifier, limits, timeout_s=timeout_s)
     routes = [DocumentedRoute("/v1/models", endpoints.names, NAMES)]
-    model = "/v1/models/{model}"
-    for path in (f"{model}/versions/{{version}}", f"{model}/labels/{{label}}", model):
-        by_label = "{label}" in path
+    model = "/v1/models/{model:name}"
+    for path in (f"{model}/versions/{{version:name}}", f"{model}/labels/{{label:name}}", model):
+        by_label = "{label" in path
         routes += [
             DocumentedRoute(f"{path}:predict", endpoints.label if by_label else predictions.predict, {"POST": PREDICT}),
             DocumentedRoute(

@@ -53,7 +53,7 @@ def test_the_api_has_every_route_and_no_other() -> None:
     documented = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
     routes = [route for route in create_app(IngestSettings()).routes if isinstance(route, Route)]
     assert sorted(documented) == sorted(
-        (method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}
+        (method, route.path_format) for route in routes for method in (route.methods or set()) - {"HEAD"}
     )
 
 

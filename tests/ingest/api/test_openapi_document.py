@@ -38,7 +38,7 @@ def test_every_route_is_in_the_document() -> None:
     """With its methods, but for the one that answers what is no route."""
     routes = [one for one in create_app(IngestSettings()).routes if isinstance(one, Route) and one.include_in_schema]
     documented = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
-    assert documented == {(method, one.path) for one in routes for method in (one.methods or set()) - {"HEAD"}}
+    assert documented == {(method, one.path_format) for one in routes for method in (one.methods or set()) - {"HEAD"}}
 
 
 def test_each_route_is_in_the_group_of_its_subject() -> None:

@@ -212,8 +212,11 @@ def test_a_wrong_request_to_classify_is_a_400(service: Service, document: object
         ("GET", "/v1/models/tiny/labels/stable/metadata", 404, "label 'stable'"),
         ("GET", "/v1/models/nowhere", 404, "no model"),
         ("GET", "/v1/models/nowhere/metadata", 404, "no model"),
-        ("GET", "/v1/models/tiny:predict", 404, "tiny:predict"),
-        ("POST", "/v1/models/tiny:regress", 405, "Use GET"),
+        ("GET", "/v1/models/tiny:predict", 405, "Use POST"),
+        ("POST", "/v1/models/tiny:regress", 404, "no '/v1/models/tiny:regress'"),
+        ("POST", "/v1/models/tiny/versions/1:explain", 404, "no '/v1/models/tiny/versions/1:explain'"),
+        ("POST", "/v1/models/tiny:foo/metadata", 404, "no '/v1/models/tiny:foo/metadata'"),
+        ("POST", "/v1/models/tiny", 405, "Use GET"),
         ("GET", "/v1/nowhere", 404, "no '/v1/nowhere'"),
     ],
 )
