@@ -7,19 +7,20 @@ A free buffer is taken before reading, so that at most one batch waits while ano
 
 import asyncio
 import logging
+import time
+from contextlib import suppress
 
 import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
-from consumers.batch import Batch, Buffer, entry_of, request_of, shape_of
+from consumers.batch import Batch, Buffer, request_of
 from consumers.batch_reader import BatchReader
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
-from results.completion import Completed
-from results.outcome import Failed
+from consumers.refusals import Refusals, is_cancelled
 from stream.connection.clients import Backoff, is_temporary
-from stream.entry import DamagedEntry, Entry, MalformedEntry
+from stream.entry import Entry
 from stream.group import Delivery, Group
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ _LONGEST_DELAY_S = 0.016
 
 #: Longest pause between two looks for entries of dead consumers and for those handed back, in seconds.
 _LONGEST_CLAIM_PAUSE_S = 0.25
+
+#: The least time between the report that a consumer is leaving and its last read, in seconds: ingests look for
+#: consumers every second.
+_LEAVE_S = 3.0
 
 
 class Fetcher:
@@ -44,6 +49,7 @@ class Fetcher:
         self._buffers = context.buffers
         self._state = context.state
         self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
+        self._refusals = Refusals(context.served, in_flight, completer)
         self._max_deliveries = context.settings.max_deliveries
         self._claim_pause_s = min(context.settings.lease_s / 4, _LONGEST_CLAIM_PAUSE_S)
 
@@ -52,6 +58,17 @@ class Fetcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_new())
             tasks.create_task(self._claim_stale())
+
+    async def drain(self) -> None:
+        """Read what no other consumer can run, once this one has reported that it is leaving.
+
+        Until ingests know that, too, they send more.
+        """
+        end_s = time.monotonic() + _LEAVE_S
+        with suppress(RedisError):  # What stays behind is refused by others, and prepared again.
+            while await self._read_batch() or time.monotonic() < end_s:
+                pass
+        await self._queue_kept()
 
     async def _read_new(self) -> None:
         backoff = Backoff()
@@ -62,13 +79,19 @@ class Fetcher:
             except RedisError as error:
                 _log(error, backoff)
                 await self._recover(backoff)
+        await self._queue_kept()
+
+    async def _queue_kept(self) -> None:
         self._reader.waits = True
         while self._reader.keeps:
             buffer = await self._buffers.free.get()
             self._queue(buffer, self._reader.take(self._batch_size))
 
-    async def _read_batch(self) -> None:
-        """Fill one buffer. If several partitions share the buffers, none keeps one while it waits for entries."""
+    async def _read_batch(self) -> bool:
+        """Fill one buffer; False if there was nothing.
+
+        If several partitions share the buffers, none keeps one while it waits for entries.
+        """
         alone = self._state.partitions == 1
         pause_s = await self._fill(wait=alone)
         if pause_s is None and not alone:
@@ -77,6 +100,7 @@ class Fetcher:
                 pause_s = await self._fill(wait=False)
         if pause_s:
             await asyncio.sleep(pause_s)
+        return pause_s is not None
 
     async def _fill(self, *, wait: bool) -> float | None:
         """Queue a batch of as many entries as there are.
@@ -177,8 +201,8 @@ class Fetcher:
             "claimed entry=%s request=%s deliveries=%d holders=%s",
             delivery.entry_id, request_of(delivery), delivery.deliveries, ",".join(delivery.holders),
         )  # fmt: skip
-        if delivery.deliveries > self._max_deliveries and not _is_cancelled(delivery):
-            self._give_up(delivery)
+        if delivery.deliveries > self._max_deliveries and not is_cancelled(delivery):
+            self._refusals.give_up(delivery)
         else:
             await self._submit_alone(delivery)
 
@@ -195,81 +219,11 @@ class Fetcher:
 
     def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:
         """Queue those deliveries that can be run and refuse the others; returns whether any could be queued."""
-        runnable = []
-        for delivery in deliveries:
-            if isinstance(delivery.entry, MalformedEntry):
-                self._refuse_malformed(delivery, delivery.entry)
-            elif shape_of(delivery.entry) != buffer.shape[1:]:
-                self._refuse_size(delivery, buffer)
-            else:
-                runnable.append(delivery)
+        runnable = [delivery for delivery in deliveries if not self._refusals.refused(delivery)]
         if runnable:
             buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
             self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
         return bool(runnable)
-
-    def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
-        if isinstance(error, DamagedEntry):
-            self._refuse_damaged(delivery, error)
-            return
-        logger.error("malformed entry=%s: %s", delivery.entry_id, error)
-        outcome = Failed(id=f"malformed-{delivery.entry_id}", reason="malformed", detail=str(error))
-        self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
-
-    def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
-        if _is_cancelled(delivery):
-            self._completer.add_cancelled(delivery.entry_id, error)
-            return
-        if not error.has_pixels and 0 < error.due_ms < self._in_flight.clock.now_ms():
-            # Pixels expire with their request, long after its deadline.
-            self._completer.add_expired(delivery.entry_id, error)
-            return
-        logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
-        detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
-        outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
-        self._completer.add(
-            Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook)
-        )
-
-    def _refuse_size(self, delivery: Delivery, buffer: Buffer) -> None:
-        entry = entry_of(delivery)
-        detail = (
-            f"the image was prepared as {_product(shape_of(entry))}, this model version takes "
-            f"{_product(buffer.shape[1:])}; send it again"
-        )
-        outcome = Failed(entry.id, "wrong_size", detail)
-        self._completer.add(Completed(delivery.entry_id, outcome, entry.reply, webhook=entry.webhook))
-
-    def _give_up(self, delivery: Delivery) -> None:
-        """Make an entry a dead letter that was delivered too often."""
-        self._in_flight.add([delivery])
-        self._in_flight.counts.dead_letters += 1
-        tried = delivery.deliveries - 1
-        held = "1 delivery: the consumer" if tried == 1 else f"{tried} deliveries: each consumer"
-        reason = f"given up after {held} that held it died or hung"
-        logger.error(
-            "dead letter entry=%s request=%s holders=%s: %s",
-            delivery.entry_id, request_of(delivery), ",".join(delivery.holders), reason,
-        )  # fmt: skip
-        if isinstance(delivery.entry, MalformedEntry):
-            self._refuse_malformed(delivery, delivery.entry)
-            return
-        outcome = Failed(delivery.entry.id, "dead_letter", f"The image was {reason}. It is kept as a dead letter.")
-        self._completer.add(
-            Completed(
-                delivery.entry_id,
-                outcome,
-                delivery.entry.reply,
-                reason,
-                delivery.deliveries - 1,
-                delivery.entry.webhook,
-            )
-        )
-
-
-def _is_cancelled(delivery: Delivery) -> bool:
-    """Whether the pixels are gone because the request was cancelled."""
-    return isinstance(delivery.entry, DamagedEntry) and delivery.entry.is_cancelled
 
 
 def batching_delay_s(found: list[Delivery]) -> float:
@@ -280,10 +234,6 @@ def batching_delay_s(found: list[Delivery]) -> float:
     """
     longest_ms = max((delivery.entry.more_ms for delivery in found if isinstance(delivery.entry, Entry)), default=0)
     return min(max(0, longest_ms) / 1000, _LONGEST_DELAY_S)
-
-
-def _product(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _rows(buffer: Buffer) -> list[memoryview]:

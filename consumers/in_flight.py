@@ -31,7 +31,8 @@ class WorkerState:
     `run_began_s` is when the present inference began, in seconds of the monotonic clock, and None while none runs.
     `failure` is why this consumer must stop although no one asked it to; empty while all is well. `refused_version` is
     a version that was to replace the served one, and why it does not; empty if there is none. `load_requests` is the
-    number of the newest request to load the model that was carried out.
+    number of the newest request to load the model that was carried out. `stopping_since_s` is a time of the monotonic
+    clock.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -41,6 +42,13 @@ class WorkerState:
     failure: str = ""
     refused_version: str = ""
     load_requests: int = 0
+    stopping_since_s: float = 0.0
+
+    def stop(self) -> None:
+        """Fetch nothing more, and finish what is in flight."""
+        if not self.stopping.is_set():
+            self.stopping_since_s = time.monotonic()
+            self.stopping.set()
 
     def run_lasts_s(self) -> float:
         """Seconds since the present inference began; 0 while none runs."""
@@ -49,7 +57,7 @@ class WorkerState:
     def fail(self, reason: str) -> None:
         """This consumer cannot work any more: it stops, and hands its entries back."""
         self.failure = self.failure or reason
-        self.stopping.set()
+        self.stop()
 
 
 class RedisClock:
@@ -72,7 +80,8 @@ class InFlight:
 
     Those in `running` are in the model. Those in `completing` were sent to Redis as completed, and Redis has not
     confirmed it yet. Those in `suspects` were in the model when it failed for good, or hung: one of them may be the
-    cause.
+    cause. `is_last_to_run` is whether no other living consumer can run what was prepared for this one, while others
+    wait for images that are prepared differently.
     """
 
     worker: WorkerState = field(default_factory=WorkerState)
@@ -81,6 +90,7 @@ class InFlight:
     running: set[str] = field(default_factory=set)
     suspects: set[str] = field(default_factory=set)
     completing: set[str] = field(default_factory=set)
+    is_last_to_run: bool = False
     clock: RedisClock = field(default_factory=RedisClock)
 
     @property

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,7 +19,7 @@ from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
 from stream.group import Group
 from stream.model import ModelDescription
-from stream.presence import ConsumerReport, Presence
+from stream.presence import LEAVING, ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
 
@@ -29,23 +29,30 @@ _REPORT_S: Final = 0.5
 
 
 class VersionConflict(Exception):
-    """Two versions of a model cannot be served side by side if their inputs or their kinds of output differ."""
+    """Two versions of a model cannot be served side by side if their kinds of output differ."""
 
 
 def refuse_conflict(mine: ModelDescription, other: ModelDescription) -> None:
     """Raise VersionConflict if a version cannot be served beside, or right after, another one."""
-    if (other.height, other.width) != (mine.height, mine.width):
+    if other.output_kind != mine.output_kind:
         raise VersionConflict(
-            f"{mine.name}/{mine.version} takes {mine.height} x {mine.width} pixels, but version "
-            f"{other.version}, in service now, takes {other.height} x {other.width}: stop that first, "
-            "or export under another name"
+            f"{mine.name}/{mine.version} gives {mine.output_kind}, but version {other.version}, in service now, gives "
+            f"{other.output_kind}: stop that first, or export under another name"
         )
-    if (other.channels, other.output_kind) != (mine.channels, mine.output_kind):
-        raise VersionConflict(
-            f"{mine.name}/{mine.version} takes {mine.channels} channels and gives {mine.output_kind}, but "
-            f"version {other.version}, in service now, takes {other.channels} and gives {other.output_kind}: "
-            "stop that first, or export under another name"
-        )
+
+
+def may_read_any(mine: str, others: Iterable[ConsumerReport]) -> bool:
+    """Whether a consumer with the preparation `mine` may begin to read the streams for any version.
+
+    Not while another reads them whose images are prepared differently: all that waits there is for that one.
+    """
+    return {one.preparation for one in others if one.reads_any} <= {mine, ""}
+
+
+def is_last_to_run(mine: str, others: Iterable[ConsumerReport]) -> bool:
+    """Whether those of these consumers that stay all want images prepared differently, and there is one."""
+    theirs = {one.preparation for one in others if not one.is_leaving}
+    return bool(theirs) and not theirs & {mine, ""}
 
 
 class LeaseKeeper:
@@ -70,11 +77,12 @@ class LeaseKeeper:
         self._interactive = (0, time.monotonic())
         self._bulk_part = 1.0
         self._reported_images = 0
+        self._reads_any = False
 
     async def join(self) -> None:
         """Announce the model, make the group and send a heartbeat: from then on ingest sends entries.
 
-        Raises VersionConflict while a version with another input or another kind of output is being served.
+        Raises VersionConflict while a version with another kind of output is being served.
         """
         await self._refuse_conflict()
         await self._group.create()
@@ -82,7 +90,6 @@ class LeaseKeeper:
         await self.heartbeat()
 
     async def _refuse_conflict(self) -> None:
-        # Ingest prepares images for one size; queued entries would fit only one of the two versions.
         mine = self._context.served.description
         versions = await self._presence.versions()
         serving = {consumer.version for consumer in await self._presence.consumers() if consumer.alive}
@@ -134,15 +141,28 @@ class LeaseKeeper:
         Raises redis-py's errors.
         """
         self._bulk_part = self._bulk_part_since()
+        others = [one for one in await self._presence.consumers() if one.alive and one.name != self._group.consumer]
+        mine = self._context.served.description.preparation
+        self._reads_any = self._reads_any or may_read_any(mine, others)
+        self._in_flight.is_last_to_run = is_last_to_run(mine, others)
         report = self._report()
         heartbeat = await self._presence.heartbeat(report, lease_s=self._lease_s)
         self._context.health.heartbeat_sent()
         self._in_flight.clock.set(heartbeat.now_ms)
         if not heartbeat.announced:
             await self._presence.announce(self._context.served.description)
-        waiting = heartbeat.waiting_versions
-        adopted = await self._presence.without_consumer(waiting) if waiting else []
-        await self._group.follow(report.version, *adopted)
+        waiting = heartbeat.waiting_versions.difference(one.version for one in others if not one.is_older)
+        adopted = await self._adopted(waiting, mine, others) if waiting else []
+        await self._group.follow(report.version, *adopted, any_version=self._reads_any)
+
+    async def _adopted(self, waiting: Iterable[str], mine: str, others: Sequence[ConsumerReport]) -> list[str]:
+        """Those of these versions without a consumer, oldest first, whose streams this one has to read.
+
+        Others that run such images go first. Are there none, anybody may refuse them, so that their clients hear of it.
+        """
+        known = await self._presence.versions()
+        theirs = {one.preparation for one in others} - {mine}
+        return sorted((one for one in waiting if one not in known or known[one].preparation not in theirs), key=int)
 
     def _report(self) -> ConsumerReport:
         counts, model = self._in_flight.counts, self._context.served.model
@@ -165,6 +185,8 @@ class LeaseKeeper:
             digest=model.description.digest,
             refused=self._context.state.refused_version,
             load_requests=self._context.state.load_requests,
+            preparation=model.description.preparation,
+            reads_any=self._reads_any,
         )
 
     def _bulk_part_since(self) -> float:
@@ -178,6 +200,8 @@ class LeaseKeeper:
         return min(1.0, max(self._context.settings.bulk_share, 1 - busy))
 
     def _state(self) -> str:
+        if self._context.state.stopping.is_set():
+            return LEAVING
         if self._context.state.run_began_s is not None:
             return "running"
         return "idle" if self._context.served.model.loaded else "unloaded"

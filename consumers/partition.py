@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -82,9 +83,13 @@ class PartitionWorker:
             logger.warning("%s", problem)
 
     async def fetch(self) -> None:
-        """Queue batches for the model until the consumer stops."""
+        """Queue batches for the model until the consumer stops, and what nobody else can run, before it leaves."""
         await self.join()
         await self._fetcher.run()
+        with suppress(RedisError):  # Ingests then see that it is gone, somewhat later.
+            await self.heartbeat()
+        if self.in_flight.is_last_to_run and not self._context.state.failure:
+            await self._fetcher.drain()
 
     async def announce(self, model: ModelDescription) -> None:
         """Publish a description before any outcome names its version."""

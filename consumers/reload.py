@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from consumers import metrics
 from consumers.context import WorkerContext
-from consumers.leases import refuse_conflict
+from consumers.leases import VersionConflict, refuse_conflict
 from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import Model, ModelFailed, inference_thread
 from consumers.onnx.model_file import digest
@@ -24,6 +24,7 @@ from consumers.onnx.repository import StoredVersion
 from consumers.partition import PartitionWorker
 from stream.connection.clients import Backoff
 from stream.load_requests import LoadRequest, LoadRequests
+from stream.model import ModelDescription
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class ModelReloader:
         try:
             model = await asyncio.wrap_future(self._loading)
             refuse_conflict(model.description, self._served.description)
+            _refuse_other_preparation(model.description, self._served.description)
         except Exception as error:  # noqa: BLE001 (whatever a broken file causes, the served version is not to suffer)
             thread.shutdown(wait=False)
             self._refuse(version, " ".join(str(error).split()) or type(error).__name__)
@@ -179,6 +181,20 @@ class ModelReloader:
         for partition in self._partitions:
             with suppress(RedisError):
                 await partition.heartbeat()
+
+
+def _refuse_other_preparation(mine: ModelDescription, served: ModelDescription) -> None:
+    """Raise VersionConflict if images that wait for the served version are of no use to this one."""
+    if mine.preparation != served.preparation:
+        raise VersionConflict(
+            f"it takes images that are prepared differently ({_input(mine)} instead of {_input(served)}): "
+            "start another consumer, which takes the newest version, and then stop this one"
+        )
+
+
+def _input(about: ModelDescription) -> str:
+    resize = about.resize
+    return f"{about.height} x {about.width} x {about.channels}, {resize.mode}, {resize.interpolation}"
 
 
 def _paths(versions: Sequence[StoredVersion]) -> set[Path]:

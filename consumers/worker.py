@@ -85,7 +85,7 @@ class Worker:
 
     def stop(self) -> None:
         """Fetch nothing more; finish what is in flight."""
-        self._context.state.stopping.set()
+        self._context.state.stop()
 
     async def run(self) -> None:
         """Serve until `stop`.

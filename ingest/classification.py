@@ -7,14 +7,15 @@ import random
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.prepared_image import PreparedImage
-from ingest.errors import DeadlinePassed, Overloaded, Problem
+from ingest.errors import RETRY_S, DeadlinePassed, Overloaded, PreparedForAnother, Problem, redis_errors_as_503
 from ingest.images.decoder import Decoder
 from ingest.metrics import PROBLEMS
 from ingest.responses import Prediction, Values, prediction
@@ -35,6 +36,9 @@ MAX_IMAGES: Final = 1024
 #: Images of one request in flight at once: two of the largest batches, one that runs and one that is read meanwhile.
 #: More would not be answered sooner, and would keep other clients waiting.
 _MAX_IN_FLIGHT: Final = 64
+
+#: How often one image is prepared again because the model was replaced.
+_MOST_CHANGES: Final = 3
 
 #: Seconds until an image is tried again: the first time, and at most.
 _FIRST_PAUSE_S: Final = 0.02
@@ -68,6 +72,11 @@ class Target:
     wanted: str = ""
     webhook_url: str = ""
 
+    def newest(self) -> "Target":
+        """The same for the consumers that are alive now, as far as is known."""
+        model, wanted = self.client.route({}, self.version)
+        return replace(self, model=model, wanted=wanted)
+
     async def prediction(self, done: Done) -> Prediction | Values:
         """The response to one image."""
         labels = await self.client.versions.labels_of(done)
@@ -88,17 +97,50 @@ class Classifier:
         began = time.perf_counter()
         prepared = await self.prepare(image, target)
         decode_ms = (time.perf_counter() - began) * 1000
-        done = await target.client.classify(target.model, prepared, version=target.version)
-        return Classified(done, decode_ms)
+        return Classified(await self.send(prepared, image, target), decode_ms)
 
     async def prepare(self, image: Image, target: Target) -> PreparedImage:
-        """The image as consumers of the model read it."""
+        """The image as consumers of the model read it.
+
+        If they are replaced meanwhile, it is prepared again for those that replace them.
+        """
+        prepared = await self._prepare(image, target)
+        for _ in range(_MOST_CHANGES):
+            if target.client.versions.takes(prepared.model.preparation):
+                break
+            prepared = await self.prepare_again(image, target)
+        return prepared
+
+    async def prepare_again(self, image: Image, target: Target) -> PreparedImage:
+        """The image for the consumers that are alive now. Raises PreparedForAnother if a client's own pixels are not
+        theirs."""
+        with redis_errors_as_503():
+            await target.client.versions.refresh()
+        newest = target.newest()
+        if not isinstance(image, Upload) and newest.model.shape != target.model.shape:
+            raise PreparedForAnother(
+                f"The model was replaced by version {newest.model.version}, which takes {newest.model.shape} pixels.",
+                retry_after_s=RETRY_S,
+            )
+        return await self._prepare(image, newest)
+
+    async def _prepare(self, image: Image, target: Target) -> PreparedImage:
         if isinstance(image, Upload):
             pixels = await self._decoder.decode(image, target.model, target.priority)
         else:
             pixels = bytes(image)
         webhook = Webhook("", target.webhook_url, target.threshold) if target.webhook_url else None
-        return PreparedImage(pixels, target.top, self._decoder.remaining_s, target.priority, target.wanted, webhook)
+        return PreparedImage(
+            target.model, pixels, target.top, self._decoder.remaining_s, target.priority, target.wanted, webhook
+        )
+
+    async def send(self, prepared: PreparedImage, image: Image, target: Target) -> Done:
+        """The prediction for a prepared image. It is prepared again, from `image`, if another version refuses it."""
+        for _ in range(_MOST_CHANGES):
+            with suppress(PreparedForAnother):
+                return await target.client.classify(prepared, version=target.version)
+            prepared = await self.prepare_again(image, target)
+        return await target.client.classify(prepared, version=target.version)
 
 
 class BulkClassifier:
@@ -150,7 +192,7 @@ class BulkClassifier:
             try:
                 self._target.client.refuse_if_full(self._target.priority)
                 prepared = prepared or await self._classifier.prepare(image, self._target)
-                return await self._send(prepared)
+                return await self._send(prepared, image)
             except Overloaded:
                 if not self._worth_another_try:
                     raise
@@ -170,10 +212,9 @@ class BulkClassifier:
         model = self._target.model
         return others and self._target.client.versions.known(model.version) == model
 
-    async def _send(self, image: PreparedImage) -> Done:
-        client, version = self._target.client, self._target.version
-        done = await client.classify(self._target.model, image, version=version)
-        client.versions.refuse_other(version, done.version)
+    async def _send(self, prepared: PreparedImage, image: Image) -> Done:
+        done = await self._classifier.send(prepared, image, self._target)
+        self._target.client.versions.refuse_other(self._target.version, done.version)
         return done
 
 

@@ -193,6 +193,10 @@ class Overloaded(Problem):
     status, code, title = 503, "overloaded", "Overloaded"
 
 
+class PreparedForAnother(Overloaded):
+    """The model was replaced while the image waited. It has to be prepared again."""
+
+
 class NoConsumer(Problem):
     status, code, title = 503, "no_consumer", "No consumer is ready"
 
@@ -225,8 +229,8 @@ def raise_for_outcome(outcome: Outcome) -> Done:
             )
         case Failed(reason="cancelled"):
             raise Cancelled(outcome.detail, request_id=outcome.id)
-        case Failed(reason="wrong_size"):
-            raise Overloaded(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
+        case Failed(reason="other_preparation"):
+            raise PreparedForAnother(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
         case Failed(reason="damaged"):
             raise DamagedInRedis(outcome.detail, request_id=outcome.id)
         case Failed():

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, get_args
 from stream.keys import valid_version
 from stream.model import OutputKind
 
-Reason = Literal["malformed", "wrong_size", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
+Reason = Literal["malformed", "other_preparation", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
 _CRC = b', "crc": '
 

@@ -133,10 +133,10 @@ def _trial(given: argparse.Namespace, served: Served, before: Release | None) ->
         raise Refused(
             f"version {stable} cannot be stable and candidate at once; name the stable one with --stable VERSION"
         )
-    if given.shadow and served.known[stable].resize != served.known[candidate].resize:
+    if given.shadow and served.known[stable].preparation != served.known[candidate].preparation:
         raise Refused(
-            f"versions {stable} and {candidate} resize images differently, and a shadow gets the images that were "
-            "prepared for the stable version; try it on a share"
+            f"versions {stable} and {candidate} take images prepared differently, and a shadow gets the images that "
+            "were prepared for the stable version; try it on a share"
         )
     return Release(
         stable, candidate, share=given.share or 0.0, shadow=given.shadow, previous=before.previous if before else ""

@@ -15,6 +15,9 @@
                has decoded those that it holds, decimal. A hint
     webhook    only if the outcome is to be delivered: where, see
                results/webhook.py. Consumers pass it on
+    prep       how the image was prepared, see `ModelDescription.preparation`:
+               only consumers of such versions run it; missing: any that takes
+               this size
     sum        checksum of v, id, top, h, w, c, px and fr, decimal; missing in
                entries of older versions
 
@@ -64,6 +67,7 @@ _WORDS_PER_ROW: Final = 97
 _NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,200}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
 _WEBHOOK: Final = re.compile(rb"[ -~]{1,8000}")
+_PREPARATION: Final = re.compile(rb"[0-9a-f]{16}")
 _TRACEPARENT: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -99,6 +103,7 @@ class Entry:
     `pixels` are raw uint8 [height, width, channels], and `fractions` are as many bytes or none. `due_ms` is a Unix time
     by Redis's clock, 0 for none. Its ingest needs `more_ms` to decode the images that it holds.
     `traceparent` is empty and `sent_ns` 0 if the request is not traced. `webhook` is empty if nothing is delivered.
+    `preparation` is that of the version that the image was prepared for, or empty if that is not known.
     """
 
     id: str
@@ -114,6 +119,7 @@ class Entry:
     channels: int = _RGB
     fractions: bytes | memoryview = b""
     webhook: str = ""
+    preparation: str = ""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != self.height * self.width * self.channels:
@@ -134,11 +140,12 @@ class Entry:
         traced: list[str | int] = ["traceparent", self.traceparent, "sent", self.sent_ns] if self.traceparent else []
         channels: list[str | int] = ["c", self.channels] if self.channels != _RGB else []
         webhook: list[str | int] = ["webhook", self.webhook] if self.webhook else []
+        prepared: list[str | int] = ["prep", self.preparation] if self.preparation else []
         pixels: list[bytes | memoryview | str] = ["px", self.pixels] if inline else []
         pixels += ["fr", self.fractions] if inline and self.fractions else []
         about = f"1 {self.id} {self.top} {self.height} {self.width} {self.channels}"
         return ["v", LAYOUT, "id", self.id, "reply", self.reply, "top", self.top,
-                "h", self.height, "w", self.width, *channels, *pixels, *more, *webhook,
+                "h", self.height, "w", self.width, *channels, *pixels, *more, *webhook, *prepared,
                 "sum", checksum(about.encode(), self.pixels, self.fractions), *traced]  # fmt: skip
 
     @classmethod
@@ -163,11 +170,12 @@ class Entry:
                 pixels=pixels or fields[b"px"],
                 due_ms=_number(fields, b"due"),
                 more_ms=_number(fields, b"more", default=0),
-                traceparent=_traceparent(fields.get(b"traceparent", b"")),
+                traceparent=_text(fields, b"traceparent", _TRACEPARENT, "trace context"),
                 sent_ns=_number(fields, b"sent", default=0),
                 channels=_channels(fields),
                 fractions=fractions,
-                webhook=_webhook(fields.get(b"webhook", b"")),
+                webhook=_text(fields, b"webhook", _WEBHOOK, "line of text"),
+                preparation=_text(fields, b"prep", _PREPARATION, "preparation"),
             )
         except KeyError as error:
             raise MalformedEntry(f"field {error.args[0]!r} is missing") from error
@@ -243,13 +251,9 @@ def _channels(fields: Mapping[bytes, bytes]) -> int:
     return channels
 
 
-def _webhook(value: bytes) -> str:
-    if value and _WEBHOOK.fullmatch(value) is None:
-        raise MalformedEntry(f"field b'webhook' is no line of text: {value[:60]!r}")
-    return value.decode("ascii")
-
-
-def _traceparent(value: bytes) -> str:
-    if value and _TRACEPARENT.fullmatch(value) is None:
-        raise MalformedEntry(f"field b'traceparent' is no trace context: {value[:60]!r}")
+def _text(fields: Mapping[bytes, bytes], name: bytes, pattern: re.Pattern[bytes], what: str) -> str:
+    """A field that may be missing."""
+    value = fields.get(name, b"")
+    if value and pattern.fullmatch(value) is None:
+        raise MalformedEntry(f"field {name!r} is no {what}: {value[:60]!r}")
     return value.decode("ascii")

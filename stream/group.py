@@ -51,7 +51,7 @@ class Delivery:
 class Group:
     """One consumer's view of the groups of one partition's streams.
 
-    The consumer reads the streams for any version, and those for its own `version`; see `follow`.
+    At first the consumer reads the streams for any version, and those for its own `version`; see `follow`.
     `reader` makes the blocking reads; `redis` runs the short commands.
     """
 
@@ -79,14 +79,11 @@ class Group:
         self._recover_orphans = load(redis, "stream.scripts", "recover_orphans")
         #: All streams that it has read so far: their groups know this consumer.
         self.joined: dict[str, EntryStream] = {}
-        self._read_versions((version,) if version else ())
+        self._read_streams(partition.streams(*((version,) if version else ())))
 
-    def _read_versions(self, versions: tuple[str, ...]) -> None:
-        """Read the streams for any version, and those for these versions."""
-        self._versions = versions
-        self.streams = streams = self._partition.streams(*versions)
+    def _read_streams(self, streams: tuple[EntryStream, ...]) -> None:
+        self.streams = streams
         self.joined |= {stream.key: stream for stream in streams}
-        self._by_key = {stream.key.encode(): stream for stream in streams}
         #: How a read of each class, and of all classes, ends.
         self._tails: Mapping[Priority | None, list[str]] = {
             priority: _tail(stream.key for stream in streams if priority in {None, stream.priority})
@@ -105,16 +102,17 @@ class Group:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def follow(self, *versions: str) -> None:
-        """From the next read on, read the streams for these versions, besides those for any version.
+    async def follow(self, *versions: str, any_version: bool = True) -> None:
+        """From the next read on, read the streams for these versions, and those for any version if asked for.
 
-        They are the consumer's own version, which may have changed, and versions that no living consumer serves:
+        The versions are the consumer's own, which may have changed, and those that no living consumer serves:
         nobody else would read what waits there.
         """
-        if versions != self._versions:
-            for stream in self._partition.streams(*versions):
+        streams = self._partition.streams(*versions, any_version=any_version)
+        if streams != self.streams:
+            for stream in streams:
                 await self._create(stream)
-            self._read_versions(versions)
+            self._read_streams(streams)
 
     async def read(
         self,
@@ -133,7 +131,7 @@ class Group:
         bounds = ("COUNT", count, *(("BLOCK", int(BLOCK_S * 1000)) if wait else ()))
         words = ["XREADGROUP", *of, *bounds, *self._tails[priority]]
         found = await self._reader.entries(words, rows, self._partition.pixels)
-        return [_delivery(self._by_key[raw.stream], raw.entry_id, raw.fields, raw.value) for raw in found]
+        return [_delivery(self.joined[raw.stream.decode()], raw.entry_id, raw.fields, raw.value) for raw in found]
 
     async def read_pending(self, count: int, after: str = "0") -> list[Delivery]:
         """Entries that Redis holds for this consumer already in one stream, behind `after`, whether or not they ever
@@ -184,12 +182,13 @@ class Group:
 
     async def take_back(self, most: int) -> list[Delivery]:
         """Take over entries of one stream that others have handed back uncounted, the most urgent first."""
-        reply = await self._take_back([one.key for one in self.streams], [GROUP, self.consumer, self._lease_ms, most])
+        streams = self.streams
+        reply = await self._take_back([one.key for one in streams], [GROUP, self.consumer, self._lease_ms, most])
         if not reply:
             return []
         number, entries = reply
         found = [(entry_id, fields_of(flat)) for entry_id, flat in entries]
-        return await self._with_pixels(self.streams[number - 1], found)
+        return await self._with_pixels(streams[number - 1], found)
 
     async def claim(self) -> Delivery | None:
         """Take over one entry whose consumer has been silent for a lease, or None where there is none."""

@@ -136,12 +136,14 @@ class Partition:
         key = ":".join((self.entries, *parts))
         return EntryStream(key, "".join(f"{part}:" for part in parts), priority, version)
 
-    def streams(self, *versions: str) -> tuple[EntryStream, ...]:
-        """The streams that a consumer of these versions reads, the most urgent first.
+    def streams(self, *versions: str, any_version: bool = True) -> tuple[EntryStream, ...]:
+        """The streams that a consumer of these versions reads, the most urgent first; `any_version`: also those for
+        any version.
 
         Within a class, those of its own version come first: nobody else reads them.
         """
-        return tuple(self.stream(priority, version) for priority in PRIORITIES for version in (*versions, ""))
+        names = (*versions, "") if any_version else versions
+        return tuple(self.stream(priority, version) for priority in PRIORITIES for version in names)
 
     def stream_of(self, entry: str) -> EntryStream:
         """The stream of an entry, by the entry's name. For what is no such name: `entries`."""

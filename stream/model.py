@@ -1,7 +1,9 @@
 """The description of a served model. Consumers publish it; ingest prepares images by it."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from stream.keys import valid_model_name, valid_version
@@ -73,9 +75,23 @@ class ModelDescription:
         _check(self.output_kind in get_args(OutputKind), "output_kind", self.output_kind)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.height, self.width, self.channels
+
+    @property
     def input_bytes(self) -> int:
         """Bytes of one image as clients send it: uint8 [height, width, channels]."""
         return self.height * self.width * self.channels
+
+    @property
+    def preparation(self) -> str:
+        """Names how images are prepared for this version: 16 hexadecimal digits, equal for versions that may run each
+        other's images.
+
+        Whether pixels are rounded makes no difference: an entry with fractions has the rounded pixels, too.
+        """
+        return _preparation(self.height, self.width, self.channels, self.resize)
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()
@@ -90,6 +106,15 @@ class ModelDescription:
             return cls(resize=Resize(**resize), labels=tuple(known.pop("labels")), **known)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model description: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _preparation(height: int, width: int, channels: int, resize: Resize) -> str:
+    # Only what differs from the defaults counts, so that a field which a later release adds changes no name.
+    named = {field.name: value for field in fields(resize) if (value := getattr(resize, field.name)) != field.default}
+    named.pop("rounded", None)
+    text = json.dumps([height, width, channels, named], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _is_count(value: object) -> bool:

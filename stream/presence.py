@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -27,6 +27,10 @@ HEARTBEAT_SHARE = 0.75
 _FORGET_S = 600
 
 
+#: The state of a consumer that stops, and still finishes what it has.
+LEAVING: Final = "leaving"
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumerReport:
     """What a consumer says of itself with each heartbeat; rates in images per second.
@@ -35,7 +39,8 @@ class ConsumerReport:
     is too old to read other streams than the one for interactive images of any version. `digest` is that of the
     model's file, empty if the consumer is too old to send it. `refused` is a version that was to replace this one,
     and why it does not. `load_requests` is the number of the newest request to load the model that this consumer
-    has carried out. Raises ValueError if a field makes no sense.
+    has carried out. `preparation` is that of its version, empty if the consumer is too old to send it.
+    `reads_any` is whether it reads the streams for any version. Raises ValueError if a field makes no sense.
     """
 
     name: str
@@ -53,10 +58,14 @@ class ConsumerReport:
     digest: str = ""
     refused: str = ""
     load_requests: int = 0
+    preparation: str = ""
+    reads_any: bool = True
     alive: bool = True
 
     def __post_init__(self) -> None:
-        texts = (self.name, self.host, self.provider, self.state, self.digest, self.refused)
+        if type(self.reads_any) is not bool:
+            raise ValueError("a consumer report does not say which streams are read")
+        texts = (self.name, self.host, self.provider, self.state, self.digest, self.refused, self.preparation)
         if not (all(isinstance(text, str) for text in texts) and valid_version(self.version)):
             raise ValueError("a field of a consumer report is no text, or the version no number")
         numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed, self.load_requests)
@@ -65,6 +74,11 @@ class ConsumerReport:
         for rate in (self.images_per_s, self.bulk_rate):
             if type(rate) not in {int, float} or not (math.isfinite(rate) and rate >= 0):
                 raise ValueError("the rate of a consumer report is no number")
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it stops, and others are to take what comes from now on."""
+        return self.state == LEAVING
 
     @property
     def is_older(self) -> bool:
@@ -162,11 +176,6 @@ class Presence:
         of = self._partition
         keys = [of.alive, of.consumers, *(stream.key for stream in streams or of.streams())]
         return int(await self._leave(keys, [GROUP, consumer]))
-
-    async def without_consumer(self, versions: Iterable[str]) -> list[str]:
-        """Those of these versions whose streams no living consumer reads, oldest first."""
-        served = {one.version for one in await self.consumers() if one.alive and not one.is_older}
-        return sorted(set(versions) - served, key=int)
 
     async def consumers(self) -> list[ConsumerReport]:
         """The last report of each consumer, also of those that died within the last minutes (`alive` says which)."""

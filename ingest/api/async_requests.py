@@ -180,18 +180,20 @@ class AsyncRequest:
         reserved = await self._reserve(upload, number, target) if self._key is not None else ""
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
-        request_id = await client.submit(target.model, image, request_id=reserved)
+        request_id = await client.submit(image, request_id=reserved)
         state = await client.wait(request_id, wait_s)
-        if state == "unknown" or is_lost_in_redis(state):
+        replaced = isinstance(state, Failed) and state.reason == "other_preparation"
+        if state == "unknown" or is_lost_in_redis(state) or replaced:
+            image = await classifier.prepare_again(upload, target) if replaced else image
             await client.delete(request_id)
-            await client.submit(target.model, image, request_id=request_id)
+            await client.submit(image, request_id=request_id)
             state = await client.wait(request_id, wait_s)
         if state == "queued" and not accepts_202:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):
             self._done.append(state)
             request_trace.mark_answered(state)
-            await client.note_answer(target.model, image, state)
+            await client.note_answer(image, state)
         return await state_document(client, request_id, state, threshold=target.threshold)
 
     async def _reserve(self, upload: Upload, number: int, target: Target) -> str:

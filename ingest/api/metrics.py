@@ -165,7 +165,8 @@ def _partitions(groups: list[Status]) -> Iterable[Metric]:
 
 
 def _consumers(groups: list[Status]) -> Metric:
-    about = "Consumers by version, execution provider and state (idle, running, unloaded); dead ones for ten minutes."
+    states = "idle, running, unloaded, leaving"
+    about = f"Consumers by version, execution provider and state ({states}); dead ones for ten minutes."
     gauge = GaugeMetricFamily("sluice_consumers", about, labels=["model", "version", "provider", "state"])
     for group in groups:
         counts = Counter(

@@ -68,11 +68,11 @@ class ModelClient:
         """
         newest = self.model
         if version is None:
-            if self.release is None:
-                return newest, ""
-            version = self.release.choose(caller(headers))
+            version = self.release.choose(caller(headers)) if self.release else ""
+            if not version:
+                return newest, self.versions.only_taker(newest)
         elif len(self.versions.served) == 1:
-            return newest, ""
+            return newest, self.versions.only_taker(newest)
         return self.versions.known(version) or newest, version
 
     @property
@@ -119,35 +119,36 @@ class ModelClient:
         with redis_errors_as_503():
             return await partition.delete(request_id) if partition else False
 
-    async def classify(self, model: ModelDescription, image: PreparedImage, *, version: str | None = None) -> Done:
-        """Classify one image; raises a Problem on failure. Cancelling this call cancels the work.
+    async def classify(self, image: PreparedImage, *, version: str | None = None) -> Done:
+        """Classify one image; raises a Problem on failure, and PreparedForAnother if its model was replaced.
 
-        A cached prediction of the model, or of the `version` that is wanted, saves the work.
+        Cancelling this call cancels the work. A cached prediction of the image's model, or of the `version` that is
+        wanted, saves it.
         """
-        if known := await self._recall(model, image, version):
+        if known := await self._recall(image, version):
             return known
-        done = await self._run(model, image)
-        await self.note_answer(model, image, done)
+        done = await self._run(image)
+        await self.note_answer(image, done)
         return done
 
-    async def _recall(self, model: ModelDescription, image: PreparedImage, version: str | None) -> Done | None:
+    async def _recall(self, image: PreparedImage, version: str | None) -> Done | None:
         if self._cache is None:
             return None
-        wanted = model if version is None else await self.versions.described(version)
+        wanted = image.model if version is None else await self.versions.described(version)
         known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id())
         if known:
             logs.add_request_id(known.id)
         return known
 
-    async def _run(self, model: ModelDescription, image: PreparedImage) -> Done:
+    async def _run(self, image: PreparedImage) -> Done:
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()
         try:
-            outcome = await self._outcome(model, image)
+            outcome = await self._outcome(image)
             # At its deadline a client has waited long enough.
             if is_lost_in_redis(outcome) and time.perf_counter() - began < self._settings.request_timeout_s / 2:
                 logger.warning("sending an image again: request=%s", outcome.id)
-                outcome = await self._outcome(model, image)
+                outcome = await self._outcome(image)
             done = raise_for_outcome(outcome)
             metrics.record_stages(done, waited_s=time.perf_counter() - began)
             request_trace.mark_answered(done)
@@ -155,8 +156,8 @@ class ModelClient:
         finally:
             metrics.IN_FLIGHT.dec()
 
-    async def _outcome(self, model: ModelDescription, image: PreparedImage) -> Outcome:
-        partition, request_id, reply = await self._send(model, image)
+    async def _outcome(self, image: PreparedImage) -> Outcome:
+        partition, request_id, reply = await self._send(image)
         try:
             return await self._await(request_id, reply)
         except asyncio.CancelledError:
@@ -165,43 +166,41 @@ class ModelClient:
         finally:
             reply.cancel()
 
-    async def _send(
-        self, model: ModelDescription, image: PreparedImage
-    ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
+    async def _send(self, image: PreparedImage) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
         """Have any partition accept the image; raises the last partition's problem if none does."""
 
         async def send(
             partition: PartitionClient, version: str
         ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
-            entry = image.entry(new_id(partition.number), model, reply=self._ingest)
+            entry = image.entry(new_id(partition.number), reply=self._ingest)
             return partition, entry.id, await partition.send(entry, image.priority, version)
 
-        sent = await self._first_to_take(model, image, self.partitions.candidates(), send)
+        sent = await self._first_to_take(image, self.partitions.candidates(), send)
         logs.add_request_id(sent[1])
         return sent
 
     async def _first_to_take(
         self,
-        model: ModelDescription,
         image: PreparedImage,
         partitions: Sequence[PartitionClient],
         take: Callable[[PartitionClient, str], Awaitable[T]],
     ) -> T:
         """The result of the first partition that takes an image for its version; raises the last one's problem.
 
-        If the queue for a candidate is full, the stable version gets the image, unless it resizes images differently.
+        If the queue for a candidate is full, the stable version gets the image, unless its images are prepared
+        differently.
         """
         try:
             return await first_to_take(partitions, lambda partition: take(partition, image.version))
         except Overloaded:
             if self.release is None or not (stable := self.versions.known(self.release.release.stable)):
                 raise
-            other = self.release.yields(image.version) if stable.resize == model.resize else ""
+            other = self.release.yields(image.version) if stable.preparation == image.model.preparation else ""
             if not other:
                 raise
         return await first_to_take(partitions, lambda partition: take(partition, other))
 
-    async def submit(self, model: ModelDescription, image: PreparedImage, *, request_id: str = "") -> str:
+    async def submit(self, image: PreparedImage, *, request_id: str = "") -> str:
         """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
 
         An id that was accepted before is not accepted again, and nothing changes. The id names its partition, so
@@ -209,14 +208,14 @@ class ModelClient:
         """
 
         async def submit(partition: PartitionClient, version: str) -> str:
-            entry = image.entry(request_id or new_id(partition.number), model, reply="")
+            entry = image.entry(request_id or new_id(partition.number), reply="")
             cache = None if image.webhook else self._cache
-            if not (cache and await cache.recall(model, image.pixels, top=image.top, request_id=entry.id)):
+            if not (cache and await cache.recall(image.model, image.pixels, top=image.top, request_id=entry.id)):
                 await partition.admit(entry, image.priority, version)
             return entry.id
 
         candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()
-        accepted = await self._first_to_take(model, image, candidates, submit)
+        accepted = await self._first_to_take(image, candidates, submit)
         logs.add_request_id(accepted)
         return accepted
 
@@ -225,12 +224,12 @@ class ModelClient:
         assert partition, "a reserved id names a partition that exists"
         return partition
 
-    async def note_answer(self, model: ModelDescription, image: PreparedImage, done: Done) -> None:
+    async def note_answer(self, image: PreparedImage, done: Done) -> None:
         """Keep the prediction for other requests with the same pixels, and compare it with a shadow's."""
         if self._cache is not None:
             await self._cache.keep(image.pixels, done)
         if self.release is not None:
-            self._shadow.offer(self.release, model, image, done)
+            self._shadow.offer(self.release, image, done)
 
     async def wait(self, request_id: str, wait_s: float) -> State:
         """Where a request stands: as soon as it has ended, and after `wait_s` seconds at the latest."""

@@ -117,18 +117,25 @@ class Versions:
         self._without_consumers = without_consumers
         self._descriptions: dict[str, ModelDescription] = {}
         self.consumers: list[ConsumerReport] = []
+        #: Those that will take images: while others come up, none that is leaving.
+        self._staying: list[ConsumerReport] = []
+        #: The preparations of those that take images, and of those that take them for any version.
+        self._preparations: frozenset[str] = frozenset()
+        self._any_version: frozenset[str] = frozenset()
 
     async def refresh(self) -> None:
         """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
         await self._partitions.refresh()
-        # One consumer serves many partitions.
-        alive = {one.name: one for partition in self._partitions for one in partition.consumers}
-        self.consumers = list(alive.values())
         for partition in self._partitions:
             unknown = any(self._is_unknown(one) for one in partition.consumers)
             expected = self._without_consumers and not self._descriptions
             if not partition.unavailable_reason and (unknown or expected):
                 self._descriptions.update(await partition.versions())
+        # Only now: nobody can send an image to a version that is not described. One consumer serves many partitions.
+        self.consumers = list({one.name: one for part in self._partitions for one in part.consumers}.values())
+        self._staying = [one for one in self.consumers if not one.is_leaving] or self.consumers
+        self._preparations = frozenset(one.preparation for one in self._staying)
+        self._any_version = frozenset(one.preparation for one in self.consumers if one.reads_any)
 
     def _is_unknown(self, report: ConsumerReport) -> bool:
         """Whether a consumer serves a version that is not known here, or another file under a known version."""
@@ -138,14 +145,15 @@ class Versions:
     @property
     def served(self) -> list[str]:
         """The versions that live consumers serve, oldest first."""
-        return sorted({one.version for one in self.consumers}, key=int)
+        return sorted({one.version for one in self._staying}, key=int)
 
     @property
     def offered(self) -> list[str]:
         """The served versions whose description is known. If there need be no consumer: all that were announced."""
         if not self.consumers and self._without_consumers:
             return list(self._descriptions)
-        return [one.version for one in self.consumers if one.version in self._descriptions]
+        described = [one for one in self.consumers if one.version in self._descriptions]
+        return [one.version for one in described if one in self._staying] or [one.version for one in described]
 
     @property
     def newest(self) -> ModelDescription:
@@ -158,6 +166,20 @@ class Versions:
                 retry_after_s=RETRY_S,
             )
         return self._descriptions[max(offered, key=int)]
+
+    def takes(self, preparation: str) -> bool:
+        """Whether images that were prepared so are of use, as far as is known: a live consumer runs them."""
+        return not self.consumers or bool(self._preparations & {preparation, ""})
+
+    def only_taker(self, model: ModelDescription) -> str:
+        """The version that alone is to take an image prepared for it; empty if what waits for any version is
+        prepared so.
+
+        While versions replace each other that want images prepared differently, each has its own streams.
+        """
+        if not self.consumers or (self._any_version and self._any_version <= {model.preparation, ""}):
+            return ""
+        return model.version
 
     def require(self, version: str) -> None:
         """Raise UnknownModel unless a consumer serves this version."""

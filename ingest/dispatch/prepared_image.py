@@ -13,7 +13,7 @@ from stream.model import ModelDescription
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """Raw pixels [height, width, channels] of the model that the image was prepared for.
+    """Raw pixels [height, width, channels] of the `model` version that the image was prepared for.
 
     They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
     (0: all). `decoding_s` is how long ingest will still decode other images. `priority` is the class that the image
@@ -22,6 +22,7 @@ class PreparedImage:
     image is never answered from the cache, because an outcome is delivered when its entry is completed.
     """
 
+    model: ModelDescription
     pixels: bytes
     top: int
     decoding_s: float = 0.0
@@ -29,8 +30,9 @@ class PreparedImage:
     version: str = ""
     webhook: Webhook | None = None
 
-    def entry(self, request_id: str, model: ModelDescription, *, reply: str) -> Entry:
+    def entry(self, request_id: str, *, reply: str) -> Entry:
         """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""
+        model = self.model
         pixels, fractions = self.pixels, b""
         if not model.resize.rounded and len(pixels) > model.input_bytes:
             pixels, fractions = _split(pixels)
@@ -44,6 +46,7 @@ class PreparedImage:
             channels=model.channels,
             more_ms=math.ceil(self.decoding_s * 1000),
             fractions=fractions,
+            preparation=model.preparation,
             webhook=replace(self.webhook, id=request_id).encode() if self.webhook else "",
         )
 

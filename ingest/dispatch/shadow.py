@@ -25,7 +25,6 @@ from ingest.errors import Problem, raise_for_outcome
 from results.outcome import Done
 from stream.admission import AdmissionRefused
 from stream.keys import new_id
-from stream.model import ModelDescription
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class Shadow:
         self._comparing: asyncio.Task[None] | None = None
         self._next_s = 0.0
 
-    def offer(self, router: ReleaseRouter, model: ModelDescription, image: PreparedImage, done: Done) -> None:
+    def offer(self, router: ReleaseRouter, image: PreparedImage, done: Done) -> None:
         """Compare this prediction with the candidate's, if there is room. Returns at once, and raises nothing."""
         if not router.release.shadow or image.version != router.release.stable:
             return  # The release had not begun when the request came.
@@ -65,26 +64,22 @@ class Shadow:
         if not comparable or self._comparing or time.monotonic() < self._next_s:
             router.counts.add("dropped")
             return
-        self._comparing = asyncio.create_task(self._compare_and_pause(router, model, image, done, candidate))
+        self._comparing = asyncio.create_task(self._compare_and_pause(router, image, done, candidate))
 
-    async def _compare_and_pause(
-        self, router: ReleaseRouter, model: ModelDescription, image: PreparedImage, done: Done, candidate: str
-    ) -> None:
+    async def _compare_and_pause(self, router: ReleaseRouter, image: PreparedImage, done: Done, candidate: str) -> None:
         began_s = time.monotonic()
         try:
-            await self._compare(router, model, image, done, candidate)
+            await self._compare(router, image, done, candidate)
         finally:
             ended_s = time.monotonic()
             self._next_s = ended_s + min(_PAUSE * (ended_s - began_s), _MAX_PAUSE_S)
             self._comparing = None
 
-    async def _compare(
-        self, router: ReleaseRouter, model: ModelDescription, image: PreparedImage, done: Done, candidate: str
-    ) -> None:
+    async def _compare(self, router: ReleaseRouter, image: PreparedImage, done: Done, candidate: str) -> None:
         try:
             began_s = time.perf_counter()
             partition = self._partitions.candidates()[0]
-            answer = await self._ask(partition, model, image, done.version, candidate)
+            answer = await self._ask(partition, image, done.version, candidate)
             if answer is None:
                 router.counts.add("dropped")
                 return
@@ -105,16 +100,14 @@ class Shadow:
         if agreed:
             router.counts.add("agreed")
 
-    async def _ask(
-        self, partition: PartitionClient, model: ModelDescription, image: PreparedImage, stable: str, candidate: str
-    ) -> Done | None:
+    async def _ask(self, partition: PartitionClient, image: PreparedImage, stable: str, candidate: str) -> Done | None:
         """The candidate's prediction with all of its classes; None if the image was not sent because of the load.
 
         Raises a Problem, or TimeoutError.
         """
         # The id is nobody's, so that no client can fetch the outcome.
         whole = replace(image, top=0, decoding_s=0.0, webhook=None)
-        entry = whole.entry(new_id(partition.number), model, reply=self._ingest)
+        entry = whole.entry(new_id(partition.number), reply=self._ingest)
         try:
             reply = await partition.send_if_idle(
                 entry, candidate, busy=[stable, candidate], max_backlog=_SMALL_BACKLOG, timeout_s=_TIMEOUT_S

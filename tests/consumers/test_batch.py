@@ -31,7 +31,7 @@ def test_pixels_keep_their_fractions_on_the_way() -> None:
     """All 65,281 steps from 0 to 255; `px` alone is the rounded pixel, for a model that takes no fractions."""
     steps = np.arange(255 * 256 + 1, dtype=np.uint16)
     model = ModelDescription("m", "1", "", 1, len(steps), Resize(interpolation="bilinear", rounded=False), ("a",))
-    entry = PreparedImage(steps.astype("<u2").tobytes(), 1).entry("1", replace(model, channels=1), reply="")
+    entry = PreparedImage(replace(model, channels=1), steps.astype("<u2").tobytes(), 1).entry("1", reply="")
     assert np.frombuffer(entry.pixels, np.uint8).tolist() == ((steps.astype(int) + 128) // 256).tolist()
     buffer = np.zeros((2, 1, len(steps), 1), np.float32)
     Batch.fill(buffer, [Delivery("1-0", entry)])

@@ -155,9 +155,10 @@ async def test_an_image_of_another_size_is_refused_alone(processes: Processes, c
     await Admission(client, TINY, result_ttl_s=120).admit(grey, timeout_s=60, max_backlog=100)
     processes.consumer(version=1).ready()
     *answers, refused = await outcomes(client, [*ids, grey.id])
-    assert [isinstance(one, Failed) and one.reason for one in answers] == [False, False, "wrong_size", "wrong_size"]
+    reasons = [isinstance(one, Failed) and one.reason for one in answers]
+    assert reasons == [False, False, "other_preparation", "other_preparation"]
     assert isinstance(refused, Failed)
-    assert "was prepared as 16 x 48 x 1, this model version takes 16 x 16 x 3" in refused.detail
+    assert "was prepared as 16 x 48 x 1 for another version, and version 1 takes 16 x 16 x 3" in refused.detail
 
 
 async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
@@ -199,17 +200,7 @@ def test_a_named_provider_without_a_gpu_ends_in_one_line(
     assert "provider=cpu" in line
 
 
-def test_a_version_of_another_size_does_not_join(processes: Processes, tmp_path: Path) -> None:
-    """Entries on their way would fit only one of the two; exit status 2 and what to do."""
-    processes.consumer(version=1).ready()
-    tiny_model.build(tmp_path, version="3", size=32)
-    other = processes.start("consumers", models_dir=tmp_path)
-    assert other.wait() == 2
-    assert "takes 32 x 32 pixels" in other.text
-    assert "Traceback" not in other.text
-
-
-async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
+async def test_a_partition_that_another_kind_serves_ends_a_consumer_in_order(
     processes: Processes, client: Redis
 ) -> None:
     """Though it joins that one late: what it holds is finished, and it refuses as at its start."""
@@ -219,9 +210,9 @@ async def test_a_partition_that_another_size_serves_ends_a_consumer_in_order(
     await other.heartbeat(replace(report("another"), version="3"), lease_s=600)
     await send(client, random_images(1000))
     await eventually(lambda: held(client), "the consumer holds entries")
-    await other.announce(replace(served, version="3", height=32, width=32))
+    await other.announce(replace(served, version="3", output_kind="labels"))
     assert await asyncio.to_thread(consumer.wait) == 2
-    assert "takes 16 x 16 pixels, but version 3, in service now, takes 32 x 32" in consumer.text
+    assert "gives classes, but version 3, in service now, gives labels" in consumer.text
     assert "Traceback" not in consumer.text
     assert await held(client) == 0
     assert await client.xlen(TINY.entries) > 0, "the load outlasts the consumer, or this test shows nothing"
@@ -241,13 +232,14 @@ async def test_values_come_whole_and_in_order(processes: Processes, client: Redi
 
 
 def test_a_version_of_another_kind_does_not_join(processes: Processes, tmp_path: Path) -> None:
-    """Ingest prepares images with the channels of all versions, and shows what they give in one form."""
+    """Ingest shows what all versions give in one form; exit status 2 and what to do."""
     tiny_model.build(tmp_path, size=2)
     processes.consumer(models_dir=tmp_path).ready()
     write_value_model(tmp_path / "other" / "tiny" / "2" / "model.onnx", channels=1)
     other = processes.start("consumers", models_dir=tmp_path / "other")
     assert other.wait() == 2
-    assert "takes 1 channels and gives values, but version 1, in service now, takes 3 and gives classes" in other.text
+    assert "gives values, but version 1, in service now, gives classes: stop that first" in other.text
+    assert "Traceback" not in other.text
 
 
 async def test_an_idle_model_gives_its_memory_back_and_returns(processes: Processes, client: Redis) -> None:

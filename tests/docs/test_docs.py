@@ -146,8 +146,8 @@ def _returns_a_key(one: Any) -> bool:
 def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     """What travels, and what changes it."""
     documented = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
-    given = {"more_ms": 1, "webhook": "x", "traceparent": "00-", "sent_ns": 1, "channels": 4, "fractions": b"half"}
-    entry = Entry("x", "", 0, 1, 1, b"rgba", **given)  # type: ignore[arg-type]
+    given = {"more_ms": 1, "webhook": "x", "preparation": "0", "traceparent": "00-", "sent_ns": 1, "channels": 4}
+    entry = Entry("x", "", 0, 1, 1, b"rgba", fractions=b"half", **given)  # type: ignore[arg-type]
     assert documented == set(inline(entry))
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {

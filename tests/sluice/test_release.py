@@ -155,7 +155,7 @@ async def test_a_shadow_must_resize_as_the_stable_version(command: Command, clie
     await Presence(client, Partition("flowers")).announce(cropped)
     status, said = await command("set flowers 2 --shadow")
     assert status == 2
-    assert "resize images differently" in said
+    assert "take images prepared differently" in said
     assert (await command("set flowers 2 --share 5%"))[0] == 0
 
 

@@ -22,8 +22,9 @@ SIZE = mean_model.SIZE
 def models_dir(tmp_path: Path) -> Path:
     """Version 1 takes uint8, version 2 fractions."""
     folder = tmp_path / "models"
-    for version in ("1", "2"):
-        mean_model.build(folder, "mean", output_kind="values", channels=3, version=version, fractions=version == "2")
+    whole = {**mean_model.TENSORFLOW, "rounded": True}
+    mean_model.build(folder, "mean", output_kind="values", channels=3, version="1", resize=whole)
+    mean_model.build(folder, "mean", output_kind="values", channels=3, version="2", fractions=True)
     return folder
 
 

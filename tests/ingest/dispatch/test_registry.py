@@ -141,13 +141,13 @@ async def test_the_stable_version_takes_what_a_full_candidate_does_not(
         await eventually(lambda: asyncio.sleep(0, model.versions.known("2")), "the candidate is known")
         about, version = model.route({})
         assert (about.resize, version) == (resize, "2")
-        image = PreparedImage(bytes(48), 1, version=version)
-        await model.submit(about, image)
+        image = PreparedImage(about, bytes(48), 1, version=version)
+        await model.submit(image)
         if resize == Resize():
-            await model.submit(about, image)
+            await model.submit(image)
         else:
             with pytest.raises(Overloaded):
-                await model.submit(about, image)
+                await model.submit(image)
     waiting = [await client.xlen(of.stream("interactive", one).key) for one in "12"]
     assert waiting == [int(resize == Resize()), 1]
 

@@ -187,7 +187,7 @@ def served(files: list[Path], resize: Resize, artefact: Path, tmp_path: Path) ->
 
 
 def _input(file: Path, model: ModelDescription) -> npt.NDArray[np.uint8] | Floats:
-    prepared = PreparedImage(to_pixels(file.read_bytes(), model, 10**8), 0)
-    entry = prepared.entry("00" * 16, model, reply="")
+    prepared = PreparedImage(model, to_pixels(file.read_bytes(), model, 10**8), 0)
+    entry = prepared.entry("00" * 16, reply="")
     pixels = np.frombuffer(entry.pixels, np.uint8) if model.resize.rounded else with_fractions(entry)
     return pixels.reshape(1, model.height, model.width, model.channels)

@@ -1,6 +1,7 @@
 """A model of any output kind and number of channels: its outputs are the means of the channels of an image."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,20 @@ TENSORFLOW: dict[str, object] = {
 
 
 def build(
-    models_dir: Path, name: str, *, output_kind: str, channels: int, version: str = "1", fractions: bool = False
+    models_dir: Path,
+    name: str,
+    *,
+    output_kind: str,
+    channels: int,
+    version: str = "1",
+    fractions: bool = False,
+    size: int = SIZE,
+    resize: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write `<models_dir>/<name>/<version>/model.onnx`: [N, 8, 8, channels] to float32 [N, channels].
+    """Write `<models_dir>/<name>/<version>/model.onnx`: [N, size, size, channels] to float32 [N, channels].
 
     The means are in 0..255 for `values` and in 0..1 for `labels`. The input is uint8, or float32 with `fractions`.
+    `resize` is by default TensorFlow's with `fractions`, else Pillow's.
     """
     scale = np.float32(1 if output_kind == "values" else 1 / 255)
     element = TensorProto.FLOAT if fractions else TensorProto.UINT8
@@ -32,7 +42,7 @@ def build(
             helper.make_node("Mul", ["means", "scale"], ["outputs"]),
         ],
         name,
-        [helper.make_tensor_value_info("images", element, ["N", SIZE, SIZE, channels])],
+        [helper.make_tensor_value_info("images", element, ["N", size, size, channels])],
         [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["N", channels])],
         [numpy_helper.from_array(np.asarray(scale), "scale")],
     )
@@ -44,8 +54,8 @@ def build(
         "sluice.name": name,
         "sluice.version": version,
         "sluice.labels": json.dumps([f"channel_{number}" for number in range(channels)]),
-        "sluice.input": json.dumps({"height": SIZE, "width": SIZE, "channels": channels}),
-        "sluice.resize": json.dumps(TENSORFLOW if fractions else {"mode": "squash"}),
+        "sluice.input": json.dumps({"height": size, "width": size, "channels": channels}),
+        "sluice.resize": json.dumps(resize or (TENSORFLOW if fractions else {"mode": "squash"})),
         "sluice.precision": "fp32",
         "sluice.output_kind": output_kind,
     }

@@ -1,0 +1,110 @@
+"""Ends entries that this consumer does not run: what cannot be read, what another version must run, and what harms."""
+
+import logging
+
+from consumers.batch import request_of, shape_of
+from consumers.completer import Completer
+from consumers.in_flight import InFlight
+from consumers.onnx.model import ServedModel
+from results.completion import Completed
+from results.outcome import Failed
+from stream.entry import DamagedEntry, Entry, MalformedEntry
+from stream.group import Delivery
+
+logger = logging.getLogger(__name__)
+
+
+class Refusals:
+    """Completes entries of one partition without an inference."""
+
+    def __init__(self, served: ServedModel, in_flight: InFlight, completer: Completer) -> None:
+        self._served = served
+        self._in_flight = in_flight
+        self._completer = completer
+
+    def refused(self, delivery: Delivery) -> bool:
+        """Complete the entry unless it can be run; returns whether it was completed."""
+        if isinstance(delivery.entry, MalformedEntry):
+            self._refuse_malformed(delivery, delivery.entry)
+        elif not self._is_prepared(delivery.entry):
+            self._refuse_preparation(delivery, delivery.entry)
+        else:
+            return False
+        return True
+
+    def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
+        if isinstance(error, DamagedEntry):
+            self._refuse_damaged(delivery, error)
+            return
+        logger.error("malformed entry=%s: %s", delivery.entry_id, error)
+        outcome = Failed(id=f"malformed-{delivery.entry_id}", reason="malformed", detail=str(error))
+        self._completer.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
+
+    def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
+        if is_cancelled(delivery):
+            self._completer.add_cancelled(delivery.entry_id, error)
+            return
+        if not error.has_pixels and 0 < error.due_ms < self._in_flight.clock.now_ms():
+            # Pixels expire with their request, long after its deadline.
+            self._completer.add_expired(delivery.entry_id, error)
+            return
+        logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
+        detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
+        outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
+        self._completer.add(
+            Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook)
+        )
+
+    def _is_prepared(self, entry: Entry) -> bool:
+        """Whether the image was prepared as the served version wants it."""
+        about = self._served.description
+        return entry.preparation in {"", about.preparation} and shape_of(entry) == about.shape
+
+    def _refuse_preparation(self, delivery: Delivery, entry: Entry) -> None:
+        """An ingest that waits prepares the image again. If none does, the image is kept as a dead letter."""
+        about = self._served.description
+        detail = (
+            f"the image was prepared as {_product(shape_of(entry))} for another version, and version {about.version} "
+            f"takes {_product(about.shape)}{', resized differently' if shape_of(entry) == about.shape else ''}"
+        )
+        logger.info("refused entry=%s request=%s: %s", delivery.entry_id, entry.id, detail)
+        outcome = Failed(entry.id, "other_preparation", f"{detail}; send it again")
+        kept = "" if entry.reply else f"other_preparation: {detail}"
+        self._completer.add(
+            Completed(delivery.entry_id, outcome, entry.reply, kept, delivery.deliveries, entry.webhook)
+        )
+
+    def give_up(self, delivery: Delivery) -> None:
+        """Make an entry a dead letter that was delivered too often."""
+        self._in_flight.add([delivery])
+        self._in_flight.counts.dead_letters += 1
+        tried = delivery.deliveries - 1
+        held = "1 delivery: the consumer" if tried == 1 else f"{tried} deliveries: each consumer"
+        reason = f"given up after {held} that held it died or hung"
+        logger.error(
+            "dead letter entry=%s request=%s holders=%s: %s",
+            delivery.entry_id, request_of(delivery), ",".join(delivery.holders), reason,
+        )  # fmt: skip
+        if isinstance(delivery.entry, MalformedEntry):
+            self._refuse_malformed(delivery, delivery.entry)
+            return
+        outcome = Failed(delivery.entry.id, "dead_letter", f"The image was {reason}. It is kept as a dead letter.")
+        self._completer.add(
+            Completed(
+                delivery.entry_id,
+                outcome,
+                delivery.entry.reply,
+                reason,
+                delivery.deliveries - 1,
+                delivery.entry.webhook,
+            )
+        )
+
+
+def is_cancelled(delivery: Delivery) -> bool:
+    """Whether the pixels are gone because the request was cancelled."""
+    return isinstance(delivery.entry, DamagedEntry) and delivery.entry.is_cancelled
+
+
+def _product(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
