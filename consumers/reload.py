@@ -6,19 +6,24 @@ the served one between two batches. If not, the served one stays, and the log, t
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Final
 
 from redis.exceptions import RedisError
 
 from consumers import metrics
 from consumers.context import WorkerContext
 from consumers.leases import VersionConflict, refuse_conflict
+from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
-from consumers.onnx.model import Model, ModelFailed, inference_thread
+from consumers.onnx.model import GoldenMismatch, Model, ModelFailed, inference_thread
 from consumers.onnx.model_file import digest
 from consumers.onnx.repository import StoredVersion
 from consumers.partition import PartitionWorker
@@ -32,8 +37,25 @@ logger = logging.getLogger(__name__)
 #: differs from one look to the next, and is left alone until it does not.
 _POLL_S = 1.0
 
+#: Seconds until a version is tried again that was refused for no fault of its own: the first time, and at most. Each
+#: attempt takes a core for a while.
+_FIRST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 1800.0
+
+#: What is wrong with a version itself: it stays so until its file changes.
+_FAULTS: Final = (ArtefactError, GoldenMismatch, VersionConflict)
+
 #: Characters of a reason that are reported; the log has all of them.
 _LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a version is not served. It is tried again after `pause_s`, at `again_s` (seconds of the monotonic clock)."""
+
+    reason: str
+    pause_s: float = math.inf
+    again_s: float = math.inf
 
 
 class ModelReloader:
@@ -46,7 +68,7 @@ class ModelReloader:
         self._partitions = partitions
         self._requests = LoadRequests(context.connections.shared)
         self._seen: list[StoredVersion] = []
-        self._refused: dict[StoredVersion, str] = {}
+        self._refused: dict[StoredVersion, _Refusal] = {}
         self._own: StoredVersion | None = None
         self._loading: Future[Model] | None = None
 
@@ -106,9 +128,12 @@ class ModelReloader:
             return  # Perhaps it is just being replaced.
         await self._check_own_file(next((version for version in settled if version.path == mine), None))
         for version in takewhile(lambda version: version.path != mine, settled):
-            if version not in self._refused and await self._change(version):
+            if self._is_due(version) and await self._change(version):
                 break
         self._note_refusals(found)
+
+    def _is_due(self, version: StoredVersion) -> bool:
+        return version not in self._refused or self._refused[version].again_s <= time.monotonic()
 
     async def _check_own_file(self, own: StoredVersion | None) -> None:
         """Refuse another file under the served version: the predictions of two models must not have one name."""
@@ -121,7 +146,7 @@ class ModelReloader:
             return
         self._own = own
         if found != self._served.description.digest:
-            self._refuse(own, "its file was replaced while it was served; export it as the next version")
+            self._refuse(own, "its file was replaced while it was served; export it as the next version", lasting=True)
 
     async def _change(self, version: StoredVersion) -> bool:
         """Load a version, check it, and serve it; False if it is refused."""
@@ -133,7 +158,8 @@ class ModelReloader:
             _refuse_other_preparation(model.description, self._served.description)
         except Exception as error:  # noqa: BLE001 (whatever a broken file causes, the served version is not to suffer)
             thread.shutdown(wait=False)
-            self._refuse(version, " ".join(str(error).split()) or type(error).__name__)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._refuse(version, reason, lasting=isinstance(error, _FAULTS))
             return False
         await self._announce(model)
         before = self._served.model
@@ -163,17 +189,26 @@ class ModelReloader:
             logger.log(backoff.log_level, "cannot announce the new version: %s", errors[0])
             await backoff.pause()
 
-    def _refuse(self, version: StoredVersion, reason: str) -> None:
+    def _refuse(self, version: StoredVersion, reason: str, *, lasting: bool) -> None:
+        """`lasting`: until its file changes. Otherwise memory or the disk may be short now, and not later."""
         served = self._served.description.version
-        logger.error("stays with version %s: version %s is refused: %s", served, version.version, reason)
+        before, again = self._refused.get(version), ""
+        pause_s = math.inf
+        if not lasting:
+            pause_s = min(2 * before.pause_s, _LONGEST_PAUSE_S) if before else _FIRST_PAUSE_S
+            again = f"; tried again after {pause_s:g} s"
+        logger.error("stays with version %s: version %s is refused: %s", served, version.version, reason + again)
         metrics.MODEL_CHANGES.labels("refused").inc()
-        self._refused[version] = f"{version.version}: {reason}"[:_LONGEST_REASON]
+        text = f"{version.version}: {reason}"[:_LONGEST_REASON] + again
+        self._refused[version] = _Refusal(text, pause_s, time.monotonic() + pause_s)
 
     def _note_refusals(self, found: Sequence[StoredVersion]) -> None:
         """Forget the refusals of files that were replaced or removed, and report the best version's, if any."""
         self._refused = {version: self._refused[version] for version in found if version in self._refused}
         mine = self._served.model.path
-        better = [why for version, why in self._refused.items() if _rank(found, version.path) <= _rank(found, mine)]
+        better = [
+            one.reason for version, one in self._refused.items() if _rank(found, version.path) <= _rank(found, mine)
+        ]
         self._context.state.refused_version = better[0] if better else ""
 
     async def _report(self) -> None:

@@ -151,6 +151,24 @@ async def test_a_file_that_cannot_be_read_is_refused(processes: Processes, repos
     await answers(client, "1")
 
 
+async def test_a_version_that_memory_was_too_short_for_is_tried_again(
+    processes: Processes, repository: Path, client: Redis
+) -> None:
+    """After growing pauses, as the log and the status say. The file has not changed."""
+    consumer = processes.consumer(rogue="starve", models_dir=repository, watch=True, provider="cpu").ready()
+    build(repository, "2")
+
+    async def refused_twice() -> bool:
+        return any(one.refused == "2: MemoryError; tried again after 4 s" for one in await reports(client))
+
+    await eventually(refused_twice, "the second attempt has failed as well")
+    assert "version 2 is refused: MemoryError; tried again after 2 s" in consumer.text
+    (problem,) = (await read_status(client, TINY)).problems(max_age_s=60)
+    assert problem.endswith("refuses version 2: MemoryError; tried again after 4 s")
+    await serves(client, "2")
+    await answers(client, "2")
+
+
 async def test_another_file_under_the_served_version_is_refused(
     processes: Processes, repository: Path, client: Redis
 ) -> None:
