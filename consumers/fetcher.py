@@ -51,6 +51,7 @@ class Fetcher:
         self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
         self._refusals = Refusals(context.served, in_flight, completer)
         self._max_deliveries = context.settings.max_deliveries
+        self._leave_s = min(_LEAVE_S, context.settings.shutdown_grace_s / 2)
         self._claim_pause_s = min(context.settings.lease_s / 4, _LONGEST_CLAIM_PAUSE_S)
 
     async def run(self) -> None:
@@ -64,7 +65,7 @@ class Fetcher:
 
         Until ingests know that, too, they send more.
         """
-        end_s = time.monotonic() + _LEAVE_S
+        end_s = time.monotonic() + self._leave_s
         with suppress(RedisError):  # What stays behind is refused by others, and prepared again.
             while await self._read_batch() or time.monotonic() < end_s:
                 pass

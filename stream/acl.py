@@ -116,6 +116,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("type smembers", read=(of.wanted_versions,)),
         Right("zadd zrange zrem zscore", both=(of.alive,)),
         Right("hset hget hdel hexists hgetall hincrby", both=(of.consumers, of.versions, of.holders, of.counters)),
+        Right("hkeys", read=(of.versions,)),
     ]
 
 

@@ -204,8 +204,8 @@ class Group:
         return replace(found, deliveries=deliveries, holders=tuple(holders.decode(errors="replace").split()))
 
     async def remove_dead_consumers(self) -> int:
-        """Remove dead consumers that hold nothing from the group; returns how many."""
-        keys = [self._partition.alive, *(stream.key for stream in self.streams)]
+        """Remove dead consumers that hold nothing from the groups of all streams; returns how many."""
+        keys = [self._partition.alive, self._partition.versions, self._partition.entries]
         return int(await self._remove_dead_consumers(keys, [GROUP]))
 
     async def recover_orphans(self) -> int:

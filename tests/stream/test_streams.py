@@ -17,6 +17,7 @@ from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Delivery, Group
 from stream.keys import GROUP, EntryStream, Partition, split_name
+from stream.model import ModelDescription, Resize
 from stream.presence import Presence
 from tests.stream.test_group import entry, report
 from tests.support.redis.inline import inline
@@ -183,8 +184,12 @@ async def test_a_consumer_is_removed_and_leaves_only_where_it_holds_nothing_at_a
     assert await world.group().remove_dead_consumers() == 0
     assert await world.presence.leave("dead", dead.streams) == 1
     assert all(await world.completion.complete(world.failed([held])))
+    # A version that it served, and that nobody serves any more.
+    await dead.follow("7")
+    await dead.read(9, wait=False)
+    await world.presence.announce(ModelDescription(of.model, "7", "digest", 4, 4, Resize(), ("a",)))
     assert await world.group().remove_dead_consumers() == 1
-    for one in of.streams("1"):
+    for one in of.streams("1", "7"):
         assert await world.client.xinfo_consumers(one.key, GROUP) == []
 
 

@@ -113,7 +113,7 @@ _SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] =
     ),
     "leave": (lambda world: world.presence.leave("anna"), ("entries", "alive", "consumers")),
     "read_pending": (lambda world: world.group.read_pending(9), ("entries",)),
-    "remove_dead_consumers": (lambda world: world.group.remove_dead_consumers(), ("entries",)),
+    "remove_dead_consumers": (lambda world: world.group.remove_dead_consumers(), ("entries", "versions")),
     "recover_orphans": (lambda world: world.group.recover_orphans(), ("entries",)),
     "renew": (lambda world: world.group.renew([world.delivery.entry_id]), ("entries",)),
     "take_back": (lambda world: world.group.take_back(9), ("entries",)),
