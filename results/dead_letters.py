@@ -91,7 +91,8 @@ class DeadLetters:
         return Entry.decode(found[0][1]) if found else None
 
     async def replay(self, dead_letter: DeadLetter, *, request_ttl_s: float) -> bool:
-        """Put the entry back into its stream, in one step; its request is `queued` again for `request_ttl_s`.
+        """Put the entry back into its stream, in one step; its request is `queued` again for `request_ttl_s`, which is
+        also its deadline.
 
         False if the dead letter is gone, and then nothing changes. Raises NotReplayable, or redis-py's errors,
         OutOfMemoryError among them.
@@ -100,7 +101,8 @@ class DeadLetters:
             raise NotReplayable(f"{dead_letter.id} has no request id: no consumer can read it, it can only be dropped")
         of = self._partition
         stream = of.stream_of(dead_letter.entry_id)
-        keys = [stream.key, of.dead_letters, of.counters, of.request(dead_letter.request_id)]
+        request = dead_letter.request_id
+        keys = [stream.key, of.dead_letters, of.counters, of.request(request), of.pixels(request)]
         return await self._replay(keys, [dead_letter.id, int(request_ttl_s * 1000), stream.prefix]) is not None
 
     async def drop(self, dead_letter: DeadLetter) -> bool:

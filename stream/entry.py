@@ -21,7 +21,7 @@
     sum        checksum of v, id, top, h, w, c, px and fr, decimal; missing in
                entries of older versions
 
-    Only in dead letters, in what was put back from them, and for consumers of older versions:
+    Only in dead letters, and for consumers of older versions:
     px         the pixels: raw uint8 [h, w, c] in C order, h * w * c bytes
     fr         only if the model takes fractions: one byte for each of px. The
                pixel is px + fr / 256 - 1/2, so px alone is the rounded pixel
