@@ -127,8 +127,6 @@ def _options(settings: IngestSettings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", settings.keep_alive_s * 1000),
         # Otherwise gRPC lets clients send megabytes ahead of what is read.
         ("grpc.http2.bdp_probe", 0),
-        # As much as flow control lets them send: an image takes fewer frames, which costs less to put together.
-        ("grpc.http2.max_frame_size", 2**16),
     ]
 
 
