@@ -151,15 +151,20 @@ def line(user: str, password: str, rights: Sequence[Right]) -> str:
     return f"user {user} on #{digest} resetkeys resetchannels -@all {common} {allowed}"
 
 
-#: A client without a password may ask whether Redis is alive, and nothing else: a health check has no secret to lose.
-DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping"
+#: Nobody can log in as the default user. It has all rights, because Redis runs its append-only file as this user:
+#: without them, it drops each transaction when it starts, and so what every script has written.
+_DEFAULT = "user default off ~* &* +@all"
+
+#: Any password will do, and the user may only ask whether Redis is alive: a health check has no secret to lose.
+_HEALTH = "user health on nopass resetkeys resetchannels -@all +ping"
 
 
 def users_file(passwords: dict[str, str], *, model: str = "*", waitaof: bool = True) -> str:
     """The whole file; `passwords` has those of `ingest`, `consumer`, `webhooks`, `admin`, and any `scaler`."""
     admin = hashlib.sha256(passwords["admin"].encode()).hexdigest()
     lines = [
-        DEFAULT,
+        _DEFAULT,
+        _HEALTH,
         f"user admin on #{admin} ~* &* +@all",
         line("ingest", passwords["ingest"], ingest_rights(waitaof=waitaof)),
         line("consumer", passwords["consumer"], consumer_rights(model)),

@@ -18,6 +18,7 @@ def containers(tmp_path: Path) -> Iterator[Containers]:
     tiny_model.build(tmp_path / "models", name=MODEL)
     users = made_users(tmp_path)
     server = Server(tmp_path, options={"aclfile": str(users / "redis" / "users.acl")})
+    server.url = server.url.replace("//", "//health:any@")
     server.start()
     started = Containers(tmp_path, users=users, redis_port=server.port)
     yield started

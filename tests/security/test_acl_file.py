@@ -1,0 +1,52 @@
+"""The file of Redis users: what is written in it, and what a server keeps that runs with it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stream import acl
+from tests.support.redis.requests_direct import assert_right, outcomes, random_images, send
+from tests.support.redis.servers import Server
+from tests.support.redis.users import UnderUsers, password, under
+
+pytestmark = pytest.mark.anyio
+
+
+def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
+    """And of that model alone where it is named."""
+    everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
+    assert len(everything) == len(one)
+    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:loads", "sluice:{all}:gpu:*")
+    keyed = [right for right in everything if right.read or right.write or right.both]
+    assert all(any(keys in right.encode() for keys in common) for right in keyed)
+    assert not [right for right in one if "{*/" in right.encode()]
+
+
+async def test_a_server_with_these_users_keeps_what_it_accepted(models_dir: Path, tmp_path: Path) -> None:
+    """It runs its append-only file as the default user, and would drop each transaction that this user may not run."""
+    users = tmp_path / "users"
+    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
+    assert acl.main([str(users), *old]) == 0
+    durable = {"aclfile": str(users / "redis" / "users.acl"), "appendonly": "yes", "appendfsync": "always"}
+    (tmp_path / "data").mkdir()
+    server = Server(tmp_path / "data", options=durable)
+    server.url = server.url.replace("//", f"//admin:{password(users, 'admin')}@")
+    server.start()
+    images = random_images(6)
+    try:
+        with UnderUsers(tmp_path, users=users, server=server, models_dir=models_dir) as processes:
+            consumer = processes.consumer(version=1).ready()
+            async with under(users, server, "ingest") as ingest:
+                answered = await send(ingest, images[:3])
+                await outcomes(ingest, answered)
+                consumer.kill()
+                queued = await send(ingest, images[3:])
+            server.kill()
+            server.start()
+            processes.consumer(version=1).ready()
+            async with under(users, server, "ingest") as ingest:
+                for outcome, image in zip(await outcomes(ingest, answered + queued), images, strict=True):
+                    assert_right(outcome, image)
+    finally:
+        server.kill()
