@@ -29,10 +29,10 @@ export function forget() {
   Object.values(tiles).forEach(({ chart }) => chart.clear());
 }
 
-// `model` is the shown model's part of the snapshot, undefined if there is none.
-export function show(snapshot, model) {
+// `model` is the shown model's part of the snapshot, undefined if there is none; `serving`: some model is served.
+export function show(snapshot, model, serving) {
   const at_s = performance.now() / 1000;
-  const found = trouble.find(snapshot, model);
+  const found = trouble.find(snapshot, model, serving);
   showTrouble(found);
   showRequests(snapshot.requests, at_s);
   if (!model) return;

@@ -12,6 +12,8 @@ const MAX_CARDS = 60;
 const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting…" };
 
 let several = false;
+let chosen = false; // Whether the visitor chose the model. The page changes only its own choice.
+let settled = false; // Whether the page chose a model with a living consumer since it connected.
 let key = false; // Whether the service requires an API key.
 let lastName = "cat.jpg";
 
@@ -32,22 +34,39 @@ onImages((files) => {
 byId("copy").addEventListener("click", () => copy(byId("curl").textContent, byId("copy")));
 byId("show-labels").addEventListener("click", () => showLabels(byId("models").value));
 byId("models").addEventListener("change", () => {
+  chosen = true;
   forget();
   showCommand();
 });
 
+const isServed = (model) => model.consumers.some(({ state }) => state !== "dead");
+
+// Redis knows models that are no longer served. The first one that is served is shown, unless the visitor chose.
 function choose(models) {
   const select = byId("models");
-  const names = models.map(({ model }) => model);
-  if ([...select.options].map(({ value }) => value).join() !== names.join()) {
-    const before = select.value;
-    select.replaceChildren(...names.map((name) => element("option", {}, name)));
-    if (names.includes(before)) select.value = before;
-    several = names.length > 1;
-    byId("models-label").classList.toggle("hidden", !several);
-    showCommand();
+  const texts = models.map((one) => (isServed(one) ? one.model : `${one.model} (not served)`));
+  if ([...select.options].map(({ text }) => text).join() !== texts.join()) list(models, texts);
+  const served = models.find(isServed);
+  if (!chosen && !settled && served) {
+    settled = true;
+    if (select.value !== served.model) {
+      select.value = served.model;
+      forget();
+      showCommand();
+    }
   }
   return models.find(({ model }) => model === select.value);
+}
+
+function list(models, texts) {
+  const select = byId("models");
+  const before = select.value;
+  select.replaceChildren(...models.map(({ model }, index) => element("option", { value: model }, texts[index])));
+  if (models.some(({ model }) => model === before)) select.value = before;
+  else chosen = settled = false;
+  several = models.length > 1;
+  byId("models-label").classList.toggle("hidden", !several);
+  showCommand();
 }
 
 function showServing(model) {
@@ -63,7 +82,10 @@ function showAge(past) {
 }
 
 function onState(state) {
-  if (state === "reconnecting") showAge(true);
+  if (state === "reconnecting") {
+    settled = false; // Another service may answer next.
+    showAge(true);
+  }
   byId("connection").dataset.state = state;
   write(byId("connection").lastChild, WORDS[state]);
 }
@@ -76,7 +98,7 @@ function onSnapshot(snapshot) {
   const model = snapshot.models ? choose(snapshot.models) : undefined;
   if (model) showServing(model);
   showAge(Boolean(snapshot.outage));
-  show(snapshot, model);
+  show(snapshot, model, snapshot.models?.some(isServed));
 }
 
 showCommand();

@@ -8,10 +8,13 @@ export class Trouble {
   #past = [];
   #alive = 0; // How many consumers were alive before some of them died.
 
-  // For the model that is shown. The key of a problem stays the same while its figures change.
-  find(snapshot, model) {
+  // For the model that is shown; `serving`: some model is served. The key of a problem stays the same while its
+  // figures change.
+  find(snapshot, model, serving) {
     if (snapshot.outage) return [bad("outage", `${snapshot.outage} No image can be accepted until it does.`)];
     if (!model) return [warn("nobody", "No consumer has announced a model yet. Start one with: python -m consumers")];
+    // Redis knows each model that was ever served. One that is retired is no trouble while another is served.
+    if (serving && !model.consumers.length && !model.backlog) return [warn("retired", `${model.model} is not served at present.`)];
     this.#past = [...this.#past, { backlog: model.backlog, now_ms: model.now_ms, refused: snapshot.requests.refused_per_s ?? 0 }].slice(-REMEMBERED);
     return [...this.#ofServer(model), ...this.#dead(model), ...this.#refusals(), ...this.#growth(model)];
   }

@@ -15,6 +15,7 @@ import pytest
 import redis
 from selenium.webdriver import ActionChains, Keys
 
+from stream.keys import MODELS
 from stream.presence import HEARTBEAT_SHARE
 from tests.ingest.test_app import png, ranked
 from tests.support import browser
@@ -186,6 +187,23 @@ def test_the_page_says_that_it_reconnects_and_does(processes: Processes, chromiu
     assert page.text("#live-note") == "as it was before the outage"
     processes.start("ingest", port=url.rpartition(":")[2])
     wait_until(lambda: page.text("#live-note") == "all processes together", "the page is live again")
+
+
+def test_a_model_that_is_no_longer_served_is_not_shown_first(
+    processes: Processes, chromium: Browser, server: Server
+) -> None:
+    """It is listed as such, and is no trouble: another one is served."""
+    with redis.Redis.from_url(server.url) as client:
+        client.zadd(MODELS, {"abandoned": 1})
+    processes.consumer(version=1)
+    _, url = processes.ingest()
+    with watched(chromium, url) as page:
+        wait_until(lambda: page.texts("#models option") == ["abandoned (not served)", TINY.model], "both are listed")
+        wait_until(lambda: "/predict/tiny" in page.text("#curl"), "the served one is chosen")
+        assert not page.text("#trouble")
+        page.run("models.value = 'abandoned'; models.dispatchEvent(new Event('change'))")
+        wait_until(lambda: page.text("#trouble") == "abandoned is not served at present.", "the visitor's choice stays")
+        assert page.run("return document.title") == "Sluice"
 
 
 def test_figures_of_before_an_outage_do_not_look_like_the_present_ones(
