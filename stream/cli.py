@@ -62,7 +62,8 @@ def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> 
         configure("info", log_format)
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"])
-            refuse(program, f"{name + ': ' if name else ''}{problem['msg']}", log_format)
+            why = problem["msg"].removeprefix("Value error, ")  # pydantic's, before the text of a validator
+            refuse(program, f"{name + ': ' if name else ''}{why}", log_format)
         raise SystemExit(2) from error
 
 

@@ -16,7 +16,7 @@ import sys
 from ingest.auth.api_keys import BadKey, key_owners
 from ingest.start_checks import refuse_delivery
 from stream.all_settings import warn_of_unknown_variables
-from stream.cli import OK, complain, from_command_line, refuse
+from stream.cli import FAILED, OK, complain, from_command_line, refuse
 from stream.host.logs import configure
 from stream.outbound_settings import listed
 from stream.settings import IngestSettings, WebhookSettings
@@ -27,8 +27,11 @@ logger = logging.getLogger("ingest.webhooks")
 
 
 def main() -> int:
-    asked, arguments = sys.argv[1:3], sys.argv[1:]
-    owner = asked[1] if len(asked) == 2 and asked[0] == "secret" else ""
+    arguments, owner = sys.argv[1:], ""
+    if arguments[:1] == ["secret"]:
+        owner = arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else ""
+        if not owner:
+            return complain(_PROGRAM, f"give the NAME of an API key: {_PROGRAM} secret NAME", FAILED)
     settings = from_command_line(WebhookSettings, _PROGRAM, arguments[2:] if owner else arguments)
     configure(settings.log_level, settings.log_format)
     warn_of_unknown_variables(os.environ)
@@ -48,10 +51,13 @@ def _print_secrets(settings: WebhookSettings, owner: str) -> int:
         owners = key_owners(from_command_line(IngestSettings, _PROGRAM, []))
     except (BadKey, OSError) as error:
         return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
-    if not owners:  # Perhaps the sender has an environment of its own, which knows no keys.
-        names = "SLUICE_API_KEYS_FILE and SLUICE_API_KEYS"
-        complain(_PROGRAM, f"{names} are not set here, so {owner!r} is not compared with the keys", OK)
-    elif owner not in owners:
+    if not owners:
+        refusal = (
+            "there are no API keys here, and without keys webhook_secret itself signs. If ingest has keys, set its "
+            "SLUICE_API_KEYS_FILE or SLUICE_API_KEYS here, too"
+        )
+        return refuse(_PROGRAM, refusal, settings.log_format)
+    if owner not in owners:
         refusal = f"there is no API key of {owner!r}; there are those of {', '.join(sorted(owners))}"
         return refuse(_PROGRAM, refusal, settings.log_format)
     for secret in listed(settings.webhook_secret.get_secret_value()):

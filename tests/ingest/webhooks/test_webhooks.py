@@ -230,15 +230,19 @@ def test_each_api_key_has_a_secret_of_its_own(service: Service, receiver: Record
 
 
 def test_only_the_owner_of_a_key_has_a_secret(service: Service) -> None:
-    """A typing error prints no secret, which would verify nothing. Without keys to compare with, a line says so."""
+    """A typing error prints no secret, which would verify nothing. Neither does a command without keys or a name."""
     keys: dict[str, Any] = {"api_keys": f"alice:{'k' * 43}"}
     refused = service.processes.start("ingest.webhooks", arguments=["secret", "alcie"], **SENDER, **keys)
-    unchecked = service.processes.start("ingest.webhooks", arguments=["secret", "alcie"], **SENDER)
+    without_keys = service.processes.start("ingest.webhooks", arguments=["secret", "alice"], **SENDER)
+    nameless = service.processes.start("ingest.webhooks", arguments=["secret"], **SENDER, **keys)
     assert refused.wait() == 2
     assert "no API key of 'alcie'; there are those of alice" in refused.text
     assert "whsec_" not in refused.text
-    assert unchecked.wait() == 0
-    assert "'alcie' is not compared with the keys" in unchecked.text
+    assert without_keys.wait() == 2
+    assert "without keys webhook_secret itself signs" in without_keys.text
+    assert "whsec_" not in without_keys.text
+    assert nameless.wait() == 2
+    assert nameless.text.strip().endswith("give the NAME of an API key: python -m ingest.webhooks secret NAME")
 
 
 def test_the_cache_does_not_swallow_a_webhook(service: Service, receiver: Recorded) -> None:
