@@ -38,7 +38,11 @@ RETRY_S: Final = 2.0
 
 
 class ProblemDocument(TypedDict):
-    """The problem details object of RFC 9457, with `success` and, once the image was accepted, `id`."""
+    """The problem details object of RFC 9457, with `success` and, once the image was accepted, `id`.
+
+    `retry_after` is the time in whole seconds after which a temporary problem may be over. One image of several has no
+    header for it.
+    """
 
     type: str
     title: str
@@ -47,6 +51,7 @@ class ProblemDocument(TypedDict):
     code: str
     success: Literal[False]
     id: NotRequired[str]
+    retry_after: NotRequired[int]
 
 
 class Problem(Exception):
@@ -78,15 +83,20 @@ class Problem(Exception):
         }
         if self.request_id is not None:
             document["id"] = self.request_id
+        if (seconds := self._retry_after()) is not None:
+            document["retry_after"] = seconds
         return document
+
+    def _retry_after(self) -> int | None:
+        return None if self.retry_after_s is None else max(1, math.ceil(self.retry_after_s))
 
     def headers(self) -> dict[str, str]:
         """The response's headers. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
         headers = {}
         if self.closes:
             headers["Connection"] = "close"
-        if self.retry_after_s is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        if (seconds := self._retry_after()) is not None:
+            headers["Retry-After"] = str(seconds)
         if self.request_id is not None:
             headers["Location"] = result_url(self.request_id)
         return headers

@@ -138,7 +138,7 @@ def decode_base64(given: object, name: str) -> bytes:
     """The bytes of base64 or of a `data:` URI with base64; raises BadParameter, which begins with the name."""
     if not isinstance(given, str):
         raise BadParameter(f"{name} is no string. Send the image's bytes as base64.")
-    if given[:8].lower().startswith(("http://", "https://")):
+    if is_url(given):
         raise BadParameter(f"{name} is a URL. Send the image's bytes as base64.")
     text = given
     if found := _DATA_URI.match(given):
@@ -149,7 +149,13 @@ def decode_base64(given: object, name: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadParameter(f"{name} is no base64: {error}.") from error
+        cut = "it ends within a byte" if len(text) % 4 == 1 else "it has characters that base64 does not have"
+        raise BadParameter(f"{name} is no base64: {cut}.") from error
+
+
+def is_url(given: str) -> bool:
+    """Whether this is the URL of an image instead of its bytes."""
+    return given[:8].lower().startswith(("http://", "https://"))
 
 
 #: The name of the parts that are images.

@@ -253,7 +253,7 @@ class WebhookRequests:
         if not given:
             return ""
         if self._policy is None:
-            raise BadParameter("Webhooks are not supported here: webhooks is off. Poll the URL in Location instead.")
+            raise BadParameter("Webhooks are not supported here: webhooks is off. Leave the webhook out.")
         if len(given) > 1:
             raise BadParameter("The request names more than one webhook. Send one, in Webhook-URL or in the JSON.")
         if not Preferences.parse(request.headers.getlist("prefer")).respond_async:

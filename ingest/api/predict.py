@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from ingest.api.predict_request import (
 )
 from ingest.classification import Classified, Classifier, Target, cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry
+from ingest.dispatch.release import CLIENT_HEADER
 from ingest.errors import (
     BadParameter,
     BulkKey,
@@ -138,10 +139,17 @@ async def _result(target: Target, outcome: Classified | Problem) -> Prediction |
     return await target.prediction(outcome.done)
 
 
+_ABOUT_TOP: Final = (
+    f"How many labels, most probable first. Without it {DEFAULT_TOP}, or with a threshold all that reach it"
+)
+_ABOUT_CLIENT: Final = "Any text that names the client: while a new version is on trial, it stays with one version"
+
+
 def _top_schema(classes: int | None) -> dict[str, Any]:
     """The schema of `top`; without a maximum if the number of classes is unknown."""
     bounds = {"minimum": 1} if classes is None else {"minimum": 1, "maximum": classes}
-    return {"type": "integer", "default": min(DEFAULT_TOP, classes or DEFAULT_TOP), **bounds}
+    # Without a default: a generated client would always send it, also with a threshold.
+    return {"type": "integer", **bounds}
 
 
 def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation:
@@ -173,13 +181,14 @@ def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation
          TooManyPixels, UnsupportedMediaType, DamagedImage, ImageNotFetched, IdempotencyKeyReused, NoConsumer,
          *ACCEPTED_PROBLEMS),
         (
-            Parameter(TOP, "query", "How many labels, most probable first", _top_schema),
+            Parameter(TOP, "query", _ABOUT_TOP, _top_schema),
             THRESHOLD_PARAMETER,
             PRIORITY_PARAMETER,
             PRIORITY_HEADER,
             PREFER,
             IDEMPOTENCY_KEY,
             CONTENT_ENCODING,
+            Parameter(CLIENT_HEADER, "header", _ABOUT_CLIENT, {"type": "string"}),
             *webhooks.parameters,
         ),
         body.documented(),

@@ -15,7 +15,7 @@ from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
-from ingest.uploads import IMAGE, Upload, decode_base64, media_type, read_uploads
+from ingest.uploads import IMAGE, Upload, decode_base64, is_url, media_type, read_uploads
 from stream.model import ModelDescription
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Options:
         if top is not None and type(top) is not int:
             raise _bad_top(top)
         if threshold is not None and type(threshold) not in {int, float}:
-            raise _bad_threshold(threshold)
+            raise _bad_threshold(_shown(threshold))
         return cls(top, None if threshold is None else _probability(threshold))
 
     def or_else(self, other: "Options") -> "Options":
@@ -107,20 +107,25 @@ def _whole(text: str) -> int:
 
 def _probability(given: str | float) -> float:
     try:
-        value = float(given) if not isinstance(given, str) or (given.isascii() and len(given) < 40) else -1.0
+        value = float(given) if not isinstance(given, str) or (given.isascii() and len(given) < 40) else None
     except (ValueError, OverflowError):
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise _bad_threshold(given)
+        value = None
+    if value is None or not 0 <= value <= 1:
+        raise _bad_threshold(_shown(given) if value is None else f"{value:g}")
     return value
 
 
 def _bad_top(given: object) -> BadParameter:
-    return BadParameter(f"{TOP} is {str(given)[:40]!r}; it must be one whole number.")
+    return BadParameter(f"{TOP} is {_shown(given)}; it must be one whole number.")
 
 
-def _bad_threshold(given: object) -> BadParameter:
-    return BadParameter(f"{THRESHOLD} is {str(given)[:40]!r}; it must be a number from 0 to 1.")
+def _bad_threshold(shown: str) -> BadParameter:
+    return BadParameter(f"{THRESHOLD} is {shown}; it must be a number from 0 to 1.")
+
+
+def _shown(given: object) -> str:
+    """The beginning of a value; only text has quotation marks."""
+    return repr(given[:40]) if isinstance(given, str) else str(given)[:40]
 
 
 _IMAGES: Final = "images"
@@ -160,7 +165,9 @@ class PredictBody:
     async def _uploads(self, request: Request, images: Sequence[Any]) -> list[Upload]:
         urls = {number: image[_IMAGE_URL] for number, image in enumerate(images) if isinstance(image, dict)}
         encoded = {number: image for number, image in enumerate(images) if number not in urls}
-        data = await asyncio.to_thread(_decoded, encoded)
+        if self._urls:
+            _refuse_bare_urls(encoded, len(images))
+        data = await asyncio.to_thread(_decoded, encoded, len(images))
         if urls:
             if self._urls is None:
                 raise BadParameter(
@@ -239,16 +246,26 @@ def _images(document: dict[str, Any], limits: Limits) -> list[Any]:
         raise PayloadTooLarge(f"The JSON has more than {limits.max_images} images. Send them in several requests.")
     for number, image in enumerate(images):
         if isinstance(image, dict):
-            _check_by_url(image, number)
+            _check_by_url(image, _name(number, len(images)))
     return images
 
 
-def _check_by_url(image: dict[str, Any], number: int) -> None:
+def _name(number: int, count: int) -> str:
+    """How messages call one image of a request."""
+    return "The image" if count == 1 else f"Image {number} (counted from 0)"
+
+
+def _refuse_bare_urls(images: dict[int, Any], count: int) -> None:
+    """Raises BadParameter."""
+    for number, image in images.items():
+        if isinstance(image, str) and is_url(image):
+            raise BadParameter(f'{_name(number, count)} is a URL. Send it as {{"{_IMAGE_URL}": "https://..."}}.')
+
+
+def _check_by_url(image: dict[str, Any], name: str) -> None:
     if set(image) != {_IMAGE_URL} or not isinstance(image[_IMAGE_URL], str):
-        raise BadParameter(
-            f'Image {number} (counted from 0) is an object. Send base64, or {{"{_IMAGE_URL}": "https://..."}}.'
-        )
+        raise BadParameter(f'{name} is an object. Send base64, or {{"{_IMAGE_URL}": "https://..."}}.')
 
 
-def _decoded(images: dict[int, Any]) -> dict[int, bytes]:
-    return {number: decode_base64(image, f"Image {number} (counted from 0)") for number, image in images.items()}
+def _decoded(images: dict[int, Any], count: int) -> dict[int, bytes]:
+    return {number: decode_base64(image, _name(number, count)) for number, image in images.items()}

@@ -16,7 +16,7 @@ from ingest.api.async_requests import (
 )
 from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
-from ingest.errors import BadParameter, UnknownResult
+from ingest.errors import BadParameter, Cancelled, StreamUnavailable, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation
 from ingest.responses import JSONResponse, Prediction, Queued, Values
 
@@ -33,9 +33,7 @@ class ResultEndpoint:
 
     async def get(self, request: Request) -> Response:
         """200 with the prediction, 202 while it is queued, or the request's problem. `Prefer: wait=N` waits."""
-        return await self._respond(request, parse_threshold(request.query_params))
-
-    async def _respond(self, request: Request, threshold: float | None = None) -> Response:
+        threshold = parse_threshold(request.query_params)
         request_id = request.path_params["id"]
         client, state = await self._registry.locate(request_id)
         preferences = Preferences.parse(request.headers.getlist("prefer"))
@@ -53,24 +51,30 @@ class ResultEndpoint:
         """204 if the request was queued and is now cancelled, or if it had ended and what was kept of it is deleted."""
         request_id = request.path_params["id"]
         try:
-            client, _ = await self._registry.locate(request_id)
-            deleted = await client.cancel(request_id) or await client.delete(request_id)
+            client, state = await self._registry.locate(request_id)
         except UnknownResult:
             # Its dead letter may outlive its result.
-            deleted = await self._registry.delete(request_id)
-        return Response(status_code=204) if deleted else await self._respond(request)
+            if not await self._registry.delete(request_id):
+                raise
+            return Response(status_code=204)
+        if await client.cancel(request_id) or await client.delete(request_id):
+            return Response(status_code=204)
+        if state == "cancelled":
+            raise Cancelled("The request was cancelled before.")
+        raise UnknownResult("The result has just expired.")
 
 
-_RESULT: Final = {
-    200: DocumentedResponse("The prediction.", Prediction | Values, headers=(PREFERENCE_APPLIED,)),
-    202: DocumentedResponse("Still queued.", Queued, headers=(POLL_HEADER, PREFERENCE_APPLIED)),
-}
 FETCH: Final = Operation(
-    "Fetch a result", _RESULT, (BadParameter, UnknownResult, *ACCEPTED_PROBLEMS), (THRESHOLD_PARAMETER, PREFER)
+    "Fetch a result",
+    {
+        200: DocumentedResponse("The prediction.", Prediction | Values, headers=(PREFERENCE_APPLIED,)),
+        202: DocumentedResponse("Still queued.", Queued, headers=(POLL_HEADER, PREFERENCE_APPLIED)),
+    },
+    (BadParameter, UnknownResult, *ACCEPTED_PROBLEMS),
+    (THRESHOLD_PARAMETER, PREFER),
 )
 CANCEL: Final = Operation(
     "Cancel a request, or delete its result",
-    {204: DocumentedResponse("The request is cancelled, or its result is deleted.", media_type=None), **_RESULT},
-    (UnknownResult, *ACCEPTED_PROBLEMS),
-    (PREFER,),
+    {204: DocumentedResponse("The request is cancelled, or its result is deleted.", media_type=None)},
+    (UnknownResult, Cancelled, StreamUnavailable),
 )

@@ -233,7 +233,7 @@ class ModelRegistry:
         names = self.accepting
         if len(names) > 1:
             raise BadParameter(
-                f"Several models are served. Name one in the path: {', '.join(f'/predict/{name}' for name in names)}."
+                f"Several models are known. Name one in the path: {', '.join(f'/predict/{name}' for name in names)}."
             )
         if not names and len(self._clients) == 1:
             return next(iter(self._clients))

@@ -26,7 +26,7 @@ def check_pixels(width: int, height: int, limit: int) -> None:
     """Refuse an image by the size in its header, before memory is allocated for it."""
     if width * height > limit:
         raise TooManyPixels(
-            f"The image has {width} x {height} pixels; the limit is {limit}. Scale it down before sending."
+            f"The image has {width:,} x {height:,} pixels; the limit is {limit:,}. Scale it down before sending."
         )
 
 

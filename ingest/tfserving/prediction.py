@@ -150,7 +150,8 @@ _SIGNATURE_NAME: Final = {"type": ["string", "null"]}
 
 
 def _list_of(name: str) -> dict[str, Any]:
-    images = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES}
+    # Generators of clients need `items`. An image may be an object, or numbers of any depth.
+    images = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES, "items": {}}
     properties = {name: images, "signature_name": _SIGNATURE_NAME}
     return {"type": "object", "required": [name], "properties": properties}
 

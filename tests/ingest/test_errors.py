@@ -32,7 +32,9 @@ def test_a_problem_of_an_accepted_image_says_its_id() -> None:
 @pytest.mark.parametrize(("wait_s", "header"), [(0.01, "1"), (1.2, "2"), (30, "30")])
 def test_retry_after_is_in_whole_seconds_and_never_too_early(wait_s: float, header: str) -> None:
     """Fractions are rounded up, and no client is asked to come back at once."""
-    assert Overloaded("The queue is full.", retry_after_s=wait_s).headers() == {"Retry-After": header}
+    problem = Overloaded("The queue is full.", retry_after_s=wait_s)
+    assert problem.headers() == {"Retry-After": header}
+    assert problem.document()["retry_after"] == int(header), "one image of several has no header"
 
 
 def test_a_problem_without_a_wait_has_no_headers() -> None:

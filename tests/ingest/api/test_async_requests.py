@@ -123,11 +123,18 @@ def test_the_same_key_gives_the_same_result_and_no_second_inference(
 
 
 def test_a_key_belongs_to_one_image(processes: Processes) -> None:
-    """With another image, or another number of labels, it is a mistake of the client's: 422."""
+    """With another image, or another number of labels, it is a mistake of the client's: 422.
+
+    After its result is deleted, the same request classifies the image again, under the same id.
+    """
     processes.consumer(version=1)
     _, url = processes.ingest()
     key = {"Idempotency-Key": "a key of mine"}
-    assert httpx.post(f"{url}/predict", content=png(IMAGE), headers=key).status_code == 200
+    first = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
+    result = f"{url}/results/{first.json()['id']}"
+    assert (first.status_code, httpx.delete(result).status_code, httpx.get(result).status_code) == (200, 204, 404)
+    again = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
+    assert (again.json(), httpx.get(result).json()) == (first.json(), first.json())
     for changed in (
         httpx.post(f"{url}/predict", content=png(OTHER), headers=key),
         httpx.post(f"{url}/predict?top=2", content=png(IMAGE), headers=key),

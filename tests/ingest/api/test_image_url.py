@@ -77,6 +77,7 @@ def test_urls_and_base64_can_be_mixed(clients: list[httpx.Client], images: Recor
         ({"image_url": "{url}/a.png", "image": TEXT}, 400, "bad_parameter"),
         ({"images": [{"image_url": "{url}/a.png", "top": 3}]}, 400, "bad_parameter"),
         ({"images": [{}]}, 400, "bad_parameter"),
+        ({"images": ["https://example.com/cat.jpg"]}, 400, "bad_parameter"),
         ({"images": [{"image_url": "{url}/a.png"}, {"image_url": "https://[::1]"}]}, 400, "url_not_allowed"),
     ],
 )
@@ -87,6 +88,8 @@ def test_a_url_that_cannot_be_used_says_why(
     text = httpx.Request("POST", "http://x", json=document).content.replace(b"{url}", images.url.encode())
     response = clients[0].post("/predict", content=text, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    if document.get("images") == ["https://example.com/cat.jpg"]:
+        assert response.json()["detail"] == 'The image is a URL. Send it as {"image_url": "https://..."}.'
 
 
 def test_ingest_connects_to_no_private_address(clients: list[httpx.Client], images: Recorded) -> None:

@@ -55,7 +55,7 @@ def test_limits_and_formats_are_those_that_are_checked() -> None:
     content = predict["requestBody"]["content"]
     assert content["multipart/form-data"]["schema"]["properties"]["image"]["maxItems"] == 3
     assert {kind for kind, one in content.items() if one["schema"] == {"maxLength": 1000}} == set(MEDIA_TYPES.values())
-    assert predict["parameters"][0]["schema"] == {"type": "integer", "default": 5, "minimum": 1, "maximum": 10}
+    assert predict["parameters"][0]["schema"] == {"type": "integer", "minimum": 1, "maximum": 10}
 
 
 def test_keys_and_limits_are_documented_if_there_are_any() -> None:
