@@ -169,8 +169,9 @@ class ModelReloader:
         if not before.loaded:
             await self._served.call(model.unload)
         metrics.MODEL_CHANGES.labels("changed").inc()
-        logger.info("changed model=%s version=%s to %s", model.description.name, before.description.version,
-                    model.description.version)  # fmt: skip
+        # A warning, so that `sluice serve` shows it: other predictions are answered from now on.
+        logger.warning("changed model=%s version=%s to %s", model.description.name, before.description.version,
+                       model.description.version)  # fmt: skip
         await self._report()
         return True
 

@@ -29,7 +29,10 @@ _ENDING = re.compile(r"\.[A-Za-z]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Either `job` or `source`, a finished artefact's file, is given; `precision` if another one is wanted."""
+    """Either `job` or `source`, a finished artefact's file, is given; `precision` if another one is wanted.
+
+    `next_version`: the job becomes the next version, whatever number it has.
+    """
 
     job: Job | None
     source: Path | None
@@ -38,6 +41,7 @@ class Arguments:
     if_missing: bool
     if_changed: bool
     force: bool
+    next_version: bool
 
 
 def parse(argv: Sequence[str] | None = None) -> Arguments:
@@ -58,6 +62,7 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
         if_missing=given.if_missing,
         if_changed=given.if_changed,
         force=given.force,
+        next_version=given.version is None and not (given.if_missing or given.force),
     )
 
 

@@ -19,22 +19,23 @@ EPILOG = """\
 architectures: {names}
 
 examples:
-  python -m export                            ResNet50 with its ImageNet weights
-  python -m export efficientnet-lite0         weights that need no download
-  python -m export flowers.keras --labels flowers.txt --preprocess unit
-  python -m export flowers.keras --images photos/       measure the normalisation on labelled images
-  python -m export flowers_savedmodel --labels flowers.txt --like image_dataset_from_directory
-  python -m export my.onnx --labels names.txt --preprocess torch --output-kind classes
-  python -m export --from models/resnet50/1 --precision int8 --calibrate photos/
+  {program}                            ResNet50 with its ImageNet weights
+  {program} efficientnet-lite0         weights that need no download
+  {program} flowers.keras --labels flowers.txt --preprocess unit --like load_img
+  {program} flowers.keras --images photos/       measure the normalisation on labelled images
+  {program} flowers_savedmodel --labels flowers.txt --like image_dataset_from_directory
+  {program} my.onnx --labels names.txt --preprocess torch --output-kind classes
+  {program} --from models/resnet50/1 --precision int8 --calibrate photos/
 """
 
 
 def parser() -> argparse.ArgumentParser:
     names = ", ".join(architecture.name for architecture in architectures.ARCHITECTURES.values())
+    program = os.environ.get("SLUICE_PROGRAM", "python -m export")
     made = argparse.ArgumentParser(
-        prog=os.environ.get("SLUICE_PROGRAM", "python -m export"),
+        prog=program,
         description="Export an image classifier to one ONNX file that Sluice serves.",
-        epilog=EPILOG.format(names=names),
+        epilog=EPILOG.format(names=names, program=program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -89,7 +90,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_resize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how images are brought to the input size").add_argument
-    add("--like", choices=tuple(LOADERS), help="as this loader does, which loaded the images of the training")
+    add(
+        "--like",
+        choices=tuple(LOADERS),
+        help="as this loader does, which loaded the images of the training (default: a guess, and answers may differ)",
+    )
     add(
         "--resize",
         choices=get_args(ResizeMode),
@@ -132,7 +137,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="model repository (default: models; with --from, the one that the artefact is in)",
     )
     add("--name", help="default: the architecture's, or the file's without its suffix")
-    add("--version", type=_positive, metavar="N", help="default: 1; for fp16 and int8 the next free number")
+    add(
+        "--version",
+        type=_positive,
+        metavar="N",
+        help="default: the next free number; with --if-missing or --force, 1 for fp32",
+    )
     add("--opset", type=_opset, default=17, metavar="N", help="ONNX operator set, 13 to 18 (default: 17)")
     add(
         "--tolerance",

@@ -17,7 +17,7 @@ from export.errors import ConversionFailed, ExportError, NotAClassifier
 from export.job import Job
 from export.plan import Plan
 from export.progress import Progress
-from export.report import ExportReport
+from export.report import CONSTANT, UNNAMED_LOADER, ExportReport
 
 STEPS = 4
 
@@ -36,7 +36,15 @@ def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportRep
         accuracy = _accuracy(proto, original, plan)
         description = _description(job, original, plan, found, accuracy)
         size_bytes = artefact.write(proto, description, job.target, replaces=job.replaces)
-    return ExportReport(job.target, size_bytes, found, original.reference, plan.assumptions, _lines(plan, accuracy))
+    return ExportReport(
+        job.target,
+        size_bytes,
+        found,
+        original.reference,
+        plan.assumptions,
+        _lines(plan, accuracy),
+        _warnings(job, plan, found),
+    )
 
 
 def _graph(bare: BareGraph, original: Original, plan: Plan) -> onnx.ModelProto:
@@ -124,6 +132,11 @@ def _description(
         assumptions=plan.assumptions,
         accuracy=accuracy,
     )
+
+
+def _warnings(job: Job, plan: Plan, found: Parity) -> tuple[str, ...]:
+    guessed = job.file is not None and not job.resize.stated and plan.truth is None
+    return (*([UNNAMED_LOADER] if guessed else []), *([CONSTANT] if found.constant else []))
 
 
 def _lines(plan: Plan, accuracy: dict[str, float | int] | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
 from export.errors import BadArgument, NormalisationUnclear, OutputUnclear
+from export.images.resize import LOADERS
 from export.job import Job
 
 #: Largest difference of a probability if a file computes in fp16 or int8: within the larger graph ONNX Runtime
@@ -148,12 +149,14 @@ def _question(job: Job, original: Original) -> str:
     meanings = {name: MEANINGS[name] for name in choices_for(original.input.channels)}
     meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
     command = _command(job)
+    like = "" if job.resize.stated else " --like LOADER"
+    loaders = "" if job.resize.stated else f"\nLOADER loaded the images of the training: {', '.join(LOADERS)}"
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
-        f"If you know it:  {command} --preprocess {'|'.join(meanings)}\n"
+        f"If you know it:  {command} --preprocess {'|'.join(meanings)}{like}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
-        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())})"
+        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}){loaders}"
     )
 
 

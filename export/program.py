@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export import arguments, job, report, stderr
+from export import arguments, job, stderr
 from export.arguments import Arguments
 from export.artefact import repository
 from export.errors import ExportError, WeightsUnavailable
@@ -36,11 +36,11 @@ def _run(given: Arguments) -> int:
             return 0
     for task in jobs:
         job.check(task)
-    if given.if_changed:
-        unchanged, jobs = _changed(jobs)
-        if unchanged is not None:
-            print(f"{unchanged} is up to date")
-            return 0
+    if given.if_changed and (unchanged := _unchanged(jobs[0])):
+        print(f"{unchanged} is up to date")
+        return 0
+    if given.next_version or given.if_changed:
+        jobs = [replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs]
     for target in _targets(given, jobs):
         repository.check_free(target, force=given.force)
     start = time.monotonic()
@@ -53,6 +53,7 @@ def _run(given: Arguments) -> int:
         with TemporaryDirectory(prefix="sluice-fp32-") as folder:
             written = _export([replace(task, output=Path(folder), version=1) for task in jobs])
             print(written.assumed)
+            _warn(written)
             _convert_precision(given.precision, written.path, force=given.force)
     return 0
 
@@ -73,15 +74,12 @@ def _targets(given: Arguments, jobs: list[Job]) -> list[Path]:
     return [given.precision.target(task.model_name) for task in jobs]
 
 
-def _changed(jobs: list[Job]) -> tuple[Path | None, list[Job]]:
-    """The newest artefact if it was made from the same file with the same options, else the jobs with new versions."""
+def _unchanged(task: Job) -> Path | None:
+    """The newest artefact, if it was made from the same file with the same options."""
     from export.artefact import file as artefact
 
-    first = jobs[0]
-    newest = repository.newest(first.output, name=first.model_name)
-    if newest is not None and artefact.options_digest(newest) == first.digest():
-        return newest, jobs
-    return None, [replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs]
+    newest = repository.newest(task.output, name=task.model_name)
+    return newest if newest is not None and artefact.options_digest(newest) == task.digest() else None
 
 
 def _export(jobs: list[Job]) -> ExportReport:
@@ -129,10 +127,22 @@ def _convert_precision(task: PrecisionJob, source: Path, *, force: bool) -> None
         f"wrote {converted.path}: {task.precision}, {converted.size_bytes / 1e6:.1f} MB in"
         f" {time.monotonic() - start:.1f} s, {converted.agreement}"
     )
+    _say_who_changes(converted.path)
 
 
 def _print_report(written: ExportReport, seconds: float) -> None:
     for line in written.text(seconds):
         print(line)
-    if written.parity.constant:
-        print(f"export: {report.CONSTANT}", file=sys.stderr)
+    _say_who_changes(written.path)
+    _warn(written)
+
+
+def _warn(written: ExportReport) -> None:
+    for warning in written.warnings:
+        print(f"export: {warning}", file=sys.stderr)
+
+
+def _say_who_changes(written: Path) -> None:
+    """Print a line if a running service may change to what was written."""
+    if repository.is_newest_of_several(written):
+        print(f"a service with --watch changes to version {written.parent.name} now; others change when they restart")

@@ -7,6 +7,11 @@ from pathlib import Path
 from export.artefact.description import Assumption
 from export.convert.parity import Parity
 
+UNNAMED_LOADER = (
+    "warning: nothing names the loader of the training, so the resize is a guess, and answers may differ from those of"
+    " your notebook. Name the loader with --like, or measure it with --images"
+)
+
 CONSTANT = (
     "the model gives the same answer to every image, so the comparison proves little: is it trained, and is the"
     " normalisation right?"
@@ -15,7 +20,10 @@ CONSTANT = (
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written. `reference` names whose answers the parity was measured against; `lines` are for the user."""
+    """What was written. `reference` names whose answers the parity was measured against; `lines` are for the user.
+
+    `warnings` say what may make the answers wrong.
+    """
 
     path: Path
     size_bytes: int
@@ -23,6 +31,7 @@ class ExportReport:
     reference: str
     assumptions: Mapping[str, Assumption]
     lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def text(self, seconds: float) -> Iterator[str]:
         """Line by line, for an export that took so long."""

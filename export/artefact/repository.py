@@ -28,6 +28,14 @@ def newest(output: Path, *, name: str) -> Path | None:
     return file if file.is_file() else None
 
 
+def is_newest_of_several(file: Path) -> bool:
+    """Whether this artefact has the highest version, and is not the only one."""
+    versions = [
+        int(one.parent.name) for one in file.parent.parent.glob(f"*/{FILE_NAME}") if one.parent.name.isdecimal()
+    ]
+    return len(versions) > 1 and file.parent.name == str(max(versions))
+
+
 def find(given: Path) -> Path:
     """The file of an artefact that was named by itself or by its folder; raises UnreadableFile."""
     if given.is_file():

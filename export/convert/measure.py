@@ -176,10 +176,10 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
             ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in trials) or "none"
             for trials in ([first], rivals, [other for other in others if clearly_better(first, other)])
         )
+        more = "pass more images, or " if count < MAX_IMAGES else ""
         raise NormalisationUnclear(
-            f"on {count} images no normalisation is clearly best (first {best}; too close {close}; worse {worse}): pass"
-            " more images, or say which it was with"
-            f" --preprocess\n{table(trials)}"
+            f"on {count} images no normalisation is clearly best (first {best}; too close {close}; worse {worse}):"
+            f" {more}say which it was with --preprocess\n{table(trials)}"
         )
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""
     # Numbers near to those that were tried can be as good as them on images, and give other probabilities.

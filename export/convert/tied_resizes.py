@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.artefact.description import Assumption
-from export.convert.measure import RESIZES, Trial, clearly_better
+from export.artefact.description import Assumption, Resize
+from export.convert.measure import MAX_IMAGES, RESIZES, Trial, clearly_better
 from export.errors import ResizeUnclear
+from export.images.resize import LOADERS
 
 #: The largest share of the images that may change their first class with the resize. It is the level of the tests that
 #: choose the normalisation, and as much as a good classifier is wrong anyway.
@@ -73,9 +74,23 @@ def check(best: Trial, trials: Sequence[Trial], command: str) -> None:
     if not tied or not (found := cost(best, tied)).too_high:
         return
     options = {resize: option for option, resize in RESIZES.items()}
-    lines = "\n".join(f"  {command} {options[trial.resize]}   ({trial.accuracy:.0%})" for trial in [best, *tied])
+    lines = "\n".join(
+        f"  {command} {options[trial.resize]}   ({trial.accuracy:.0%}{_same_as(trial.resize, options[trial.resize])})"
+        for trial in [best, *tied]
+    )
+    more = (
+        "give more images, so that one way becomes clearly best"
+        if len(best.right) < MAX_IMAGES
+        else f"ask the author of the training. More images do not help: of all, {MAX_IMAGES} are read"
+    )
     raise ResizeUnclear(
         f"the images show the normalisation ({best.preprocess}) but not the resize: several ways are right about"
         f" equally often, and between them, {found}.\nIf you know how the training loaded its images:\n{lines}\n"
-        "If you don't: give more images, so that one way becomes clearly best"
+        f"If you don't: {more}"
     )
+
+
+def _same_as(resize: Resize, option: str) -> str:
+    """The other loaders that resize in the same way."""
+    others = [name for name, way in LOADERS.items() if way == resize and name not in option.split()]
+    return f"; the same as {', '.join(others)}" if others else ""

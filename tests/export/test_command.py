@@ -57,7 +57,7 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         (["--help"], 0),
         (["resnet51"], 2),
         (["--keras", "gone.keras"], 2),
-        (["--output", str(tmp_path)], 2),
+        (["--output", str(tmp_path), "--version", "1"], 2),
         (["--output", str(tmp_path), "--if-missing"], 0),
     ):
         ended = python("-c", program, *arguments)
@@ -84,7 +84,7 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         ("--shorter-side 256", "--shorter-side needs --resize crop"),
         ("--resize crop --shorter-side 200", "less than the 224 pixels"),
         ("--output {folder}/two.txt", "two.txt is not a folder; choose another --output"),
-        ("efficientnet-lite0 --output {folder}/models", "is there already: --version 2"),
+        ("efficientnet-lite0 --version 1 --output {folder}/models", "is there already: --version 2"),
     ],
 )
 def test_arguments_that_can_not_work_end_with_status_2(
@@ -131,7 +131,7 @@ def test_what_is_there_already_is_left_or_replaced_as_asked(tmp_path: Path, caps
     keras_file = tiny_keras.save(tiny_keras.model(), tmp_path / "tiny.keras")
     labels, path = tiny_keras.labels_file(tmp_path), present(tmp_path, "tiny")
     options = ["--keras", str(keras_file), "--labels", str(labels), "--preprocess", "unit", "--output", str(tmp_path)]
-    assert main(options) == 2
+    assert main([*options, "--version", "1"]) == 2
     assert main([*options, "--if-missing"]) == 0
     assert capsys.readouterr().out == f"{path} is there already\n"
     assert path.read_bytes() == b"there"

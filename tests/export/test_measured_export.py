@@ -98,8 +98,8 @@ def test_resizes_that_answer_differently_and_are_as_often_right(
         assert status == 2
         assert cost in printed.err
         typed = shlex.join(["python", "-m", "export", *words])
-        assert f"{typed} --like image_dataset_from_directory   (92%)" in printed.err
-        assert f"{typed} --like load_img   (92%)" in printed.err
+        assert f"{typed} --like image_dataset_from_directory   (92%; the same as tf.image.resize)" in printed.err
+        assert f"{typed} --like load_img   (92%; the same as flow_from_directory)" in printed.err
         assert not (tmp_path / "models").exists()
 
 
@@ -112,7 +112,7 @@ def test_without_images_it_asks(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(words) == 2
     error = capsys.readouterr().err
     typed = shlex.join(["python", "-m", "export", *words])
-    assert f"{typed} --preprocess unit|tf|none|caffe|torch" in error
+    assert f"{typed} --preprocess unit|tf|none|caffe|torch|MEAN/STD --like LOADER" in error
     assert f"{typed} --images FOLDER" in error
 
 

@@ -34,7 +34,12 @@ def test_an_unchanged_file_is_not_exported_again(tmp_path: Path, capsys: pytest.
     assert main([*words, "--like", "load_img", "--if-changed"]) == 0
     tiny_onnx.save(tiny_onnx.model(ends="Softmax", residual=False), tmp_path / "tiny.onnx")
     assert main([*words, "--like", "load_img", "--if-changed"]) == 0
-    assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3"]
+    capsys.readouterr()
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3", "4"]
+    assert "a service with --watch changes to version 4 now" in printed.out
+    assert "nothing names the loader of the training" in printed.err
 
 
 def test_of_two_exports_at_once_one_fails(tmp_path: Path) -> None:

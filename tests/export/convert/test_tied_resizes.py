@@ -8,7 +8,7 @@ import pytest
 
 from export import arguments
 from export.convert import tied_resizes
-from export.convert.measure import RESIZES, Trial
+from export.convert.measure import MAX_IMAGES, RESIZES, Trial
 from export.errors import ResizeUnclear
 
 FIRST, SECOND, THIRD, *_ = RESIZES.values()
@@ -60,6 +60,8 @@ def test_what_would_change_too_many_answers_is_refused(changed: int, images: int
         tied_resizes.check(best, trials, "sluice serve x.keras")
     assert "\n  sluice serve x.keras --like image_dataset_from_directory   (" in str(refused.value)
     assert "\n  sluice serve x.keras --like load_img   (" in str(refused.value)
+    assert "; the same as flow_from_directory)" in str(refused.value)
+    assert ("give more images" in str(refused.value)) == (images < MAX_IMAGES)
     assert "--like pillow" not in str(refused.value)
 
 
