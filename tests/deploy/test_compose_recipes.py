@@ -1,6 +1,7 @@
 """The compose files for a model of one's own and for API keys."""
 
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -31,12 +32,14 @@ def test_a_model_of_ones_own_is_exported_where_consumers_look(tmp_path: Path) ->
     (tmp_path / "flowers.keras").touch()
     (tmp_path / "labels.txt").write_text("daisy\nrose\n")
     recipe = yaml.safe_load(with_values("compose.model.yaml", MODEL_DIR="./flowers", MODEL_FILE="flowers.keras",
-                                        SLUICE_MODEL="flower", MODEL_VERSION="2"))  # fmt: skip
+                                        SLUICE_MODEL="flower", MODEL_VERSION="2",
+                                        EXPORT_OPTIONS="--preprocess unit --like load_img"))  # fmt: skip
     assert "${" not in str(recipe)
     (export,) = recipe["services"].values()
     assert export["volumes"] == ["./flowers:/source:ro"]
-    given = arguments.parse([word.replace("/source", str(tmp_path)) for word in export["command"]])
+    given = arguments.parse([word.replace("/source", str(tmp_path)) for word in shlex.split(export["command"])])
     assert given.job is not None
+    assert (given.job.preprocess, given.job.resize.loader) == ("unit", "load_img")
     assert given.if_missing
     assert (given.job.model_name, str(given.job.output)) == ("flower", variables("consumer")["SLUICE_MODELS_DIR"])
     PyCompose.from_yaml(yaml.safe_dump(parsed() | {"services": {**parsed()["services"], "export": {
