@@ -85,7 +85,8 @@ def _parse(argv: Sequence[str]) -> Options:
         prog="sluice serve",
         usage="sluice serve [MODEL] [--port N] [--consumers N] [--watch] [--labels FILE] [--preprocess HOW] ...",
         description="Export MODEL (a file, a folder or a network's name) if it has changed, then serve it. All other "
-        "options are passed to the export; `sluice export --help` lists them. MODEL comes first.",
+        "options are passed to the export; `sluice export --help` lists them. MODEL comes first. Settings of the "
+        "processes are environment variables, such as SLUICE_API_KEYS_FILE; docs/settings.md lists them.",
         epilog="example: sluice serve flowers.keras --labels flowers.txt --preprocess unit",
     )
     parser.add_argument("--port", type=int, default=int(os.environ.get("SLUICE_PORT", "5000")), help="default: 5000")
@@ -164,9 +165,12 @@ def _programs(options: Options, environment: Mapping[str, str]) -> list[Program]
     """In the order of their start; the last one stops first, so that accepted images are still answered."""
     queue = [] if environment.get("SLUICE_REDIS_URL") else [_python("queue", "stream")]
     consumers = [_consumer(number, environment.get("SLUICE_METRICS_PORT", "")) for number in range(options.consumers)]
-    on = environment.get("SLUICE_WEBHOOKS", "").lower() in _TRUE
-    senders = [_python("webhooks", "ingest.webhooks")] if on else []
+    senders = [_python("webhooks", "ingest.webhooks")] if _webhooks_are_on(environment) else []
     return [*queue, *senders, *consumers, _python("ingest", "ingest")]
+
+
+def _webhooks_are_on(environment: Mapping[str, str]) -> bool:
+    return environment.get("SLUICE_WEBHOOKS", "").lower() in _TRUE
 
 
 def _consumer(number: int, metrics_port: str) -> Program:
@@ -215,6 +219,10 @@ async def _report_ready(options: Options) -> None:
         await asyncio.sleep(_READY_INTERVAL_S)
     consumers = f"{options.consumers} consumer{'s' if options.consumers > 1 else ''}"
     _say(f"{'service':10}queue, {consumers} and HTTP server started   {time.monotonic() - started:.1f} s")
+    if (grpc_port := os.environ.get("SLUICE_GRPC_PORT", "0")) != "0":
+        _say(f"{'gRPC':10}port {grpc_port}")
+    if _webhooks_are_on(os.environ):
+        _say(f"{'webhooks':10}on")
     _say(f"ready: {options.url}   (Ctrl-C stops it)")
 
 

@@ -15,6 +15,8 @@ _JOBS = 32
 _TOP = 5
 _GIVE_UP_AFTER_S = 60.0
 
+_MODULE = "python -m ingest.client"
+
 #: The header Priority (RFC 9218) for each class, which says so without a word to a service from before there were any.
 _PRIORITIES = {"bulk": "u=6", "interactive": "u=3"}
 
@@ -55,7 +57,7 @@ class Options:
 
 def program() -> str:
     """What the user has typed; `sluice` sets the variable."""
-    return os.environ.get("SLUICE_PROGRAM", "python -m ingest.client")
+    return os.environ.get("SLUICE_PROGRAM", _MODULE)
 
 
 def options(arguments: Sequence[str], *, api_key: str) -> Options:
@@ -91,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         "continue, 130 stopped by Ctrl-C.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, glob, or - for one image from stdin")
-    parser.add_argument("--url", default="http://127.0.0.1:5000", help="address of the service (default: %(default)s)")
+    found = "that of this folder" if program() != _MODULE else "%(default)s"
+    parser.add_argument("--url", default="http://127.0.0.1:5000", help=f"address of the service (default: {found})")
     parser.add_argument("--model", default="", metavar="NAME", help="model to use, if several are served")
     parser.add_argument("--api-key", default="", metavar="KEY", help="prefer SLUICE_API_KEY; options show in ps")
     parser.add_argument("--jobs", type=_between(1, 256), default=_JOBS, help="images in flight (default: %(default)s)")

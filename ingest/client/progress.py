@@ -52,12 +52,14 @@ class RunSummary:
         """0: every image has its labels. 1: some have an error instead."""
         return 1 if self.failed or self.failed_before else 0
 
-    def text(self) -> str:
+    def text(self, *, not_sent: int) -> str:
+        """The summary; `not_sent` images were left when the run was stopped."""
         seconds = max(1e-3, time.monotonic() - self.began_s)
         before = f" ({self.failed_before:,} with an error; --retry-errors sends these again)"
         return (
             f"classified {self.classified:,}, failed {self.failed:,}, "
             f"skipped {self.skipped:,}{before if self.failed_before else ''}, "
+            f"{f'not sent {not_sent:,}, ' if not_sent else ''}"
             f"retried {self.retried:,} in {seconds:.1f} s ({self.answered / seconds:.1f} images/s)"
         )
 

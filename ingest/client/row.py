@@ -80,7 +80,7 @@ class Csv:
 
     def line(self, row: Row) -> bytes:
         source = [row.path, _number(row.frame), _number(row.time_s)] if self._videos else [row.path]
-        pairs = [text for label, value in row.labels[: self._top] for text in (label, f"{value:.7g}")]
+        pairs = [text for label, value in row.labels[: self._top] for text in (label, _decimal(value))]
         blanks = [""] * (2 * self._top - len(pairs))
         return _csv_line([*source, *pairs, *blanks, row.error, row.model, row.version, row.id])
 
@@ -90,6 +90,11 @@ class Csv:
         frame = found.get("frame")
         at = _existing_key(found["path"], int(frame) if frame else None)
         return ExistingRow(at, bool(found["error"]), found["model"], found["version"])
+
+
+def _decimal(probability: float) -> str:
+    """Without an exponent, which a column would otherwise mix with decimals. The service sends seven digits."""
+    return f"{probability:.7f}".rstrip("0").rstrip(".")
 
 
 class JsonLines:

@@ -36,6 +36,7 @@ def run(options: Options) -> int:
         raise PackageMissingError("videos need PyAV: pip install av")
     output = _output(options, videos=options.videos or bool(videos))
     summary = RunSummary()
+    left = 0  # How many were to be classified, if the run is stopped before it has all of them.
     images = list(_new([each for each in found if not each.is_video], output, summary))
     shown = progress(len(images), quiet=options.output is None and sys.stdout.isatty())
     try:
@@ -47,11 +48,15 @@ def run(options: Options) -> int:
         shown.say(f"{total:,} images to classify at {options.target.shown}, {before}")
         if options.model:
             output.check_model(options.model)
-        return _classify(items, options, output, summary, shown, total) or summary.status
+        left = total
+        status = _classify(items, options, output, summary, shown, total)
+        left = left if status else 0
+        return status or summary.status
     finally:
         shown.close()
         output.close()
-        print(summary.text(), file=sys.stderr, flush=True)  # noqa: T201 (output of the command line)
+        not_sent = max(0, left - summary.answered)
+        print(summary.text(not_sent=not_sent), file=sys.stderr, flush=True)  # noqa: T201 (output of the command line)
 
 
 def _made_by(output: Output) -> str:

@@ -63,11 +63,16 @@ NOT_RUN_HERE: Final = {
     "python -m consumers": _PROCESSES,
     "*sluice export roses.keras *": _MEASURED,
     ".venv/bin/python -m consumers --model roses *": _SECOND_MODEL,
+    ".venv/bin/python -m consumers --model flowers --version 2 *": _RELEASE,
     "python -m consumers --model resnet50 --version 2": _PROCESSES,
     "python -m consumers --data-dir .sluice/5000": _PROCESSES,
     "python -m ingest.webhooks": "tests/ingest/webhooks/test_webhooks.py::test_an_outcome_is_delivered_and_signed",
+    "python -m ingest.webhooks secret NAME": (
+        "tests/ingest/webhooks/test_webhooks.py::test_each_api_key_has_a_secret_of_its_own"
+    ),
     # Programs that need what this service does not have.
     "*sluice export flowers.keras *": _MEASURED,
+    "*sluice export flowers_v2.keras *": ("tests/export/test_program.py::test_an_unchanged_file_is_not_exported_again"),
     "*sluice export my.onnx *": "tests/export/sources/test_onnx_file.py::test_an_onnx_file_becomes_an_artefact",
     "*sluice export --from * --precision int8 *": (
         "tests/export/precision/test_command.py::test_int8_is_a_version_of_its_own"
@@ -76,7 +81,8 @@ NOT_RUN_HERE: Final = {
         "tests/export/precision/test_command.py::test_fp16_keeps_its_ends_and_needs_no_images"
     ),
     "*ingest.client holiday.mp4 *": "tests/ingest/client/test_video.py::test_a_time_line_is_written_and_resumed",
-    "sluice release*": _RELEASE,
+    "sluice release": _NAME,
+    "*sluice release *": _RELEASE,
     "*results dead-letters replay *": "tests/results/test_main.py::test_all_are_replayed_and_what_is_missing_is_said",
     "*results dead-letters show *": "tests/results/test_main.py::test_the_image_of_a_dead_letter_can_be_seen",
     "*results dead-letters drop*": _DEAD_LETTERS,
