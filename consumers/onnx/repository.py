@@ -75,7 +75,7 @@ def locate(models_dir: Path, model: str, version: str, *, unsuited: Collection[s
 def _report_choice(chosen: StoredVersion, versions: list[StoredVersion]) -> None:
     highest = max(versions, key=lambda one: int(one.version))
     if chosen == versions[0] != highest:
-        logger.info(
+        logger.warning(
             "chose version %s: version %s is %s, which this provider computes slowly",
             chosen.version,
             highest.version,

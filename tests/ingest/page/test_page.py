@@ -204,6 +204,9 @@ def test_a_model_that_is_no_longer_served_is_not_shown_first(
         page.run("models.value = 'abandoned'; models.dispatchEvent(new Event('change'))")
         wait_until(lambda: page.text("#trouble") == "abandoned is not served at present.", "the visitor's choice stays")
         assert page.run("return document.title") == "Sluice"
+        with redis.Redis.from_url(server.url) as client:
+            client.zrem(MODELS, "abandoned")
+        wait_until(lambda: page.text("#serving").startswith(TINY.model), "the only model left is shown")
 
 
 def test_figures_of_before_an_outage_do_not_look_like_the_present_ones(
