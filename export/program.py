@@ -145,4 +145,5 @@ def _warn(written: ExportReport) -> None:
 def _say_who_changes(written: Path) -> None:
     """Print a line if a running service may change to what was written."""
     if repository.is_newest_of_several(written):
-        print(f"a service with --watch changes to version {written.parent.name} now; others change when they restart")
+        number = written.parent.name
+        print(f"a service with --watch changes to version {number} once its checks pass; others when they restart")

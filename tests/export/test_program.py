@@ -38,7 +38,7 @@ def test_an_unchanged_file_is_not_exported_again(tmp_path: Path, capsys: pytest.
     assert main(words) == 0
     printed = capsys.readouterr()
     assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3", "4"]
-    assert "a service with --watch changes to version 4 now" in printed.out
+    assert "a service with --watch changes to version 4 once its checks pass" in printed.out
     assert "nothing names the loader of the training" in printed.err
 
 

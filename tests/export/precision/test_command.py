@@ -63,7 +63,9 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
     printed, found, before = capsys.readouterr().out, metadata(path), metadata(fp32 / "model.onnx")
     assert printed.startswith(f"wrote {path}: int8, ")
     assert "of 20 held-out images" in printed
-    assert printed.count("\n") == 1
+    assert printed.splitlines()[1:] == [
+        "a service with --watch changes to version 2 once its checks pass; others when they restart"
+    ]
     assert (found["sluice.version"], found["sluice.precision"]) == ("2", "int8")
     agreement = json.loads(found["sluice.agreement"])
     assert (agreement["kind"], agreement["images"]) == ("held-out", 20)
