@@ -11,7 +11,7 @@ from typing import Final
 from starlette.datastructures import Headers, QueryParams
 
 from ingest.auth.api_keys import BULK
-from ingest.auth.owner import has_mark
+from ingest.auth.owner import marks
 from ingest.errors import BadParameter, BulkKey
 from ingest.openapi.operation import Parameter
 from stream.keys import PRIORITIES, Priority
@@ -42,12 +42,12 @@ def priority_of(headers: Headers, query: QueryParams, *, default: Priority = "in
     """The class that a request asks for; raises BadParameter and BulkKey."""
     if PRIORITY in query:
         named = _named(query.getlist(PRIORITY))
-        if named == "interactive" and has_mark(BULK):
+        if named == "interactive" and BULK in marks.get():
             raise BulkKey(
                 f"This API key is limited to bulk images. Leave {PRIORITY} out, or ask the operator for another."
             )
         return named
-    if PRIORITY not in headers and not has_mark(BULK):
+    if PRIORITY not in headers and BULK not in marks.get():
         return default
     return header_priority(headers.getlist(PRIORITY), default=default)
 
@@ -58,7 +58,7 @@ def header_priority(values: Iterable[str], *, default: Priority = "interactive")
     All images of a key that is limited to bulk are bulk: the header is a wish, which browsers express by themselves.
     """
     urgency = _urgency(", ".join(values))
-    if has_mark(BULK):
+    if BULK in marks.get():
         return "bulk"
     if urgency is None:
         return default

@@ -15,6 +15,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stream.cli import write_atomically
@@ -51,13 +52,14 @@ class _Pattern(Partition):
     def __post_init__(self) -> None:
         pass  # * is no model's name
 
-    def _key(self, rest: str) -> str:
-        return partition_key(self.model, "*", rest)
+    @cached_property
+    def _prefix(self) -> str:
+        return partition_key(self.model, "*", "")
 
-    @property
+    @cached_property
     def entries(self) -> str:
         """The streams of all classes and versions."""
-        return self._key("entries*")
+        return self._prefix + "entries*"
 
 
 def ingest_rights(*, waitaof: bool = True) -> list[Right]:

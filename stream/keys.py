@@ -38,6 +38,7 @@ Every stream counts its own ids. So an entry is named by the id behind the prefi
 import re
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, get_args
 
 MODELS = "sluice:{all}:models"
@@ -108,9 +109,9 @@ class EntryStream:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Partition:
-    """One part of the images of one model, and the names of all keys that belong to it."""
+    """One part of the images of one model, and the names of all keys that belong to it. Each name is made once."""
 
     model: str
     number: int = 0
@@ -122,12 +123,13 @@ class Partition:
                 "starting with a letter or a digit, at most 100"
             )
 
-    def _key(self, rest: str) -> str:
-        return partition_key(self.model, self.number, rest)
+    @cached_property
+    def _prefix(self) -> str:
+        return partition_key(self.model, self.number, "")
 
-    @property
+    @cached_property
     def entries(self) -> str:
-        return self._key("entries")
+        return self._prefix + "entries"
 
     def stream(self, priority: Priority = "interactive", version: str = "") -> EntryStream:
         """The stream of a class, for any version or for one only."""
@@ -150,56 +152,56 @@ class Partition:
         named = _ENTRY_NAME.match(entry)
         return self.stream("bulk" if named and named["bulk"] else "interactive", (named and named["version"]) or "")
 
-    @property
+    @cached_property
     def wanted_versions(self) -> str:
-        return self._key("wanted_versions")
+        return self._prefix + "wanted_versions"
 
-    @property
+    @cached_property
     def dead_letters(self) -> str:
-        return self._key("dead_letters")
+        return self._prefix + "dead_letters"
 
-    @property
+    @cached_property
     def webhooks(self) -> str:
-        return self._key("webhooks")
+        return self._prefix + "webhooks"
 
-    @property
+    @cached_property
     def dead_webhooks(self) -> str:
-        return self._key("dead_webhooks")
+        return self._prefix + "dead_webhooks"
 
-    @property
+    @cached_property
     def holders(self) -> str:
-        return self._key("holders")
+        return self._prefix + "holders"
 
-    @property
+    @cached_property
     def alive(self) -> str:
-        return self._key("alive")
+        return self._prefix + "alive"
 
-    @property
+    @cached_property
     def consumers(self) -> str:
-        return self._key("consumers")
+        return self._prefix + "consumers"
 
-    @property
+    @cached_property
     def versions(self) -> str:
-        return self._key("versions")
+        return self._prefix + "versions"
 
-    @property
+    @cached_property
     def counters(self) -> str:
-        return self._key("counters")
+        return self._prefix + "counters"
 
     def request(self, request_id: str) -> str:
-        return self._key(f"request:{request_id}")
+        return f"{self._prefix}request:{request_id}"
 
     def pixels(self, request_id: str) -> str:
-        return self._key(f"pixels:{request_id}")
+        return f"{self._prefix}pixels:{request_id}"
 
     def idempotency(self, digest: str) -> str:
-        return self._key(f"idempotency:{digest}")
+        return f"{self._prefix}idempotency:{digest}"
 
     def cache(self, digest: str) -> str:
-        return self._key(f"cache:{digest}")
+        return f"{self._prefix}cache:{digest}"
 
     def replies(self, ingest: str) -> str:
-        return self._key(f"replies:{ingest}")
+        return f"{self._prefix}replies:{ingest}"
 
 
 #: Most partitions of a model. Each costs every consumer and every ingest a connection.
@@ -208,15 +210,26 @@ MAX_PARTITIONS: Final = 64
 _REQUEST_PARTITION = re.compile(r"-([1-9]\d?)\Z")
 
 
-def new_id(partition: int = 0) -> str:
+#: Between the owner of a request and the rest of its id. No name of an API key contains it.
+_OWNER_END: Final = "."
+
+
+def new_id(partition: int = 0, owner: str = "") -> str:
     """A request id that cannot be guessed: 122 random bits (RFC 9562, 5.4), then the partition if it is not 0.
 
-        3f2a...    32 hexadecimal digits: partition 0
-        3f2a...-2  partition 2
+        3f2a...          32 hexadecimal digits: partition 0
+        3f2a...-2        partition 2
+        alice.3f2a...-2  the same, of the owner of the API key alice
 
-    So any ingest finds the request, however many partitions there are by now.
+    So any ingest finds the request, however many partitions there are by now, and the id says who may fetch its result.
     """
-    return uuid.uuid4().hex + (f"-{partition}" if partition else "")
+    random = uuid.uuid4().hex + (f"-{partition}" if partition else "")
+    return f"{owner}{_OWNER_END}{random}" if owner else random
+
+
+def owner_of(request_id: str) -> str:
+    """The owner of the request with this id, empty if it has none."""
+    return request_id.rpartition(_OWNER_END)[0]
 
 
 def partition_of(request_id: str) -> int:

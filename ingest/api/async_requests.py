@@ -198,7 +198,7 @@ class AsyncRequest:
 
     async def _reserve(self, upload: Upload, number: int, target: Target) -> str:
         # Two owners may choose the same key and must not meet. The name of an owner has no space.
-        digest = hashlib.sha256(f"{number} {owner()} {self._key}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{number} {owner.get()} {self._key}".encode()).hexdigest()
         webhook = f"{target.webhook_url} ".encode() if target.webhook_url else b""
         fingerprint = hashlib.sha256(b"%d " % target.top + webhook + upload.data).hexdigest()
         request_id, first = await target.client.reserve(digest, fingerprint)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ingest import metrics, request_trace
-from ingest.auth.owner import new_id
+from ingest.auth.owner import owner
 from ingest.dispatch.cache import Cache
 from ingest.dispatch.partition_client import PartitionClient
 from ingest.dispatch.partitions import Partitions, Versions, first_to_take
@@ -24,7 +24,7 @@ from results.outcome import Done, Failed, Outcome, is_lost_in_redis
 from results.store import State
 from stream.connection.clients import Connections
 from stream.host import logs
-from stream.keys import Partition, Priority
+from stream.keys import Partition, Priority, new_id
 from stream.model import ModelDescription
 from stream.releases import Release
 from stream.settings import IngestSettings
@@ -135,7 +135,7 @@ class ModelClient:
         if self._cache is None:
             return None
         wanted = image.model if version is None else await self.versions.described(version)
-        known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id())
+        known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id(owner=owner.get()))
         if known:
             logs.add_request_id(known.id)
         return known
@@ -172,7 +172,7 @@ class ModelClient:
         async def send(
             partition: PartitionClient, version: str
         ) -> tuple[PartitionClient, str, asyncio.Future[Outcome]]:
-            entry = image.entry(new_id(partition.number), reply=self._ingest)
+            entry = image.entry(new_id(partition.number, owner.get()), reply=self._ingest)
             return partition, entry.id, await partition.send(entry, image.priority, version)
 
         sent = await self._first_to_take(image, self.partitions.candidates(), send)
@@ -208,7 +208,7 @@ class ModelClient:
         """
 
         async def submit(partition: PartitionClient, version: str) -> str:
-            entry = image.entry(request_id or new_id(partition.number), reply="")
+            entry = image.entry(request_id or new_id(partition.number, owner.get()), reply="")
             cache = None if image.webhook else self._cache
             if not (cache and await cache.recall(image.model, image.pixels, top=image.top, request_id=entry.id)):
                 await partition.admit(entry, image.priority, version)
@@ -251,7 +251,7 @@ class ModelClient:
 
     async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
         """The request id and the fingerprint that an idempotency key was first used with."""
-        offered = new_id(self.partitions.candidates()[0].number)
+        offered = new_id(self.partitions.candidates()[0].number, owner.get())
         # All keys are in the first partition: they must be found again after the number of partitions has changed.
         store = self.partitions.first.store
         with redis_errors_as_503():

@@ -14,7 +14,7 @@ CLIENT_HEADER: Final = "X-Sluice-Client"
 
 def caller(headers: Mapping[str, str]) -> str:
     """Who makes a request, for as long as a share lasts: by the header, or by the API key. Empty if neither says so."""
-    return headers.get(CLIENT_HEADER.lower()) or owner()
+    return headers.get(CLIENT_HEADER.lower()) or owner.get()
 
 
 class ReleaseRouter:

@@ -146,7 +146,7 @@ def _client(scope: Scope) -> str:
 
     IPv6 addresses count by their /64 network, which one customer usually has for itself.
     """
-    if name := owner():
+    if name := owner.get():
         return f"key:{name}"
     host = (scope.get("client") or ("",))[0]
     try:

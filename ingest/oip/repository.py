@@ -10,7 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from ingest.auth.api_keys import ADMIN
-from ingest.auth.owner import has_mark
+from ingest.auth.owner import marks
 from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
@@ -85,7 +85,7 @@ class ModelRepository:
 
     def find(self, name: str) -> ModelClient:
         """The model, if this caller may change it; raises AdminKeyNeeded, UnknownModel or NoConsumer."""
-        if not has_mark(ADMIN):
+        if ADMIN not in marks.get():
             raise AdminKeyNeeded(
                 "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin"
             )

@@ -135,12 +135,12 @@ def test_the_design_has_every_key() -> None:
     assert [line for line in text("docs/design.md").splitlines() if line.startswith("| `sluice:")] == table
     named = {match[1] for line in table if (match := re.search(r"\{m/n\}:(\w+)", line))}
     assert named == {name for name, one in vars(stream.keys.Partition).items() if not name.startswith("_") and
-                     (isinstance(one, property) or callable(one)) and _returns_a_key(one)}  # fmt: skip
+                     (isinstance(one, functools.cached_property) or callable(one)) and _returns_a_key(one)}  # fmt: skip
 
 
 def _returns_a_key(one: Any) -> bool:
     """Whether this makes a key: others look for the streams among them."""
-    return (one.fget if isinstance(one, property) else one).__annotations__["return"] is str
+    return (one.func if isinstance(one, functools.cached_property) else one).__annotations__["return"] is str
 
 
 def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:

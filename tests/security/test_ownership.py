@@ -7,7 +7,8 @@ import uuid
 import httpx
 import pytest
 
-from ingest.auth.owner import belongs_to_caller, new_id, owner, set_owner
+from ingest.auth.owner import belongs_to_caller, owner, set_owner
+from stream.keys import new_id
 from tests.ingest.test_app import png, ranked
 from tests.security.test_keys import ALICE, BOB, bearer
 from tests.support.processes import Processes
@@ -26,13 +27,13 @@ async def test_ids_say_whose_they_are() -> None:
 
     async def entered(name: str) -> tuple[str, str]:
         set_owner(name)
-        return await asyncio.create_task(_asked()), new_id()
+        return await asyncio.create_task(_asked()), new_id(owner=owner.get())
 
     async def _asked() -> str:
-        return owner()
+        return owner.get()
 
     (one, alices), (other, bobs) = await asyncio.gather(entered("alice"), entered("bob"))
-    assert (one, other, owner()) == ("alice", "bob", "")
+    assert (one, other, owner.get()) == ("alice", "bob", "")
     assert uuid.UUID(alices.removeprefix("alice.")).version == 4
     assert belongs_to_caller(new_id())
     assert not any(map(belongs_to_caller, (alices, bobs, "alice.", ".")[:2]))
