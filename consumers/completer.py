@@ -73,7 +73,7 @@ class Completer:
 
     async def _complete(self, finished: list[Completed]) -> None:
         """Complete until Redis has confirmed it: computed outcomes are kept for as long as Redis is unavailable."""
-        backoff = Backoff()
+        backoff: Backoff | None = None
         entry_ids = [completed.entry_id for completed in finished]
         self._in_flight.completing.update(entry_ids)
         while True:
@@ -81,6 +81,7 @@ class Completer:
                 was_ours = await self._completion.complete(finished)
                 break
             except RedisError as error:
+                backoff = backoff or Backoff()
                 logger.log(backoff.log_level, "cannot complete %d entries, keeping them: %s", len(finished), error)
                 await backoff.pause()
         self._in_flight.counts.superseded += was_ours.count(False)

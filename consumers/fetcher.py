@@ -72,12 +72,13 @@ class Fetcher:
         await self._queue_kept()
 
     async def _read_new(self) -> None:
-        backoff = Backoff()
+        backoff: Backoff | None = None
         while not self._state.stopping.is_set():
             try:
                 await self._read_batch()
-                backoff.reset()
+                backoff = None
             except RedisError as error:
+                backoff = backoff or Backoff()
                 _log(error, backoff)
                 await self._recover(backoff)
         await self._queue_kept()

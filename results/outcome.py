@@ -30,6 +30,9 @@ Reason = Literal["malformed", "other_preparation", "inference_failed", "expired"
 
 _CRC = b', "crc": '
 
+_REASONS: Final = frozenset(get_args(Reason))
+_OUTPUT_KINDS: Final[dict[object, OutputKind]] = {kind: kind for kind in get_args(OutputKind)}
+
 
 #: What is wrong with an image that was accepted, and that Redis no longer has.
 VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
@@ -128,7 +131,7 @@ def decode(raw: bytes) -> Outcome:
             case "done":
                 return _decode_done(header, numbers)
             case "failed":
-                if header["reason"] not in get_args(Reason):
+                if header["reason"] not in _REASONS:
                     raise ValueError(f"unknown reason {header['reason']!r}")
                 return Failed(id=_text_of(header, "id"), reason=header["reason"], detail=_text_of(header, "detail"))
             case kind:
@@ -143,6 +146,9 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
         raise ValueError("an outcome whose counts do not fit")
     if not valid_version(version):
         raise ValueError("an outcome of no version")
+    output = header.get("output", "classes")
+    if output not in _OUTPUT_KINDS:
+        raise ValueError(f"unknown output kind {output!r}")
     values = struct.unpack(f"<{count}I{count}f", numbers)
     if not math.isfinite(sum(values[count:])):
         raise ValueError("an outcome with a probability that is no number")
@@ -156,16 +162,8 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
         queue_ms=_duration_of(header, "queue_ms"),
         run_ms=_duration_of(header, "run_ms"),
         digest=_text_of(header, "digest") if "digest" in header else "",
-        output_kind=_output_kind(header.get("output", "classes")),
+        output_kind=_OUTPUT_KINDS[output],
     )
-
-
-def _output_kind(value: object) -> OutputKind:
-    kinds: tuple[OutputKind, ...] = get_args(OutputKind)
-    for kind in kinds:
-        if kind == value:
-            return kind
-    raise ValueError(f"unknown output kind {value!r}")
 
 
 def _text_of(header: Mapping[str, Any], name: str) -> str:

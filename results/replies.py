@@ -70,12 +70,13 @@ class Replies:
 
     async def run(self) -> None:
         """Read replies until cancelled; survives any outage of Redis."""
-        backoff = Backoff()
+        backoff: Backoff | None = None
         while True:
             try:
                 await self._read()
-                backoff.reset()
+                backoff = None
             except RedisError as error:
+                backoff = backoff or Backoff()
                 logger.log(backoff.log_level, "cannot read replies: %s", error)
                 await backoff.pause()
                 await self._catch_up(backoff)

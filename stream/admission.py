@@ -72,7 +72,7 @@ class Admission:
         self._replicas = replicas
         self._wait_ms = max(1, int(wait_s * 1000))
         self._result_ttl_s = result_ttl_s
-        self._durability = _DurabilityCheck(redis, durability)
+        self._durability = _DurabilityCheck(redis, durability) if durability != "memory" else None
         self._script = load(redis, "stream.scripts", "admit")
 
     async def admit(
@@ -95,7 +95,7 @@ class Admission:
         Admitting the same request id again changes nothing. Raises an AdmissionRefused, or redis-py's errors;
         after a lost reply it is not known whether the entry is in the stream.
         """
-        on_disk = await self._durability.waits()
+        on_disk = await self._durability.waits() if self._durability else False
         to = stream or self._partition.stream()
         pixels = self._partition.pixels(entry.id)
         keys = [to.key, self._partition.request(entry.id), self._partition.alive, pixels]
@@ -104,10 +104,10 @@ class Admission:
         ttl_ms = int((self._result_ttl_s + timeout_s) * 1000)
         arguments: list[Any] = [max_backlog, ttl_ms, int(timeout_s * 1000), int(without_consumers)]
         arguments += [int(on_disk or self._replicas > 0), to.prefix, to.version, *entry.fields(inline=inline)]
-        commands = [
+        commands = (
             ("SET", pixels, entry.pixel_value, "PX", _ORPHAN_MS),
             ("EVALSHA", self._script.sha, len(keys), *keys, *arguments),
-        ]
+        )
         (verdict, backlog), is_safe = await self._decide(commands, on_disk=on_disk)
         match verdict:
             case b"full":
@@ -122,17 +122,13 @@ class Admission:
 
     async def _decide(self, commands: Sequence[Sequence[Any]], *, on_disk: bool) -> tuple[list[Any], bool]:
         """The script's reply, and whether what it wrote is where it must be."""
-        try:
-            return await self._decide_and_wait(commands, on_disk=on_disk)
-        except NoScriptError:
-            await self._redis.script_load(self._script.script)
-            return await self._decide_and_wait(commands, on_disk=on_disk)
-
-    async def _decide_and_wait(self, commands: Sequence[Sequence[Any]], *, on_disk: bool) -> tuple[list[Any], bool]:
         # On one connection, because WAIT and WAITAOF refer to what their own connection wrote.
         waits: list[Sequence[Any]] = [("WAIT", self._replicas, self._wait_ms)] if self._replicas else []
         waits += [("WAITAOF", 1, 0, self._wait_ms)] if on_disk else []
         stored, decided, *safe = await self._redis.execute_together(*commands, *waits)
+        if isinstance(decided, NoScriptError):
+            await self._redis.script_load(self._script.script)
+            stored, decided, *safe = await self._redis.execute_together(*commands, *waits)
         is_synced = not on_disk or _is_synced(safe.pop())
         for error in (stored, decided, *safe):
             if isinstance(error, RedisError):
@@ -152,7 +148,7 @@ class _DurabilityCheck:
 
     async def waits(self) -> bool:
         """Asks the server at most every half a minute; raises redis-py's errors."""
-        if self._durability != "memory" and time.monotonic() - self._checked_s >= _RECHECK_S:
+        if time.monotonic() - self._checked_s >= _RECHECK_S:
             facts = await read_facts(self._redis)
             self._waits = self._must_wait(facts)
             self._report(problems(facts, self._durability))

@@ -37,7 +37,6 @@ is, but would copy a field of an entry into the script, out of it and into the s
 Readers ignore fields that they do not know, so that a newer ingest may add some.
 """
 
-import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -49,6 +48,7 @@ import numpy as np
 LAYOUT = b"1"
 
 _RGB: Final = 3
+_THREE: Final = b"3"
 
 _CHANNELS: Final = frozenset((1, 3, 4))
 
@@ -169,10 +169,10 @@ class Entry:
                 width=_number(fields, b"w", largest=_LARGEST),
                 pixels=pixels or fields[b"px"],
                 due_ms=_number(fields, b"due"),
-                more_ms=_number(fields, b"more", default=0),
+                more_ms=_number(fields, b"more") if b"more" in fields else 0,
                 traceparent=_text(fields, b"traceparent", _TRACEPARENT, "trace context"),
-                sent_ns=_number(fields, b"sent", default=0),
-                channels=_channels(fields),
+                sent_ns=_number(fields, b"sent") if b"sent" in fields else 0,
+                channels=_channels(fields) if b"c" in fields else _RGB,
                 fractions=fractions,
                 webhook=_text(fields, b"webhook", _WEBHOOK, "line of text"),
                 preparation=_text(fields, b"prep", _PREPARATION, "preparation"),
@@ -195,15 +195,17 @@ def _halves(
 
 def _size(fields: Mapping[bytes, bytes]) -> int:
     """Bytes of the pixels, as far as the fields make sense."""
-    sides = (fields.get(b"h", b""), fields.get(b"w", b""), fields.get(b"c", b"%d" % _RGB))
-    return math.prod(int(side) if _NUMBER.fullmatch(side) else 0 for side in sides)
+    try:
+        return int(fields[b"h"]) * int(fields[b"w"]) * int(fields.get(b"c", _RGB))
+    except (KeyError, ValueError):
+        return 0
 
 
 def _checksum(fields: Mapping[bytes, bytes], pixels: bytes | memoryview, fractions: bytes | memoryview) -> bytes:
     """What the field `sum` must be for these fields."""
-    about = b" ".join(fields.get(name, b"") for name in (b"v", b"id", b"top", b"h", b"w"))
-    channels = fields.get(b"c", b"%d" % _RGB)
-    return b"%d" % checksum(b"%s %s" % (about, channels), pixels, fractions)
+    get = fields.get
+    values = (get(b"v", b""), get(b"id", b""), get(b"top", b""), get(b"h", b""), get(b"w", b""), get(b"c", _THREE))
+    return b"%d" % checksum(b" ".join(values), pixels, fractions)
 
 
 def checksum(about: bytes, pixels: bytes | memoryview, fractions: bytes | memoryview = b"") -> int:
@@ -235,9 +237,7 @@ def _name(fields: Mapping[bytes, bytes], name: bytes) -> str:
     return value.decode("ascii")
 
 
-def _number(fields: Mapping[bytes, bytes], name: bytes, *, default: int | None = None, largest: int = 1 << 63) -> int:
-    if default is not None and name not in fields:
-        return default
+def _number(fields: Mapping[bytes, bytes], name: bytes, *, largest: int = 1 << 63) -> int:
     value = fields[name]
     if _NUMBER.fullmatch(value) is None or (number := int(value)) > largest:
         raise MalformedEntry(f"field {name!r} is no number up to {largest}: {value[:40]!r}")
@@ -245,7 +245,7 @@ def _number(fields: Mapping[bytes, bytes], name: bytes, *, default: int | None =
 
 
 def _channels(fields: Mapping[bytes, bytes]) -> int:
-    channels = _number(fields, b"c", default=_RGB)
+    channels = _number(fields, b"c")
     if channels not in _CHANNELS:
         raise MalformedEntry(f"an image cannot have {channels} channels")
     return channels

@@ -6,9 +6,8 @@ It runs on the first provider that computes it correctly, checked at every load.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,11 +195,9 @@ class ServedModel:
     def description(self) -> ModelDescription:
         return self.model.description
 
-    @asynccontextmanager
-    async def one_batch(self) -> AsyncIterator[None]:
-        """Within this block the model stays the same."""
-        async with self._in_use:
-            yield
+    def one_batch(self) -> asyncio.Lock:
+        """The lock under which a batch runs: the model stays the same."""
+        return self._in_use
 
     async def call(self, work: Callable[[], T]) -> T:
         """The result of `work` in the model's thread."""

@@ -48,49 +48,22 @@ class NullObserver:
 
 
 class ObservedConnection(AbstractConnection):
-    """A mixin for redis-py's connections."""
+    """A mixin for redis-py's connections: says when they are made. The client says when they fail."""
 
     def __init__(self, *, observer: ConnectionObserver, **options: Any) -> None:  # noqa: ANN401 (redis-py's options)
         super().__init__(**options)
         self._observer = observer
-        self._connecting = False
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """As redis-py's, which is where every connection is made."""
         if self.is_connected:
             return
-        self._connecting = True
         try:
             await super().connect_check_health(check_health, retry_socket_connect)
         except RedisError as error:
             self._observer.failed(error)
             raise
-        finally:
-            self._connecting = False
         self._observer.connected()
-
-    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        """As redis-py's."""
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        try:
-            await super().send_packed_command(command, check_health)
-        except RedisError as error:
-            self._notify(error)
-            raise
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any reply of Redis)
-        """As redis-py's."""
-        try:
-            return await super().read_response(*args, **options)
-        except RedisError as error:
-            self._notify(error)
-            raise
-
-    def _notify(self, error: RedisError) -> None:
-        # Connecting also sends and reads; its failure is reported once, as a whole.
-        if not self._connecting:
-            self._observer.failed(error)
 
 
 class FailFastConnection(AbstractConnection):
@@ -170,8 +143,16 @@ RESOLVING_CONNECTIONS: Final[dict[type[Any], type[Any]]] = {Connection: _Resolvi
 class Pool(ConnectionPool):
     """A limited number of connections. A command waits `wait_s` for a free one, then it raises ConnectionError."""
 
-    def __init__(self, *, max_connections: int, wait_s: float, **options: Any) -> None:  # noqa: ANN401 (redis-py's)
-        super().__init__(max_connections=max_connections, **options)
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        wait_s: float,
+        observer: ConnectionObserver,
+        **options: Any,  # noqa: ANN401 (redis-py's)
+    ) -> None:
+        super().__init__(max_connections=max_connections, observer=observer, **options)
+        self.observer = observer
         self._wait_s = wait_s
         self._free = asyncio.Semaphore(max_connections)
 
@@ -213,46 +194,52 @@ class Client(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any command, any reply)
         """As redis-py's."""
-
-        async def exchange(connection: Connection) -> Any:  # noqa: ANN401
-            await connection.send_packed_command(pack(*args, encode=connection.encoder.encode))
-            return await self.parse_response(connection, args[0], **options)
-
-        return await self._attempt(exchange)
+        return await self._exchange([args], lambda connection: self.parse_response(connection, args[0], **options))
 
     async def execute_together(self, *commands: Sequence[Any]) -> list[Any]:
         """Send the commands in one write on one connection; returns their replies as the server sent them, with its
         errors among them."""
+        return await self._exchange(commands, lambda connection: self._replies(connection, len(commands)))
 
-        async def exchange(connection: Connection) -> list[Any]:
-            packed = [part for command in commands for part in pack(*command, encode=connection.encoder.encode)]
-            await connection.send_packed_command(packed)
-            return [await _reply(connection) for _ in commands]
+    async def _replies(self, connection: Connection, count: int) -> list[Any]:
+        replies = []
+        for _ in range(count):
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                self._observer.failed(error)
+                replies.append(error)
+        return replies
 
-        return await self._attempt(exchange)
+    @property
+    def _observer(self) -> ConnectionObserver:
+        assert isinstance(self.connection_pool, Pool)
+        return self.connection_pool.observer
 
-    async def _attempt(self, exchange: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _exchange(self, commands: Sequence[Sequence[Any]], read: Callable[[Connection], Awaitable[T]]) -> T:
+        """Send the commands in one write, and read their replies; again if the connection was closed."""
         pool = self.connection_pool
         connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        encode = connection.encoder.encode
+        packed = [part for command in commands for part in pack(*command, encode=encode)]
         attempts = connection.retry.get_retries()
         try:
             while True:
+                if not connection.is_connected:
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 try:
-                    return await exchange(connection)
-                except RedisConnectionError:
+                    await connection.send_packed_command(packed, check_health=False)
+                    return await read(connection)
+                except RedisError as error:
+                    self._observer.failed(error)
+                    if not isinstance(error, RedisConnectionError):
+                        raise
                     await connection.disconnect()
                     if attempts == 0:
                         raise
                     attempts -= 1
         finally:
             await pool.release(connection)
-
-
-async def _reply(connection: Connection) -> Any:  # noqa: ANN401 (any reply)
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
 
 
 def pack(command: str, *words: Any, encode: Callable[[Any], bytes]) -> list[bytes]:  # noqa: ANN401 (whatever redis-py takes)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import uvloop
@@ -112,7 +113,7 @@ async def _two_at_once(pool: Pool) -> None:
 
 def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvloop_runner: asyncio.Runner) -> None:
     """And gets the one that is given back."""
-    options = {
+    options: dict[str, Any] = {
         "connection_class": CONNECTIONS[Connection],
         "host": "127.0.0.1",
         "port": server.port,
