@@ -2,15 +2,33 @@
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from stream.group import Delivery
+from stream.keys import PRIORITIES, Priority
+
+#: Bounds in seconds, two or three for each decade: from an empty queue on a fast GPU to the default deadline of 30 s.
+BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(slots=True)
+class QueueTimes:
+    """How many images waited up to each of the bounds and beyond the last one, and the sum of their times."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, time_s: float) -> None:
+        self.counts[bisect_left(BOUNDS_S, time_s)] += 1
+        self.sum_s += time_s
 
 
 @dataclass(slots=True)
 class Counts:
-    """Events since the start, for the heartbeat and the metrics."""
+    """Events since the start, for the heartbeat and the metrics. One thread writes, and another may read meanwhile."""
 
     images: int = 0
     bulk_images: int = 0
@@ -22,6 +40,7 @@ class Counts:
     cancelled: int = 0
     failed: int = 0
     dead_letters: int = 0
+    queue: dict[Priority, QueueTimes] = field(default_factory=lambda: {one: QueueTimes() for one in PRIORITIES})
 
 
 @dataclass(slots=True)

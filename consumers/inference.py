@@ -23,7 +23,6 @@ from results.completion import Completed
 from results.outcome import Done, Failed
 from results.store import Store
 from stream.group import Delivery
-from stream.keys import Priority
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +189,6 @@ class InferenceRunner:
 
     def _done(self, batch: Batch, outputs: NDArray[np.float32], *, began_ms: float, run_ms: float) -> list[Completed]:
         finished = []
-        waited_s: dict[Priority, list[float]] = {}
         about = self._served.description
         entries = [entry_of(delivery) for delivery in batch.deliveries]
         # Values are all returned, in the order of the network: they have no rank.
@@ -208,8 +206,6 @@ class InferenceRunner:
                 digest=about.digest,
                 output_kind=about.output_kind,
             )
-            waited_s.setdefault(delivery.priority, []).append(outcome.queue_ms / 1000)
+            self._in_flight.counts.queue[delivery.priority].add(outcome.queue_ms / 1000)
             finished.append(Completed(delivery.entry_id, outcome, entry.reply, webhook=entry.webhook))
-        for priority, times_s in waited_s.items():
-            metrics.QUEUE_SECONDS.observe(priority, times_s)
         return finished

@@ -1,7 +1,6 @@
 """All metrics of a consumer, and the endpoint that shows them."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from itertools import accumulate
 from typing import Final
@@ -14,9 +13,8 @@ from prometheus_client.utils import floatToGoString
 
 from consumers.batch_size import BatchSizer
 from consumers.health import Health, health_app
-from consumers.in_flight import Counts, WorkerState
+from consumers.in_flight import BOUNDS_S, Counts, WorkerState
 from stream.connection.metrics import ConnectionMetrics
-from stream.keys import PRIORITIES, Priority
 from stream.model import ModelDescription
 
 # Prometheus knows when a series began, and these series would double the page.
@@ -25,51 +23,18 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
-#: Bounds in seconds, two or three for each decade: from an empty queue on a fast GPU to the default deadline of 30 s.
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
 #: Bounds in images: the sizes that batches are padded to, up to the largest `max_batch`.
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 BATCH_IMAGES: Final = Histogram("sluice_batch_images", "Images in a batch.", buckets=_IMAGES, registry=REGISTRY)
 BATCH_WAIT_SECONDS: Final = Histogram(
-    "sluice_batch_wait_seconds", "Time from a batch's delivery to its inference.", buckets=_SECONDS, registry=REGISTRY
+    "sluice_batch_wait_seconds", "Time from a batch's delivery to its inference.", buckets=BOUNDS_S, registry=REGISTRY
 )
 INFERENCE_SECONDS: Final = Histogram(
-    "sluice_inference_seconds", "Time of one run of the model, for a whole batch.", buckets=_SECONDS, registry=REGISTRY
+    "sluice_inference_seconds", "Time of one run of the model, for a whole batch.", buckets=BOUNDS_S, registry=REGISTRY
 )
 
 
-class BatchHistogram(Collector):
-    """A histogram of seconds by priority class, which takes a whole batch.
-
-    prometheus_client's takes a lock and two counters per value. Only one thread may observe. A scrape in another thread
-    may miss the newest batch.
-    """
-
-    def __init__(self, name: str, about: str) -> None:
-        self._name = name
-        self._about = about
-        self._counts = {priority: [0] * (len(_SECONDS) + 1) for priority in PRIORITIES}
-        self._sums_s = dict.fromkeys(PRIORITIES, 0.0)
-
-    def observe(self, priority: Priority, times_s: Sequence[float]) -> None:
-        counts = self._counts[priority]
-        for time_s in times_s:
-            counts[bisect_left(_SECONDS, time_s)] += 1
-        self._sums_s[priority] += sum(times_s)
-
-    def collect(self) -> Iterable[Metric]:
-        bounds = [*map(floatToGoString, _SECONDS), "+Inf"]
-        family = HistogramMetricFamily(self._name, self._about, labels=["class"])
-        for priority, counts in self._counts.items():
-            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
-            family.add_metric([priority], buckets, self._sums_s[priority])
-        yield family
-
-
-QUEUE_SECONDS: Final = BatchHistogram("sluice_queue_seconds", "Time of one image from its acceptance to its inference.")
-REGISTRY.register(QUEUE_SECONDS)
 MODEL_LOADS: Final = Counter(
     "sluice_model_loads_total", "Times that the model was loaded and warmed up.", registry=REGISTRY
 )
@@ -80,7 +45,7 @@ MODEL_CHANGES: Final = Counter(
 )  # fmt: skip
 REDIS: Final = ConnectionMetrics(REGISTRY)
 
-#: The events of consumers.in_flight.Counts, some of which the heartbeat reports as well. `last_batch` is no event.
+#: The events of consumers.in_flight.Counts, some of which the heartbeat reports as well. The others are no events.
 _EVENTS: Final = {
     "images": "Images classified.",
     "bulk_images": "Bulk images among the images classified.",
@@ -92,7 +57,7 @@ _EVENTS: Final = {
     "failed": "Images on which the model failed.",
     "dead_letters": "Images that became dead letters after max_deliveries.",
 }
-assert {*_EVENTS, "last_batch"} == {field.name for field in fields(Counts)}
+assert {*_EVENTS, "last_batch", "queue"} == {field.name for field in fields(Counts)}
 
 
 class ConsumerCollector(Collector):
@@ -114,6 +79,7 @@ class ConsumerCollector(Collector):
         for event, about in _EVENTS.items():
             value = getattr(self._state.counts, event)
             yield CounterMetricFamily(f"sluice_consumer_{event}_total", about, value)
+        yield _queue_seconds(self._state.counts)
         held = "Images in flight in this consumer, from delivery to completion."
         yield GaugeMetricFamily("sluice_consumer_held_entries", held, self._held())
         speed = "Images a second that this consumer can classify, at its measured speed."
@@ -125,6 +91,16 @@ class ConsumerCollector(Collector):
         model, provider = self._model()
         info.add_metric([model.name, model.version, model.precision, provider], 1)
         yield info
+
+
+def _queue_seconds(counts: Counts) -> Metric:
+    bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
+    about = "Time of one image from its acceptance to its inference."
+    family = HistogramMetricFamily("sluice_queue_seconds", about, labels=["class"])
+    for priority, times in counts.queue.items():
+        buckets = list(zip(bounds, map(float, accumulate(times.counts)), strict=True))
+        family.add_metric([priority], buckets, times.sum_s)
+    return family
 
 
 def listen(host: str, port: int, health: Health) -> None:
