@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
 from ingest.images import jpeg, pillow
 from ingest.images.cost import FREE, Cost, estimate
-from ingest.images.formats import FORMATS, SUPPORTED
+from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
 from ingest.images.jpeg import JpegHeader
 from ingest.images.resampling import fixed_point, resample
@@ -42,6 +42,14 @@ _RAISED_BY_PILLOW: Final = (
     zlib.error,  # compressed text and profiles
     Warning,  # damage that Pillow only warns of, in a process that makes errors of warnings
 )
+
+
+#: The scaled image keeps at least twice the pixels of the input along each side, because the DCT's low-pass is sharper
+#: than the resampling that follows. Measured against Pillow's full decode and resize, with EfficientNet-Lite0 over 280
+#: JPEGs, squashed and cropped (images of scikit-image and crops of them, 200 to 4000 pixels long). Top-1 was equal
+#: whenever the full decode leads by 0.1. There, probabilities changed by up to 0.083 with a factor of 1, 0.070 with 1.5
+#: and 0.046 with 2. The mean change was 0.009 with a scale, and 0.002 without.
+_OVERSAMPLING: Final = 2
 
 
 class NeedsPillow(Exception):
@@ -126,7 +134,8 @@ def _divisor(crop: CropBox, model: ModelDescription) -> int:
     """
     if model.resize.interpolation == "nearest" or not model.resize.antialias:
         return 1
-    return jpeg.divisor_for(crop.reduction())
+    reduction = crop.reduction()
+    return next((divisor for divisor in (8, 4, 2) if reduction >= divisor * _OVERSAMPLING), 1)
 
 
 def _by_pillow(
@@ -164,6 +173,8 @@ def _placed(stored: bytes, crop: CropBox, model: ModelDescription) -> bytes:
 
 def format_of(data: bytes) -> str:
     """Pillow's name of the format. Raises UnsupportedMediaType, or DamagedImage if only a part of a signature came."""
+    if data.startswith(JPEG_SIGNATURE):
+        return "JPEG"  # Most images are.
     if not data:
         raise DamagedImage("The file is empty. Send the whole file.")
     for image_format in FORMATS:

@@ -62,8 +62,10 @@ _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 
 HEIC: Final = ImageFormat("HEIF", "HEIC", "image/heic", (".heic", ".heif", ".hif"), _CONTAINER, _HEIC_BRANDS)
 
+JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
+
 FORMATS: Final = (
-    ImageFormat("JPEG", "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), (b"\xff\xd8\xff",)),
+    ImageFormat("JPEG", "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), (JPEG_SIGNATURE,)),
     ImageFormat("PNG", "PNG", "image/png", (".png",), (b"\x89PNG\r\n\x1a\n",)),
     ImageFormat("WEBP", "WebP", "image/webp", (".webp",), (b"RIFF....WEBP",)),  # the dots are the file's length
     HEIC,
