@@ -99,9 +99,11 @@ def create_app(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(registry.run())
         publishing = asyncio.create_task(shared.run())
+        recording = asyncio.create_task(recorder.run())
         starting = asyncio.create_task(decoder.start())
         exit_on_failure(running, "model registry")
         exit_on_failure(publishing, "request counts")
+        exit_on_failure(recording, "metrics")
         on_shutdown(live.close)
         # A worker that has not read the models yet would refuse images that the other workers accept.
         with suppress(TimeoutError):
@@ -112,6 +114,8 @@ def create_app(
             yield
         running.cancel()
         publishing.cancel()
+        recording.cancel()
+        recorder.write()
         await decoder.aclose()
         if urls:
             await urls.aclose()
@@ -132,14 +136,14 @@ def create_app(
     shared = SharedWindow(connections.shared, window, timeout_s=settings.redis_timeout_s)
     live = LiveEvents(SnapshotReader(connections, settings, shared).read)
     replay = ReplayEndpoint(connections, request_ttl_s=settings.result_ttl_s + timeout_s)
-    metrics = MetricsEndpoint(connections, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
+    metrics = MetricsEndpoint(connections, recorder.write, timeout_s=settings.redis_timeout_s, folder=metrics_folder)
     app = Starlette(
         routes=[
-            DocumentedRoute("/predict", predict.__call__, {"POST": predict_operation(body, webhooks)}),
+            DocumentedRoute("/predict", predict, {"POST": predict_operation(body, webhooks)}),
             *PageEndpoints().routes(),
             DocumentedRoute("/live", live.__call__, LIVE),
             DocumentedRoute("/dead-letters/{model}/{id}/replay", replay.__call__, {"POST": REPLAY}),
-            DocumentedRoute("/predict/{model}", predict.__call__, {"POST": predict_operation(body, webhooks)}),
+            DocumentedRoute("/predict/{model}", predict, {"POST": predict_operation(body, webhooks)}),
             DocumentedRoute(RESULT_PATH, result.__call__, {"GET": FETCH, "DELETE": CANCEL}),
             DocumentedRoute("/models", ModelsEndpoint(registry).__call__, MODELS),
             DocumentedRoute("/models/{model}/labels", LabelsEndpoint(registry).__call__, LABELS),

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from ingest.dispatch.model_client import ModelClient
-from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.partition_client import PreparedImage
 from ingest.errors import RETRY_S, DeadlinePassed, Overloaded, PreparedForAnother, Problem, redis_errors_as_503
 from ingest.images.decoder import Decoder
 from ingest.metrics import PROBLEMS

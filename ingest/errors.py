@@ -22,12 +22,15 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Final, Literal, NotRequired
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from ingest.paths import result_url
-from results.outcome import Done, Failed, Outcome
+from results.outcome import Failed
+
+if TYPE_CHECKING:
+    from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
@@ -227,24 +230,22 @@ class DeadlinePassed(Problem):
     status, code, title = 504, "deadline_passed", "Deadline passed"
 
 
-def raise_for_outcome(outcome: Outcome) -> Done:
-    """The prediction; raises the Problem that a failure is to its client."""
-    match outcome:
-        case Done():
-            return outcome
-        case Failed(reason="expired"):
-            raise DeadlinePassed(
-                f"{outcome.detail} Send it again, or look later whether it was answered after all.",
-                request_id=outcome.id,
+def problem_of(failed: Failed) -> Problem:
+    """What the failure of an image is to its client."""
+    match failed.reason:
+        case "expired":
+            return DeadlinePassed(
+                f"{failed.detail} Send it again, or look later whether it was answered after all.",
+                request_id=failed.id,
             )
-        case Failed(reason="cancelled"):
-            raise Cancelled(outcome.detail, request_id=outcome.id)
-        case Failed(reason="other_preparation"):
-            raise PreparedForAnother(f"The model is being replaced: {outcome.detail}", retry_after_s=RETRY_S)
-        case Failed(reason="damaged"):
-            raise DamagedInRedis(outcome.detail, request_id=outcome.id)
-        case Failed():
-            raise InferenceFailed(outcome.detail, request_id=outcome.id)
+        case "cancelled":
+            return Cancelled(failed.detail, request_id=failed.id)
+        case "other_preparation":
+            return PreparedForAnother(f"The model is being replaced: {failed.detail}", retry_after_s=RETRY_S)
+        case "damaged":
+            return DamagedInRedis(failed.detail, request_id=failed.id)
+        case _:
+            return InferenceFailed(failed.detail, request_id=failed.id)
 
 
 @contextmanager
@@ -256,15 +257,19 @@ def redis_errors_as_503() -> Iterator[None]:
         # Not at the top: decode workers import the problems, and would take twice as long to start.
         from redis.exceptions import RedisError
 
-        from stream.connection.clients import is_temporary
-        from stream.server_check import reason_of
-
         if not isinstance(error, RedisError | TimeoutError):
             raise
-        if isinstance(error, RedisError) and not is_temporary(error):
-            # The traceback would show our code, and nothing of ours has failed.
-            logger.error("Redis refuses a command of ingest: %s", error)  # noqa: TRY400
-        raise StreamUnavailable(
-            f"{reason_of(error)}. Send the request again later.",
-            retry_after_s=RETRY_S,
-        ) from error
+        raise unavailable(error) from error
+
+
+def unavailable(error: "RedisError | TimeoutError") -> StreamUnavailable:
+    """What an error of Redis, or its silence, is to a client."""
+    from redis.exceptions import RedisError
+
+    from stream.connection.clients import is_temporary
+    from stream.server_check import reason_of
+
+    if isinstance(error, RedisError) and not is_temporary(error):
+        # The traceback would show our code, and nothing of ours has failed.
+        logger.error("Redis refuses a command of ingest: %s", error)
+    return StreamUnavailable(f"{reason_of(error)}. Send the request again later.", retry_after_s=RETRY_S)

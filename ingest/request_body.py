@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ingest.errors import BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
-from ingest.request_trace import Stage
+from ingest.request_trace import current_trace, stage
+from ingest.serving.http_protocol import BODY_ARRIVED
 from ingest.upload_memory import READ_BYTES, UploadInProgress, UploadMemory, refusal
 
 #: The values of Content-Encoding that are accepted.
@@ -64,6 +65,24 @@ class ArrivingBody:
             return buffer.getvalue()
 
 
+async def arrived_body(request: Request, limits: Limits) -> bytes | None:
+    """The whole body if it is here already, as most bodies are; None if it must be received or decompressed.
+
+    Nothing has to be limited meanwhile. Raises PayloadTooLarge, UnsupportedMediaType and starlette's ClientDisconnect.
+    """
+    if BODY_ARRIVED not in request.scope or content_coding(request):
+        return None
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    if trace := current_trace.get():
+        trace.end_stage("upload", 0.0)
+    body: bytes = message["body"]
+    if len(body) > limits.max_bytes:
+        raise _too_large(limits)
+    return body
+
+
 @asynccontextmanager
 async def receiving(request: Request, limits: Limits) -> "AsyncIterator[ArrivingBody]":
     """Receive the chunks of the body within this block, decompressed.
@@ -74,7 +93,7 @@ async def receiving(request: Request, limits: Limits) -> "AsyncIterator[Arriving
     unread_bytes = READ_BYTES if content_coding(request) else _declared_bytes(request, limits)
     upload: UploadInProgress | None = None
     try:
-        with Stage("upload"):
+        with stage("upload"):
             async with asyncio.timeout(limits.body_timeout_s) as timeout:
                 with limits.memory.begin(timeout, unread_bytes) as upload:
                     yield ArrivingBody(_chunks(request, limits, upload), upload)
@@ -119,6 +138,9 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Raises BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded, and starlette's
     ClientDisconnect.
     """
+    arrived = await arrived_body(request, limits)
+    if arrived is not None:
+        return arrived
     async with receiving(request, limits) as body:
         return await body.read()
 

@@ -3,6 +3,7 @@
 Under the paths of an inference protocol a problem is `{"error": "..."}`, elsewhere a problem document (RFC 9457).
 """
 
+import json
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -21,12 +22,15 @@ from results.outcome import Done
 #: Digits of a probability after the point: float32 has seven significant ones.
 _DIGITS: Final = 7
 
+#: As Starlette writes JSON. It would make an encoder for each response.
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 class JSONResponse(responses.JSONResponse):
     """JSON with a final newline, so that a shell's prompt begins on a line of its own."""
 
     def render(self, content: object) -> bytes:
-        return super().render(content) + b"\n"
+        return (_to_json(content) + "\n").encode()
 
 
 class Label(TypedDict):

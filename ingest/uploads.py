@@ -19,7 +19,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from starlette.requests import Request
 
 from ingest.errors import BadParameter, MalformedUpload, NoImage, PayloadTooLarge
-from ingest.request_body import ArrivingBody, Limits, receiving
+from ingest.request_body import Limits, arrived_body, read_body, receiving
 
 #: How a urlencoded form begins: the name of a field and an equals sign. No image format begins so.
 _URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
@@ -56,10 +56,19 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
     and starlette's ClientDisconnect.
     """
+    kind = media_type(request)
+    if not kind.startswith("multipart/"):
+        return [_raw_image(await read_body(request, limits), kind)]
+    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
+    arrived = await arrived_body(request, limits)
+    if arrived is not None:
+        form.feed(arrived)
+        return form.uploads()
     async with receiving(request, limits) as body:
-        if is_form(request):
-            return await _read_form(request, limits, body)
-        return await _read_raw(request, body)
+        body.upload.free_with(form.clear)
+        async for chunk in body.chunks:
+            form.feed(chunk)
+        return form.uploads()
 
 
 def media_type(request: Request) -> str:
@@ -72,44 +81,22 @@ def is_form(request: Request) -> bool:
     return media_type(request).startswith("multipart/")
 
 
-async def _read_raw(request: Request, body: ArrivingBody) -> list[Upload]:
-    data = await body.read()
+def _raw_image(data: bytes, kind: str) -> Upload:
+    """The image that is the whole body, of this media type."""
     if not data:
         raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
-    if media_type(request) == "application/x-www-form-urlencoded" and _URL_ENCODED.match(data):
+    if kind == "application/x-www-form-urlencoded" and _URL_ENCODED.match(data):
         raise MalformedUpload(
             "The body is a urlencoded form, which cannot carry a file. Send multipart/form-data, as in "
             "curl -F image=@cat.jpg, or the image itself, as in curl --data-binary @cat.jpg."
         )
-    if media_type(request) == "application/x-www-form-urlencoded" and not data.isascii() and not _STRIPPED.search(data):
+    if kind == "application/x-www-form-urlencoded" and not data.isascii() and not _STRIPPED.search(data):
         raise MalformedUpload(
             "The file has lost its zero bytes and line breaks on the way, as curl -d removes them. "
             "Send it with curl -F image=@cat.jpg or curl --data-binary @cat.jpg."
         )
     refuse_base64(data)
-    return [Upload(None, data)]
-
-
-async def _read_form(request: Request, limits: Limits, body: ArrivingBody) -> list[Upload]:
-    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
-    body.upload.free_with(form.clear)
-    empty = True
-    async for chunk in body.chunks:
-        empty = empty and not chunk
-        form.feed(chunk)
-    if empty:
-        raise NoImage("The form is empty. Send the image in a part named image.")
-    form.end()
-    if not form.images:
-        named = ", ".join(repr(name) for name in form.other_names[:8]) or "no part at all"
-        raise NoImage(
-            f"The form has {named}, but no part named image. Name the part image, as in curl -F image=@cat.jpg."
-        )
-    for filename, data in form.images:
-        refuse_base64(data)
-        if filename is None:
-            _refuse_typed(data)
-    return [Upload(filename, data) for filename, data in form.images]
+    return Upload(None, data)
 
 
 def refuse_base64(data: bytes) -> None:
@@ -194,6 +181,7 @@ class Form:
         self._max_images = max_images
         self._filename: str | None = None
         self._image: io.BytesIO | None = None
+        self._is_empty = True
         # Latin-1 keeps each byte of a header. Whether a name is UTF-8 is checked when it is read.
         self._parser = PushMultipartParser(
             boundary.encode("latin-1"),
@@ -206,6 +194,7 @@ class Form:
         """Parse the next bytes of the body; raises MalformedUpload and PayloadTooLarge."""
         if not chunk:
             return  # The parser would take it for the end.
+        self._is_empty = False
         try:
             for event in self._parser.parse(chunk):
                 if event is None:
@@ -223,6 +212,22 @@ class Form:
             self._parser.close()
         except MultipartError as error:
             raise MalformedUpload("The form breaks off before its closing boundary. Send all of it.") from error
+
+    def uploads(self) -> list[Upload]:
+        """The images, once the body has ended, at least one. Raises NoImage and MalformedUpload."""
+        if self._is_empty:
+            raise NoImage("The form is empty. Send the image in a part named image.")
+        self.end()
+        if not self.images:
+            named = ", ".join(repr(name) for name in self.other_names[:8]) or "no part at all"
+            raise NoImage(
+                f"The form has {named}, but no part named image. Name the part image, as in curl -F image=@cat.jpg."
+            )
+        for filename, data in self.images:
+            refuse_base64(data)
+            if filename is None:
+                _refuse_typed(data)
+        return [Upload(filename, data) for filename, data in self.images]
 
     def clear(self) -> None:
         """Free the images. The form takes no more chunks after that."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, Self
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest import request_trace
 from ingest.auth.owner import owner
 from ingest.classification import Classifier, Target, gather_or_problem
 from ingest.dispatch.model_client import ModelClient
@@ -28,11 +27,12 @@ from ingest.errors import (
     Problem,
     StreamUnavailable,
     UrlNotAllowed,
-    raise_for_outcome,
+    problem_of,
 )
 from ingest.openapi.operation import Header, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.paths import result_url
+from ingest.request_trace import current_trace
 from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
 from ingest.uploads import Upload
 from results.outcome import Done, Failed, is_lost_in_redis
@@ -181,18 +181,19 @@ class AsyncRequest:
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
         request_id = await client.submit(image, request_id=reserved)
-        state = await client.wait(request_id, wait_s)
+        state = await client.requests.wait(request_id, wait_s)
         replaced = isinstance(state, Failed) and state.reason == "other_preparation"
         if state == "unknown" or is_lost_in_redis(state) or replaced:
             image = await classifier.prepare_again(upload, target) if replaced else image
-            await client.delete(request_id)
+            await client.requests.delete(request_id)
             await client.submit(image, request_id=request_id)
-            state = await client.wait(request_id, wait_s)
+            state = await client.requests.wait(request_id, wait_s)
         if state == "queued" and not accepts_202:
             raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
         if isinstance(state, Done):
             self._done.append(state)
-            request_trace.mark_answered(state)
+            if trace := current_trace.get():
+                trace.mark_answered(state)
             await client.note_answer(image, state)
         return await state_document(client, request_id, state, threshold=target.threshold)
 
@@ -201,7 +202,7 @@ class AsyncRequest:
         digest = hashlib.sha256(f"{number} {owner.get()} {self._key}".encode()).hexdigest()
         webhook = f"{target.webhook_url} ".encode() if target.webhook_url else b""
         fingerprint = hashlib.sha256(b"%d " % target.top + webhook + upload.data).hexdigest()
-        request_id, first = await target.client.reserve(digest, fingerprint)
+        request_id, first = await target.client.requests.reserve(digest, fingerprint)
         if first != fingerprint:
             raise IdempotencyKeyReused(
                 "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."
@@ -225,10 +226,11 @@ async def state_document(
 ) -> Prediction | Values | Queued:
     """The result of a request in this state, or the URL where it will be; raises the Problem that it ended with."""
     match state:
-        case Done() | Failed():
-            done = raise_for_outcome(state)
-            labels = await client.versions.labels_of(done)
-            return prediction(done, model=client.name, labels=labels, threshold=threshold)
+        case Done():
+            labels = await client.versions.labels_of(state)
+            return prediction(state, model=client.name, labels=labels, threshold=threshold)
+        case Failed():
+            raise problem_of(state)
         case "cancelled":
             raise Cancelled("The request was cancelled. Send the image again.")
         case _:

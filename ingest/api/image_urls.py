@@ -21,7 +21,7 @@ from ingest.metrics import URL_FETCHES
 from ingest.outbound.client import OutboundClient, Resolve, Unreachable
 from ingest.outbound.policy import Policy, UrlRefused
 from ingest.request_body import Limits
-from ingest.request_trace import Stage
+from ingest.request_trace import stage
 from ingest.upload_memory import UploadInProgress, refusal
 from stream.settings import IngestSettings
 
@@ -57,7 +57,7 @@ class ImageUrls:
         urls = [_checked(self._client.policy, text) for text in texts]
         upload: UploadInProgress | None = None
         try:
-            with Stage("fetch"):
+            with stage("fetch"):
                 async with asyncio.timeout(self._timeout_s) as timeout:
                     with limits.memory.begin(timeout) as upload:
                         return await self._fetch_all(urls, _Budget(limits.max_bytes, upload))

@@ -31,15 +31,22 @@ METRICS: Final = Operation("Read the metrics", {200: DocumentedResponse("For Pro
 
 
 class MetricsEndpoint:
-    """The endpoint. `folder` holds the values of all workers if there are several."""
+    """The endpoint. `write` brings the values of this worker up to date.
 
-    def __init__(self, connections: Connections, *, timeout_s: float, folder: Path | None = None) -> None:
+    `folder` holds the values of all workers if there are several. Those of the others may be a quarter of a second old.
+    """
+
+    def __init__(
+        self, connections: Connections, write: Callable[[], None], *, timeout_s: float, folder: Path | None = None
+    ) -> None:
         self._connections = connections
+        self._write = write
         self._timeout_s = timeout_s
         self._counts = CachedPartitionCounts(connections.shared, timeout_s=timeout_s)
         self._folder = folder
 
     async def __call__(self, _request: Request) -> Response:
+        self._write()
         whole = CollectorRegistry()
         whole.register(self._own())
         whole.register(GroupCollector(await self._read_groups()))

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ingest.api.async_requests import (
     ACCEPTED_PROBLEMS,
@@ -13,6 +15,7 @@ from ingest.api.async_requests import (
     POLL_HEADER,
     PREFER,
     PREFERENCE_APPLIED,
+    WEBHOOK_URL,
     AsyncRequest,
     WebhookRequests,
 )
@@ -24,6 +27,7 @@ from ingest.api.predict_request import (
     Options,
     PredictBody,
 )
+from ingest.auth.owner import marks
 from ingest.classification import Classified, Classifier, Target, cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry
 from ingest.dispatch.release import CLIENT_HEADER
@@ -60,6 +64,7 @@ from ingest.responses import (
     timing_headers,
 )
 from ingest.uploads import Upload
+from stream.keys import Priority
 
 
 class PredictEndpoint:
@@ -80,35 +85,67 @@ class PredictEndpoint:
         self._webhooks = webhooks
         self._timeout_s = timeout_s
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # An ASGI application: for a function, Starlette would handle exceptions here and in its middleware.
+        response = await self.respond(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def respond(self, request: Request) -> Response:
+        """The response. Raises a Problem."""
         started = time.perf_counter()
         client = self._registry.find(request.path_params.get("model"))
         model, wanted = client.route(request.headers)
-        in_query = Options.parse_query(request.query_params)
-        in_query.top_for(model)  # refuses a wrong option before the body is read
-        async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
-        default = async_request.default_priority if async_request else "interactive"
-        priority = priority_of(request.headers, request.query_params, default=default)
-        client.refuse_if_full(priority)
-        uploads, in_body, webhook = await self._body.read(request)
-        options = in_body.or_else(in_query)
+        wishes = self._wishes(request)
+        top = wishes.options.top_for(model)  # refuses a wrong option before the body is read
+        client.refuse_if_full(wishes.priority)
+        uploads, options, webhook = await self._body.read(request, wishes.options)
         target = Target(
             client,
             model,
-            options.top_for(model),
+            top if options is wishes.options else options.top_for(model),
             threshold=options.threshold,
-            priority=priority,
+            priority=wishes.priority,
             wanted=wanted,
-            webhook_url=self._webhooks.url(request, webhook),
+            webhook_url="" if wishes is _NO_WISHES and webhook is None else self._webhooks.url(request, webhook),
         )
-        if async_request:
-            return await async_request.respond(uploads, target, self._classifier)
+        if wishes.async_request:
+            return await wishes.async_request.respond(uploads, target, self._classifier)
         work = [self._classifier.classify(upload, target) for upload in uploads]
         if len(work) == 1:
             only = await cancel_on_disconnect(request, work[0])
             request.scope[BATCH_SIZE] = only.done.batch
             return await _one(target, only, started)
         return await _several(target, uploads, await cancel_on_disconnect(request, gather_or_problem(work)))
+
+    def _wishes(self, request: Request) -> "_Wishes":
+        """Raises BadParameter and BulkKey."""
+        if (
+            not request.scope["query_string"]
+            and _WISHING.isdisjoint(dict(request.scope["headers"]))
+            and not marks.get()
+        ):
+            return _NO_WISHES
+        options = Options.parse_query(request.query_params)
+        async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
+        default = async_request.default_priority if async_request else "interactive"
+        priority = priority_of(request.headers, request.query_params, default=default)
+        return _Wishes(options, async_request, priority)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What a client asks for in the query and in headers."""
+
+    options: Options = field(default_factory=Options)
+    async_request: AsyncRequest | None = None
+    priority: Priority = "interactive"
+
+
+#: Most requests have no wishes.
+_NO_WISHES: Final = _Wishes()
+_WISHING: Final = frozenset(
+    parameter.name.lower().encode() for parameter in (PREFER, IDEMPOTENCY_KEY, PRIORITY_HEADER, WEBHOOK_URL)
+)
 
 
 async def _one(target: Target, classified: Classified, started: float) -> Response:

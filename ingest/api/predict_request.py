@@ -144,19 +144,19 @@ class PredictBody:
         self._webhooks = webhooks
         self._urls = urls
 
-    async def read(self, request: Request) -> tuple[list[Upload], Options, str | None]:
-        """The images of the body, and if it is JSON the options and the webhook.
+    async def read(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
+        """The images of the body, the options, and if it is JSON the webhook. JSON has options that win over the query.
 
         Raises as `read_uploads` and `ImageUrls.fetch` do, and BadParameter.
         """
         kind = media_type(request)
         if kind != JSON and not kind.endswith("+json"):
-            return await read_uploads(request, self._limits), Options(), None
+            return await read_uploads(request, self._limits), in_query, None
         document = parse_json_object(await read_body(request, self._limits))
         if unknown := [name for name in document if name not in _FIELDS]:
             raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
         images = _images(document, self._limits)
-        options = Options.parse_json(document)
+        options = Options.parse_json(document).or_else(in_query)
         webhook = document.get(WEBHOOK)
         if webhook is not None and not isinstance(webhook, str):
             raise BadParameter(f"{WEBHOOK} is no string. Send a URL.")

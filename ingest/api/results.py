@@ -39,7 +39,7 @@ class ResultEndpoint:
         preferences = Preferences.parse(request.headers.getlist("prefer"))
         wait_s = preferences.wait_at_most_s(self._timeout_s)
         if state == "queued" and wait_s:
-            state = await client.wait(request_id, wait_s)
+            state = await client.requests.wait(request_id, wait_s)
         headers = {"Preference-Applied": preferences.applied()} if wait_s else {}
         if state == "queued":
             headers["Retry-After"] = str(POLL_S)
@@ -57,7 +57,7 @@ class ResultEndpoint:
             if not await self._registry.delete(request_id):
                 raise
             return Response(status_code=204)
-        if await client.cancel(request_id) or await client.delete(request_id):
+        if await client.requests.cancel(request_id) or await client.requests.delete(request_id):
             return Response(status_code=204)
         if state == "cancelled":
             raise Cancelled("The request was cancelled before.")

@@ -4,26 +4,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from ingest import metrics, request_trace
+from ingest import metrics
 from ingest.auth.owner import owner
 from ingest.dispatch.cache import Cache
-from ingest.dispatch.partition_client import PartitionClient
-from ingest.dispatch.partitions import Partitions, Versions, first_to_take
-from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.earlier_requests import EarlierRequests
+from ingest.dispatch.partition_client import PartitionClient, PreparedImage
+from ingest.dispatch.partitions import Partitions, Versions
 from ingest.dispatch.release import ReleaseRouter, caller
 from ingest.dispatch.shadow import Shadow
 from ingest.errors import (
     ModelUnloaded,
+    NoConsumer,
     Overloaded,
-    raise_for_outcome,
-    redis_errors_as_503,
+    StreamUnavailable,
+    problem_of,
 )
+from ingest.request_trace import current_trace
 from results.outcome import Done, Failed, Outcome, is_lost_in_redis
-from results.store import State
 from stream.connection.clients import Connections
-from stream.host import logs
+from stream.host.logs import request_ids
 from stream.keys import Partition, Priority, new_id
 from stream.model import ModelDescription
 from stream.releases import Release
@@ -33,9 +34,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Problems of one partition that another may not have.
+_TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
+
 
 class ModelClient:
-    """Sends images to the consumers of one model, and finds the results of earlier requests."""
+    """Sends images to the consumers of one model. `requests` are those that were made before."""
 
     def __init__(self, connections: Connections, settings: IngestSettings, model: str, *, ingest: str) -> None:
         self._settings = settings
@@ -49,6 +53,7 @@ class ModelClient:
         #: The release in force; None while any version takes an image.
         self.release: ReleaseRouter | None = None
         self._shadow = Shadow(self.partitions, self.versions, ingest=ingest)
+        self.requests = EarlierRequests(self.partitions, result_ttl_s=settings.result_ttl_s, ingest=ingest)
 
     def obey(self, release: Release | None) -> None:
         """From now on, images go to the versions that this release names."""
@@ -98,63 +103,44 @@ class ModelClient:
         if all(refusals) and (last := refusals[-1]):
             raise last
 
-    async def state(self, request_id: str) -> State:
-        """Where a request of this model stands; raises StreamUnavailable."""
-        partition = self.partitions.of_request(request_id)
-        with redis_errors_as_503():
-            return await partition.store.state(request_id) if partition else "unknown"
-
-    async def cancel(self, request_id: str) -> bool:
-        """Cancel a request that is still queued; False if there is none. Raises StreamUnavailable."""
-        partition = self.partitions.of_request(request_id)
-        with redis_errors_as_503():
-            return await partition.store.cancel(request_id) if partition else False
-
-    async def delete(self, request_id: str) -> bool:
-        """Delete the outcome of a request that has ended, and its dead letter with the pixels.
-
-        False if there is neither. Raises StreamUnavailable.
-        """
-        partition = self.partitions.of_request(request_id)
-        with redis_errors_as_503():
-            return await partition.delete(request_id) if partition else False
-
     async def classify(self, image: PreparedImage, *, version: str | None = None) -> Done:
         """Classify one image; raises a Problem on failure, and PreparedForAnother if its model was replaced.
 
         Cancelling this call cancels the work. A cached prediction of the image's model, or of the `version` that is
         wanted, saves it.
         """
-        if known := await self._recall(image, version):
+        if self._cache and (known := await self._recall(self._cache, image, version)):
             return known
-        done = await self._run(image)
-        await self.note_answer(image, done)
-        return done
-
-    async def _recall(self, image: PreparedImage, version: str | None) -> Done | None:
-        if self._cache is None:
-            return None
-        wanted = image.model if version is None else await self.versions.described(version)
-        known = await self._cache.recall(wanted, image.pixels, top=image.top, request_id=new_id(owner=owner.get()))
-        if known:
-            logs.add_request_id(known.id)
-        return known
-
-    async def _run(self, image: PreparedImage) -> Done:
         began = time.perf_counter()
-        metrics.IN_FLIGHT.inc()
+        metrics.IN_FLIGHT.now += 1
         try:
             outcome = await self._outcome(image)
-            # At its deadline a client has waited long enough.
-            if is_lost_in_redis(outcome) and time.perf_counter() - began < self._settings.request_timeout_s / 2:
-                logger.warning("sending an image again: request=%s", outcome.id)
-                outcome = await self._outcome(image)
-            done = raise_for_outcome(outcome)
-            metrics.record_stages(done, waited_s=time.perf_counter() - began)
-            request_trace.mark_answered(done)
-            return done
+            if isinstance(outcome, Failed):
+                outcome = await self._again_if_lost(image, outcome, time.perf_counter() - began)
         finally:
-            metrics.IN_FLIGHT.dec()
+            metrics.IN_FLIGHT.now -= 1
+        _record_stages(outcome, waited_s=time.perf_counter() - began)
+        if self._cache or self.release:
+            await self.note_answer(image, outcome)
+        return outcome
+
+    async def _recall(self, cache: Cache, image: PreparedImage, version: str | None) -> Done | None:
+        wanted = image.model if version is None else await self.versions.described(version)
+        known = await cache.recall(wanted, image.pixels, top=image.top, request_id=new_id(owner=owner.get()))
+        if known:
+            _log_with(known.id)
+        return known
+
+    async def _again_if_lost(self, image: PreparedImage, failed: Failed, waited_s: float) -> Done:
+        """Send an image again that Redis has lost; raises a Problem if it failed otherwise, or fails again."""
+        outcome: Outcome = failed
+        # At its deadline a client has waited long enough.
+        if is_lost_in_redis(failed) and waited_s < self._settings.request_timeout_s / 2:
+            logger.warning("sending an image again: request=%s", failed.id)
+            outcome = await self._outcome(image)
+        if isinstance(outcome, Failed):
+            raise problem_of(outcome)
+        return outcome
 
     async def _outcome(self, image: PreparedImage) -> Outcome:
         partition, request_id, reply = await self._send(image)
@@ -176,7 +162,7 @@ class ModelClient:
             return partition, entry.id, await partition.send(entry, image.priority, version)
 
         sent = await self._first_to_take(image, self.partitions.candidates(), send)
-        logs.add_request_id(sent[1])
+        _log_with(sent[1])
         return sent
 
     async def _first_to_take(
@@ -190,18 +176,24 @@ class ModelClient:
         If the queue for a candidate is full, the stable version gets the image, unless its images are prepared
         differently.
         """
-        try:
-            return await first_to_take(partitions, lambda partition: take(partition, image.version))
-        except Overloaded:
-            if self.release is None or not (stable := self.versions.known(self.release.release.stable)):
-                raise
-            other = self.release.yields(image.version) if stable.preparation == image.model.preparation else ""
-            if not other:
-                raise
-        return await first_to_take(partitions, lambda partition: take(partition, other))
+        version = image.version
+        while True:
+            for partition in partitions:
+                try:
+                    return await take(partition, version)
+                except _TRY_NEXT as problem:
+                    refusal = problem
+            if not isinstance(refusal, Overloaded) or not (version := self._other_version(image, version)):
+                raise refusal
+
+    def _other_version(self, image: PreparedImage, version: str) -> str:
+        """The version that gets an image instead of this one; empty if none does."""
+        if self.release is None or not (stable := self.versions.known(self.release.release.stable)):
+            return ""
+        return self.release.yields(version) if stable.preparation == image.model.preparation else ""
 
     async def submit(self, image: PreparedImage, *, request_id: str = "") -> str:
-        """Have one image accepted, and return its request id; `wait` fetches the outcome. Raises a Problem.
+        """Have one image accepted, and return its request id; `requests.wait` fetches the outcome. Raises a Problem.
 
         An id that was accepted before is not accepted again, and nothing changes. The id names its partition, so
         no other partition takes the image.
@@ -214,15 +206,10 @@ class ModelClient:
                 await partition.admit(entry, image.priority, version)
             return entry.id
 
-        candidates = [self._partition(request_id)] if request_id else self.partitions.candidates()
+        candidates = [self.partitions.of_reserved(request_id)] if request_id else self.partitions.candidates()
         accepted = await self._first_to_take(image, candidates, submit)
-        logs.add_request_id(accepted)
+        _log_with(accepted)
         return accepted
-
-    def _partition(self, request_id: str) -> PartitionClient:
-        partition = self.partitions.of_request(request_id)
-        assert partition, "a reserved id names a partition that exists"
-        return partition
 
     async def note_answer(self, image: PreparedImage, done: Done) -> None:
         """Keep the prediction for other requests with the same pixels, and compare it with a shadow's."""
@@ -231,46 +218,26 @@ class ModelClient:
         if self.release is not None:
             self._shadow.offer(self.release, image, done)
 
-    async def wait(self, request_id: str, wait_s: float) -> State:
-        """Where a request stands: as soon as it has ended, and after `wait_s` seconds at the latest."""
-        if wait_s <= 0:
-            return await self.state(request_id)
-        partition = self._partition(request_id)
-        reply = partition.expect(request_id)
-        try:
-            with redis_errors_as_503():
-                state = await partition.store.subscribe(request_id, self._ingest)
-            if state != "queued":
-                return state
-            async with asyncio.timeout(wait_s):
-                return await reply
-        except TimeoutError:
-            return await self.state(request_id)
-        finally:
-            reply.cancel()
-
-    async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
-        """The request id and the fingerprint that an idempotency key was first used with."""
-        offered = new_id(self.partitions.candidates()[0].number, owner.get())
-        # All keys are in the first partition: they must be found again after the number of partitions has changed.
-        store = self.partitions.first.store
-        with redis_errors_as_503():
-            return await store.reserve_idempotency_key(key, offered, fingerprint, ttl_s=self._settings.result_ttl_s)
-
     async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 return await reply
         except TimeoutError:
-            return await self._check_at_deadline(request_id)
+            return await self.requests.at_deadline(request_id)
 
-    async def _check_at_deadline(self, request_id: str) -> Outcome:
-        """Look into the store once: a reply that was trimmed from the reply stream is found there."""
-        state = await self.state(request_id)
-        if isinstance(state, Done | Failed):
-            return state
-        if state == "unknown":
-            with redis_errors_as_503():
-                store = self._partition(request_id).store
-                return await store.report_vanished(request_id, ttl_s=self._settings.result_ttl_s)
-        return Failed(request_id, "expired", "No consumer answered in time.")
+
+def _log_with(request_id: str) -> None:
+    """From now on, this task's log lines name the request."""
+    if (ids := request_ids.get()) is not None:
+        ids.append(request_id)
+
+
+def _record_stages(done: Done, *, waited_s: float) -> None:
+    """Record the result of one image, which came `waited_s` seconds after the image was offered for admission."""
+    queue_s, run_s = done.queue_ms / 1000, done.run_ms / 1000
+    metrics.QUEUE.add(queue_s)
+    metrics.INFERENCE.add(run_s)
+    # The time in the queue begins by Redis's clock, in whole milliseconds. The rest can be slightly negative.
+    metrics.REPLY.add(max(0.0, waited_s - queue_s - run_s))
+    if trace := current_trace.get():
+        trace.mark_answered(done)

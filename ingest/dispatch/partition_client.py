@@ -1,4 +1,4 @@
-"""The client of one partition: admits images into its stream and receives their outcomes."""
+"""The client of one partition: admits prepared images into its stream and receives their outcomes."""
 
 import asyncio
 import logging
@@ -6,24 +6,27 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 from redis.exceptions import RedisError
 
-from ingest import metrics, request_trace
+from ingest import metrics
 from ingest.backpressure import BacklogLimit
-from ingest.errors import RETRY_S, NoConsumer, Overloaded, StreamUnavailable, redis_errors_as_503
+from ingest.dispatch.partition_state import PartitionState
+from ingest.errors import RETRY_S, NoConsumer, Overloaded, StreamUnavailable, redis_errors_as_503, unavailable
+from ingest.request_trace import current_trace
 from results.dead_letters import DeadLetters
 from results.outcome import Failed, Outcome
 from results.replies import Replies
 from results.store import Store
+from results.webhook import Webhook
 from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
 from stream.keys import PRIORITIES, EntryStream, Partition, Priority
 from stream.model import ModelDescription
-from stream.presence import ConsumerReport, Presence
-from stream.server_check import WritesRefused, refused_writes
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -31,12 +34,55 @@ logger = logging.getLogger(__name__)
 #: The share of redis_timeout_s that replicas have to acknowledge an image.
 _REPLICATION_SHARE: Final = 0.5
 
-#: Seconds between two searches for dead letters that are too old. Each costs Redis some microseconds.
-_EXPIRE_EVERY_S: Final = 60.0
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """Raw pixels [height, width, channels] of the `model` version that the image was prepared for.
+
+    They are uint8, or uint16 in steps of 1/256 if the model takes fractions. `top` is the number of classes wanted
+    (0: all). `decoding_s` is how long ingest will still decode other images. `priority` is the class that the image
+    waits in. Only consumers of `version` take it; empty: all.
+    `webhook` says where to deliver the outcome, if anywhere; its id is that of the request, once there is one. Such an
+    image is never answered from the cache, because an outcome is delivered when its entry is completed.
+    """
+
+    model: ModelDescription
+    pixels: bytes
+    top: int
+    decoding_s: float = 0.0
+    priority: Priority = "interactive"
+    version: str = ""
+    webhook: Webhook | None = None
+
+    def entry(self, request_id: str, *, reply: str) -> Entry:
+        """The entry of this image. `reply` names the ingest that waits for its outcome, and may be empty."""
+        model = self.model
+        pixels, fractions = self.pixels, b""
+        if not model.resize.rounded and len(pixels) > model.input_bytes:
+            pixels, fractions = _split(pixels)
+        return Entry(
+            request_id,
+            reply,
+            self.top,
+            model.height,
+            model.width,
+            pixels,
+            channels=model.channels,
+            more_ms=math.ceil(self.decoding_s * 1000),
+            fractions=fractions,
+            preparation=model.preparation,
+            webhook=replace(self.webhook, id=request_id).encode() if self.webhook else "",
+        )
+
+
+def _split(pixels: bytes) -> tuple[bytes, bytes]:
+    """The rounded pixels, and for each its fraction plus one half, in 256ths."""
+    shifted = (np.frombuffer(pixels, "<u2") + np.uint16(128)).astype("<u2", copy=False).view(np.uint8)
+    return shifted[1::2].tobytes(), shifted[::2].tobytes()
 
 
 class PartitionClient:
-    """One partition as this ingest sees it. `unavailable_reason` is empty while the partition can be reached."""
+    """One partition: what is known of it (`state`), its stream and its outcomes."""
 
     def __init__(
         self, connections: Connections, settings: IngestSettings, partition: Partition, *, ingest: str
@@ -45,13 +91,10 @@ class PartitionClient:
         self._settings = settings
         self._redis = redis
         self._partition = partition
-        # The only partition is unavailable when Redis is, and the registry logs that.
-        self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._reader = connect_reader(settings, metrics.REDIS, partition)
         self.store = Store(redis, partition)
         self._replies = Replies(self._reader, self.store, partition, ingest=ingest, result_ttl_s=settings.result_ttl_s)
         self._dead_letters = DeadLetters(redis, partition)
-        self._presence = Presence(redis, partition)
         self._admission = Admission(
             redis,
             partition,
@@ -67,15 +110,10 @@ class PartitionClient:
             for priority in PRIORITIES
         }
         self._refusing = False
-        self._expire_at_s = 0.0
         #: The version that a release tries. The stable version takes what its queue does not.
         self.candidate = ""
         self.number = partition.number
-        self.consumers: list[ConsumerReport] = []
-        #: The versions of consumers that are not older than this ingest.
-        self._newer: set[str] = set()
-        self._has_older = False
-        self.unavailable_reason = ""
+        self.state = PartitionState(redis, settings, partition)
 
     async def run(self) -> None:
         """Receive replies until cancelled."""
@@ -86,55 +124,17 @@ class PartitionClient:
 
     async def refresh(self) -> RedisError | TimeoutError | None:
         """Read which consumers are alive. Returns the error if the partition cannot be reached."""
-        try:
-            async with asyncio.timeout(self._settings.redis_timeout_s):
-                reports = await self._presence.consumers()
-                alive = [one for one in reports if one.alive]
-                # A server that refuses writes refuses heartbeats too: then it is not that no consumer runs.
-                reason = "" if alive else await refused_writes(self._redis)
-        except (RedisError, TimeoutError) as error:
-            self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
-            return error
-        self.consumers = alive
-        self._newer = {one.version for one in alive if not one.is_older}
-        self._has_older = any(one.is_older for one in alive)
-        if reason:
-            self._mark_unavailable(reason)
-            return WritesRefused(reason)
-        if self.unavailable_reason:
-            logger.info("partition %d is available again", self.number)
-        self.unavailable_reason = ""
-        self._backlogs["interactive"].set_rate(math.fsum(one.images_per_s for one in self.consumers))
-        self._backlogs["bulk"].set_rate(math.fsum(one.bulk_rate for one in self.consumers))
-        await self._expire_dead_letters()
-        return None
-
-    async def _expire_dead_letters(self) -> None:
-        """Drop what is too old, now and then, whether or not consumers run."""
-        age_s, now_s = self._settings.max_dead_letter_age_s, time.monotonic()
-        if not age_s or now_s < self._expire_at_s:
-            return
-        self._expire_at_s = now_s + min(_EXPIRE_EVERY_S, age_s)
-        with suppress(RedisError, TimeoutError):
-            async with asyncio.timeout(self._settings.redis_timeout_s):
-                dead_letters, webhooks = await self._dead_letters.expire(age_s)
-                if dead_letters or webhooks:
-                    logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
-
-    def _mark_unavailable(self, reason: str) -> None:
-        if not self.unavailable_reason:
-            logger.log(self._log_level, "partition %d is unavailable: %s", self.number, reason)
-        self.unavailable_reason = reason
-
-    async def versions(self) -> dict[str, ModelDescription]:
-        """All versions ever announced here; raises redis-py's errors."""
-        return await self._presence.versions()
+        error = await self.state.refresh()
+        if error is None:
+            self._backlogs["interactive"].set_rate(math.fsum(one.images_per_s for one in self.state.consumers))
+            self._backlogs["bulk"].set_rate(math.fsum(one.bulk_rate for one in self.state.consumers))
+        return error
 
     def refusal(self, priority: Priority) -> Overloaded | None:
         """The problem that an image of this class would meet here now; None if it would be admitted as far as is
         known."""
         backlog = self._backlogs[priority]
-        return self._overloaded(backlog.limit, priority) if backlog.is_closed else None
+        return self._overloaded(backlog.limit, priority) if time.monotonic() < backlog.closed_until_s else None
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
         """A future for the outcome. Create it before the request is admitted, and cancel it in the end."""
@@ -160,16 +160,18 @@ class PartitionClient:
         Raises Overloaded, NoConsumer or StreamUnavailable.
         """
         try:
-            await self._admit(entry, priority, version)
-            self._replies.accepted(entry.id)
-            self._refusing = False
-        except StreamUnavailable as unavailable:
-            # Reading may still work, for example when Redis is full: only this line reports it then.
-            logger.log(logging.DEBUG if self._refusing else logging.WARNING, "images are refused: %s", unavailable)
-            self._refusing = True
-            # Other requests avoid this partition until the next refresh.
-            self._mark_unavailable(unavailable.detail)
-            raise
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                if entry.webhook:
+                    await self._refuse_if_webhooks_wait()
+                trace = current_trace.get()
+                await self._admission.admit(
+                    trace.mark_sent(entry) if trace else entry,
+                    timeout_s=self._settings.request_timeout_s,
+                    max_backlog=self._backlogs[priority].limit,
+                    without_consumers=self._settings.accept_without_consumers,
+                    stream=self._stream(priority, version),
+                    inline=self.state.has_older,
+                )
         except QueueFull as full:
             if not version or version != self.candidate:
                 self._backlogs[priority].close_for(full.backlog)
@@ -178,32 +180,31 @@ class PartitionClient:
             raise NoConsumer(
                 f"No consumer of {self._partition.model} is alive. Send the image again later.", retry_after_s=RETRY_S
             ) from error
-
-    async def _admit(self, entry: Entry, priority: Priority, version: str) -> None:
-        stream = self._stream(priority, version)
-        try:
-            with redis_errors_as_503():
-                async with asyncio.timeout(self._settings.redis_timeout_s):
-                    if entry.webhook:
-                        await self._refuse_if_webhooks_wait()
-                    await self._admission.admit(
-                        request_trace.mark_sent(entry),
-                        timeout_s=self._settings.request_timeout_s,
-                        max_backlog=self._backlogs[priority].limit,
-                        without_consumers=self._settings.accept_without_consumers,
-                        stream=stream,
-                        inline=self._has_older,
-                    )
         except NotReplicated as error:
-            if entry.reply:
-                # The client sends it again under another id.
-                with suppress(RedisError):
-                    await self.store.cancel(entry.id)
-            raise StreamUnavailable(
-                f"Redis has not confirmed the image in time, with durability {self._settings.durability} and "
-                f"{self._settings.wait_replicas} replicas. Send it again later.",
-                retry_after_s=RETRY_S,
-            ) from error
+            raise self._refuse_images(await self._not_replicated(entry)) from error
+        except (RedisError, TimeoutError) as error:
+            raise self._refuse_images(unavailable(error)) from error
+        self._replies.accepted(entry.id)
+        self._refusing = False
+
+    def _refuse_images(self, problem: StreamUnavailable) -> StreamUnavailable:
+        # Reading may still work, for example when Redis is full: only this line reports it then.
+        logger.log(logging.DEBUG if self._refusing else logging.WARNING, "images are refused: %s", problem)
+        self._refusing = True
+        # Other requests avoid this partition until the next refresh.
+        self.state.mark_unavailable(problem.detail)
+        return problem
+
+    async def _not_replicated(self, entry: Entry) -> StreamUnavailable:
+        if entry.reply:
+            # The client sends it again under another id.
+            with suppress(RedisError):
+                await self.store.cancel(entry.id)
+        return StreamUnavailable(
+            f"Redis has not confirmed the image in time, with durability {self._settings.durability} and "
+            f"{self._settings.wait_replicas} replicas. Send it again later.",
+            retry_after_s=RETRY_S,
+        )
 
     async def send_if_idle(
         self, entry: Entry, version: str, *, busy: Sequence[str], max_backlog: int, timeout_s: float
@@ -234,9 +235,10 @@ class PartitionClient:
 
         While an upgrade has not come to all consumers, that may be the one for interactive images of any version.
         """
-        if self.consumers and not self._newer:
+        consumers, newer = self.state.consumers, self.state.newer
+        if consumers and not newer:
             return self._partition.stream("interactive")
-        only_older = version not in self._newer and any(one.version == version for one in self.consumers)
+        only_older = version not in newer and any(one.version == version for one in consumers)
         return self._partition.stream(priority, "" if only_older else version)
 
     async def _refuse_if_webhooks_wait(self) -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterator
 
 from ingest.dispatch.partition_client import PartitionClient
 from ingest.errors import (
@@ -11,8 +10,6 @@ from ingest.errors import (
     DamagedInRedis,
     MixedVersions,
     NoConsumer,
-    Overloaded,
-    Problem,
     StreamUnavailable,
     UnknownModel,
     redis_errors_as_503,
@@ -23,11 +20,6 @@ from stream.keys import Partition, partition_of
 from stream.model import ModelDescription
 from stream.presence import ConsumerReport
 from stream.settings import IngestSettings
-
-T = TypeVar("T")
-
-#: Problems of one partition that another may not have.
-_TRY_NEXT: Final = (NoConsumer, Overloaded, StreamUnavailable)
 
 
 class Partitions:
@@ -72,6 +64,12 @@ class Partitions:
         number = partition_of(request_id)
         return self._all[number] if number < len(self._all) else None
 
+    def of_reserved(self, request_id: str) -> PartitionClient:
+        """The partition that an id from here names."""
+        partition = self.of_request(request_id)
+        assert partition, "a reserved id names a partition that exists"
+        return partition
+
     def candidates(self) -> list[PartitionClient]:
         """The partitions that may take an image, in random order. If none may, one that says why."""
         sending = self._all[: self._settings.partitions]
@@ -81,28 +79,18 @@ class Partitions:
         return usable or sending[:1]
 
     def _usable(self, partition: PartitionClient) -> bool:
-        return not partition.unavailable_reason and bool(partition.consumers or self._settings.accept_without_consumers)
+        return not partition.state.unavailable_reason and bool(
+            partition.state.consumers or self._settings.accept_without_consumers
+        )
 
     @property
     def degraded(self) -> list[tuple[int, str]]:
         """Partitions that take no image at present, and why."""
         return [
-            (partition.number, partition.unavailable_reason or "no consumer is alive")
+            (partition.number, partition.state.unavailable_reason or "no consumer is alive")
             for partition in self._all[: self._settings.partitions]
             if not self._usable(partition)
         ]
-
-
-async def first_to_take(partitions: Iterable[PartitionClient], take: Callable[[PartitionClient], Awaitable[T]]) -> T:
-    """The result of the first partition that takes an image; raises the last one's problem if none does."""
-    refusal: Problem | None = None
-    for partition in partitions:
-        try:
-            return await take(partition)
-        except _TRY_NEXT as problem:
-            refusal = problem
-    assert refusal
-    raise refusal
 
 
 class Versions:
@@ -127,12 +115,12 @@ class Versions:
         """Read who is alive and what they serve; raises redis-py's errors or TimeoutError."""
         await self._partitions.refresh()
         for partition in self._partitions:
-            unknown = any(self._is_unknown(one) for one in partition.consumers)
+            unknown = any(self._is_unknown(one) for one in partition.state.consumers)
             expected = self._without_consumers and not self._descriptions
-            if not partition.unavailable_reason and (unknown or expected):
-                self._descriptions.update(await partition.versions())
+            if not partition.state.unavailable_reason and (unknown or expected):
+                self._descriptions.update(await partition.state.versions())
         # Only now: nobody can send an image to a version that is not described. One consumer serves many partitions.
-        self.consumers = list({one.name: one for part in self._partitions for one in part.consumers}.values())
+        self.consumers = list({one.name: one for part in self._partitions for one in part.state.consumers}.values())
         self._staying = [one for one in self.consumers if not one.is_leaving] or self.consumers
         self._preparations = frozenset(one.preparation for one in self._staying)
         self._any_version = frozenset(one.preparation for one in self.consumers if one.reads_any)
@@ -228,5 +216,5 @@ class Versions:
 
     async def _read(self) -> None:
         for partition in self._partitions:
-            if not partition.unavailable_reason:
-                self._descriptions.update(await partition.versions())
+            if not partition.state.unavailable_reason:
+                self._descriptions.update(await partition.state.versions())

@@ -191,7 +191,7 @@ class ModelRegistry:
             self.refuse_in_outage()
         # A caller must not learn whether another's request exists, so such a request is not looked for.
         for client in self._clients.values() if belongs_to_caller(request_id) else ():
-            state = await client.state(request_id)
+            state = await client.requests.state(request_id)
             if state != "unknown":
                 return client, state
         raise UnknownResult("There is no such request, or its result has expired. Send the image again.")
@@ -202,7 +202,7 @@ class ModelRegistry:
         False if nothing is left. What belongs to another caller is not looked for.
         """
         clients = self._clients.values() if belongs_to_caller(request_id) else ()
-        return any([await client.delete(request_id) for client in clients])
+        return any([await client.requests.delete(request_id) for client in clients])
 
     def find(self, name: str | None) -> ModelClient:
         """The client of a model, or of the default model.

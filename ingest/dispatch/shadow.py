@@ -17,12 +17,11 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from ingest.dispatch.partition_client import PartitionClient
+from ingest.dispatch.partition_client import PartitionClient, PreparedImage
 from ingest.dispatch.partitions import Partitions, Versions
-from ingest.dispatch.prepared_image import PreparedImage
 from ingest.dispatch.release import ReleaseRouter
-from ingest.errors import Problem, raise_for_outcome
-from results.outcome import Done
+from ingest.errors import Problem, problem_of
+from results.outcome import Done, Failed
 from stream.admission import AdmissionRefused
 from stream.keys import new_id
 
@@ -118,7 +117,10 @@ class Shadow:
             return None
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                return raise_for_outcome(await reply)
+                outcome = await reply
+            if isinstance(outcome, Failed):
+                raise problem_of(outcome)
+            return outcome
         finally:
             reply.cancel()
             with suppress(RedisError):

@@ -18,7 +18,7 @@ from ingest.grpc_api.status import problem_metadata, status_code
 from ingest.metrics import PROBLEMS
 from ingest.middleware.request_metrics import CLIENT_GONE, RequestRecorder
 from ingest.priority import PRIORITY, header_priority
-from stream.host import logs
+from stream.host.logs import request_ids
 from stream.keys import Priority
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Calls:
 
     async def run(self, call: Call, serve: Callable[[Call], Awaitable[T]], *, streamed: bool = False) -> T:
         """What `serve` returns for one call. If it is `streamed`, it counts, records and traces its requests itself."""
-        logs.start_scope()
+        request_ids.set([])
         with nullcontext() if streamed else self.trace(call):
             return await self._run(call, serve, streamed=streamed)
 

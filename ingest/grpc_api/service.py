@@ -13,7 +13,7 @@ from ingest.grpc_api.calls import Call, Calls
 from ingest.grpc_api.context import Context
 from ingest.grpc_api.inference import InferMethods
 from ingest.grpc_api.metadata import MetadataMethods, RepositoryMethods
-from ingest.request_trace import Stage
+from ingest.request_trace import stage
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
@@ -81,7 +81,7 @@ class Service:
         method: Callable[[Any, Call], Awaitable[Any]],
     ) -> grpc.RpcMethodHandler:
         async def serve(call: Call) -> Message:
-            with Stage("upload"):
+            with stage("upload"):
                 message = await self._arrivals.read(call.context)
             response: Message = await method(message, call)
             return response

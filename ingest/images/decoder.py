@@ -19,15 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
-from ingest.backpressure import BacklogLimit
+from ingest.backpressure import BacklogLimit, DecodeQueue
 from ingest.errors import DamagedImage, Overloaded, TooManyPixels
 from ingest.images.cost import Cost
 from ingest.images.decode import EncodedImage, NeedsPillow
-from ingest.images.decode_queue import DecodeQueue
 from ingest.images.worker_pool import OutOfTime, WorkerPool
 from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
-from ingest.request_trace import Stage
+from ingest.request_trace import current_trace
 from ingest.uploads import Upload
 from stream.keys import Priority
 from stream.model import ModelDescription
@@ -83,10 +82,12 @@ class Decoder:
         """The image as uint8 [height, width, channels]. Raises a Problem."""
         began = time.perf_counter()
         try:
-            with Stage("decode"):
-                return await self._run(EncodedImage(upload.data), model, priority)
+            return await self._run(EncodedImage(upload.data), model, priority)
         finally:
-            DECODE.observe(time.perf_counter() - began)
+            decode_s = time.perf_counter() - began
+            DECODE.add(decode_s)
+            if trace := current_trace.get():
+                trace.end_stage("decode", decode_s)
 
     async def _run(self, image: EncodedImage, model: ModelDescription, priority: Priority) -> bytes:
         size = len(image.data)

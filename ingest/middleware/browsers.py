@@ -24,7 +24,7 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-_RAW: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_RAW: Final = {name.lower().encode(): value.encode() for name, value in SECURITY_HEADERS.items()}
 
 
 class SecurityHeadersMiddleware:
@@ -41,8 +41,10 @@ class SecurityHeadersMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = message.setdefault("headers", [])
-                set_already = {name for name, _ in own}
-                message["headers"] = [*own, *(pair for pair in _RAW if pair[0] not in set_already)]
+                missing = _RAW.copy()
+                for name, _ in own:
+                    missing.pop(name, None)
+                message["headers"] = [*own, *missing.items()]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -56,10 +58,10 @@ class SameOriginMiddleware:
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+        # Most requests come from programs, which send no Origin.
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and b"origin" in dict(scope["headers"]):
             headers = Headers(scope=scope)
-            origin = headers.get("origin")
-            if origin is not None and not self._trusts(origin, headers.get("host", "")):
+            if not self._trusts(headers["origin"], headers.get("host", "")):
                 problem = CrossOriginRequest(
                     "Pages of this origin may not use the service. The operator can allow them."
                 )

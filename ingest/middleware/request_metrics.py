@@ -1,16 +1,22 @@
 """Counts, times and logs every request."""
 
+import asyncio
 import logging
 import time
+from collections import Counter
+from typing import Final
 
-from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ingest import metrics
 from ingest.dashboard.request_window import RequestWindow
 from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
-from stream.host import logs
+from stream.host.logs import request_ids
 
 logger = logging.getLogger(__name__)
+
+#: A page of metrics, and the live view, may be this old.
+_WRITE_EVERY_S: Final = 0.25
 
 #: Key in a request's scope: when the request began, in seconds of the performance counter.
 _BEGAN = "sluice.began"
@@ -20,28 +26,45 @@ CLIENT_GONE = 499
 
 
 class RequestRecorder:
-    """Counts requests. Prometheus gets all of them; `window`, which the page shows, those that post images."""
+    """Counts requests. Prometheus gets all of them; `window`, which the page shows, those that post images.
+
+    Both get them from `write`, which `run` calls a few times a second.
+    """
 
     def __init__(self, window: RequestWindow) -> None:
         self._window = window
-        # There are few routes and statuses. To find their series with labels() takes longer than to count.
-        self._series: dict[tuple[str, int], Counter] = {}
+        self._requests: Counter[tuple[str, int]] = Counter()
+        #: Status, seconds and batch size of requests that posted images.
+        self._classifications: list[tuple[int, float, int]] = []
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            self.write()
+
+    def write(self) -> None:
+        """Add to the metrics and to the window what has happened since the last call."""
+        for labels, count in self._requests.items():
+            REQUESTS.labels(*labels).inc(count)
+        self._requests.clear()
+        for status, seconds, batch in self._classifications:
+            self._window.note(status, seconds, batch=batch)
+        self._classifications.clear()
+        metrics.write()
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request. `route` must be a pattern and not a path: a client can invent any number of paths."""
-        series = self._series.get((route, status))
-        if series is None:
-            series = self._series[route, status] = REQUESTS.labels(route, status)
-        series.inc()
+        self._requests[route, status] += 1
         if method == "POST" and status < 300:
-            REQUEST_SECONDS.observe(seconds)
+            REQUEST_SECONDS.add(seconds)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("answered method=%s route=%s status=%d seconds=%.4f", method, route, status, seconds)
 
     def note_classification(self, status: int, seconds: float, *, batch: int = 0) -> None:
         """A request that posted images. One whose client has disconnected is left out."""
         if status != CLIENT_GONE:
-            self._window.note(status, seconds, batch=batch)
+            self._classifications.append((status, seconds, batch))
 
 
 class RequestMetricsMiddleware:
@@ -55,7 +78,7 @@ class RequestMetricsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        logs.start_scope()
+        request_ids.set([])
         began = scope[_BEGAN] = time.perf_counter()
         response = _TimedSend(send, began)
         try:
@@ -101,6 +124,6 @@ class _TimedSend:
             self.started = True
             self.status = message["status"]
             headers = message.setdefault("headers", [])
-            if not any(name == b"server-timing" for name, _ in headers):
+            if b"server-timing" not in dict(headers):
                 message["headers"] = [*headers, (b"server-timing", _total(self._began).encode())]
         await self._send(message)

@@ -17,9 +17,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest import request_trace
 from ingest.paths import is_traced
-from ingest.request_trace import RequestTrace
+from ingest.request_trace import RequestTrace, current_trace
 from stream.host import logs
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -96,7 +95,9 @@ def _start_trace(span: Span) -> RequestTrace:
     logs.set_trace(format_trace_id(span.get_span_context().trace_id))
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, set_span_in_context(span, Context()))
-    return request_trace.start(carrier["traceparent"])
+    trace = RequestTrace(carrier["traceparent"])
+    current_trace.set(trace)
+    return trace
 
 
 def _describe(span: Span, scope: Scope, status: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from typing_extensions import TypeForm
 
 from ingest.errors import Problem
@@ -75,6 +76,8 @@ class Operation:
 class DocumentedRoute(Route):
     """A route with its operation, or with one for each method."""
 
-    def __init__(self, path: str, endpoint: Endpoint, operations: Operation | Mapping[str, Operation]) -> None:
+    def __init__(
+        self, path: str, endpoint: Endpoint | ASGIApp, operations: Operation | Mapping[str, Operation]
+    ) -> None:
         self.operations = {"GET": operations} if isinstance(operations, Operation) else dict(operations)
         super().__init__(path, endpoint, methods=list(self.operations))

@@ -1,5 +1,7 @@
 """Uvicorn's HTTP/1.1 protocol with three corrections: a bound on request heads, Upgrade, and the log.
 
+It also says in the scope when a whole body has arrived.
+
 - Uvicorn with httptools accepts heads of any size, at any speed. Here a head has limits of size, number and time.
 - If a request offers to upgrade its connection, the parser takes the body for the new protocol, and the body is lost.
   `curl --http2` and Java's HttpClient offer `Upgrade: h2c` with every request. A server may ignore the offer
@@ -26,6 +28,9 @@ _HEAD_S: Final = 10.0
 
 #: Seconds between two warnings about malformed requests.
 _WARN_EVERY_S: Final = 60.0
+
+#: Key in a request's scope, which is there as soon as the whole body is.
+BODY_ARRIVED: Final = "sluice.body_arrived"
 
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
@@ -178,6 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request has arrived, unless the parser took its body for another protocol."""
         if not self.parser.should_upgrade():
+            self.cycle.scope[BODY_ARRIVED] = True  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
 
     def _ignore_upgrade(self) -> bool:

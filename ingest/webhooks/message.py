@@ -13,10 +13,10 @@ from typing import Final
 
 from standardwebhooks.webhooks import Webhook as Signature
 
-from ingest.errors import Problem, raise_for_outcome
+from ingest.errors import problem_of
 from ingest.responses import prediction
 from results.deliveries import Pending
-from results.outcome import Done
+from results.outcome import Done, Failed
 
 #: Before the name of the API key whose secret is derived.
 _DERIVATION: Final = b"sluice webhook secret of "
@@ -26,12 +26,13 @@ def body(pending: Pending, *, model: str, labels: Sequence[str]) -> str:
     """The body of a delivery, the same for every attempt. Raises ValueError if it was damaged in Redis."""
     webhook, outcome = pending.webhook, pending.outcome
     data: object
-    try:
-        data = prediction(raise_for_outcome(outcome), model=model, labels=labels, threshold=webhook.threshold)
-    except Problem as problem:
-        data = {**problem.document(), "id": webhook.id}
-    except IndexError as error:
-        raise ValueError("the outcome names a class that the model does not have") from error
+    if isinstance(outcome, Failed):
+        data = {**problem_of(outcome).document(), "id": webhook.id}
+    else:
+        try:
+            data = prediction(outcome, model=model, labels=labels, threshold=webhook.threshold)
+        except IndexError as error:
+            raise ValueError("the outcome names a class that the model does not have") from error
     completed = datetime.fromtimestamp(pending.completed_ms / 1000, UTC)
     kind = "prediction.succeeded" if isinstance(outcome, Done) else "prediction.failed"
     return json.dumps({"type": kind, "timestamp": completed.isoformat(timespec="milliseconds"), "data": data})

@@ -12,7 +12,7 @@ import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
 LogFormat = Literal["human", "json"]
 
@@ -30,23 +30,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: Most characters of one message: an error may quote what it was about.
 _LONGEST = 4000
 
-#: Request ids of what this task and its children do, in the order in which they were made.
-_request_ids: ContextVar[list[str] | None] = ContextVar("concerned", default=None)
-
+#: Request ids of what this task and its children do, in the order in which they were made. Each unit of work sets a new
+#: list; None: nobody wants to know.
+request_ids: Final[ContextVar[list[str] | None]] = ContextVar("request_ids", default=None)
 
 #: The trace that this task and its children belong to, 32 hexadecimal digits.
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
-
-
-def start_scope() -> None:
-    """Begin a unit of work: later lines belong to the requests that `add_request_id` names."""
-    _request_ids.set([])
-
-
-def add_request_id(request_id: str) -> None:
-    """The present unit of work is about this request too."""
-    if (ids := _request_ids.get()) is not None:
-        ids.append(request_id)
 
 
 def set_trace(trace_id: str) -> None:
@@ -79,7 +68,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
     if isinstance(record.args, tuple):
         names = [match[1] for match in _FIELD.finditer(str(record.msg)) if match[0] != "%%"]
         found = {name: _plain(value) for name, value in zip(names, record.args, strict=False) if name}
-    if "request" not in found and (ids := _request_ids.get()):
+    if "request" not in found and (ids := request_ids.get()):
         found["request"] = ",".join(ids)
     if trace_id := _trace.get():
         found["trace_id"] = trace_id

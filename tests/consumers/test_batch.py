@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from consumers.batch import Batch, top
 from consumers.batch_size import BatchSizer, padded_sizes
-from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.partition_client import PreparedImage
 from stream.entry import Entry
 from stream.group import Delivery
 from stream.model import ModelDescription, Resize

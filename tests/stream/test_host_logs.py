@@ -116,9 +116,7 @@ def test_nobody_forges_a_line(stream: io.StringIO) -> None:
 def test_a_line_says_which_requests_it_is_about(stream: io.StringIO) -> None:
     """Those of its unit of work, unless the event names its own; outside of any, none."""
     log(human(), "at rest")
-    logs.start_scope()
-    logs.add_request_id("one")
-    logs.add_request_id("two")
+    logs.request_ids.set(["one", "two"])
     log(human(), "at work")
     log(logs.JsonFormatter(), "at work")
     log(human(), "at work request=%s", "two")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.partition_client import PreparedImage
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Overloaded
 from stream.connection.clients import Connections

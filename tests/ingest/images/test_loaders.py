@@ -24,7 +24,7 @@ from export import arguments
 from export.__main__ import main
 from export.convert.normalisation import NORMALISATIONS
 from export.sources import keras_application, lite0, torch_checkpoint
-from ingest.dispatch.prepared_image import PreparedImage
+from ingest.dispatch.partition_client import PreparedImage
 from ingest.images.decode import to_pixels
 from stream.model import ModelDescription, Resize
 from tests.support.documents import rows

@@ -1,0 +1,88 @@
+"""What an ingest knows of one partition. It reads that again every second, and drops old dead letters on the way."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from results.dead_letters import DeadLetters
+from stream.keys import Partition
+from stream.model import ModelDescription
+from stream.presence import ConsumerReport, Presence
+from stream.server_check import WritesRefused, refused_writes
+from stream.settings import IngestSettings
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two searches for dead letters that are too old. Each costs Redis some microseconds.
+_EXPIRE_EVERY_S: Final = 60.0
+
+
+class PartitionState:
+    """Its live consumers, and why it cannot be reached: `unavailable_reason` is empty while it can.
+
+    `newer` are the versions of consumers that are not older than this ingest, and `has_older` is whether others are.
+    """
+
+    def __init__(self, redis: Redis, settings: IngestSettings, partition: Partition) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._number = partition.number
+        # The only partition is unavailable when Redis is, and the registry logs that.
+        self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
+        self._dead_letters = DeadLetters(redis, partition)
+        self._presence = Presence(redis, partition)
+        self._expire_at_s = 0.0
+        self.consumers: list[ConsumerReport] = []
+        self.newer: set[str] = set()
+        self.has_older = False
+        self.unavailable_reason = ""
+
+    async def refresh(self) -> RedisError | TimeoutError | None:
+        """Read which consumers are alive. Returns the error if the partition cannot be reached."""
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                reports = await self._presence.consumers()
+                alive = [one for one in reports if one.alive]
+                # A server that refuses writes refuses heartbeats too: then it is not that no consumer runs.
+                reason = "" if alive else await refused_writes(self._redis)
+        except (RedisError, TimeoutError) as error:
+            self.mark_unavailable(f"Redis does not answer ({type(error).__name__})")
+            return error
+        self.consumers = alive
+        self.newer = {one.version for one in alive if not one.is_older}
+        self.has_older = any(one.is_older for one in alive)
+        if reason:
+            self.mark_unavailable(reason)
+            return WritesRefused(reason)
+        if self.unavailable_reason:
+            logger.info("partition %d is available again", self._number)
+        self.unavailable_reason = ""
+        await self._expire_dead_letters()
+        return None
+
+    async def _expire_dead_letters(self) -> None:
+        """Drop what is too old, now and then, whether or not consumers run."""
+        age_s, now_s = self._settings.max_dead_letter_age_s, time.monotonic()
+        if not age_s or now_s < self._expire_at_s:
+            return
+        self._expire_at_s = now_s + min(_EXPIRE_EVERY_S, age_s)
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                dead_letters, webhooks = await self._dead_letters.expire(age_s)
+                if dead_letters or webhooks:
+                    logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
+
+    def mark_unavailable(self, reason: str) -> None:
+        """Nothing is sent to this partition until the next refresh that finds it available."""
+        if not self.unavailable_reason:
+            logger.log(self._log_level, "partition %d is unavailable: %s", self._number, reason)
+        self.unavailable_reason = reason
+
+    async def versions(self) -> dict[str, ModelDescription]:
+        """All versions ever announced here; raises redis-py's errors."""
+        return await self._presence.versions()
