@@ -104,7 +104,8 @@ def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> N
     with serving(folder, "--port", port, **local) as running:
         assert running.wait(PATIENCE_S) == 2
     assert any("webhook_secret is empty" in line for line in said(folder))
-    secret = {"SLUICE_WEBHOOK_SECRET": "whsec_" + "A" * 32}
+    grpc_port = free_port()
+    secret = {"SLUICE_WEBHOOK_SECRET": "whsec_" + "A" * 32, "SLUICE_GRPC_PORT": str(grpc_port)}
     with serving(folder, "--port", port, **local, **secret) as running, serve({"/": body(b"")}) as receiver:
         wait_until(lambda: is_ready(folder, port), "the service is ready")
         headers = {"Prefer": "respond-async", "Webhook-URL": f"{receiver.url}/"}
@@ -112,6 +113,7 @@ def test_webhooks_are_delivered_by_a_sender_that_serve_starts(folder: Path) -> N
         sent = httpx.post(f"http://127.0.0.1:{port}/predict", content=image, headers=headers, timeout=30)
         assert sent.is_success
         wait_until(lambda: len(receiver.posts) == 1, "the outcome is delivered")
+        assert {f"gRPC      port {grpc_port}", "webhooks  on"} <= set(said(folder))
         running.send_signal(signal.SIGINT)
         assert running.wait(PATIENCE_S) == 0
 

@@ -104,7 +104,7 @@ def test_an_interrupted_run_leaves_a_whole_file(processes: Processes, start: Sta
     assert output.read_bytes().endswith(b"\n")
     written = len(rows(output))
     assert 5 <= written < 200
-    assert f"classified {written}, failed 0" in client.text
+    assert f"classified {written}, failed 0, skipped 0, not sent {200 - written}, retried" in client.text
 
 
 def test_a_damaged_image_is_a_row_with_its_error(service: str, tmp_path: Path) -> None:

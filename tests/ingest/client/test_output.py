@@ -146,6 +146,13 @@ def test_the_columns_are_as_documented() -> None:
     }  # fmt: skip
 
 
+def test_probabilities_of_a_table_have_no_exponent() -> None:
+    """Small ones beside large ones, without the zeros at the end."""
+    labels = tuple(Prediction("cat", value) for value in (1.0, 0.89, 1.23e-05, 1e-07, 0.0))
+    line = Csv(top=5, videos=False).line(Row("a.jpg", None, None, labels, "", "m", "1", "a1")).decode()
+    assert line.split(",")[2:12:2] == ["1", "0.89", "0.0000123", "0.0000001", "0"]
+
+
 def test_a_name_that_is_not_unicode_is_written_as_unicode(row_format: RowFormat, tmp_path: Path) -> None:
     """And found again by the next run."""
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
