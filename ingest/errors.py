@@ -14,7 +14,8 @@ Problem
  ├─ UnknownDeadLetter 404    ├─ NoConsumer 503
  ├─ RequestTimeout 408       ├─ ModelUnloaded 503
  ├─ LoadRefused 409          ├─ MixedVersions 503
- └─ Cancelled 410            ├─ StreamUnavailable 503
+ └─ Cancelled 410            ├─ PreparedForAnother 503
+                             ├─ StreamUnavailable 503
                              └─ DeadlinePassed 504
 """
 
@@ -208,6 +209,8 @@ class Overloaded(Problem):
 
 class PreparedForAnother(Overloaded):
     """The model was replaced while the image waited. It has to be prepared again."""
+
+    status, code, title = 503, "model_replaced", "The model is being replaced"
 
 
 class NoConsumer(Problem):
