@@ -30,8 +30,14 @@ def is_protocol(path: str) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Whether this path needs no API key and counts for no rate limit."""
+    """Whether this path needs no API key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def is_limited(path: str) -> bool:
+    """Whether requests to this path count for a rate limit. The counts are in Redis, so what an operator needs while
+    Redis is unavailable must not depend on them."""
+    return not (is_open(path) or is_page(path) or path == "/metrics")
 
 
 def is_page(path: str) -> bool:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.auth.owner import owner
 from ingest.errors import Problem, StreamUnavailable, TooManyRequests, redis_errors_as_503
-from ingest.paths import is_open, is_page
+from ingest.paths import is_limited
 from ingest.responses import send_problem
 from stream.keys import rate
 from stream.scripts import load
@@ -104,14 +104,14 @@ class RateLimit:
 
 
 class RateLimitMiddleware:
-    """Counts all requests except those for health and the page. Beyond the limit it responds 429 and reads no body."""
+    """Counts all requests but those for health, metrics and the page. Beyond the limit: 429, and no body is read."""
 
     def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]) or is_page(scope["path"]):
+        if scope["type"] != "http" or not is_limited(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:

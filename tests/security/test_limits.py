@@ -109,7 +109,7 @@ def test_beyond_the_limit_is_429(processes: Processes) -> None:
 
 
 def test_without_redis_nobody_is_counted_and_nobody_served(processes: Processes, own_server: Server) -> None:
-    """The 503 of the request path; a client without a key still gets a 401, and health checks work."""
+    """The 503 of the request path; a client without a key still gets a 401, and health checks and metrics work."""
     given: dict[str, Any] = {"api_keys": f"alice:{ALICE}", "rate_limit_per_s": 100, "redis_timeout_s": 0.5}
     _, url = processes.ingest(ready=False, redis_url=own_server.url, **given)
     assert httpx.get(f"{url}/nowhere", headers=bearer(ALICE)).status_code == 404
@@ -117,7 +117,8 @@ def test_without_redis_nobody_is_counted_and_nobody_served(processes: Processes,
     unavailable = httpx.get(f"{url}/nowhere", headers=bearer(ALICE))
     assert (unavailable.status_code, unavailable.json()["code"]) == (503, "stream_unavailable")
     assert int(unavailable.headers["retry-after"]) >= 1
-    assert [httpx.get(f"{url}{path}").status_code for path in ("/nowhere", "/healthz")] == [401, 200]
+    assert [httpx.get(f"{url}{path}").status_code for path in ("/nowhere", "/healthz", "/metrics")] == [401, 200, 401]
+    assert "sluice_redis_up 0.0" in httpx.get(f"{url}/metrics", headers=bearer(ALICE)).text
 
 
 def test_without_a_limit_nothing_is_counted(processes: Processes, server: Server) -> None:
