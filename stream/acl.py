@@ -177,6 +177,12 @@ def users_file(passwords: dict[str, str], *, model: str = "*", waitaof: bool = T
     return "".join(f"{one}\n" for one in lines)
 
 
+def _fits(users: str, *, model: str, waitaof: bool) -> bool:
+    """Whether a file was made with these options, if perhaps by an older version with other rights."""
+    consumer = next((one for one in users.splitlines() if one.startswith("user consumer ")), "")
+    return f"~{partition_key(model, '*', '*')}" in consumer and ("+waitaof" in users) is waitaof
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(PROGRAM, description="Make Redis users for ingest, consumers and the operator.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; existing files stay")
@@ -188,8 +194,11 @@ def main(arguments: Sequence[str]) -> int:
     users = ("ingest", "consumer", "webhooks", "admin", *(("scaler",) if given.scaler else ()))
     kept = {user: given.folder / user / "password" for user in users}
     if all(path.exists() for path in (file, *kept.values())):
-        sys.stdout.write(f"{file} is there already\n")
-        return 0
+        if _fits(file.read_text(), model=given.model, waitaof=not given.redis_7_0):
+            sys.stdout.write(f"{file} is there already\n")
+            return 0
+        sys.stderr.write(f"{file} is there, for other options. To make it again, remove {given.folder} first.\n")
+        return 1
     passwords = {user: secrets.token_urlsafe(32) for user in kept}
     # Who may read a password is decided by who is given its folder; the processes there have users of their own. In
     # containers these folders exist already. Other users of this machine get none.

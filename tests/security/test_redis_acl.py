@@ -279,10 +279,14 @@ def test_without_a_password_redis_says_only_that_it_lives(users: Path, server: S
                 guesser.ping()
 
 
-def test_users_are_made_once(users: Path, tmp_path: Path) -> None:
-    """A second run changes no password; each run has its own, and none stands in Redis's file."""
+def test_users_are_made_once(users: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run changes nothing, and says so if it should; each has its own passwords, none is in Redis's file."""
     before = {path: path.read_text() for path in users.rglob("*") if path.is_file()}
-    assert acl.main([str(users)]) == 0
+    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
+    assert acl.main([str(users), "--model", TINY.model, *old]) == 0
+    for other in (["--model", "other", *old], old):
+        assert acl.main([str(users), *other]) == 1
+        assert f"remove {users} first" in capsys.readouterr().err
     assert {path: path.read_text() for path in users.rglob("*") if path.is_file()} == before
     acl.main([str(tmp_path)])
     assert not {password(tmp_path, name) for name in (*USERS, "admin")} & set(before.values())
