@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, newest_version, prepare
@@ -153,12 +154,19 @@ def _not_the_newest(options: Options, served: Served, newest: str) -> str:
 async def _serve(options: Options, served: Served, data_dir: Path) -> int:
     environment = _environment(options, served, data_dir)
     supervisor = Supervisor(_programs(options, environment), environment, _say)
-    readiness = asyncio.create_task(_report_ready(options))
+    readiness = asyncio.create_task(_report_ready(options, _queue_of(environment)))
     status = await supervisor.run()
     readiness.cancel()
     if status == 0:
         _say("stopped")
     return status
+
+
+def _queue_of(environment: Mapping[str, str]) -> str:
+    """Where the queue is, without the password in a URL."""
+    url = urlsplit(environment.get("SLUICE_REDIS_URL", ""))
+    server = url.netloc.rpartition("@")[2] or url.path
+    return f"queue in Redis at {server}" if server else "queue"
 
 
 def _programs(options: Options, environment: Mapping[str, str]) -> list[Program]:
@@ -209,7 +217,7 @@ def _environment(options: Options, served: Served, data_dir: Path) -> dict[str, 
     }
 
 
-async def _report_ready(options: Options) -> None:
+async def _report_ready(options: Options, queue: str) -> None:
     started = time.monotonic()
     slow = False
     while why := await asyncio.to_thread(not_ready, options.url):
@@ -218,7 +226,7 @@ async def _report_ready(options: Options) -> None:
             _say(f"not ready after {_SLOW_START_S:g} s, still waiting: {why}")
         await asyncio.sleep(_READY_INTERVAL_S)
     consumers = f"{options.consumers} consumer{'s' if options.consumers > 1 else ''}"
-    _say(f"{'service':10}queue, {consumers} and HTTP server started   {time.monotonic() - started:.1f} s")
+    _say(f"{'service':10}{queue}, {consumers} and HTTP server started   {time.monotonic() - started:.1f} s")
     if (grpc_port := os.environ.get("SLUICE_GRPC_PORT", "0")) != "0":
         _say(f"{'gRPC':10}port {grpc_port}")
     if _webhooks_are_on(os.environ):

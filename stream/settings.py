@@ -206,7 +206,7 @@ class ConsumerSettings(QueueSettings):
     """Leases, batches and the execution provider."""
 
     models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
-    version: str = Field("", description="version of the model to serve. Empty: the highest")
+    version: str = Field("", description="version of the model to serve. Empty: the highest that suits the provider")
     watch: bool = Field(
         False, description="change to a higher version in models_dir while serving, once it has passed its checks"
     )

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import re
 import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tests.support import grpc_service
 from tests.support.containers import ROOT, composed, seconds
 from tests.support.models import tiny_model
 from tests.support.processes import Process, Processes
+from tests.support.redis.certificates import Authority
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
@@ -215,7 +217,7 @@ def _times() -> dict[str, int]:
 def test_calls_of_one_connection_are_spread_and_name_their_client(balancer: Balancer, processes: Processes) -> None:
     """gRPC. The limit counts the address that nginx saw; without an ingest, a call is unavailable."""
     processes.consumer(version=1)
-    ingests = [grpc_service.ingest(processes, rate_limit_per_s=0.001, rate_limit_burst=22) for _ in range(2)]
+    ingests = [grpc_service.ingest(processes, rate_limit_per_s=0.001, rate_limit_burst=20) for _ in range(2)]
     balancer.start(*(url for _, _, url in ingests), grpc_ingests=[address for _, address, _ in ingests])
     images = random_images(3)
     claimed = {"x-forwarded-for": "198.51.100.7"}
@@ -223,7 +225,6 @@ def test_calls_of_one_connection_are_spread_and_name_their_client(balancer: Bala
         for _ in range(20):
             answer = client.infer("tiny", grpc_service.tensor(images), headers=claimed).as_numpy("probabilities")
             np.testing.assert_allclose(answer, tiny_model.expected(images, tiny_model.weights(seed=7)), atol=1e-5)
-        # Two more requests of this address.
         answered = [_requests(url, "/inference.GRPCInferenceService/ModelInfer") for _, _, url in ingests]
         assert (sum(answered), min(answered) >= 2) == (20, True)
         with pytest.raises(InferenceServerException, match="The rate limit is reached"):
@@ -260,3 +261,29 @@ def test_ingest_is_found_where_compose_has_it() -> None:
     assert published == ["nginx"]
     assert composed()["nginx"]["ports"][0].endswith(f":{port}")
     assert set(composed()["nginx"]["networks"]) & set(composed()["ingest"]["networks"])
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_nginx_accepts_the_files_for_hosts_and_the_block_for_operators(tls: bool, tmp_path: Path) -> None:
+    """The four files of the folder `hosts` in place of those for Docker, with and without their lines for TLS."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    assert found
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(FOLDER / "hosts", tmp_path, dirs_exist_ok=True)
+    certificate = Authority(tmp_path).issue("nginx") if tls else None
+    for listen in tmp_path.glob("*listen.conf"):
+        text = listen.read_text()
+        if certificate:
+            text = re.sub(r"^listen.*\n", "", text, flags=re.MULTILINE).replace("# listen", "listen")
+            text = text.replace("# ssl", "ssl").replace("/etc/ssl/images.pem", str(certificate.certificate))
+            text = text.replace("/etc/ssl/private/images.key", str(certificate.key))
+        listen.write_text(text)
+    (block,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/security.md").read_text(), flags=re.DOTALL)
+    configuration = tmp_path / "nginx.conf"
+    before = "        location / {\n            # Events"
+    assert configuration.read_text().count(before) == 1
+    configuration.write_text(configuration.read_text().replace(before, block + before))
+    checked = subprocess.run(
+        [found, "-t", "-p", str(tmp_path), "-c", str(configuration)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr

@@ -12,17 +12,20 @@ from sluice.serve import STOP_S, _parse
 from tests.support.containers import ROOT
 
 UNIT = ROOT / "deploy/systemd/sluice.service"
+UNITS = sorted(UNIT.parent.glob("*.service"))
 
 
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
     """Every section, name and value; the program is in a folder that exists here."""
-    program = tmp_path / ".venv/bin/sluice"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/srv/sluice", str(tmp_path)))
+    for name in ("sluice", "python"):
+        program = tmp_path / ".venv/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    unit = tmp_path / path.name.replace("@", "@1")
+    unit.write_text(path.read_text().replace("/srv/sluice", str(tmp_path)))
     checked = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -41,3 +44,15 @@ def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) > 3 * STOP_S
     assert service["RestartPreventExitStatus"] == "2"
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_gives_its_process_time_to_drain(path: Path) -> None:
+    """And starts it again, unless a setting is wrong."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read(path)
+    service = unit["Service"]
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+    assert int(service["TimeoutStopSec"]) > STOP_S
+    assert service["ExecStart"].startswith(f"{service['WorkingDirectory']}/.venv/bin/")

@@ -34,6 +34,12 @@ NOT_RUN_HERE: Final = {
         "tests/security/test_keys.py::test_a_key_file_keeps_its_owner_and_its_rights"
     ),
     "sudo systemctl *": _SYSTEMD,
+    "sudo useradd *": _SYSTEMD,
+    "sudo chown -R sluice: *": _SYSTEMD,
+    "sudo -u sluice *": _INSTALLS,
+    "cd /srv/sluice": _SYSTEMD,
+    "sudo install *": _OTHER_SERVER,
+    "gzip --test *": _DOCKER,
     "sudo cp deploy/systemd/*": _SYSTEMD,
     "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
