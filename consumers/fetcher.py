@@ -200,7 +200,7 @@ class Fetcher:
             return  # It was ours all along: a pause of this whole process let its lease expire.
         self._in_flight.counts.reclaimed += 1
         logger.info(
-            "claimed entry=%s request=%s deliveries=%d holders=%s",
+            "claimed entry=%s request=%s delivery=%d holders=%s",
             delivery.entry_id, request_of(delivery), delivery.deliveries, ",".join(delivery.holders),
         )  # fmt: skip
         if delivery.deliveries > self._max_deliveries and not is_cancelled(delivery):

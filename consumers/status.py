@@ -196,7 +196,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
     # A consumer's images count from its own start, and these from that of the queue.
-    counted = "".join(f"  {event} {count}" for event, count in status.counters.items())
+    counted = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in status.counters.items())
     listed = _results("dead-letters list") if status.dead_letters else ""
     return [
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
@@ -205,7 +205,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
         *_classes(status),
         *([status.release.line()] if status.release else []),
         f"dead letters {status.dead_letters}{listed}",
-        *([f"since the queue was made:{counted}"] if counted else []),
+        *([f"since the queue was made: {counted}"] if counted else []),
         *_webhooks(status.sending),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
@@ -220,7 +220,8 @@ def _webhooks(sending: Sending) -> list[str]:
     if sending == Sending():
         return []
     listed = _results("webhooks list") if sending.dead_webhooks else ""
-    return [f"webhooks {sending.webhooks}, dead {sending.dead_webhooks}{listed}, {sending.senders} senders alive"]
+    senders = f"{sending.senders} sender{'' if sending.senders == 1 else 's'} alive"
+    return [f"webhooks {sending.webhooks}, dead {sending.dead_webhooks}{listed}, {senders}"]
 
 
 def _backlog(status: Status) -> str:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ingest.paths import result_url
-from results.outcome import Failed
+from results.outcome import VANISHED, Failed
 
 if TYPE_CHECKING:
     from redis.exceptions import RedisError
@@ -237,9 +237,9 @@ def problem_of(failed: Failed) -> Problem:
     """What the failure of an image is to its client."""
     match failed.reason:
         case "expired":
+            later = " Send it again, or look later whether it was answered after all."
             return DeadlinePassed(
-                f"{failed.detail} Send it again, or look later whether it was answered after all.",
-                request_id=failed.id,
+                failed.detail if failed.detail == VANISHED else failed.detail + later, request_id=failed.id
             )
         case "cancelled":
             return Cancelled(failed.detail, request_id=failed.id)

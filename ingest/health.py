@@ -1,6 +1,7 @@
 """`python -m ingest.health [--wait SECONDS]`: checks whether the service is ready, for containers and scripts."""
 
 import argparse
+import json
 import sys
 import time
 import urllib.error
@@ -38,9 +39,17 @@ def not_ready(url: str) -> str:
         with _WITHOUT_PROXY.open(f"{url}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as error:
-        return error.read().decode(errors="replace")
+        return _detail(error.read().decode(errors="replace"))
     except OSError as error:
         return str(error)
+
+
+def _detail(body: str) -> str:
+    """What a problem says, or the body if it is none, for example of a proxy."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body.strip()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = F
     Returns the exit status. It is 1 if a worker could not start; its log says why.
     `plain` leaves out accept balancing, which only makes the service faster.
     """
+    host, port = listening.getsockname()[:2]
+    logger.info("listening on %s port %d", host, port)
     if settings.worker_count == 1:
         _serve_alone(settings, listening)
         return 0

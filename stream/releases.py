@@ -123,7 +123,7 @@ class ReleaseFigures:
 
     `sent` has the requests by version. `fallbacks` were meant for a version without a live consumer, or with a full
     queue. Of the shadow's images, `compared` were answered by both versions, and in `agreed` of these both gave the
-    same first label. Others were `dropped`, mostly because of the load, or `failed`. `largest` is the largest
+    same first label. Others were `dropped`, by sampling or under load, or `failed`. `largest` is the largest
     difference between the two probabilities of a label, or between two values. `seconds` is the sum of the candidate's
     times from sending to outcome.
     """
@@ -221,7 +221,8 @@ class ReleaseStatus:
         parts = [_describe(release)]
         if figures.sent:
             named = (
-                f"{count} requests to {version if version == _ANY else f'version {version}'}"
+                f"{count} request{'s' if count > 1 else ''} to "
+                f"{'whichever version was alive' if version == _ANY else f'version {version}'}"
                 for version, count in sorted(figures.sent.items())
             )
             parts.append(f"sent {', '.join(named)}")
@@ -233,7 +234,7 @@ class ReleaseStatus:
                 f"{figures.largest:.3g}, mean time {figures.mean_s or 0:.3f} s"
             )
         if figures.dropped or figures.failed:
-            parts.append(f"{figures.dropped} not compared because of the load, {figures.failed} failed")
+            parts.append(f"{figures.dropped} not compared (only a sample is), {figures.failed} failed")
         return "; ".join(parts)
 
     def problems(self, served: set[str]) -> list[str]:

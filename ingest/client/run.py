@@ -45,7 +45,7 @@ def run(options: Options) -> int:
         if ignored:
             shown.say(ignored_by_suffix(ignored))
         before = f"{summary.skipped:,} already in the output{_made_by(output)}"
-        shown.say(f"{total:,} images to classify at {options.target.shown}, {before}")
+        shown.say(f"{total:,} image{'' if total == 1 else 's'} to classify at {options.target.shown}, {before}")
         if options.model:
             output.check_model(options.model)
         left = total

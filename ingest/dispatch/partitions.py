@@ -149,9 +149,7 @@ class Versions:
         offered = self.offered
         if not offered:
             raise NoConsumer(
-                f"No consumer serves {self._model} at present. Start one with: python -m consumers --model "
-                f"{self._model}",
-                retry_after_s=RETRY_S,
+                f"No consumer serves {self._model} at present. Send the request again later.", retry_after_s=RETRY_S
             )
         return self._descriptions[max(offered, key=int)]
 

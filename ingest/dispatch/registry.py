@@ -245,5 +245,5 @@ class ModelRegistry:
         if self.outage:
             return StreamUnavailable(f"{self.outage}. Send the image again later.", retry_after_s=RETRY_S)
         return NoConsumer(
-            f"No consumer serves {name or 'any model'}. Start one with: python -m consumers", retry_after_s=RETRY_S
+            f"No consumer serves {name or 'any model'}. Send the request again later.", retry_after_s=RETRY_S
         )

@@ -87,7 +87,8 @@ class ModelRepository:
         """The model, if this caller may change it; raises AdminKeyNeeded, UnknownModel or NoConsumer."""
         if ADMIN not in marks.get():
             raise AdminKeyNeeded(
-                "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin"
+                "Only an admin key may load and unload models. Make one with: python -m ingest.keys add NAME --admin "
+                "--file FILE, and start ingest with SLUICE_API_KEYS_FILE=FILE if it has no keys yet"
             )
         client = self._registry.find(name)
         if not client.versions.consumers:

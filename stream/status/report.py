@@ -116,10 +116,11 @@ class Status:
         if self.living == 0:
             found.append("No consumer is alive.")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
-            found.append(f"The oldest of {self.backlog} entries waits for {self.oldest_s:.1f} s.")
+            found.append(f"The oldest of {self.backlog} entries has waited for {self.oldest_s:.1f} s.")
         if self.sending.webhooks and not self.sending.senders:
             start = "Start one with: python -m ingest.webhooks"
-            found.append(f"{self.sending.webhooks} webhooks wait, and no sender is alive. {start}")
+            waiting = "1 webhook waits" if self.sending.webhooks == 1 else f"{self.sending.webhooks} webhooks wait"
+            found.append(f"{waiting}, and no sender is alive. {start}")
         found += [
             f"{member.name} stays with version {member.report.version} and refuses version {member.report.refused}"
             for member in self.members

@@ -148,7 +148,7 @@ def test_a_backlog_is_trouble_when_it_is_old() -> None:
     """Not when it is long."""
     old = status(member(), backlog=1000, oldest_s=12.0)
     assert old.problems(max_age_s=12.5) == []
-    assert old.problems(max_age_s=11.5) == ["The oldest of 1000 entries waits for 12.0 s."]
+    assert old.problems(max_age_s=11.5) == ["The oldest of 1000 entries has waited for 12.0 s."]
     assert old.drain_s == 20.0
     assert status(backlog=1).drain_s is None
     assert status().drain_s == 0.0
@@ -169,11 +169,11 @@ def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = _lines(status(member(), dead, stranger, backlog=5, pending=3, lag=2, oldest_s=80.0), width=110, rate=12.5)
     assert shown[:6] == [
         "tiny: 1 of 3 consumers alive, completing 12.5 images/s",
-        "! The oldest of 5 entries waits for 80.0 s.",
+        "! The oldest of 5 entries has waited for 80.0 s.",
         "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 76.0 s.",
         "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
         "dead letters 0",
-        "since the queue was made:  completed 10",
+        "since the queue was made: 10 completed",
     ]
     assert shown[8].split()[:5] == ["first", "idle", "1", "cpu", "50.0"]
     assert " DEAD 75 s " in shown[9]

@@ -143,7 +143,7 @@ def test_only_an_admin_key_may(service: tuple[Process, str, Path], processes: Pr
     path = f"/v2/repository/models/tiny/{what}"
     refused = post(url, path, USER)
     assert refused.status_code == 403
-    assert "python -m ingest.keys add NAME --admin" in refused.json()["error"]
+    assert "python -m ingest.keys add NAME --admin --file FILE" in refused.json()["error"]
     assert httpx.post(f"{url}{path}").status_code == 401
     _, open_to_all = processes.ingest()
     assert httpx.post(f"{open_to_all}{path}").status_code == 403
