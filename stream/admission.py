@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from stream.connection.client import Client
 from stream.entry import Entry
@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 #: How long pixels stay if their entry is neither admitted nor refused, because the connection was lost.
 _ORPHAN_MS: Final = 60_000
 
+#: The key of the pixels that `probe` writes, and how long it stays.
+_PROBE: Final = "probe"
+_PROBE_MS: Final = 1000
+
 #: How long the facts about a server count, as far as admissions depend on them.
 _RECHECK_S: Final = 30.0
 
@@ -30,7 +34,8 @@ class AdmissionRefused(Exception):
     AdmissionRefused
     ├── QueueFull       it holds as many entries as it may
     ├── NoLiveConsumer  no consumer is alive
-    └── NotReplicated   the entry is in the stream, but on too few replicas or disks: it can get lost before its outcome
+    ├── NotReplicated   the entry is in the stream, but on too few replicas or disks: it can get lost before its outcome
+    └── NotDurable      the server can never confirm the durability; nothing was written
     """
 
     def __init__(self, backlog: int) -> None:
@@ -47,6 +52,10 @@ class NoLiveConsumer(AdmissionRefused):
 
 
 class NotReplicated(AdmissionRefused):
+    pass
+
+
+class NotDurable(AdmissionRefused):
     pass
 
 
@@ -120,20 +129,39 @@ class Admission:
                     raise NotReplicated(backlog)
                 return int(backlog)
 
+    async def probe(self) -> None:
+        """Write as for an image, but nothing that a consumer reads.
+
+        Raises NotReplicated, NotDurable, or redis-py's errors, as `admit` would.
+        """
+        on_disk = await self._durability.waits() if self._durability else False
+        command = ("SET", self._partition.pixels(_PROBE), b"", "PX", _PROBE_MS)
+        replies = await self._redis.execute_together(command, *self._waits(on_disk=on_disk))
+        if not self._is_safe(replies, on_disk=on_disk):
+            raise NotReplicated(0)
+
     async def _decide(self, commands: Sequence[Sequence[Any]], *, on_disk: bool) -> tuple[list[Any], bool]:
         """The script's reply, and whether what it wrote is where it must be."""
-        # On one connection, because WAIT and WAITAOF refer to what their own connection wrote.
-        waits: list[Sequence[Any]] = [("WAIT", self._replicas, self._wait_ms)] if self._replicas else []
-        waits += [("WAITAOF", 1, 0, self._wait_ms)] if on_disk else []
-        stored, decided, *safe = await self._redis.execute_together(*commands, *waits)
-        if isinstance(decided, NoScriptError):
+        waits = self._waits(on_disk=on_disk)
+        replies = await self._redis.execute_together(*commands, *waits)
+        if isinstance(replies[1], NoScriptError):
             await self._redis.script_load(self._script.script)
-            stored, decided, *safe = await self._redis.execute_together(*commands, *waits)
-        is_synced = not on_disk or _is_synced(safe.pop())
-        for error in (stored, decided, *safe):
+            replies = await self._redis.execute_together(*commands, *waits)
+        return replies[1], self._is_safe(replies, on_disk=on_disk)
+
+    def _waits(self, *, on_disk: bool) -> list[Sequence[Any]]:
+        # On one connection with what is written, because WAIT and WAITAOF refer to what their own connection wrote.
+        waits: list[Sequence[Any]] = [("WAIT", self._replicas, self._wait_ms)] if self._replicas else []
+        return [*waits, ("WAITAOF", 1, 0, self._wait_ms)] if on_disk else waits
+
+    def _is_safe(self, replies: list[Any], *, on_disk: bool) -> bool:
+        """Whether what was written is where it must be, by the last replies; raises an error among them."""
+        is_synced = not on_disk or _is_synced(replies[-1])
+        confirmed = replies[:-1] if on_disk else replies
+        for error in confirmed:
             if isinstance(error, RedisError):
                 raise error
-        return decided, is_synced and all(count >= self._replicas for count in safe)
+        return is_synced and (not self._replicas or confirmed[-1] >= self._replicas)
 
 
 class _DurabilityCheck:
@@ -144,23 +172,27 @@ class _DurabilityCheck:
         self._durability: Durability = durability
         self._checked_s = -_RECHECK_S
         self._waits = False
+        self._can_confirm = True
         self._reported: list[str] = []
 
     async def waits(self) -> bool:
-        """Asks the server at most every half a minute; raises redis-py's errors."""
+        """Asks the server at most every half a minute; raises NotDurable, or redis-py's errors."""
         if time.monotonic() - self._checked_s >= _RECHECK_S:
             facts = await read_facts(self._redis)
             self._waits = self._must_wait(facts)
+            self._can_confirm = facts.can_confirm(self._durability)
             self._report(problems(facts, self._durability))
             self._checked_s = time.monotonic()
+        if not self._can_confirm:
+            raise NotDurable(0)
         return self._waits
 
     def _must_wait(self, facts: ServerFacts) -> bool:
         if facts.survives(self._durability):
             return False
         if self._durability == "disk":
-            return True  # A server that cannot confirm it refuses.
-        return facts.appendonly is not False and facts.version is not None and facts.version >= (7, 2, 0)
+            return True
+        return facts.appendonly is not False and bool(facts.has_waitaof)
 
     def _report(self, found: list[str]) -> None:
         for problem in found:
@@ -170,4 +202,6 @@ class _DurabilityCheck:
 
 
 def _is_synced(reply: Any) -> bool:  # noqa: ANN401 (a reply, or the error of a server that has no file to sync)
+    if isinstance(reply, NoPermissionError):
+        raise reply  # No later attempt succeeds: the rights of the user must change.
     return not isinstance(reply, ResponseError) and bool(reply[0] >= 1)

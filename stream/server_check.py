@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 Version = tuple[int, int, int]
 
+#: The first version with WAITAOF.
+_WAITAOF_SINCE: Final = (7, 2, 0)
+
 _DISK_FAILS: Final = "Redis cannot write to its disk, and accepts no image until it can: free some space there"
 
 #: A clock that moves does so within this time.
@@ -74,6 +77,17 @@ class ServerFacts:
         if not self.appendfsync:
             return None
         return self.appendfsync == "always" or (durability == "process" and self.appendfsync == "no")
+
+    @property
+    def has_waitaof(self) -> bool | None:
+        """Whether the server can wait for its disk, if it has an append-only file; None if it does not say."""
+        return None if self.version is None else self.version >= _WAITAOF_SINCE
+
+    def can_confirm(self, durability: Durability) -> bool:
+        """False if the server can never say that an image has reached the level."""
+        if durability != "disk" or self.survives(durability):
+            return True
+        return self.appendonly is not False and self.has_waitaof is not False
 
 
 class ServerRefused(Exception):
@@ -172,8 +186,13 @@ def _limits(facts: ServerFacts) -> Iterator[str]:
 
 def _durability(facts: ServerFacts, durability: Durability) -> Iterator[str]:
     if facts.survives(durability) is not False:
-        return
-    if facts.appendonly is False:
+        if not facts.can_confirm(durability):
+            yield (
+                f"{facts.name} refuses every image with durability={durability}: it has no WAITAOF, and Sluice's user "
+                "may not ask for appendfsync. Upgrade to Redis 7.2 or newer. Or set appendfsync to always and "
+                "durability to process: each image is on the disk then, too."
+            )
+    elif facts.appendonly is False:
         yield (
             f"Accepted images do not survive the end of Redis's process, as durability={durability} wants: appendonly "
             "is no. Set appendonly to yes and appendfsync to always, or durability to memory."

@@ -22,11 +22,12 @@ from results.outcome import Failed, Outcome
 from results.replies import Replies
 from results.store import Store
 from results.webhook import Webhook
-from stream.admission import Admission, NoLiveConsumer, NotReplicated, QueueFull
+from stream.admission import Admission, NoLiveConsumer, NotDurable, NotReplicated, QueueFull
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
 from stream.keys import PRIORITIES, EntryStream, Partition, Priority
 from stream.model import ModelDescription
+from stream.server_check import reason_of
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -109,11 +110,10 @@ class PartitionClient:
             )
             for priority in PRIORITIES
         }
-        self._refusing = False
         #: The version that a release tries. The stable version takes what its queue does not.
         self.candidate = ""
         self.number = partition.number
-        self.state = PartitionState(redis, settings, partition)
+        self.state = PartitionState(redis, settings, partition, why_refused=self._why_refused)
 
     async def run(self) -> None:
         """Receive replies until cancelled."""
@@ -129,6 +129,22 @@ class PartitionClient:
             self._backlogs["interactive"].set_rate(math.fsum(one.images_per_s for one in self.state.consumers))
             self._backlogs["bulk"].set_rate(math.fsum(one.bulk_rate for one in self.state.consumers))
         return error
+
+    async def _why_refused(self) -> str:
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout_s):
+                await self._admission.probe()
+        except (NotReplicated, NotDurable):
+            return self._unconfirmed
+        except (RedisError, TimeoutError) as error:
+            return f"{reason_of(error)}."
+        return ""
+
+    @property
+    def _unconfirmed(self) -> str:
+        durability, replicas = self._settings.durability, self._settings.wait_replicas
+        on = f" and {replicas} replica{'s' if replicas > 1 else ''}" if replicas else ""
+        return f"Redis does not confirm images, with durability {durability}{on}."
 
     def refusal(self, priority: Priority) -> Overloaded | None:
         """The problem that an image of this class would meet here now; None if it would be admitted as far as is
@@ -180,31 +196,19 @@ class PartitionClient:
             raise NoConsumer(
                 f"No consumer of {self._partition.model} is alive. Send the image again later.", retry_after_s=RETRY_S
             ) from error
-        except NotReplicated as error:
-            raise self._refuse_images(await self._not_replicated(entry)) from error
+        except (NotReplicated, NotDurable) as error:
+            if entry.reply and isinstance(error, NotReplicated):
+                await self.cancel(entry.id)  # The client sends it again under another id.
+            problem = StreamUnavailable(f"{self._unconfirmed} Send it again later.", retry_after_s=RETRY_S)
+            raise self._refuse_images(problem) from error
         except (RedisError, TimeoutError) as error:
             raise self._refuse_images(unavailable(error)) from error
         self._replies.accepted(entry.id)
-        self._refusing = False
+        self.state.accept()
 
     def _refuse_images(self, problem: StreamUnavailable) -> StreamUnavailable:
-        # Reading may still work, for example when Redis is full: only this line reports it then.
-        logger.log(logging.DEBUG if self._refusing else logging.WARNING, "images are refused: %s", problem)
-        self._refusing = True
-        # Other requests avoid this partition until the next refresh.
-        self.state.mark_unavailable(problem.detail)
+        self.state.refuse(problem.detail)
         return problem
-
-    async def _not_replicated(self, entry: Entry) -> StreamUnavailable:
-        if entry.reply:
-            # The client sends it again under another id.
-            with suppress(RedisError):
-                await self.store.cancel(entry.id)
-        return StreamUnavailable(
-            f"Redis has not confirmed the image in time, with durability {self._settings.durability} and "
-            f"{self._settings.wait_replicas} replicas. Send it again later.",
-            retry_after_s=RETRY_S,
-        )
 
     async def send_if_idle(
         self, entry: Entry, version: str, *, busy: Sequence[str], max_backlog: int, timeout_s: float

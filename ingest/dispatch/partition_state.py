@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -23,12 +24,22 @@ _EXPIRE_EVERY_S: Final = 60.0
 
 
 class PartitionState:
-    """Its live consumers, and why it cannot be reached: `unavailable_reason` is empty while it can.
+    """Its live consumers, and why it takes no images: `unavailable_reason` is empty while it takes them.
+
+    `answers` is whether the last refresh could read it. `why_refused` tries a write: it returns why Redis refuses that,
+    or an empty text. It is awaited at first and after each refused image, until Redis accepts.
 
     `newer` are the versions of consumers that are not older than this ingest, and `has_older` is whether others are.
     """
 
-    def __init__(self, redis: Redis, settings: IngestSettings, partition: Partition) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        settings: IngestSettings,
+        partition: Partition,
+        *,
+        why_refused: Callable[[], Awaitable[str]],
+    ) -> None:
         self._redis = redis
         self._settings = settings
         self._number = partition.number
@@ -37,6 +48,10 @@ class PartitionState:
         self._dead_letters = DeadLetters(redis, partition)
         self._presence = Presence(redis, partition)
         self._expire_at_s = 0.0
+        self._why_refused = why_refused
+        #: None before the first write.
+        self._accepts: bool | None = None
+        self.answers = False
         self.consumers: list[ConsumerReport] = []
         self.newer: set[str] = set()
         self.has_older = False
@@ -51,17 +66,24 @@ class PartitionState:
                 # A server that refuses writes refuses heartbeats too: then it is not that no consumer runs.
                 reason = "" if alive else await refused_writes(self._redis)
         except (RedisError, TimeoutError) as error:
-            self.mark_unavailable(f"Redis does not answer ({type(error).__name__})")
+            self.answers = False
+            self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
             return error
+        self.answers = True
         self.consumers = alive
         self.newer = {one.version for one in alive if not one.is_older}
         self.has_older = any(one.is_older for one in alive)
         if reason:
-            self.mark_unavailable(reason)
+            self._mark_unavailable(reason)
             return WritesRefused(reason)
-        if self.unavailable_reason:
-            logger.info("partition %d is available again", self._number)
-        self.unavailable_reason = ""
+        # Reading works, for example when Redis is full: only a write shows whether it takes images.
+        if not self._accepts and (refusal := await self._why_refused()):
+            self.refuse(refusal)
+        else:
+            self.accept()
+            if self.unavailable_reason:
+                logger.info("partition %d is available again", self._number)
+            self.unavailable_reason = ""
         await self._expire_dead_letters()
         return None
 
@@ -77,8 +99,17 @@ class PartitionState:
                 if dead_letters or webhooks:
                     logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
 
-    def mark_unavailable(self, reason: str) -> None:
-        """Nothing is sent to this partition until the next refresh that finds it available."""
+    def accept(self) -> None:
+        """Redis took an image."""
+        self._accepts = True
+
+    def refuse(self, reason: str) -> None:
+        """Redis took none: nothing is sent to this partition until a refresh finds that it takes images again."""
+        logger.log(logging.DEBUG if self._accepts is False else logging.WARNING, "images are refused: %s", reason)
+        self._accepts = False
+        self._mark_unavailable(reason)
+
+    def _mark_unavailable(self, reason: str) -> None:
         if not self.unavailable_reason:
             logger.log(self._log_level, "partition %d is unavailable: %s", self._number, reason)
         self.unavailable_reason = reason

@@ -84,6 +84,11 @@ class Partitions:
         )
 
     @property
+    def takes_images(self) -> bool:
+        """Whether at least one partition takes images at present."""
+        return len(self.degraded) < self._settings.partitions
+
+    @property
     def degraded(self) -> list[tuple[int, str]]:
         """Partitions that take no image at present, and why."""
         return [
@@ -117,7 +122,7 @@ class Versions:
         for partition in self._partitions:
             unknown = any(self._is_unknown(one) for one in partition.state.consumers)
             expected = self._without_consumers and not self._descriptions
-            if not partition.state.unavailable_reason and (unknown or expected):
+            if partition.state.answers and (unknown or expected):
                 self._descriptions.update(await partition.state.versions())
         # Only now: nobody can send an image to a version that is not described. One consumer serves many partitions.
         self.consumers = list({one.name: one for part in self._partitions for one in part.state.consumers}.values())
@@ -214,5 +219,5 @@ class Versions:
 
     async def _read(self) -> None:
         for partition in self._partitions:
-            if not partition.state.unavailable_reason:
+            if partition.state.answers:
                 self._descriptions.update(await partition.state.versions())

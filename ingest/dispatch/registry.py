@@ -178,7 +178,9 @@ class ModelRegistry:
             unloaded = ", ".join(name for name, client in self._clients.items() if client.unloaded)
             why = f" Unloaded: {unloaded}." if unloaded else ""
             raise NoConsumer(f"No consumer with a warm model is alive.{why}", retry_after_s=RETRY_S)
-        return self.accepting
+        if not (ready := [name for name in self.accepting if self._clients[name].partitions.takes_images]):
+            raise StreamUnavailable(self.degraded[0]["why"], retry_after_s=RETRY_S)
+        return ready
 
     def refuse_in_outage(self) -> None:
         """Raise StreamUnavailable while Redis does not answer."""

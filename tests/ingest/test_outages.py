@@ -108,8 +108,11 @@ def test_an_outage_of_writing_alone_is_one_warning_too(
         for _ in range(3):
             assert service.post("/predict", content=png(IMAGE)).status_code == 503
         if outage is become_read_only:
-            wait_until(lambda: service.get("/readyz").status_code == 503, "the heartbeat has ended")
+            wait_until(lambda: consumer.says("cannot renew leases"), "the heartbeat has failed")
+        unready = service.get("/readyz")
+        assert (unready.status_code, unready.json()["code"]) == (503, "stream_unavailable")
         end()
+        wait_until(lambda: service.get("/readyz").status_code == 200, "it is ready again, without an image")
         wait_until(lambda: service.post("/predict", content=png(IMAGE)).status_code == 200, "it answers again")
     assert ingest.text.count("images are refused") == 1
     assert consumer.text.count("cannot renew leases or send the heartbeat") == (outage is become_read_only)

@@ -70,6 +70,8 @@ async def test_what_no_replica_has_is_not_admitted(attended: Presence, client: R
     for _ in range(2):
         with pytest.raises(NotReplicated):
             await admission.admit(one, timeout_s=60, max_backlog=7)
+    with pytest.raises(NotReplicated):
+        await admission.probe()
     assert await client.xlen(partition.entries) == 1
     assert 60_000 < await client.pttl(partition.request(one.id)) <= 120_000
 

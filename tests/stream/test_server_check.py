@@ -110,6 +110,26 @@ def test_each_level_needs_its_way_of_writing(
     assert len(problems(facts, durability)) == (survives is False)
 
 
+@pytest.mark.parametrize(
+    ("appendonly", "appendfsync", "version", "confirms"),
+    [
+        (True, "", (7, 0, 15), False),
+        (True, "", (7, 2, 11), True),
+        (True, "", None, True),
+        (True, "always", (7, 0, 15), True),
+        (False, "always", (8, 2, 3), False),
+    ],
+)
+def test_a_server_that_never_confirms_the_disk_is_a_problem(
+    appendonly: bool, appendfsync: str, version: Version | None, confirms: bool
+) -> None:
+    """It neither has WAITAOF nor says how it writes. At the other levels nothing needs to be confirmed."""
+    facts = ServerFacts("redis", version, appendonly, appendfsync)
+    assert facts.can_confirm("disk") is confirms
+    assert bool(problems(facts, "disk")) is not confirms
+    assert facts.can_confirm("process")
+
+
 async def test_a_limit_for_clients_and_a_clock_that_stands_are_problems(own_server: Server) -> None:
     """The limit could close a consumer's connection in the middle of a batch."""
     async with Redis.from_url(own_server.url) as client:
