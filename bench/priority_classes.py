@@ -7,7 +7,6 @@ are those of the outcomes: from acceptance to the end of the batch, by Redis's c
 import argparse
 import asyncio
 import math
-import os
 import sys
 import tempfile
 import time
@@ -176,7 +175,7 @@ class Load:
 
 def start_consumers(processes: Processes, count: int, *, lease_s: float = 10.0) -> list[Process]:
     """Consumers that take IMAGE_S for each image, once all are ready."""
-    os.environ["ROGUE_IMAGE_S"] = str(IMAGE_S)
+    processes.share(ROGUE_IMAGE_S=str(IMAGE_S))
     started = [
         processes.consumer(rogue="slow", version=1, max_batch=BATCH, lease_s=lease_s, redis_timeout_s=1.0)
         for _ in range(count)

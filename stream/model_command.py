@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from stream.cli import FAILED, NOT_FOUND, complain, from_command_line, sluice
 from stream.connection.clients import Connections
 from stream.embedded.run_file import RunFile, Running, running_folders
+from stream.host.private_folder import socket_path
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -116,6 +117,10 @@ def _nothing_runs(settings: QueueSettings) -> str:
             f"the service on port {run.port} has no server in {settings.data_dir}. If it was started with "
             "SLUICE_REDIS_URL, set that here, too. Otherwise its server is starting, or ended: its log says why"
         )
+    servers = [str(folder) for folder in sorted(settings.data_dir.glob("*/")) if socket_path(folder).exists()]
+    if servers:
+        listed = ", ".join(servers)
+        return f"no server runs in {settings.data_dir}. Others may run in: {listed}. Choose one with --data-dir"
     return (
         f"no service runs in this folder (its server would be in {settings.data_dir}). "
         f"Start one with: {sluice()} serve. For a service elsewhere, give its --redis-url or --data-dir"

@@ -116,7 +116,7 @@ class QueueSettings(RedisSettings):
 
 
 class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSettings):
-    """HTTP, decoding, admission and access control."""
+    """Serve HTTP and gRPC, and add images to the stream."""
 
     public_address: str = Field(
         "", description="address at which clients reach ingest if it is not host, such as that of a container's host"
@@ -199,11 +199,11 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
 
 
 class WebhookSettings(QueueSettings, OutboundSettings, DeliverySettings):
-    """The sender of webhooks."""
+    """Deliver the outcomes of images to webhooks."""
 
 
 class ConsumerSettings(QueueSettings):
-    """Leases, batches and the execution provider."""
+    """Read images from the stream in batches, classify them, and write the results."""
 
     models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
     version: str = Field("", description="version of the model to serve. Empty: the highest that suits the provider")

@@ -206,11 +206,12 @@ async def test_a_partition_that_another_kind_serves_ends_a_consumer_in_order(
     """Though it joins that one late: what it holds is finished, and it refuses as at its start."""
     consumer = processes.consumer(rogue="slow", version=1, max_batch=4, lease_s=2, redis_timeout_s=1).ready()
     (served,) = (await Presence(client, TINY).versions()).values()
-    other = Presence(client, Partition(TINY.model, 1))
-    await other.heartbeat(replace(report("another"), version="3"), lease_s=600)
     await send(client, random_images(1000))
     await eventually(lambda: held(client), "the consumer holds entries")
-    await other.announce(replace(served, version="3", output_kind="labels"))
+    # The heartbeat announces the partition, so the description has to be there before.
+    second = Partition(TINY.model, 1)
+    await client.hset(second.versions, "3", replace(served, version="3", output_kind="labels").encode())
+    await Presence(client, second).heartbeat(replace(report("another"), version="3"), lease_s=600)
     assert await asyncio.to_thread(consumer.wait) == 2
     assert "gives classes, but version 3, in service now, gives labels" in consumer.text
     assert "Traceback" not in consumer.text

@@ -44,6 +44,7 @@ NOT_RUN_HERE: Final = {
     "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
+    "python -m stream.acl FOLDER --redis-7-0": "tests/security/test_acl_file.py, against Redis 7",
     "*pip install *": _INSTALLS,
     "git pull": "needs a remote repository",
     "python3 -m venv .venv": _INSTALLS,

@@ -13,6 +13,7 @@ from sluice.command import PROGRAM_VARIABLE, main
 from sluice.models import prepare
 from stream import cli
 from stream.embedded.run_file import RunFile
+from stream.host.private_folder import socket_path
 from tests.support.models import tiny_keras
 
 pytestmark = tiny_keras.quiet_keras
@@ -77,6 +78,10 @@ def test_status_where_nothing_runs_says_how_to_start(
     error = capsys.readouterr().err
     assert error.startswith("sluice status: no service runs in this folder")
     assert "Start one with: sluice serve" in error
+    Path(".sluice/5371").mkdir(parents=True)
+    socket_path(Path(".sluice/5371")).touch()
+    assert main(["status"]) == 2
+    assert "Others may run in: .sluice/5371. Choose one with --data-dir" in capsys.readouterr().err
 
 
 def test_status_of_a_service_with_a_redis_of_its_own_asks_for_the_address(

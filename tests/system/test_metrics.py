@@ -64,6 +64,7 @@ def test_the_stages_of_an_image_add_up_to_its_time(processes: Processes) -> None
     _, url = processes.ingest()
     for image in random_images(4):
         httpx.post(f"{url}/predict", content=png(image))
+    wait_until(lambda: figures(url)["sluice_request_duration_seconds_count", ()] == 4, "each worker has written")
     found = figures(url)
     stages = sum(value for (name, _), value in found.items() if name == "sluice_stage_duration_seconds_sum")
     whole = found["sluice_request_duration_seconds_sum", ()]

@@ -35,12 +35,14 @@ def cancelled(client: redis.Redis) -> int:
 
 def test_a_deadline_ends_the_work(processes: Processes, server: Server) -> None:
     """The client's deadline, long before that of the service: the images leave the queue."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=1)
     _, address, url = ingest(processes)
     with triton.InferenceServerClient(address) as client, redis.Redis.from_url(server.url) as entries:
+        consumer.send(signal.SIGSTOP)
         with pytest.raises(InferenceServerException) as raised:
             client.infer("tiny", tensor(random_images(60)), client_timeout=1)
         assert raised.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+        consumer.send(signal.SIGCONT)
         wait_until(lambda: entries.xlen(TINY.entries) == 0, "the entries have left the stream", timeout_s=2.5)
         assert cancelled(entries) >= 20
     wait_until(lambda: counted(url, INFER, 504) == 1, "the call is counted")
@@ -114,7 +116,7 @@ def test_several_workers_share_the_port(processes: Processes) -> None:
             wait_until(client.is_server_ready, "this worker knows the consumer")
             answer = client.infer("tiny", tensor(images)).as_numpy("probabilities")
             np.testing.assert_allclose(answer, truth, atol=1e-5)
-    assert counted(url, INFER, 200) == 20
+    wait_until(lambda: counted(url, INFER, 200) == 20, "each worker has written")
     assert process.stop() == 0
 
 
