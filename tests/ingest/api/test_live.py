@@ -141,7 +141,12 @@ def test_a_snapshot_tells_the_group_and_the_last_minute(processes: Processes) ->
     for _ in range(5):
         assert httpx.post(f"{url}/predict", content=IMAGE).status_code == 200
     with snapshots(url) as coming:
-        snapshot = next(one for one in coming if sum(row["images"] for row in one["models"][0]["consumers"]) == 5)
+        snapshot = next(
+            one
+            for one in coming
+            if sum(row["images"] for row in one["models"][0]["consumers"]) == 5
+            and sum(one["requests"]["statuses"].values()) == 5
+        )
         (model,) = snapshot["models"]
         assert (model["model"], model["backlog"], model["oldest_s"], model["problems"]) == ("tiny", 0, None, [])
         assert {row["state"] for row in model["consumers"]} <= {"idle", "running"}
