@@ -29,7 +29,7 @@ _MAX_RETRY_S: Final = 60.0
 class BacklogLimit:
     """Limits the backlog to `max_backlog` images, and to what is done within `max_wait_s` at the measured rate.
 
-    `limit` is how many images may wait now. Before `closed_until_s`, in seconds of the clock, any image is refused.
+    `limit` is how many images may wait now. While it `is_closed`, any image is refused.
     """
 
     def __init__(self, *, max_backlog: int, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class BacklogLimit:
         self._clock = clock
         self._images_per_s = 0.0
         self.limit = max_backlog
-        self.closed_until_s = -math.inf
+        self._closed_until_s = -math.inf
 
     def set_rate(self, images_per_s: float) -> None:
         """The rate of all live consumers, or of all threads, together; 0 if unknown."""
@@ -46,9 +46,14 @@ class BacklogLimit:
         in_time = max(_MIN_LIMIT, int(images_per_s * self._max_wait_s)) if images_per_s else self._max_backlog
         self.limit = min(self._max_backlog, in_time)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether a full queue was met so recently that it has hardly drained since."""
+        return self._clock() < self._closed_until_s
+
     def close_for(self, backlog: int) -> None:
         """The queue was full with this many images: refuse others until a part of them is done."""
-        self.closed_until_s = self._clock() + min(self._drain_s(backlog) * _DRAINED_SHARE, _MAX_CLOSED_S)
+        self._closed_until_s = self._clock() + min(self._drain_s(backlog) * _DRAINED_SHARE, _MAX_CLOSED_S)
 
     def retry_after_s(self, backlog: int) -> float:
         """When the backlog will have drained, as far as is known."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -150,7 +149,7 @@ class PartitionClient:
         """The problem that an image of this class would meet here now; None if it would be admitted as far as is
         known."""
         backlog = self._backlogs[priority]
-        return self._overloaded(backlog.limit, priority) if time.monotonic() < backlog.closed_until_s else None
+        return self._overloaded(backlog.limit, priority) if backlog.is_closed else None
 
     def expect(self, request_id: str) -> asyncio.Future[Outcome]:
         """A future for the outcome. Create it before the request is admitted, and cancel it in the end."""
