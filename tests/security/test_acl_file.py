@@ -1,6 +1,5 @@
 """The file of Redis users: what is written in it, and what a server keeps that runs with it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from stream import acl
 from tests.support.redis.requests_direct import assert_right, outcomes, random_images, send
 from tests.support.redis.servers import Server
-from tests.support.redis.users import UnderUsers, password, under
+from tests.support.redis.users import UnderUsers, make_users, password, under
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +25,7 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
 async def test_a_server_with_these_users_keeps_what_it_accepted(models_dir: Path, tmp_path: Path) -> None:
     """It runs its append-only file as the default user, and would drop each transaction that this user may not run."""
     users = tmp_path / "users"
-    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
-    assert acl.main([str(users), *old]) == 0
+    assert make_users(users) == 0
     durable = {"aclfile": str(users / "redis" / "users.acl"), "appendonly": "yes", "appendfsync": "always"}
     (tmp_path / "data").mkdir()
     server = Server(tmp_path / "data", options=durable)

@@ -1,6 +1,5 @@
 """Redis users with least privilege: the main path works under them, and each is refused what it does not need."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from tests.support.processes import Processes
 from tests.support.recorded_server import body, serve
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
-from tests.support.redis.users import UnderUsers, as_user, password, settings_of, under
+from tests.support.redis.users import UnderUsers, as_user, make_users, password, settings_of, under
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -55,8 +54,7 @@ _REFUSED = r"NOPERM|ACL failure|user executing the script"
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes."""
     folder = tmp_path_factory.mktemp("users")
-    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
-    assert acl.main([str(folder), "--model", TINY.model, "--scaler", *old]) == 0
+    assert make_users(folder, "--model", TINY.model, "--scaler") == 0
     return folder
 
 
@@ -282,10 +280,9 @@ def test_without_a_password_redis_says_only_that_it_lives(users: Path, server: S
 def test_users_are_made_once(users: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second run changes nothing, and says so if it should; each has its own passwords, none is in Redis's file."""
     before = {path: path.read_text() for path in users.rglob("*") if path.is_file()}
-    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
-    assert acl.main([str(users), "--model", TINY.model, *old]) == 0
-    for other in (["--model", "other", *old], old):
-        assert acl.main([str(users), *other]) == 1
+    assert make_users(users, "--model", TINY.model) == 0
+    for other in (["--model", "other"], []):
+        assert make_users(users, *other) == 1
         assert f"remove {users} first" in capsys.readouterr().err
     assert {path: path.read_text() for path in users.rglob("*") if path.is_file()} == before
     acl.main([str(tmp_path)])

@@ -1,5 +1,6 @@
 """Clients and processes under the Redis users that `python -m stream.acl` makes; `users` is the folder it wrote."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,10 +9,17 @@ from typing import Any
 import redis
 from redis.asyncio import Redis as AsyncRedis
 
+from stream import acl
 from stream.connection.clients import connect
 from stream.settings import RedisSettings
 from tests.support.processes import Process, Processes
 from tests.support.redis.servers import Server
+
+
+def make_users(users: Path, *options: str) -> int:
+    """Run the command for the kind of server that this suite tests; returns its exit status."""
+    old = ["--redis-7-0"] if os.environ.get("SLUICE_TEST_SERVER") == "redis7" else []
+    return acl.main([str(users), *options, *old])
 
 
 def password(users: Path, user: str) -> str:
