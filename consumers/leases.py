@@ -19,13 +19,17 @@ from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
 from stream.group import Group
 from stream.model import ModelDescription
-from stream.presence import LEAVING, ConsumerReport, Presence
+from stream.presence import LEAVING, RECOVERY_S, ConsumerReport, Presence
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two reports of a consumer that has classified images meanwhile. The status shows its images beside
 #: the counters of the partition, which change with each image.
 _REPORT_S: Final = 0.5
+
+#: Seconds until a heartbeat that failed is sent again. After an outage of Redis the last one may have expired, and
+#: ingest waits for the next; see `RECOVERY_S`.
+_RETRY_S: Final = RECOVERY_S / 2
 
 
 class VersionConflict(Exception):
@@ -97,11 +101,11 @@ class LeaseKeeper:
             refuse_conflict(mine, other)
 
     async def run(self) -> None:
-        """Renew and send a heartbeat four times a lease, until cancelled."""
+        """Renew and send a heartbeat four times a lease, sooner after a failure, until cancelled."""
         failing = False
         while True:
             self._context.health.ticked()
-            await self._report_for(self._lease_s / 4)
+            await self._report_for(min(_RETRY_S, self._lease_s / 4) if failing else self._lease_s / 4)
             self._abort_hung_inference()
             try:
                 await self._renew()

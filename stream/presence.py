@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 #: whole lease, so that a dead consumer is noticed before others claim its work.
 HEARTBEAT_SHARE = 0.75
 
+#: Seconds after an outage of Redis in which consumers send their heartbeats again. Meanwhile those that were alive
+#: before count as alive: nobody could send a heartbeat during the outage.
+RECOVERY_S: Final = 1.0
+
 #: How long a consumer that died stays listed, so that an operator sees that it died.
 _FORGET_S = 600
 

@@ -183,7 +183,7 @@ class PartitionClient:
                     trace.mark_sent(entry) if trace else entry,
                     timeout_s=self._settings.request_timeout_s,
                     max_backlog=self._backlogs[priority].limit,
-                    without_consumers=self._settings.accept_without_consumers,
+                    without_consumers=self._settings.accept_without_consumers or self.state.presumes_consumers,
                     stream=self._stream(priority, version),
                     inline=self.state.has_older,
                 )

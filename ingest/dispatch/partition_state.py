@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from results.dead_letters import DeadLetters
 from stream.keys import Partition
 from stream.model import ModelDescription
-from stream.presence import ConsumerReport, Presence
+from stream.presence import RECOVERY_S, ConsumerReport, Presence
 from stream.server_check import WritesRefused, refused_writes
 from stream.settings import IngestSettings
 
@@ -51,6 +51,8 @@ class PartitionState:
         self._why_refused = why_refused
         #: None before the first write.
         self._accepts: bool | None = None
+        self._in_outage = False
+        self._presume_until_s = 0.0
         self.answers = False
         self.consumers: list[ConsumerReport] = []
         self.newer: set[str] = set()
@@ -66,16 +68,20 @@ class PartitionState:
                 # A server that refuses writes refuses heartbeats too: then it is not that no consumer runs.
                 reason = "" if alive else await refused_writes(self._redis)
         except (RedisError, TimeoutError) as error:
-            self.answers = False
+            self.answers, self._in_outage = False, True
             self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
             return error
         self.answers = True
-        self.consumers = alive
-        self.newer = {one.version for one in alive if not one.is_older}
-        self.has_older = any(one.is_older for one in alive)
         if reason:
             self._mark_unavailable(reason)
+            self._in_outage = True
             return WritesRefused(reason)
+        if self._in_outage:
+            self._in_outage = False
+            self._presume_until_s = time.monotonic() + RECOVERY_S + self._settings.redis_timeout_s
+        self.consumers = alive or self._from_before_the_outage(reports)
+        self.newer = {one.version for one in self.consumers if not one.is_older}
+        self.has_older = any(one.is_older for one in self.consumers)
         # Reading works, for example when Redis is full: only a write shows whether it takes images.
         if not self._accepts and (refusal := await self._why_refused()):
             self.refuse(refusal)
@@ -86,6 +92,16 @@ class PartitionState:
             self.unavailable_reason = ""
         await self._expire_dead_letters()
         return None
+
+    @property
+    def presumes_consumers(self) -> bool:
+        """Whether consumers count as alive without a valid heartbeat: in an outage that lasts or has just ended, they
+        could send none."""
+        return bool(self.consumers) and (self._in_outage or time.monotonic() < self._presume_until_s)
+
+    def _from_before_the_outage(self, reports: list[ConsumerReport]) -> list[ConsumerReport]:
+        before = {one.name for one in self.consumers} if self.presumes_consumers else set()
+        return [one for one in reports if one.name in before]
 
     async def _expire_dead_letters(self) -> None:
         """Drop what is too old, now and then, whether or not consumers run."""

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import redis
 
+from stream.presence import HEARTBEAT_SHARE
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import random_images
@@ -61,6 +62,36 @@ def test_an_outage_is_a_503_within_two_seconds_and_then_over(
         wait_until(lambda: service.post("/predict", content=png(IMAGE)).status_code == 200, "it answers again")
         assert service.post("/predict", content=png(IMAGE)).json()["predictions"] == ranked(IMAGE)
     assert ingest.status is None
+
+
+def test_no_image_is_refused_for_want_of_a_consumer_once_redis_is_back(
+    processes: Processes, own_server: Server
+) -> None:
+    """The consumer's heartbeat expires during the outage. Until it sends the next one, it counts as alive."""
+    processes.consumer(version=1, redis_url=own_server.url, lease_s=4, redis_timeout_s=1)
+    _, url = processes.ingest(redis_url=own_server.url)
+    with httpx.Client(base_url=url, timeout=30) as service:
+        for _ in range(3):
+            own_server.signal(signal.SIGSTOP)
+            assert service.post("/predict", content=png(IMAGE)).status_code == 503
+            time.sleep(4 * HEARTBEAT_SHARE)
+            own_server.signal(signal.SIGCONT)
+            end_s = time.monotonic() + 2
+            while time.monotonic() < end_s:
+                answer = service.post("/predict", content=png(IMAGE))
+                assert answer.json().get("code", "") in {"", "stream_unavailable"}, answer.text
+            assert answer.status_code == 200, answer.text
+
+
+def test_a_consumer_that_died_in_an_outage_is_noticed(processes: Processes, own_server: Server) -> None:
+    consumer = processes.consumer(version=1, redis_url=own_server.url, lease_s=2, redis_timeout_s=1)
+    _, url = processes.ingest(redis_url=own_server.url)
+    own_server.signal(signal.SIGSTOP)
+    consumer.kill()
+    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "stream_unavailable", "ingest has noticed")
+    time.sleep(1.5)  # The heartbeat expires.
+    own_server.signal(signal.SIGCONT)
+    wait_until(lambda: httpx.get(url + "/readyz").json().get("code") == "no_consumer", "nobody is presumed any more")
 
 
 def test_a_restart_of_redis_costs_no_request(processes: Processes, own_server: Server) -> None:
