@@ -116,6 +116,7 @@ NOT_RUN_HERE: Final = {
     "make test-redis[78]": _SUITE,
     ".venv/bin/pytest tests/*": _SUITE,
     "python -m tests.versions lowest": _MINUTES,
+    "*python -m tests.export.matrix": ("tests/export/test_matrix.py::test_the_answer_is_the_owners_or_the_export_asks"),
     "*python -m tests.docs.settings": "tests/docs/test_docs.py::test_the_tables_of_settings_are_current",
     "*python -m tests.docs.vocabulary*": "tests/docs/test_vocabulary.py::test_no_retired_word_is_used",
     "*python -m tests.docs.prose": "tests/docs/test_prose.py::test_a_document_is_plainly_written",

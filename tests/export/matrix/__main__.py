@@ -1,11 +1,17 @@
-"""Runs the groups that are named, or all: one line per model, and exit status 1 if any outcome is a third one."""
+"""Runs the groups that are named, or all: one line per model, and exit status 1 if any outcome is a third one.
 
+With `--http`, a service answers instead of ONNX Runtime alone. `--models N`: at most so many answers of each group.
+"""
+
+import argparse
+import contextlib
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.export.matrix.case import Case, Verdict, judge
+from tests.export.matrix import service
+from tests.export.matrix.case import Answers, Case, Verdict, by_onnx_runtime, judge
 from tests.export.matrix.groups import GROUPS
 
 
@@ -14,17 +20,35 @@ def _line(case: Case, verdict: Verdict) -> str:
     return f"{outcome:>9}  {case.name}" + ("" if verdict.right else f"\n{verdict.text}")
 
 
-def main(names: list[str]) -> int:
-    wrong = 0
-    for name in names or list(GROUPS):
-        start, count = time.monotonic(), 0
-        print(f"{name}")
-        for case in GROUPS[name].cases():
-            with tempfile.TemporaryDirectory() as folder:
-                verdict = judge(case, Path(folder) / "case")
-            count, wrong = count + 1, wrong + (not verdict.right)
-            print(_line(case, verdict), flush=True)
-        print(f"{count} models in {time.monotonic() - start:.0f} s")
+def _group(name: str, answers: Answers, most: int | None) -> int:
+    """How many outcomes of the group are wrong."""
+    start, answered, asked, wrong = time.monotonic(), 0, 0, 0
+    print(name)
+    for case in GROUPS[name].cases():
+        with tempfile.TemporaryDirectory() as folder:
+            verdict = judge(case, Path(folder) / "case", answers)
+        wrong += not verdict.right
+        asked += verdict.right and verdict.difference is None
+        answered += verdict.right and verdict.difference is not None
+        print(_line(case, verdict), flush=True)
+        if answered == most:
+            break
+    print(f"{name}: {answered} right, {asked} asked, {wrong} wrong, in {time.monotonic() - start:.0f} s", flush=True)
+    return wrong
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.export.matrix", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--http", action="store_true")
+    parser.add_argument("--models", type=int, metavar="N")
+    given = parser.parse_args(words)
+    with contextlib.ExitStack() as stack:
+        answers: Answers = by_onnx_runtime
+        if given.http:
+            service_folder = stack.enter_context(tempfile.TemporaryDirectory())
+            answers = stack.enter_context(service.serving(Path(service_folder)))
+        wrong = sum(_group(name, answers, given.models) for name in given.groups or GROUPS)
     print("no third outcome" if not wrong else f"{wrong} wrong")
     return int(wrong > 0)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ Floats = npt.NDArray[Any]
 
 #: The owner's own answers for pixels [N,H,W,C], in the artefact's form.
 Predict = Callable[[Pixels], Floats]
+
+#: What an artefact's file answers for pixels [N,H,W,C].
+Answers = Callable[[Path, Pixels], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,21 @@ class Verdict:
     text: str
 
 
-def judge(case: Case, folder: Path) -> Verdict:
+def by_onnx_runtime(artefact: Path, images: Pixels) -> Floats:
+    """What a consumer computes, without one."""
+    session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {session.get_inputs()[0].name: images})
+    return np.asarray(given)
+
+
+def judge(case: Case, folder: Path, answers: Answers = by_onnx_runtime) -> Verdict:
     """Export the model, and compare the artefact's answers with the owner's: two outcomes are right, no third."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = folder / "labels.txt"
     labels.write_text("".join(f"label {number}\n" for number in range(case.outputs)))
     made = case.make(folder)
-    words = [str(made.path), "--labels", str(labels), "--output", str(folder / "models"), "--name", "case"]
+    name = f"case-{uuid4().hex[:8]}"
+    words = [str(made.path), "--labels", str(labels), "--output", str(folder / "models"), "--name", name]
     try:
         status, text = _exported([*words, *made.options])
     except BaseException:  # noqa: BLE001  # whatever it is, it is a traceback in a user's terminal
@@ -70,8 +82,7 @@ def judge(case: Case, folder: Path) -> Verdict:
         asked = status == 2 and case.asks is not None and case.asks in text
         return Verdict(right=asked, difference=None, text=text)
     images = sample_images(*case.size)[:6]
-    artefact = onnxruntime.InferenceSession(folder / "models/case/1/model.onnx", providers=["CPUExecutionProvider"])
-    (given,) = artefact.run(None, {"images": images})
+    given = answers(folder / "models" / name / "1" / "model.onnx", images)
     expected = made.predict(images)
     same = given.shape == expected.shape
     difference = float(np.abs(given - expected).max()) if same else np.inf
