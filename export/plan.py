@@ -55,8 +55,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         best, measured = measure.choose(trials, len(labels))
         if not job.resize.stated:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
-            if normalisation is None:
-                tied_resizes.check(best, trials, _command(job))
+            tied_resizes.check(best, trials, _command(job))
         normalisation = normalisation or measured
     if given.element == "uint8":
         resize = replace(resize, rounded=True)

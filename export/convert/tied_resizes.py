@@ -13,26 +13,29 @@ from export.convert.measure import MAX_IMAGES, RESIZES, Trial, clearly_better
 from export.errors import ResizeUnclear
 from export.images.resize import LOADERS
 
-#: The largest share of the images that may change their first class with the resize. It is the level of the tests that
-#: choose the normalisation, and as much as a good classifier is wrong anyway.
-MAX_CHANGED = 0.05
+#: The largest share of the images on which another resize may be right where the chosen one is wrong. It is the level
+#: of the tests that choose the normalisation, and as much as a good classifier is wrong anyway.
+MAX_CONTRADICTING = 0.05
 
-#: Up to four images that only one of two ways gets right are chance by the sign test, however many images there are. If
-#: more change, they do so in both directions, and the images contradict each other.
-_MIN_CHANGED = 5
+#: One image may always be chance.
+_MIN_CONTRADICTING = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What differs at most if another resize was right: the first class of `changed` images; one probability."""
+    """What differs at most if another resize was right: the first class of `changed` images; one probability.
+
+    `contradicting`: on so many images another one is right and the chosen one is wrong.
+    """
 
     changed: int
+    contradicting: int
     images: int
     probability: float
 
     @property
     def too_high(self) -> bool:
-        return self.changed >= _MIN_CHANGED and self.changed > MAX_CHANGED * self.images
+        return self.contradicting >= _MIN_CONTRADICTING and self.contradicting > MAX_CONTRADICTING * self.images
 
     def __str__(self) -> str:
         return (
@@ -51,7 +54,13 @@ def cost(best: Trial, tied: Sequence[Trial]) -> Cost:
     """Of taking the best one where one of the others, on the same images, would be right."""
     others = np.stack([trial.answers for trial in tied])
     changed = (others.argmax(axis=2) != best.answers.argmax(axis=1)).sum(axis=1)
-    return Cost(int(changed.max()), len(best.answers), float(np.abs(others - best.answers).max()))
+    contradicting = (np.stack([trial.right for trial in tied]) & ~best.right).sum(axis=1)
+    return Cost(
+        int(changed.max()),
+        int(contradicting.max()),
+        len(best.answers),
+        float(np.abs(others - best.answers).max()),
+    )
 
 
 def assumption(best: Trial, trials: Sequence[Trial]) -> Assumption:
@@ -79,14 +88,15 @@ def check(best: Trial, trials: Sequence[Trial], command: str) -> None:
         for trial in [best, *tied]
     )
     more = (
-        "give more images, so that one way becomes clearly best"
+        "give more images, so that one way becomes clearly best,"
         if len(best.right) < MAX_IMAGES
-        else f"ask the author of the training. More images do not help: of all, {MAX_IMAGES} are read"
+        else f"ask the author of the training (more images do not help: of all, {MAX_IMAGES} are read)"
     )
     raise ResizeUnclear(
-        f"the images show the normalisation ({best.preprocess}) but not the resize: several ways are right about"
-        f" equally often, and between them, {found}.\nIf you know how the training loaded its images:\n{lines}\n"
-        f"If you don't: {more}"
+        f"the normalisation is {best.preprocess}, but the images do not show the resize. Several ways are right about"
+        f" equally often, and on {found.contradicting} of {found.images} images another one is right where the best is"
+        f" wrong. Between them, {found}.\nIf you know how the training loaded its images:\n{lines}\n"
+        f"If you don't: {more} or choose the first, which is right most often on yours"
     )
 
 

@@ -1,5 +1,6 @@
-"""`sluice serve` of a transfer-learning model whose file does not tell how its pixels were scaled."""
+"""`sluice serve` of a transfer-learning model whose file does not tell how pixels were scaled; README shows it."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import skimage
 from PIL import Image
 
 from tests.sluice.test_serve import is_ready, said, serving
+from tests.support.documents import ROOT, shown_commands
 from tests.support.models import tiny_keras
 from tests.support.redis.servers import free_port
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -18,6 +20,9 @@ from tests.support.waiting import PATIENCE_S, wait_until
 pytestmark = tiny_keras.quiet_keras
 
 SIZE = 96
+
+#: What README calls the model, its labels and the folder of images.
+MODEL, LABELS, IMAGES = "flowers.keras", "flowers.txt", "photos"
 
 CLASSES = ("brick", "grass")
 
@@ -65,16 +70,26 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def as_shown(command: str, port: int, output: str) -> bool:
+    """Whether the output has the lines that README prints below the command, in order; `...` stands for anything."""
+    (shown,) = (one.output for one in shown_commands(ROOT / "README.md") if one.command == command)
+    lines = (re.escape(line).replace(r"\.\.\.", ".*") for line in shown.replace(".venv/bin/", "").splitlines())
+    return re.search("(?m)^" + ".*\n(?:.*\n)*?".join(lines) + "$", output.replace(f" --port {port}", "")) is not None
+
+
 @pytest.mark.timeout(600)
 def test_forty_images_tell_the_normalisation(tmp_path: Path, model: Path, images: Path) -> None:
     """The service says which one it is and why, and answers as the notebook does."""
     port = free_port()
-    with serving(tmp_path, model, "--images", images, "--port", port) as running:
+    (tmp_path / MODEL).symlink_to(model)
+    (tmp_path / IMAGES).symlink_to(images)
+    (tmp_path / LABELS).write_text("\n".join(CLASSES))
+    with serving(tmp_path, MODEL, "--labels", LABELS, "--images", IMAGES, "--port", port) as running:
         wait_until(
             lambda: is_ready(tmp_path, port) or running.poll() is not None, "the service is ready", timeout_s=400
         )
         found = "\n".join(said(tmp_path))
-        assert "normalisation unit (measured: right on 100% of 40 labelled images" in found, found
+        assert as_shown(f".venv/bin/sluice serve {MODEL} --labels {LABELS} --images {IMAGES}", port, found), found
         for name in CLASSES:
             data = (images / name / "07.jpg").read_bytes()
             answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": data}, timeout=PATIENCE_S).json()
@@ -84,15 +99,12 @@ def test_forty_images_tell_the_normalisation(tmp_path: Path, model: Path, images
 
 
 def test_without_images_it_asks_and_names_two_commands(tmp_path: Path) -> None:
-    """Both begin as the command that was typed."""
-    model = tiny_keras.model()
-    (tmp_path / "labels.txt").write_text("".join(f"{number}\n" for number in range(model.output_shape[-1])))
-    model.save(tmp_path / "walls.keras")
+    """Both begin as the command that was typed. `make run` starts what is started here."""
+    tiny_keras.model(classes=len(CLASSES)).save(tmp_path / MODEL)
+    (tmp_path / LABELS).write_text("\n".join(CLASSES))
     port = free_port()
-    with serving(tmp_path, "walls.keras", "--labels", "labels.txt", "--port", port) as running:
+    with serving(tmp_path, MODEL, "--port", port, "--labels", LABELS) as running:
         assert running.wait(PATIENCE_S) == 2
-    lines = said(tmp_path)
-    command = f"sluice serve walls.keras --labels labels.txt --port {port}"
-    assert any(line.startswith(f"If you know it:  {command} --preprocess unit|tf|none|caffe|torch") for line in lines)
-    assert any(line.startswith(f"If you don't:    {command} --images FOLDER") for line in lines)
+    found = "\n".join(said(tmp_path))
+    assert as_shown(f"make run MODEL={MODEL} LABELS={LABELS}", port, found), found
     assert not (tmp_path / "models").exists()

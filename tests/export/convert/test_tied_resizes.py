@@ -45,23 +45,26 @@ def test_an_assumed_resize_comes_with_its_price() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "images", "refuses"), [(4, 40, False), (5, 40, True), (6, 120, False), (7, 120, True)]
-)
-def test_what_would_change_too_many_answers_is_refused(changed: int, images: int, *, refuses: bool) -> None:
-    """More than one in twenty, and more than the sign test takes for chance."""
-    best = trial(FIRST, right(images - changed, images))
-    trials = [best, trial(SECOND, right(images - changed, images, first=changed // 2))]
-    trials[1].answers[:, :] = best.answers
-    trials[1].answers[:changed] = best.answers[:changed, ::-1]
+    ("wins", "losses", "images", "refuses"),
+    [(4, 0, 40, False), (4, 2, 40, False), (3, 3, 40, True), (1, 1, 8, False), (2, 2, 8, True), (8, 6, 120, False),
+     (8, 7, 120, True)],
+)  # fmt: skip
+def test_images_that_contradict_the_choice_are_refused(wins: int, losses: int, images: int, *, refuses: bool) -> None:
+    """More than one in twenty and more than one: if the other is right for the model, they would all be wrong."""
+    best = trial(FIRST, right(images - losses, images))
+    trials = [best, trial(SECOND, right(images - wins, images, first=wins))]
     if not refuses:
         tied_resizes.check(best, trials, "sluice serve x.keras")
         return
-    with pytest.raises(ResizeUnclear, match=f"top class of up to {changed} of {images} images differs") as refused:
+    told = f"on {losses} of {images} images another one is right where the best is wrong"
+    with pytest.raises(ResizeUnclear, match=told) as refused:
         tied_resizes.check(best, trials, "sluice serve x.keras")
+    assert f"top class of up to {wins + losses} of {images} images differs" in str(refused.value)
     assert "\n  sluice serve x.keras --like image_dataset_from_directory   (" in str(refused.value)
     assert "\n  sluice serve x.keras --like load_img   (" in str(refused.value)
     assert "; the same as flow_from_directory)" in str(refused.value)
     assert ("give more images" in str(refused.value)) == (images < MAX_IMAGES)
+    assert "choose the first" in str(refused.value)
     assert "--like pillow" not in str(refused.value)
 
 
