@@ -56,8 +56,8 @@ def test_images_that_contradict_the_choice_are_refused(wins: int, losses: int, i
     if not refuses:
         tied_resizes.check(best, trials, "sluice serve x.keras")
         return
-    told = f"on {losses} of {images} images another one is right where the best is wrong"
-    with pytest.raises(ResizeUnclear, match=told) as refused:
+    message = f"on {losses} of {images} images another one is right where the best is wrong"
+    with pytest.raises(ResizeUnclear, match=message) as refused:
         tied_resizes.check(best, trials, "sluice serve x.keras")
     assert f"top class of up to {wins + losses} of {images} images differs" in str(refused.value)
     assert "\n  sluice serve x.keras --like image_dataset_from_directory   (" in str(refused.value)
