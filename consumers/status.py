@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from stream import model_command as console
 from stream import server_check
-from stream.cli import NOT_FOUND, OK, PROGRAM_VARIABLE, Column, duration, program, sluice, table
+from stream.cli import NOT_FOUND, OK, PROGRAM_VARIABLE, Column, duration, program, sluice, start_consumer, table
 from stream.connection.clients import Connections
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -92,8 +92,7 @@ class Watch:
 
     def __init__(self, connections: Connections, settings: QueueSettings, *, max_age_s: float, as_json: bool) -> None:
         self._connections = connections
-        self._model = settings.model
-        self._durability = settings.durability
+        self._settings = settings
         self._max_age_s = max_age_s
         self._as_json = as_json
         self._before: Status | None = None
@@ -117,9 +116,12 @@ class Watch:
             await asyncio.sleep(_INTERVAL_S)
 
     async def _read(self) -> tuple[Status, str]:
-        partitions = await console.choose(self._connections, self._model)
+        partitions = await console.choose(self._connections, self._settings.model)
         found = await read_model(self._connections, partitions[0].model, len(partitions))
-        status = replace(found, server_problems=await self._server_problems())
+        start = start_consumer(
+            found.model, redis_url=self._settings.redis_url, data_dir=self._settings.data_dir
+        )
+        status = replace(found, server_problems=await self._server_problems(), start=start)
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:
@@ -137,7 +139,7 @@ class Watch:
         # Then no heartbeat is written either, and all consumers look dead: the reason comes first.
         refused = await server_check.refused_writes(self._connections.shared)
         facts = await server_check.read_facts(self._connections.shared)
-        return (*([f"{refused}."] if refused else []), *server_check.problems(facts, self._durability))
+        return (*([f"{refused}."] if refused else []), *server_check.problems(facts, self._settings.durability))
 
 
 def completed_per_s(before: Status, now: Status) -> float | None:
@@ -162,7 +164,7 @@ def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
         "backlog": status.backlog,
         "classes": {priority: asdict(one) for priority, one in status.classes.items()},
         "pending": status.pending,
-        "lag": status.lag,
+        "undelivered": status.undelivered,
         "oldest_s": status.oldest_s,
         "images_per_s": status.images_per_s,
         "drain_s": status.drain_s,
@@ -228,13 +230,12 @@ def _backlog(status: Status) -> str:
     if status.backlog == 0:
         return "backlog 0"
     oldest = duration(status.oldest_s or 0.0)
-    waiting = "unknown" if status.lag is None else str(status.lag)
     speed = (
         f"{duration(status.drain_s)} to drain at {status.images_per_s:.1f} images/s"
         if status.drain_s
         else "no consumer works"
     )
-    return f"backlog {status.backlog} ({status.pending} held, {waiting} undelivered), oldest {oldest}, {speed}"
+    return f"backlog {status.backlog} ({status.pending} held, {status.undelivered} undelivered), oldest {oldest}, {speed}"
 
 
 def _classes(status: Status) -> list[str]:

@@ -42,6 +42,16 @@ def sluice() -> str:
     return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
 
 
+def start_consumer(model: str, *, redis_url: str, data_dir: Path) -> str:
+    """The command that starts a consumer of this model at this Redis; a URL is not in it, since it may hold a password."""
+    found = shutil.which("python")
+    own = Path(sys.executable)
+    python = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
+    typed = "python" if found and Path(found) == own else str(python)
+    where = " (with the consumers' SLUICE_REDIS_URL)" if redis_url else f" --data-dir {data_dir}"
+    return f"{typed} -m consumers --model {model}{where}"
+
+
 def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> S:
     """The settings of one process, from its options and the environment.
 

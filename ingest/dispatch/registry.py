@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from typing_extensions import TypedDict
 
 from ingest.auth.owner import belongs_to_caller
+from ingest.dispatch.missing_consumers import MissingConsumers
 from ingest.dispatch.model_client import ModelClient
 from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
@@ -58,6 +59,7 @@ class ModelRegistry:
         #: What operators want: models that are to be unloaded, and releases by model.
         self._unloaded: set[str] = set()
         self._wanted: dict[str, Release] = {}
+        self._missing = MissingConsumers(settings)
         self._tasks: asyncio.TaskGroup | None = None
         self.outage: str | None = "Redis has not answered yet"
         #: Set after the first attempt to read from Redis, whether it succeeded or not.
@@ -78,6 +80,7 @@ class ModelRegistry:
                     await backoff.pause()
                 else:
                     self.outage = None
+                    self._missing.note(self.served, sorted(self._clients))
                     self.first_refresh.set()
                     backoff.reset()
                     await asyncio.sleep(_REFRESH_S if self.accepting else _REFRESH_UNREADY_S)

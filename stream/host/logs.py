@@ -49,6 +49,8 @@ def configure(level: str, log_format: LogFormat) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else HumanFormatter(_LINE))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # Its lines are seldom errors, and the name would say so in each.
+    logging.getLogger("uvicorn.error").name = "uvicorn"
     if log_format == "json":
         sys.excepthook = _log_the_end
 

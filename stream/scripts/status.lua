@@ -7,8 +7,8 @@
 --       4 ms after which a sender that was not heard of counts as dead
 -- reply {now_ms, dead letters, counters, reports, alive, {webhooks, dead webhooks, living senders}, stream...}
 --       counters, reports and alive are flat: name, value, name, value...
---       a stream is {number of its class in KEYS, version or '', backlog, oldest entry id or nil, pending, lag or nil,
---       held}; held has {consumer, pending, ms since the stalest was renewed, oldest entry id} for each in the group,
+--       a stream is {number of its class in KEYS, version or '', backlog, oldest entry id or nil, pending, held};
+--       held has {consumer, pending, ms since the stalest was renewed, oldest entry id} for each in the group,
 --       and the last two are 0 and nil where it holds nothing
 local function held_in(stream)
     local held = {}
@@ -27,14 +27,14 @@ end
 local function look_at(number, version, stream)
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     -- XINFO is an error where the stream is missing; then there is no group either.
-    local pending, lag, held = 0, false, {}
+    local pending, held = 0, {}
     for _, flat in ipairs(redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}) do
         local group = fields_of(flat)
         if group.name == ARGV[1] then
-            pending, lag, held = group.pending, group.lag, held_in(stream)
+            pending, held = group.pending, held_in(stream)
         end
     end
-    return {number, version, redis.call('XLEN', stream), oldest and oldest[1] or false, pending, lag, held}
+    return {number, version, redis.call('XLEN', stream), oldest and oldest[1] or false, pending, held}
 end
 
 -- A name that begins with `retry-` is no process: it holds what waits for another attempt.

@@ -61,7 +61,6 @@ async def _release(connections: Connections, model: str, timeout_s: float | None
 
 
 def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
-    lags = [part.lag for part in parts]
     counters: Counter[str] = Counter()
     members: dict[str, list[ConsumerStatus]] = {}
     for part in parts:
@@ -74,7 +73,6 @@ def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:
         members=tuple(_member(members[name]) for name in sorted(members)),
         backlog=sum(part.backlog for part in parts),
         pending=sum(part.pending for part in parts),
-        lag=None if None in lags else sum(lag or 0 for lag in lags),
         oldest_s=oldest_of(*(part.oldest_s for part in parts)),
         dead_letters=sum(part.dead_letters for part in parts),
         counters=dict(sorted(counters.items())),
@@ -130,7 +128,6 @@ async def read_status(redis: Redis, partition: Partition) -> Status:
         members=_members(now_ms, dict(_reports(of, reports)), _named(alive), held),
         backlog=whole.backlog,
         pending=whole.pending,
-        lag=_sum_of_lags(streams),
         oldest_s=whole.oldest_s,
         dead_letters=dead_letters,
         counters=dict(_counts(of, counters)),
@@ -146,26 +143,17 @@ class _StreamStatus:
 
     priority: Priority
     status: ClassStatus
-    lag: int | None
     held: list[tuple[str, int, int, float]]
 
     @classmethod
     def of(cls, now_ms: int, reply: list[Any]) -> Self:
-        number, _, backlog, oldest, pending, lag, held = reply
+        number, _, backlog, oldest, pending, held = reply
         oldest_s = None if oldest is None else _age_s(now_ms, oldest)
         return cls(
             PRIORITIES[number],
             ClassStatus(backlog, pending, oldest_s),
-            lag,
             [(_text(name), *rest, 0.0 if first is None else _age_s(now_ms, first)) for name, *rest, first in held],
         )
-
-
-def _sum_of_lags(streams: Sequence[_StreamStatus]) -> int | None:
-    """None if Redis has lost count in a stream that is not empty, or if there is no group at all."""
-    known = [stream.lag for stream in streams if stream.lag is not None]
-    lost = any(stream.lag is None and stream.status.backlog for stream in streams)
-    return None if lost or not known else sum(known)
 
 
 def _members(

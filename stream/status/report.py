@@ -60,11 +60,10 @@ class Sending:
 class Status:
     """One partition at one moment.
 
-    Of `backlog` entries `pending` are in consumers' hands; `lag` is what Redis counts as never delivered, None
-    where it has lost count. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
+    Of `backlog` entries `pending` are in consumers' hands. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
     `counters` counts events over all processes since the data began. For several partitions, `backlogs` has one
     number for each: None if it is `unavailable`, and then all other figures lack it. `server_problems` says what is
-    wrong with the server, if it was checked. `classes` has the figures of each priority class.
+    wrong with the server, if it was checked. `start` is the command that starts a consumer, if known. `classes` has the figures of each priority class.
     """
 
     model: str
@@ -72,13 +71,13 @@ class Status:
     members: tuple[ConsumerStatus, ...]
     backlog: int
     pending: int
-    lag: int | None
     oldest_s: float | None
     dead_letters: int
     counters: Mapping[str, int]
     classes: Mapping[Priority, ClassStatus]
     backlogs: tuple[int | None, ...] = ()
     server_problems: tuple[str, ...] = ()
+    start: str = ""
     release: ReleaseStatus | None = None
     sending: Sending = Sending()
 
@@ -86,6 +85,11 @@ class Status:
     def unavailable(self) -> tuple[int, ...]:
         """The numbers of the partitions that do not answer."""
         return tuple(number for number, backlog in enumerate(self.backlogs) if backlog is None)
+
+    @property
+    def undelivered(self) -> int:
+        """Entries that no consumer holds. Redis's own count, `lag`, can be far too high after a restart."""
+        return max(0, self.backlog - self.pending)
 
     @property
     def living(self) -> int:
@@ -114,7 +118,7 @@ class Status:
         found = [f"Partition {number} does not answer." for number in self.unavailable]
         found += self.server_problems
         if self.living == 0:
-            found.append("No consumer is alive.")
+            found.append("No consumer is alive." + (f" Start one with: {self.start}" if self.start else ""))
         if self.oldest_s is not None and self.oldest_s > max_age_s:
             found.append(f"The oldest of {self.backlog} entries has waited for {self.oldest_s:.1f} s.")
         if self.sending.webhooks and not self.sending.senders:

@@ -58,7 +58,8 @@ async def test_scripts_see_a_consumer_die(
     assert (document["healthy"], document["backlog"], document["consumers"][0]["held"]) == (False, 1, 1)
     assert len(document["problems"]) == 2
     _, text = await _command(server, capsys)
-    assert "! No consumer is alive." in text
+    assert "! No consumer is alive. Start one with: " in text
+    assert " -m consumers --model tiny (with the consumers' SLUICE_REDIS_URL)" in text, "a URL may hold a password"
     assert " DEAD " in text
 
 

@@ -27,10 +27,13 @@ def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Proces
 
 
 def test_an_ingest_becomes_ready_when_a_consumer_comes(processes: Processes) -> None:
-    """Neither has to be started first."""
-    _, url = processes.ingest(ready=False)
+    """Neither has to be started first. An ingest that waits for long logs how to start one."""
+    ingest, url = processes.ingest(ready=False, request_timeout_s=0.5, max_wait_s=0.4)
+    wait_until(lambda: ingest.says("no consumer serves any model; start one with: "), "the line is there")
+    assert " -m consumers --model NAME (with the consumers' SLUICE_REDIS_URL)" in ingest.text
     processes.consumer(version=1)
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready")
+    wait_until(lambda: ingest.says("consumers serve a model again"), "the log says so")
 
 
 def test_a_worker_that_accepts_requests_knows_the_consumers(processes: Processes) -> None:

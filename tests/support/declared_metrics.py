@@ -21,7 +21,6 @@ STATUS = Status(
     members=(ConsumerStatus("c", ConsumerReport("c", "host", 1, "1", "CPU", "idle"), 0.0, 1, 2.0, 0.5),),
     backlog=3,
     pending=1,
-    lag=2,
     oldest_s=2.0,
     dead_letters=1,
     counters={"completed": 7, "dead_letter": 1},
