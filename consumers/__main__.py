@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 import uvloop
+from redis.exceptions import ResponseError
 
 from consumers import metrics, status
 from consumers.context import BatchTracer
@@ -34,6 +35,7 @@ from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
+from stream.unreadable import lacks_rights
 
 logger = logging.getLogger("consumers")
 
@@ -61,9 +63,12 @@ def main() -> int:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, VersionConflict, PortTaken, ServerRefused) as error:
         return refuse("python -m consumers", error, settings.log_format)
-    except ConsumerFailed as error:
+    except (ConsumerFailed, ResponseError) as error:
+        if isinstance(error, ResponseError) and not lacks_rights(error):
+            raise
+        why = "" if isinstance(error, ConsumerFailed) else "Redis refuses a command of this consumer: "
         logger.critical(
-            "%s; this consumer exits with status %d so that its supervisor restarts it", error, os.EX_TEMPFAIL
+            "%s%s; this consumer exits with status %d so that its supervisor restarts it", why, error, os.EX_TEMPFAIL
         )
         return os.EX_TEMPFAIL
     except (asyncio.CancelledError, StoppedWhileLoading) as stopped:

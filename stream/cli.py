@@ -43,7 +43,7 @@ def sluice() -> str:
 
 
 def start_consumer(model: str, *, redis_url: str, data_dir: Path) -> str:
-    """The command that starts a consumer of this model at this Redis; a URL is not in it, since it may hold a password."""
+    """The command that starts a consumer of this model. A URL is not in it: that may hold a password."""
     found = shutil.which("python")
     own = Path(sys.executable)
     python = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own

@@ -10,8 +10,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError
 
 from stream.cli import FAILED, NOT_FOUND, complain, from_command_line, sluice
 from stream.connection.clients import Connections
@@ -20,9 +20,10 @@ from stream.host.private_folder import socket_path
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
+from stream.unreadable import lacks_rights
 
 #: Settings that are options of every such command.
-_CONNECTION = ("redis_url", "data_dir", "redis_timeout_s")
+_CONNECTION = ("redis_url", "redis_password_file", "redis_ca_file", "data_dir", "redis_timeout_s")
 
 #: Either says where Redis is.
 _SERVER_VARIABLES = {"SLUICE_REDIS_URL", "SLUICE_DATA_DIR"}
@@ -133,5 +134,15 @@ def explain(error: Exception) -> str:
         return (
             "Redis is out of memory and refuses new data; what it refused is unchanged. "
             "Raise its maxmemory, or let consumers drain the backlog"
+        )
+    if isinstance(error, AuthenticationError):
+        why = str(error).rstrip(".")
+        return (
+            f"Redis refuses the user or its password: {why}. Name the user in the URL, as in redis://USER@HOST:PORT, "
+            "and the file of its password with --redis-password-file"
+        )
+    if lacks_rights(error):
+        return (
+            f"Redis refuses this to its user: {error}. Use one with the rights, such as admin of `python -m stream.acl`"
         )
     return f"Redis: {error}" if isinstance(error, RedisError) else str(error)

@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from stream.settings import Durability
+from stream.unreadable import lacks_rights
 
 logger = logging.getLogger(__name__)
 
@@ -221,4 +222,8 @@ def reason_of(error: RedisError | TimeoutError) -> str:
     """What an error of Redis means to somebody who sent an image."""
     if isinstance(error, WritesRefused) or str(error).startswith("MISCONF"):
         return _DISK_FAILS
+    if isinstance(error, OutOfMemoryError):
+        return "Redis is full (OutOfMemoryError)"
+    if lacks_rights(error):
+        return "Redis refuses a command of its user (NoPermissionError)"
     return f"Redis cannot answer at present ({type(error).__name__})"

@@ -60,10 +60,11 @@ class Sending:
 class Status:
     """One partition at one moment.
 
-    Of `backlog` entries `pending` are in consumers' hands. `oldest_s` is the age of the oldest entry in seconds, None where there is none.
-    `counters` counts events over all processes since the data began. For several partitions, `backlogs` has one
-    number for each: None if it is `unavailable`, and then all other figures lack it. `server_problems` says what is
-    wrong with the server, if it was checked. `start` is the command that starts a consumer, if known. `classes` has the figures of each priority class.
+    Of `backlog` entries `pending` are in consumers' hands. `oldest_s` is the age of the oldest entry in seconds, None
+    where there is none. `counters` counts events over all processes since the data began. For several partitions,
+    `backlogs` has one number for each: None if it is `unavailable`, and then all other figures lack it.
+    `server_problems` says what is wrong with the server, if it was checked. `start` is the command that starts a
+    consumer, if known. `classes` has the figures of each priority class.
     """
 
     model: str

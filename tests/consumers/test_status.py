@@ -140,7 +140,7 @@ async def test_undelivered_is_counted_and_not_what_redis_reports(
     await graveyard.open()
     ids = [await client.xadd(partition.entries, {"v": "1"}) for _ in range(3)]
     await graveyard.group.read(1)
-    await client.execute_command("XGROUP", "SETID", partition.entries, GROUP, ids[0], "ENTRIESREAD", 0)
+    await client.xgroup_setid(partition.entries, GROUP, ids[0], entries_read=0)
     (group,) = await client.xinfo_groups(partition.entries)
     assert group["lag"] == 3, "the server's count is wrong"
     assert "(1 held, 2 undelivered)" in "\n".join(_lines(await read_status(client, partition)))

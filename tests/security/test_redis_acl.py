@@ -1,5 +1,6 @@
 """Redis users with least privilege: the main path works under them, and each is refused what it does not need."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from consumers.gpu.leases import GpuLeases
 from results.completion import Completed, Completion
 from results.dead_letters import DeadLetters
 from results.outcome import Failed
+from sluice import release as sluice_release
 from stream import acl
 from stream.admission import Admission
 from stream.connection.group_reader import Reader
@@ -173,6 +175,37 @@ def test_a_consumer_s_user_may_look_at_the_group(processes: Processes) -> None:
     processes.consumer(version=1).ready()
     look = processes.start("consumers.status")
     assert look.wait() == 0, look.text
+
+
+def test_a_process_with_another_user_says_what_is_wrong(processes: Processes) -> None:
+    """A consumer ends in a line and may start again. Ingest takes no value in Redis for damaged."""
+    consumer = processes.consumer(version=1, user="ingest")
+    assert consumer.wait() == os.EX_TEMPFAIL
+    assert "Redis refuses a command of this consumer: " in consumer.text
+    assert "Traceback" not in consumer.text
+    ingest, _ = processes.ingest(ready=False, user="consumer")
+    wait_until(lambda: ingest.says("Redis refuses its user the hash of orders: "), "it is logged")
+    assert "skipped a value" not in ingest.text
+
+
+def test_an_operator_learns_which_user_to_use(
+    processes: Processes, users: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands name their Redis by options alone."""
+    processes.consumer(version=1).ready()
+
+    def release(user: str, *more: str) -> tuple[int, str]:
+        where = f"--redis-url=redis://{user}@127.0.0.1:{server.port}"
+        return sluice_release.main(["set", "tiny", "1", "--promote", where, *more]), "".join(capsys.readouterr())
+
+    files = {name: f"--redis-password-file={users / name / 'password'}" for name in ("ingest", "admin")}
+    status, said = release("ingest", files["ingest"])
+    assert (status, said.startswith("sluice release: Redis refuses this to its user: ")) == (2, True)
+    assert said.endswith(". Use one with the rights, such as admin of `python -m stream.acl`\n")
+    status, said = release("admin")
+    assert (status, said.startswith("sluice release: Redis refuses the user or its password: ")) == (2, True)
+    assert release("admin", files["admin"])[0] == 0
+    assert sluice_release.main(["clear", "tiny", f"--redis-url={server.url}"]) == 0
 
 
 async def test_both_sides_learn_whether_redis_evicts(users: Path, server: Server) -> None:

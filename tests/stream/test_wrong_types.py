@@ -1,17 +1,19 @@
 """Scripts check every key before they change one: a key of another type leaves all others as they were."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from results.completion import Completed, Completion
 from results.dead_letters import DeadLetters
 from results.outcome import Failed
 from results.store import Store
+from stream import unreadable
 from stream.admission import Admission
 from stream.connection.clients import is_temporary
 from stream.connection.group_reader import Reader
@@ -198,3 +200,22 @@ async def test_dead_letters_that_take_nothing_refuse_the_completion(world: World
     assert await world.contents() == before
     await world.client.delete(name)
     assert await world.complete() == [True]
+
+
+async def test_a_full_server_damages_no_value(
+    client: Redis, partition: Partition, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it refuses is not logged as unreadable, as a key of another type is."""
+    await client.set(partition.alive, "no hash")
+    with pytest.raises(ResponseError) as wrong:
+        await client.hget(partition.alive, "field")
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError) as full:
+            await client.hset(partition.consumers, "field", "1")
+    finally:
+        await client.config_set("maxmemory", 0)
+    for error in (full.value, wrong.value):
+        unreadable.skip("hash", partition.alive, error)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.startswith(f"skipped a value in Redis that is no hash: key={partition.alive}: WRONGTYPE")

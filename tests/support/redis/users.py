@@ -27,7 +27,7 @@ def password(users: Path, user: str) -> str:
 
 
 class UnderUsers(Processes):
-    """Each process in its own name."""
+    """Each process in its own name, or in that of `user`."""
 
     def __init__(self, folder: Path, *, users: Path, server: Server, models_dir: Path) -> None:
         super().__init__(folder, redis_url="", models_dir=models_dir)
@@ -35,7 +35,7 @@ class UnderUsers(Processes):
         self._port = server.port
 
     def start(self, module: str, *, rogue: str = "", arguments: Sequence[str] = (), **settings: Any) -> Process:
-        user = {"ingest": "ingest", "ingest.webhooks": "webhooks"}.get(module, "consumer")
+        user = settings.pop("user", {"ingest": "ingest", "ingest.webhooks": "webhooks"}.get(module, "consumer"))
         url, file = f"redis://{user}@127.0.0.1:{self._port}/0", self._users / user / "password"
         access = {"redis_url": url, "redis_password_file": file}
         return super().start(module, rogue=rogue, arguments=arguments, **access, **settings)
