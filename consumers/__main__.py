@@ -66,9 +66,10 @@ def main() -> int:
     except (ConsumerFailed, ResponseError) as error:
         if isinstance(error, ResponseError) and not lacks_rights(error):
             raise
-        why = "" if isinstance(error, ConsumerFailed) else "Redis refuses a command of this consumer: "
+        refused = isinstance(error, ResponseError)
+        why = f"Redis refuses a command of this consumer: {error}" if refused else error
         logger.critical(
-            "%s%s; this consumer exits with status %d so that its supervisor restarts it", why, error, os.EX_TEMPFAIL
+            "%s; this consumer exits with status %d so that its supervisor restarts it", why, os.EX_TEMPFAIL
         )
         return os.EX_TEMPFAIL
     except (asyncio.CancelledError, StoppedWhileLoading) as stopped:
