@@ -135,7 +135,7 @@ def _description(
 
 
 def _warnings(job: Job, plan: Plan, found: Parity) -> tuple[str, ...]:
-    guessed = job.file is not None and not job.resize.stated and plan.truth is None
+    guessed = job.file is not None and plan.assumptions["resize"].basis == "assumed" and plan.truth is None
     return (*([UNNAMED_LOADER] if guessed else []), *([CONSTANT] if found.constant else []))
 
 

@@ -1,6 +1,6 @@
 """Decides how a model is to be used: what comes in front of it, what behind it, and how images become its input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
 from export.errors import BadArgument, NormalisationUnclear, OutputUnclear
+from export.images.folder import LabelledImages
 from export.images.resize import LOADERS
 from export.job import Job
 
@@ -51,9 +52,11 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     truth: Truth | None = None
     trials: list[Trial] = []
     if job.images is not None and head.kind in ("classes", "binary"):
-        truth, trials = _trials(job, original, head, labels, normalisation, resize, on_progress)
+        settled = resized.basis != "assumed"
+        resizes = (resize,) if settled else tuple(measure.RESIZES.values())
+        truth, trials = _trials(job.images, original, head, labels, normalisation, resizes, on_progress)
         best, measured = measure.choose(trials, len(labels))
-        if not job.resize.stated:
+        if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
             tied_resizes.check(best, trials, _command(job))
         normalisation = normalisation or measured
@@ -166,27 +169,28 @@ def _command(job: Job) -> str:
 
 def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
     given = original.input
-    resize = job.resize.resolved(given.height, given.width, job.default_resize())
+    default = job.default_resize() if original.loader is None else LOADERS[original.loader]
+    resize = job.resize.resolved(given.height, given.width, default)
     if job.resize.stated:
         return resize, job.resize.assumption(resize)
+    if original.loader is not None:
+        return resize, Assumption(str(resize), "known", f"as {original.loader}, which the file is from")
     if job.architecture is not None:
         return resize, Assumption(str(resize), "assumed", "the default for this network")
     return resize, Assumption(str(resize), "assumed", "--like LOADER names the loader of the training")
 
 
 def _trials(
-    job: Job,
+    images: LabelledImages,
     original: Original,
     head: Head,
     labels: tuple[str, ...],
     normalisation: Assumption | None,
-    resize: Resize,
+    resizes: Sequence[Resize],
     on_progress: Callable[[int, int], None],
 ) -> tuple[Truth, list[Trial]]:
-    assert job.images is not None
-    truth = measure.truth(job.images, labels)
+    truth = measure.truth(images, labels)
     modes = choices_for(original.input.channels) if normalisation is None else (normalisation.value,)
-    resizes = (resize,) if job.resize.stated else tuple(measure.RESIZES.values())
     given = original.input
 
     def classify(images: Floats) -> Floats:

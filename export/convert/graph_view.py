@@ -24,7 +24,7 @@ class GraphView:
         self._outputs = {value.name for value in proto.graph.output}
         self._consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in proto.graph.node:
-            for name in {*node.input, *_captured(node)}:
+            for name in {*node.input, *captured(node)}:
                 self._consumers.setdefault(name, []).append(node)
 
     def maker(self, name: str) -> onnx.NodeProto | None:
@@ -48,7 +48,7 @@ class GraphView:
 
     def _computed(self, node: onnx.NodeProto, name: str) -> Array | None:
         values = {given: self.constant(given) for given in node.input if given}
-        if any(value is None for value in values.values()) or any(_captured(node)):
+        if any(value is None for value in values.values()) or any(captured(node)):
             return None
         feeds = [
             helper.make_tensor_value_info(given, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
@@ -70,11 +70,11 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
     return next((helper.get_attribute_value(given) for given in node.attribute if given.name == name), default)
 
 
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
+def captured(node: onnx.NodeProto) -> Iterator[str]:
     """Names of the outer graph that the branches of an If or the body of a Loop use."""
     for given in node.attribute:
         for graph in (given.g, *given.graphs) if given.type in (given.GRAPH, given.GRAPHS) else ():
             made = {name for inner in graph.node for name in inner.output}
             for inner in graph.node:
-                yield from (name for name in (*inner.input, *_captured(inner)) if name and name not in made)
+                yield from (name for name in (*inner.input, *captured(inner)) if name and name not in made)
             yield from (value.name for value in graph.output if value.name not in made)

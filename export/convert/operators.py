@@ -46,3 +46,17 @@ class Expm1:
             shapes=[shape],
             dtypes=[dtype],
         )
+
+
+@tf_op("Log1p")
+class Log1p:
+    """log(1 + x)."""
+
+    @classmethod
+    def version_6(cls, ctx: Graph, node: Node, **_options: object) -> None:
+        """By two operators, which are off by a rounding of 1."""
+        dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+        ctx.remove_node(node.name)
+        one = ctx.make_const(utils.make_name("log1p_one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
+        more = ctx.make_node("Add", [node.input[0], one.output[0]], shapes=[shape], dtypes=[dtype])
+        ctx.make_node("Log", more.output, name=node.name, outputs=node.output, shapes=[shape], dtypes=[dtype])

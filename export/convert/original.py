@@ -75,7 +75,8 @@ class Original:
     predict: images as `input.arranged` gives them -> float32 [N, ...]. to_onnx: the bare graph, in the given opset.
     reference: whose answers `predict` gives, for people. preprocess: known before the graph is looked at. loss: what it
     was trained with, if the file says so. single: the file takes one image at a time. labels: those in the file.
-    load_image: a file as the framework's own loader reads and resizes it, float32 [H,W,C] of 0..255.
+    load_image: a file as the framework's own loader reads and resizes it, float32 [H,W,C] of 0..255. loader: the name
+    of the one that the training had, if the kind of file tells.
     """
 
     input: ImageInput
@@ -89,6 +90,7 @@ class Original:
     single: bool = False
     labels: tuple[str, ...] | None = None
     load_image: Callable[[Path, Resize], Floats] | None = None
+    loader: str | None = None
 
 
 def image_input(

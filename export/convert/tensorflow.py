@@ -140,13 +140,24 @@ class _Weights:
             if node.attr["dtype"].type != resource:
                 self._put(node.name, self._captured[node.name].numpy(), result)
         elif node.op == "ResourceGather":
-            raise ValueError("a lookup in a table of embeddings is no part of an image classifier")
+            self._gather(node, result)
         elif not (node.op in ("Identity", "NoOp") and node.attr["T"].type == resource):
             kept = result.node.add()
             kept.CopyFrom(node)
             del kept.input[:]
             # Control inputs only order side effects, of which a graph of arithmetic has none.
             kept.input.extend(name for name in node.input if not name.startswith("^"))
+
+    def _gather(self, node: NodeDef, result: GraphDef) -> None:
+        """Rows of a variable by their numbers, as positions are embedded in transformers."""
+        table, axis = f"{node.name}/table", f"{node.name}/axis"
+        self._put(table, self._value(node.input[0], tf.dtypes.as_dtype(node.attr["dtype"].type)), result)
+        self._put(axis, np.array(0, np.int32), result)
+        made = result.node.add(name=node.name, op="GatherV2", input=[table, node.input[1], axis])
+        made.attr["Tparams"].type = node.attr["dtype"].type
+        made.attr["Tindices"].type = node.attr["Tindices"].type
+        made.attr["Taxis"].type = tf.int32.as_datatype_enum
+        made.attr["batch_dims"].i = node.attr["batch_dims"].i
 
     def _value(self, name: str, dtype: tf.DType) -> Array:
         node = self._nodes[name.partition(":")[0]]

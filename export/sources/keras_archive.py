@@ -160,6 +160,9 @@ _LOSSES: dict[str, str] = {
     "binary_crossentropy": "binary", "binarycrossentropy": "binary", "binaryfocalcrossentropy": "binary",
     "mse": "values", "mean_squared_error": "values", "meansquarederror": "values",
     "mae": "values", "mean_absolute_error": "values", "meanabsoluteerror": "values",
+    "mape": "values", "mean_absolute_percentage_error": "values", "meanabsolutepercentageerror": "values",
+    "msle": "values", "mean_squared_logarithmic_error": "values", "meansquaredlogarithmicerror": "values",
+    "cosine_similarity": "values", "cosinesimilarity": "values",
     "huber": "values", "huber_loss": "values", "logcosh": "values", "log_cosh": "values",
 }  # fmt: skip
 

@@ -77,9 +77,10 @@ def _check_class(config: Config, name: str, path: Path) -> None:
             " before, and quantise the artefact: python -m export --from ARTEFACT --precision int8 --calibrate FOLDER"
         )
     elif name not in operations.KERAS_CLASSES:
-        raise UnsafeFile(
-            f"{path} has a layer of your own ({name}), whose code is not in the file. {own_code_advice(path)}"
-        )
+        # Only Keras 3 names the module of its own layers.
+        what = "a layer of Keras that is not for images" if module == "keras.layers" else "a layer of your own"
+        code = "" if module == "keras.layers" else ", whose code is not in the file"
+        raise UnsafeFile(f"{path} has {what} ({name}){code}. {own_code_advice(path)}")
 
 
 def _is_known_module(module: str) -> bool:

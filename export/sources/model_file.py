@@ -25,6 +25,9 @@ _OTHERS = {
     ".pkl": "a pickle, which is never read because it can run code: save the model with model.save()",
     ".json": "a configuration without weights: save the whole model with model.save()",
     ".pb": "one file of a SavedModel: pass the folder that it is in",
+    ".index": "a checkpoint, which has weights and no model: save the whole model with model.save()",
+    ".ckpt": "a checkpoint, which has weights and no model: save the whole model with model.save()",
+    ".weights": "a file of weights without a model: save the whole model with model.save()",
 }
 
 
@@ -46,9 +49,7 @@ def kind_of(path: Path) -> Kind:
     if path.is_dir():
         if (path / _SAVED_MODEL).is_file():
             return "saved_model"
-        within = [str(found.parent) for found in sorted(path.glob(f"*/{_SAVED_MODEL}"))]
-        hint = f": pass {within[0]}" if within else ""
-        raise UnreadableFile(f"{path} is a folder, but not a SavedModel: there is no {_SAVED_MODEL} in it{hint}")
+        raise UnreadableFile(f"{path} is a folder, but not a SavedModel: {_what_folder(path)}")
     if path.name == _SAVED_MODEL:
         raise UnreadableFile(f"{path} is {_OTHERS['.pb']}, {path.parent}")
     if zipfile.is_zipfile(path):
@@ -69,11 +70,23 @@ def _kind_of_zip(path: Path) -> Kind:
         return "keras"
     if names & {_SAVED_MODEL, "keras_model.h5"}:
         return "teachable_machine"
-    if "model.json" in names:
+    if "model.json" in names or any(name.endswith(".tflite") for name in names):
         raise UnreadableFile(
-            f"{path} is a model for TensorFlow.js: in Teachable Machine, export again and choose Tensorflow, Keras"
+            f"{path} is a model for TensorFlow.js or TensorFlow Lite: in Teachable Machine, export again and choose"
+            " Tensorflow, Keras"
         )
     raise UnreadableFile(f"{path} is a zip without a model in it: there is neither a config.json nor a {_SAVED_MODEL}")
+
+
+def _what_folder(path: Path) -> str:
+    within = [str(found.parent) for found in sorted(path.glob(f"*/{_SAVED_MODEL}"))]
+    if within:
+        return f"there is no {_SAVED_MODEL} in it; pass {within[0]}"
+    if (path / "config.json").is_file():
+        return f"Keras saved it with zipped=False. Zip it, and pass the zip: cd {path} && zip -r ../{path.name}.keras ."
+    if next(path.glob("*.index"), None):
+        return f"it is {_OTHERS['.index']}"
+    return f"there is no {_SAVED_MODEL} in it"
 
 
 def _what_else(path: Path, first: bytes) -> str:

@@ -11,8 +11,9 @@ from onnx import TensorProto
 
 from export.artefact.description import Assumption, Precision
 from export.convert import runtime
+from export.convert.graph_view import captured
 from export.convert.original import EXPORT_AGAIN, BareGraph, Floats, ImageInput, Layout, Original, image_input
-from export.errors import NotAClassifier, UnreadableFile, UnsafeFile
+from export.errors import ExportError, NotAClassifier, UnreadableFile, UnsafeFile
 from export.sources.model_file import digest
 
 _ELEMENTS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
@@ -49,15 +50,56 @@ def load(path: Path, *, layout: Layout | None, size: tuple[int, int] | None) -> 
 def _read(path: Path) -> onnx.ModelProto:
     try:
         _check_external_data(onnx.load(path, load_external_data=False), path)
-        proto = onnx.load(path)
+        proto = _completed(onnx.load(path))
         onnx.checker.check_model(proto)
         return onnx.inliner.inline_local_functions(proto)
-    except UnsafeFile:
+    except ExportError:
         raise
     # What a damaged file raises is up to protobuf and to the checker.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise UnreadableFile(f"{path} can't be read as an ONNX model: {reason}") from error
+
+
+def _completed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With nodes in an order of computation and the shape of the output: ONNX Runtime needs neither in a file.
+
+    Raises NotAClassifier.
+    """
+    if any(
+        value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+        for value in proto.graph.input
+    ):
+        raise NotAClassifier(
+            "the file does not tell the shape of its input: export it again with one, such as (N, 3, 224, 224)"
+        )
+    ordered = _in_order(proto.graph)
+    del proto.graph.node[:]
+    proto.graph.node.extend(ordered)
+    if all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return proto
+    inferred = onnx.shape_inference.infer_shapes(proto).graph.output
+    for value, found in zip(proto.graph.output, inferred, strict=True):
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.CopyFrom(found)
+    return proto
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Each node behind those that make what it takes; nodes of a circle last, in their own order."""
+    missing = {name for node in graph.node for name in node.output if name}
+    ordered: list[onnx.NodeProto] = []
+    waiting, before = list(graph.node), 0
+    while len(waiting) != before:
+        before, later = len(waiting), []
+        for node in waiting:
+            if missing.isdisjoint((*node.input, *captured(node))):
+                ordered.append(node)
+                missing.difference_update(node.output)
+            else:
+                later.append(node)
+        waiting = later
+    return [*ordered, *waiting]
 
 
 def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:

@@ -32,7 +32,7 @@ def load(path: Path, *, layout: Layout | None = None, size: tuple[int, int] | No
         else:
             original = saved_model.load(models[0].parent, layout=layout, size=size)
     source = {**original.source, "file": path.name, "sha256": digest(path)}
-    return replace(original, source=source, labels=names, preprocess=_NORMALISATION)
+    return replace(original, source=source, labels=names, preprocess=_NORMALISATION, loader="teachable_machine")
 
 
 @contextmanager

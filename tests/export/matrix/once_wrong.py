@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import onnx
+import tensorflow as tf
 import tf_keras
 from keras import layers, ops
 
-from tests.export.matrix import tensorflow_cases
+from tests.export.matrix import onnx_cases, tensorflow_cases, unusual_tensorflow
 from tests.export.matrix.case import Case, Floats, Pixels, softmax
 from tests.export.matrix.keras_cases import Model, body, case, compiled, dense, functional, raw, unit
 from tests.export.matrix.preprocessing_cases import normaliser
+from tests.support.models import tiny_onnx
 
 #: What the export says of pixels whose scale is not known.
 SCALE = "does not tell how the pixels were scaled"
@@ -50,6 +53,43 @@ def once_wrong() -> Iterator[Case]:
         head=softmax,
         **digits,
     )
+    yield case("regression by MAPE", lambda: compiled(functional(dense(1, None)), "mape"), outputs=1)
+    yield case("pixels as tokens", tokens, size=(16, 16, 1), prepare=lambda images: images)
+    bins = layers.Discretization(bin_boundaries=[64.0, 128.0])
+    yield case("Discretization", lambda: functional_of(bins), asks="a layer of Keras that is not for images")
+    yield unusual_tensorflow.module("log(1 + x)", lambda x, kernel: tf.nn.softmax(mean_of(tf.math.log1p, x) @ kernel))
+    yield unusual_tensorflow.module("rows of a variable", rows_of_a_variable)
+    yield onnx_cases.case("nodes in another order", tiny_onnx_in_reverse)
+    yield onnx_cases.case("output without a shape", lambda: without_shape("output"))
+    yield onnx_cases.case("input without a shape", lambda: without_shape("input"), asks="export it again with one")
+
+
+def tokens() -> Model:
+    given = keras.Input((16, 16, 1), dtype="uint8")
+    x = layers.Embedding(256, 4)(layers.Flatten()(given))
+    return keras.Model(given, dense()(layers.GlobalAveragePooling1D()(x)))
+
+
+def mean_of(function: Any, x: Any) -> Any:
+    return tf.reduce_mean(function(x / 255.0), [1, 2])
+
+
+def rows_of_a_variable(x: Any, kernel: Any) -> Any:
+    return tf.nn.softmax(unusual_tensorflow.mean(x) @ tf.nn.embedding_lookup(kernel, tf.constant([2, 0, 1])))
+
+
+def tiny_onnx_in_reverse() -> onnx.ModelProto:
+    made = tiny_onnx.model(ends="Softmax")
+    nodes = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made
+
+
+def without_shape(end: str) -> onnx.ModelProto:
+    made = tiny_onnx.model(ends="Softmax")
+    getattr(made.graph, end)[0].type.tensor_type.ClearField("shape")
+    return made
 
 
 def functional_of(before: object) -> Model:

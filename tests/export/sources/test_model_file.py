@@ -25,6 +25,15 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _folder_with(file: str) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        path.mkdir()
+        (path / file).touch()
+        return path
+
+    return make
+
+
 def _weights_only(path: Path) -> Path:
     with h5py.File(path, "w"):
         return path
@@ -35,6 +44,8 @@ def _weights_only(path: Path) -> Path:
     [
         ("gone.keras", lambda path: path, "can't read"),
         ("folder.keras", _folder, "is a folder, but not a SavedModel"),
+        ("folder", _folder_with("config.json"), "zip -r ../folder.keras ."),
+        ("folder", _folder_with("ckpt.index"), "which has weights and no model"),
         ("damaged.keras", _damaged, "not a model that can be read"),
         ("damaged.h5", _damaged, "not a model that can be read"),
         ("weights.h5", _weights_only, "holds weights and no model"),
@@ -58,6 +69,7 @@ def test_files_that_can_not_be_read_are_refused(
         ("page.h5", b"<!DOCTYPE html>", "the download did not work"),
         ("model.tflite", b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
         ("model.pth", b"\x80\x02", "torch.onnx.export"),
+        ("ckpt.index", b"\0", "which has weights and no model"),
         ("model.pkl", b"\x80\x04", "a pickle, which is never read"),
         ("model.json", b'{"class_name": "Sequential"}', "a configuration without weights"),
     ],

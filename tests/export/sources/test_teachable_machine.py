@@ -27,7 +27,7 @@ def classifier() -> tf_keras.Model:
 
 @pytest.mark.parametrize("kind", ["keras", "savedmodel"])
 def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its labels and its normalisation are its own: pixels / 127.5 - 1."""
+    """Its labels, its normalisation (pixels / 127.5 - 1) and its resize are its own; nothing is guessed."""
     model, download = classifier(), tmp_path / f"converted_{kind}.zip"
     saved = tmp_path / ("keras_model.h5" if kind == "keras" else "model.savedmodel")
     model.save(saved, save_format="h5" if kind == "keras" else "tf")
@@ -35,7 +35,7 @@ def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pyte
         for file in [saved] if saved.is_file() else sorted(path for path in saved.rglob("*") if path.is_file()):
             archive.write(file, file.relative_to(tmp_path))
         archive.writestr("labels.txt", "0 Cat\n1 My dog\n")
-    assert main([str(download), "--like", "teachable_machine", "--output", str(tmp_path / "models")]) == 0
+    assert main([str(download), "--output", str(tmp_path / "models")]) == 0
     path = tmp_path / "models" / f"converted_{kind}" / "1" / "model.onnx"
     found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(found["sluice.labels"]) == ["Cat", "My dog"]
@@ -44,12 +44,17 @@ def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pyte
     images = sample_images(16, 16)
     (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(given, model.predict(images / np.float32(127.5) - 1, verbose=0), atol=1e-5)
-    assert "Teachable Machine's models take pixels / 127.5 - 1" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "Teachable Machine's models take pixels / 127.5 - 1" in printed.out
+    assert "warning" not in printed.err
 
 
-def test_the_download_for_the_browser_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("file", ["model.json", "model_unquant.tflite"])
+def test_downloads_for_browsers_and_phones_are_refused(
+    tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With what to choose instead."""
     with zipfile.ZipFile(tmp_path / "tm.zip", "w") as archive:
-        archive.writestr("model.json", "{}")
+        archive.writestr(file, "{}")
     assert main([str(tmp_path / "tm.zip"), "--output", str(tmp_path / "models")]) == 2
     assert "choose Tensorflow, Keras" in capsys.readouterr().err
