@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 from stream.keys import valid_model_name, valid_version
@@ -50,6 +49,10 @@ class ModelDescription:
     The input is [N, height, width, channels]: 1 channel is greyscale, 3 are RGB, 4 are RGBA. Its type is uint8, or, if
     pixels have fractions, float32 of 0..255. The output is float32 [N, len(labels)]; `output_kind` says what it
     means. `digest` is the SHA-256 of the artefact in hexadecimal.
+
+    `shape` is height, width and channels of an image. `preparation` names how images are prepared for this version: 16
+    hexadecimal digits, equal for versions that may run each other's images. Whether pixels are rounded makes no
+    difference: an entry with fractions has the rounded pixels, too.
     """
 
     name: str
@@ -62,6 +65,8 @@ class ModelDescription:
     precision: str = "fp32"
     channels: int = 3
     output_kind: OutputKind = "classes"
+    shape: tuple[int, int, int] = field(init=False)
+    preparation: str = field(init=False)
 
     def __post_init__(self) -> None:
         _check(valid_model_name(str(self.name)), "name", self.name)
@@ -73,42 +78,36 @@ class ModelDescription:
         _check(isinstance(self.precision, str), "precision", self.precision)
         _check(self.channels in {1, 3, 4}, "channels", self.channels)
         _check(self.output_kind in get_args(OutputKind), "output_kind", self.output_kind)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        return self.height, self.width, self.channels
+        # Computed once: every image is compared with them.
+        object.__setattr__(self, "shape", (self.height, self.width, self.channels))
+        object.__setattr__(self, "preparation", _preparation(self.height, self.width, self.channels, self.resize))
 
     @property
     def input_bytes(self) -> int:
         """Bytes of one image as clients send it: uint8 [height, width, channels]."""
         return self.height * self.width * self.channels
 
-    @property
-    def preparation(self) -> str:
-        """Names how images are prepared for this version: 16 hexadecimal digits, equal for versions that may run each
-        other's images.
-
-        Whether pixels are rounded makes no difference: an entry with fractions has the rounded pixels, too.
-        """
-        return _preparation(self.height, self.width, self.channels, self.resize)
-
     def encode(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        given = {name: value for name, value in asdict(self).items() if name in _given_fields(type(self))}
+        return json.dumps(given, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
         """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
         try:
-            fields: dict[str, Any] = json.loads(raw)
-            known = {name: value for name, value in fields.items() if name in cls.__slots__}
+            document: dict[str, Any] = json.loads(raw)
+            known = {name: value for name, value in document.items() if name in _given_fields(cls)}
             resize = {name: value for name, value in known.pop("resize").items() if name in Resize.__slots__}
             return cls(resize=Resize(**resize), labels=tuple(known.pop("labels")), **known)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model description: {error}") from error
 
 
-@lru_cache(maxsize=64)
+def _given_fields(kind: type[ModelDescription]) -> set[str]:
+    """The fields that are written and read. The others are computed from them."""
+    return {field.name for field in fields(kind) if field.init}
+
+
 def _preparation(height: int, width: int, channels: int, resize: Resize) -> str:
     # Only what differs from the defaults counts, so that a field which a later release adds changes no name.
     named = {field.name: value for field in fields(resize) if (value := getattr(resize, field.name)) != field.default}
