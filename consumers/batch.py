@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.entry import Entry
 from stream.group import Delivery
-from stream.model import OutputKind
+from stream.model import ModelDescription, OutputKind
 
 #: Input of one batch: [max_batch, height, width, channels] of uint8, or of float32 if pixels have fractions.
 Buffer = NDArray[Any]
@@ -117,6 +117,12 @@ def with_fractions(entry: Entry) -> NDArray[np.float32]:
 def shape_of(entry: Entry) -> tuple[int, int, int]:
     """Height, width and channels of an entry's image."""
     return entry.height, entry.width, entry.channels
+
+
+def is_prepared_for(model: ModelDescription, delivery: Delivery) -> bool:
+    """Whether the entry is well-formed and its image was prepared as this version of the model wants it."""
+    entry = delivery.entry
+    return isinstance(entry, Entry) and entry.preparation in {"", model.preparation} and shape_of(entry) == model.shape
 
 
 def request_of(delivery: Delivery) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
-from consumers.batch import Batch, Buffer, request_of
+from consumers.batch import Batch, Buffer, is_prepared_for, request_of
 from consumers.batch_reader import BatchReader
 from consumers.completer import Completer
 from consumers.context import WorkerContext
@@ -49,6 +49,7 @@ class Fetcher:
         self._buffers = context.buffers
         self._state = context.state
         self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
+        self._served = context.served
         self._refusals = Refusals(context.served, in_flight, completer)
         self._max_deliveries = context.settings.max_deliveries
         self._leave_s = min(_LEAVE_S, context.settings.shutdown_grace_s / 2)
@@ -221,7 +222,10 @@ class Fetcher:
 
     def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:
         """Queue those deliveries that can be run and refuse the others; returns whether any could be queued."""
-        runnable = [delivery for delivery in deliveries if not self._refusals.refused(delivery)]
+        about = self._served.description
+        runnable = [delivery for delivery in deliveries if is_prepared_for(about, delivery)]
+        if len(runnable) < len(deliveries):
+            self._refusals.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
         if runnable:
             buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
             self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))

@@ -1,6 +1,7 @@
 """Ends entries that this consumer does not run: what cannot be read, what another version must run, and what harms."""
 
 import logging
+from collections.abc import Iterable
 
 from consumers.batch import request_of, shape_of
 from consumers.completer import Completer
@@ -22,15 +23,13 @@ class Refusals:
         self._in_flight = in_flight
         self._completer = completer
 
-    def refused(self, delivery: Delivery) -> bool:
-        """Complete the entry unless it can be run; returns whether it was completed."""
-        if isinstance(delivery.entry, MalformedEntry):
-            self._refuse_malformed(delivery, delivery.entry)
-        elif not self._is_prepared(delivery.entry):
-            self._refuse_preparation(delivery, delivery.entry)
-        else:
-            return False
-        return True
+    def refuse(self, deliveries: Iterable[Delivery]) -> None:
+        """Complete entries that are malformed, or prepared for another version."""
+        for delivery in deliveries:
+            if isinstance(delivery.entry, MalformedEntry):
+                self._refuse_malformed(delivery, delivery.entry)
+            else:
+                self._refuse_preparation(delivery, delivery.entry)
 
     def _refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
         if isinstance(error, DamagedEntry):
@@ -54,11 +53,6 @@ class Refusals:
         self._completer.add(
             Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook)
         )
-
-    def _is_prepared(self, entry: Entry) -> bool:
-        """Whether the image was prepared as the served version wants it."""
-        about = self._served.description
-        return entry.preparation in {"", about.preparation} and shape_of(entry) == about.shape
 
     def _refuse_preparation(self, delivery: Delivery, entry: Entry) -> None:
         """An ingest that waits prepares the image again. If none does, the image is kept as a dead letter."""
