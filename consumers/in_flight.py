@@ -99,8 +99,7 @@ class InFlight:
 
     Those in `running` are in the model. Those in `completing` were sent to Redis as completed, and Redis has not
     confirmed it yet. Those in `suspects` were in the model when it failed for good, or hung: one of them may be the
-    cause. `is_last_to_run` is whether no other living consumer can run what was prepared for this one, while others
-    wait for images that are prepared differently.
+    cause.
     """
 
     worker: WorkerState = field(default_factory=WorkerState)
@@ -109,7 +108,6 @@ class InFlight:
     running: set[str] = field(default_factory=set)
     suspects: set[str] = field(default_factory=set)
     completing: set[str] = field(default_factory=set)
-    is_last_to_run: bool = False
     clock: RedisClock = field(default_factory=RedisClock)
 
     @property

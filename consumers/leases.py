@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -145,28 +145,41 @@ class LeaseKeeper:
         Raises redis-py's errors.
         """
         self._bulk_part = self._bulk_part_since()
-        others = [one for one in await self._presence.consumers() if one.alive and one.name != self._group.consumer]
-        mine = self._context.served.description.preparation
-        self._reads_any = self._reads_any or may_read_any(mine, others)
-        self._in_flight.is_last_to_run = is_last_to_run(mine, others)
+        self._reads_any = self._reads_any or may_read_any(self._preparation, await self._others())
         report = self._report()
         heartbeat = await self._presence.heartbeat(report, lease_s=self._lease_s)
         self._context.health.heartbeat_sent()
         self._in_flight.clock.set(heartbeat.now_ms)
         if not heartbeat.announced:
             await self._presence.announce(self._context.served.description)
-        waiting = heartbeat.waiting_versions.difference(one.version for one in others if not one.is_older)
-        adopted = await self._adopted(waiting, mine, others) if waiting else []
+        adopted = await self._adopted(heartbeat.waiting_versions) if heartbeat.waiting_versions else []
         await self._group.follow(report.version, *adopted, any_version=self._reads_any)
 
-    async def _adopted(self, waiting: Iterable[str], mine: str, others: Sequence[ConsumerReport]) -> list[str]:
+    async def is_last_to_run(self) -> bool:
+        """Whether no other living consumer can run what was prepared for this one, while others wait for images that
+        are prepared differently. Raises redis-py's errors.
+        """
+        return is_last_to_run(self._preparation, await self._others())
+
+    async def _others(self) -> list[ConsumerReport]:
+        return [one for one in await self._presence.consumers() if one.alive and one.name != self._group.consumer]
+
+    @property
+    def _preparation(self) -> str:
+        return self._context.served.description.preparation
+
+    async def _adopted(self, waiting: frozenset[str]) -> list[str]:
         """Those of these versions without a consumer, oldest first, whose streams this one has to read.
 
         Others that run such images go first. Are there none, anybody may refuse them, so that their clients hear of it.
         """
+        others = await self._others()
+        without = waiting.difference(one.version for one in others if not one.is_older)
+        if not without:
+            return []
         known = await self._presence.versions()
-        theirs = {one.preparation for one in others} - {mine}
-        return sorted((one for one in waiting if one not in known or known[one].preparation not in theirs), key=int)
+        theirs = {one.preparation for one in others} - {self._preparation}
+        return sorted((one for one in without if one not in known or known[one].preparation not in theirs), key=int)
 
     def _report(self) -> ConsumerReport:
         counts, model = self._in_flight.counts, self._context.served.model

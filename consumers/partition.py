@@ -88,8 +88,8 @@ class PartitionWorker:
         await self._fetcher.run()
         with suppress(RedisError):  # Ingests then see that it is gone, somewhat later.
             await self.heartbeat()
-        if self.in_flight.is_last_to_run and not self._context.state.failure:
-            await self._fetcher.drain()
+            if not self._context.state.failure and await self._leases.is_last_to_run():
+                await self._fetcher.drain()
 
     async def announce(self, model: ModelDescription) -> None:
         """Publish a description before any outcome names its version."""
