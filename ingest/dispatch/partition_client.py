@@ -112,7 +112,7 @@ class PartitionClient:
         #: The version that a release tries. The stable version takes what its queue does not.
         self.candidate = ""
         self.number = partition.number
-        self.state = PartitionState(redis, settings, partition, why_refused=self._why_refused)
+        self.state = PartitionState(redis, settings, partition, self._dead_letters, why_refused=self._why_refused)
 
     async def run(self) -> None:
         """Receive replies until cancelled."""
@@ -203,7 +203,7 @@ class PartitionClient:
         except (RedisError, TimeoutError) as error:
             raise self._refuse_images(unavailable(error)) from error
         self._replies.accepted(entry.id)
-        self.state.accept()
+        self.state.accepts = True
 
     def _refuse_images(self, problem: StreamUnavailable) -> StreamUnavailable:
         self.state.refuse(problem.detail)

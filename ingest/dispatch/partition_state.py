@@ -26,8 +26,10 @@ _EXPIRE_EVERY_S: Final = 60.0
 class PartitionState:
     """Its live consumers, and why it takes no images: `unavailable_reason` is empty while it takes them.
 
-    `answers` is whether the last refresh could read it. `why_refused` tries a write: it returns why Redis refuses that,
-    or an empty text. It is awaited at first and after each refused image, until Redis accepts.
+    `answers` is whether the last refresh could read it. `accepts` is whether Redis took the last write: an image, or
+    what `why_refused` tries, which returns why Redis refuses it, or an empty text. It is awaited at first and after
+    each refused image, until Redis accepts. `presumes_consumers` is whether consumers count as alive without a valid
+    heartbeat: in an outage that lasts or has just ended, they could send none.
 
     `newer` are the versions of consumers that are not older than this ingest, and `has_older` is whether others are.
     """
@@ -37,6 +39,7 @@ class PartitionState:
         redis: Redis,
         settings: IngestSettings,
         partition: Partition,
+        dead_letters: DeadLetters,
         *,
         why_refused: Callable[[], Awaitable[str]],
     ) -> None:
@@ -45,14 +48,15 @@ class PartitionState:
         self._number = partition.number
         # The only partition is unavailable when Redis is, and the registry logs that.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
-        self._dead_letters = DeadLetters(redis, partition)
+        self._dead_letters = dead_letters
         self._presence = Presence(redis, partition)
         self._expire_at_s = 0.0
         self._why_refused = why_refused
         #: None before the first write.
-        self._accepts: bool | None = None
+        self.accepts: bool | None = None
         self._in_outage = False
         self._presume_until_s = 0.0
+        self.presumes_consumers = False
         self.answers = False
         self.consumers: list[ConsumerReport] = []
         self.newer: set[str] = set()
@@ -61,6 +65,12 @@ class PartitionState:
 
     async def refresh(self) -> RedisError | TimeoutError | None:
         """Read which consumers are alive. Returns the error if the partition cannot be reached."""
+        error = await self._refresh()
+        recovers = self._in_outage or time.monotonic() < self._presume_until_s
+        self.presumes_consumers = recovers and bool(self.consumers)
+        return error
+
+    async def _refresh(self) -> RedisError | TimeoutError | None:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 reports = await self._presence.consumers()
@@ -83,24 +93,18 @@ class PartitionState:
         self.newer = {one.version for one in self.consumers if not one.is_older}
         self.has_older = any(one.is_older for one in self.consumers)
         # Reading works, for example when Redis is full: only a write shows whether it takes images.
-        if not self._accepts and (refusal := await self._why_refused()):
+        if not self.accepts and (refusal := await self._why_refused()):
             self.refuse(refusal)
         else:
-            self.accept()
+            self.accepts = True
             if self.unavailable_reason:
                 logger.info("partition %d is available again", self._number)
             self.unavailable_reason = ""
         await self._expire_dead_letters()
         return None
 
-    @property
-    def presumes_consumers(self) -> bool:
-        """Whether consumers count as alive without a valid heartbeat: in an outage that lasts or has just ended, they
-        could send none."""
-        return bool(self.consumers) and (self._in_outage or time.monotonic() < self._presume_until_s)
-
     def _from_before_the_outage(self, reports: list[ConsumerReport]) -> list[ConsumerReport]:
-        before = {one.name for one in self.consumers} if self.presumes_consumers else set()
+        before = {one.name for one in self.consumers} if time.monotonic() < self._presume_until_s else set()
         return [one for one in reports if one.name in before]
 
     async def _expire_dead_letters(self) -> None:
@@ -115,14 +119,10 @@ class PartitionState:
                 if dead_letters or webhooks:
                     logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
 
-    def accept(self) -> None:
-        """Redis took an image."""
-        self._accepts = True
-
     def refuse(self, reason: str) -> None:
         """Redis took none: nothing is sent to this partition until a refresh finds that it takes images again."""
-        logger.log(logging.DEBUG if self._accepts is False else logging.WARNING, "images are refused: %s", reason)
-        self._accepts = False
+        logger.log(logging.DEBUG if self.accepts is False else logging.WARNING, "images are refused: %s", reason)
+        self.accepts = False
         self._mark_unavailable(reason)
 
     def _mark_unavailable(self, reason: str) -> None:
