@@ -18,8 +18,8 @@ from ingest.dispatch.partition_client import PreparedImage
 from ingest.errors import RETRY_S, DeadlinePassed, Overloaded, PreparedForAnother, Problem, redis_errors_as_503
 from ingest.images.decoder import Decoder
 from ingest.metrics import PROBLEMS
+from ingest.request_body import Upload
 from ingest.responses import Prediction, Values, prediction
-from ingest.uploads import Upload
 from results.outcome import Done
 from results.webhook import Webhook
 from stream.keys import Priority

@@ -1,19 +1,26 @@
-"""The body of a request: received within limits of size and time, decompressed, and parsed if it is JSON."""
+"""The body of a request: received within limits of size and time, decompressed, and checked if it is one image."""
 
 import asyncio
 import io
-import json
+import re
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from ingest.errors import BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
-from ingest.request_trace import current_trace, stage
+from ingest.errors import (
+    BadParameter,
+    MalformedUpload,
+    NoImage,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from ingest.request_trace import current_trace
 from ingest.serving.http_protocol import BODY_ARRIVED
 from ingest.upload_memory import READ_BYTES, UploadInProgress, UploadMemory, refusal
 
@@ -26,13 +33,25 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 #: Bytes decompressed in one go. Other requests run between two steps.
 _INFLATE_STEP: Final = 2**18
 
-#: Most bytes of JSON with many values. The parser holds the interpreter for 10 to 20 ms per MB of numbers, and a pixel
-#: takes one byte as binary data. Long strings, as of base64, cost little.
-MAX_JSON: Final = 4 * 2**20
-_MANY_VALUES: Final = 10_000
+#: How a urlencoded form begins: the name of a field and an equals sign. No image format begins so.
+_URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
 
-#: Most objects in JSON: an empty one takes memory thirty times its text.
-_MAX_OBJECTS: Final = 10_000
+#: How base64 of a JPEG, PNG, GIF, WebP, TIFF, BMP, or HEIC and AVIF begins, as such or in a data: URI.
+_BASE64_IMAGE: Final = re.compile(
+    rb"\s{0,8}\"?(?:data:image/[\w.+-]{1,40};base64,"
+    rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk|AAAA..Z0eXB)[A-Za-z0-9+/\r\n]{60})"
+)
+
+#: What `curl -d` removes from a file. Each image has at least one of these bytes.
+_STRIPPED: Final = re.compile(rb"[\0\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image as it was sent. `filename` is the client's name for it, and never a path to open."""
+
+    filename: str | None
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +111,20 @@ async def receiving(request: Request, limits: Limits) -> "AsyncIterator[Arriving
     """
     unread_bytes = READ_BYTES if content_coding(request) else _declared_bytes(request, limits)
     upload: UploadInProgress | None = None
+    began_s = time.perf_counter()
     try:
-        with stage("upload"):
-            async with asyncio.timeout(limits.body_timeout_s) as timeout:
-                with limits.memory.begin(timeout, unread_bytes) as upload:
-                    yield ArrivingBody(_chunks(request, limits, upload), upload)
+        async with asyncio.timeout(limits.body_timeout_s) as timeout:
+            with limits.memory.begin(timeout, unread_bytes) as upload:
+                yield ArrivingBody(_chunks(request, limits, upload), upload)
     except TimeoutError as error:
         if upload and upload.refused:
             raise refusal() from error
         raise RequestTimeout(
             f"The request did not arrive within {limits.body_timeout_s:g} s. Send smaller images."
         ) from error
+    finally:
+        if trace := current_trace.get():
+            trace.end_stage("upload", time.perf_counter() - began_s)
 
 
 def _declared_bytes(request: Request, limits: Limits) -> int:
@@ -145,6 +167,52 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         return await body.read()
 
 
+async def read_image(request: Request, limits: Limits) -> Upload:
+    """The image that is the whole body.
+
+    Whatever content type it has: `curl --data-binary @cat.jpg` declares an image as application/x-www-form-urlencoded.
+    The first bytes decide its format. Raises as `read_body` does, and NoImage and MalformedUpload.
+    """
+    return _raw_image(await read_body(request, limits), media_type(request))
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters, in lower case; empty if there is none."""
+    declared: str = request.headers.get("content-type", "")
+    return declared.partition(";")[0].strip().lower()
+
+
+def is_form(request: Request) -> bool:
+    return media_type(request).startswith("multipart/")
+
+
+def _raw_image(data: bytes, kind: str) -> Upload:
+    """The image that is the whole body, of this media type."""
+    if not data:
+        raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
+    if kind == "application/x-www-form-urlencoded" and _URL_ENCODED.match(data):
+        raise MalformedUpload(
+            "The body is a urlencoded form, which cannot carry a file. Send multipart/form-data, as in "
+            "curl -F image=@cat.jpg, or the image itself, as in curl --data-binary @cat.jpg."
+        )
+    if kind == "application/x-www-form-urlencoded" and not data.isascii() and not _STRIPPED.search(data):
+        raise MalformedUpload(
+            "The file has lost its zero bytes and line breaks on the way, as curl -d removes them. "
+            "Send it with curl -F image=@cat.jpg or curl --data-binary @cat.jpg."
+        )
+    refuse_base64(data)
+    return Upload(None, data)
+
+
+def refuse_base64(data: bytes) -> None:
+    """Raise MalformedUpload if an image was sent as base64 text."""
+    if _BASE64_IMAGE.match(data):
+        raise MalformedUpload(
+            "The image is base64 text. Send the bytes of the file, as in curl -F image=@cat.jpg, or send JSON: "
+            '{"image": "<base64>"} with Content-Type: application/json.'
+        )
+
+
 async def _chunks(request: Request, limits: Limits, upload: UploadInProgress) -> AsyncIterator[bytes]:
     size = 0
     async for chunk in _decompressed(request) if content_coding(request) else request.stream():
@@ -173,42 +241,3 @@ def _inflate(inflater: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
     while chunk:
         yield inflater.decompress(chunk, _INFLATE_STEP)
         chunk = inflater.unconsumed_tail
-
-
-def parse_json_object(text: bytes, *, smaller: str = "binary data") -> dict[str, Any]:
-    """The JSON object; raises BadParameter and PayloadTooLarge. `smaller`: what the API takes instead of numbers."""
-    if len(text) > MAX_JSON and text.count(b",") > _MANY_VALUES:
-        raise PayloadTooLarge(
-            f"The request has {len(text)} bytes of JSON; at most {MAX_JSON} are accepted. "
-            f"Send {smaller}, or fewer images at once."
-        )
-    if text.count(b"{") > _MAX_OBJECTS:
-        raise PayloadTooLarge(f"The request has more than {_MAX_OBJECTS} objects of JSON.")
-    try:
-        document = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadParameter(f"The request is no JSON: {str(error).partition(': ')[0]}.") from error
-    if not isinstance(document, dict):
-        raise BadParameter("The request is no JSON object.")
-    return document
-
-
-def flatten(data: list[Any]) -> list[Any]:
-    """The elements of arrays in arrays, in order; raises ValueError if they are not all equally deep."""
-    while data and isinstance(data[0], list):
-        try:
-            data = list(chain.from_iterable(data))
-        except TypeError as error:
-            raise ValueError("some elements are arrays and some are not") from error
-    return data
-
-
-def whole_numbers(data: list[Any]) -> bytes:
-    """Whole numbers from 0 to 255, nested or flat, as one byte each; raises ValueError."""
-    numbers = flatten(data)
-    if set(map(type, numbers)) != {int}:
-        raise ValueError("there is something else than whole numbers")
-    try:
-        return bytes(numbers)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"a number is {'below 0' if min(numbers) < 0 else 'above 255'}") from error

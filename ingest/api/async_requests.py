@@ -32,9 +32,9 @@ from ingest.errors import (
 from ingest.openapi.operation import Header, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.paths import result_url
+from ingest.request_body import Upload
 from ingest.request_trace import current_trace
 from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
-from ingest.uploads import Upload
 from results.outcome import Done, Failed, is_lost_in_redis
 from results.store import State
 from stream.keys import Priority

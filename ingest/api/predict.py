@@ -51,6 +51,7 @@ from ingest.errors import (
 from ingest.metrics import BATCH_SIZE
 from ingest.openapi.operation import DocumentedResponse, Header, Operation, Parameter
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
+from ingest.request_body import Upload
 from ingest.responses import (
     Failure,
     JSONResponse,
@@ -63,7 +64,6 @@ from ingest.responses import (
     named,
     timing_headers,
 )
-from ingest.uploads import Upload
 from stream.keys import Priority
 
 

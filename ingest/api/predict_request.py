@@ -11,11 +11,12 @@ from starlette.requests import Request
 from ingest.api.async_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
+from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
-from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
-from ingest.uploads import IMAGE, Upload, decode_base64, is_url, media_type, read_uploads
+from ingest.request_body import CONTENT_CODINGS, Limits, Upload, media_type, read_body, read_image
+from ingest.request_json import decode_base64, is_url, parse_json_object
 from stream.model import ModelDescription
 
 if TYPE_CHECKING:
@@ -147,11 +148,16 @@ class PredictBody:
     async def read(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
         """The images of the body, the options, and if it is JSON the webhook. JSON has options that win over the query.
 
-        Raises as `read_uploads` and `ImageUrls.fetch` do, and BadParameter.
+        Raises as `read_form`, `read_image` and `ImageUrls.fetch` do.
         """
         kind = media_type(request)
-        if kind != JSON and not kind.endswith("+json"):
-            return await read_uploads(request, self._limits), in_query, None
+        if kind == JSON or kind.endswith("+json"):
+            return await self._read_json(request, in_query)
+        if kind.startswith("multipart/"):
+            return await read_form(request, self._limits), in_query, None
+        return [await read_image(request, self._limits)], in_query, None
+
+    async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
         document = parse_json_object(await read_body(request, self._limits))
         if unknown := [name for name in document if name not in _FIELDS]:
             raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")

@@ -11,7 +11,7 @@ from ingest.grpc_api import inference_pb2 as pb
 from ingest.oip.infer_request import InferRequest
 from ingest.oip.infer_response import Answer
 from ingest.oip.wire import Message
-from ingest.request_body import MAX_JSON
+from ingest.request_json import MAX_JSON
 
 #: The field of typed contents for each type of input (the protocol's table of tensor data types).
 _CONTENTS: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}

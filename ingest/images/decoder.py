@@ -26,8 +26,8 @@ from ingest.images.decode import EncodedImage, NeedsPillow
 from ingest.images.worker_pool import OutOfTime, WorkerPool
 from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
+from ingest.request_body import Upload
 from ingest.request_trace import current_trace
-from ingest.uploads import Upload
 from stream.keys import Priority
 from stream.model import ModelDescription
 

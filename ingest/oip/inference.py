@@ -32,9 +32,8 @@ from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
-from ingest.request_body import CONTENT_CODINGS, Limits, read_body
+from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
 from ingest.responses import cache_status
-from ingest.uploads import is_form
 
 _OCTETS: Final = "application/octet-stream"
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ingest.classification import Image
 from ingest.errors import BadParameter, InferenceFailed
-from ingest.request_body import whole_numbers
-from ingest.uploads import Upload
+from ingest.request_body import Upload
+from ingest.request_json import whole_numbers
 from stream.model import OutputKind
 
 INPUT: Final = "images"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ingest.errors import BadParameter
-from ingest.request_body import parse_json_object
+from ingest.request_json import parse_json_object
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 

@@ -14,8 +14,8 @@ from PIL import Image as PillowImage
 
 from ingest.classification import MAX_IMAGES, Image
 from ingest.errors import BadParameter
-from ingest.request_body import flatten
-from ingest.uploads import Upload, decode_base64
+from ingest.request_body import Upload
+from ingest.request_json import decode_base64, flatten
 from stream.model import ModelDescription
 
 SIGNATURE: Final = "serving_default"

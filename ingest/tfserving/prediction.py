@@ -30,10 +30,10 @@ from ingest.errors import (
 )
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
-from ingest.request_body import CONTENT_CODINGS, Limits, parse_json_object, read_body
+from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
+from ingest.request_json import parse_json_object
 from ingest.responses import JSONResponse, cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
-from ingest.uploads import is_form
 from results.outcome import Done
 from stream.model import ModelDescription
 

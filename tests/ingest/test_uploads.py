@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from ingest.errors import MalformedUpload
-from ingest.uploads import Form
+from ingest.form import Form
 from tests.support.images import encoded, noisy_scene, scene
 from tests.support.upload_server import UploadServer
 

@@ -1,4 +1,4 @@
-"""A real server on a loopback port that reads uploads and says what it read: uvicorn, Starlette, and `read_uploads`."""
+"""A real server on a loopback port that reads uploads and says what it read: uvicorn, Starlette, and `PredictBody`."""
 
 import asyncio
 import hashlib
@@ -15,11 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ingest.api.predict_request import Options, PredictBody
 from ingest.errors import MEDIA_TYPE, Problem
 from ingest.images.decode import to_pixels
 from ingest.request_body import Limits
 from ingest.upload_memory import UploadMemory
-from ingest.uploads import read_uploads
 from tests.support.images import model
 
 LIMITS = Limits(max_bytes=200_000, max_images=4, body_timeout_s=0.5, memory=UploadMemory(10**9))
@@ -75,12 +75,14 @@ def serve(limits: Limits = LIMITS) -> Iterator[UploadServer]:
 
 
 def _app(served: UploadServer, limits: Limits) -> Starlette:
+    body = PredictBody(limits)
+
     async def names(request: Request) -> Response:
-        uploads = await read_uploads(request, limits)
+        uploads, _, _ = await body.read(request, Options())
         return JSONResponse([[one.filename, len(one.data), hashlib.sha256(one.data).hexdigest()] for one in uploads])
 
     async def decodes(request: Request) -> Response:
-        uploads = await read_uploads(request, limits)
+        uploads, _, _ = await body.read(request, Options())
         pixels = [await asyncio.to_thread(to_pixels, one.data, model(), 1_000_000) for one in uploads]
         return JSONResponse([len(each) for each in pixels])
 

@@ -16,7 +16,7 @@ from starlette.datastructures import QueryParams
 
 from ingest.api.predict_request import Options
 from ingest.errors import BadParameter
-from ingest.uploads import decode_base64
+from ingest.request_json import decode_base64
 from stream.model import ModelDescription, Resize
 from tests.ingest.test_app import png, ranked
 from tests.support.models import mean_model, tiny_model

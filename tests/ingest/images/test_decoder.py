@@ -11,7 +11,7 @@ from ingest.backpressure import BacklogLimit
 from ingest.errors import DamagedImage, Overloaded
 from ingest.images.decoder import Decoder
 from ingest.images.worker_process import DecodeLimits
-from ingest.uploads import Upload
+from ingest.request_body import Upload
 from stream.keys import Priority
 from tests.support.images import encoded, model, scene
 

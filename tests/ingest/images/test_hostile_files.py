@@ -10,7 +10,7 @@ import pytest
 from ingest.errors import DamagedImage, TooManyPixels
 from ingest.images.decode import to_pixels
 from ingest.images.decoder import Decoder
-from ingest.uploads import Upload
+from ingest.request_body import Upload
 from tests.ingest.images.test_worker_pool import LIMITS, PNG, decoding, outcome, resident
 from tests.support import hostile_images
 from tests.support.images import model

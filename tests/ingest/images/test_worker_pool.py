@@ -18,7 +18,7 @@ from ingest.images.decode import to_pixels
 from ingest.images.decoder import Decoder
 from ingest.images.worker_pool import WorkerPool
 from ingest.images.worker_process import DecodeLimits
-from ingest.uploads import Upload
+from ingest.request_body import Upload
 from tests.support import hostile_images
 from tests.support.images import encoded, model, noisy_scene, scene
 from tests.support.waiting import PATIENCE_S

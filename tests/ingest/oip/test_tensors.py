@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import InferenceFailed
 from ingest.oip.tensors import elements, float_data, float_json, ranked, string_data, string_json
-from ingest.uploads import Upload
+from ingest.request_body import Upload
 
 ROWS = np.array([[0.5, 0.25, 0.25], [0.1, 0.0, 0.9]], np.float32)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ingest.classification import Image
 from ingest.errors import BadParameter
+from ingest.request_body import Upload
 from ingest.tfserving.predict_request import parse_classify, parse_predict
-from ingest.uploads import Upload
 from stream.model import ModelDescription, Resize
 
 #: The same cases each time, however slow the machine is.

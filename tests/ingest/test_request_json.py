@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import BadParameter, PayloadTooLarge
-from ingest.request_body import MAX_JSON, flatten, parse_json_object, whole_numbers
+from ingest.request_json import MAX_JSON, flatten, parse_json_object, whole_numbers
 
 #: The same cases each time, however slow the machine is.
 thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -1,149 +1,19 @@
-"""The images of a request, held in memory: from a form, from the body itself, or from base64.
+"""The images of a form (RFC 7578): its parts named `image`, held in memory.
 
-A body is either multipart/form-data with parts named `image`, or one image under any other content type, because
-`curl --data-binary @cat.jpg` declares an image as application/x-www-form-urlencoded. The first bytes decide its format.
-
-A form (RFC 7578) is parsed chunk by chunk. The package multipart finds the boundaries (20 microseconds for one image of
-70 KB). No part is written to a file.
+A form is parsed chunk by chunk. The package multipart finds the boundaries (20 microseconds for one image of 70 KB). No
+part is written to a file.
 """
 
-import base64
-import binascii
 import io
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 
-from ingest.errors import BadParameter, MalformedUpload, NoImage, PayloadTooLarge
-from ingest.request_body import Limits, arrived_body, read_body, receiving
-
-#: How a urlencoded form begins: the name of a field and an equals sign. No image format begins so.
-_URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
-
-#: How base64 of a JPEG, PNG, GIF, WebP, TIFF, BMP, or HEIC and AVIF begins, as such or in a data: URI.
-_BASE64_IMAGE: Final = re.compile(
-    rb"\s{0,8}\"?(?:data:image/[\w.+-]{1,40};base64,"
-    rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk|AAAA..Z0eXB)[A-Za-z0-9+/\r\n]{60})"
-)
-
-#: A form's field without a file name that holds no more than this is a path or an address: no image is this small.
-_MAX_TYPED: Final = 400
-
-#: What `curl -d` removes from a file. Each image has at least one of these bytes.
-_STRIPPED: Final = re.compile(rb"[\0\r\n]")
-
-_DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,8},", re.IGNORECASE)
-
-#: The URL-safe alphabet becomes the standard one, and white space goes.
-_TO_STANDARD: Final = {ord("-"): "+", ord("_"): "/", **dict.fromkeys(map(ord, " \t\r\n"))}
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One image as it was sent. `filename` is the client's name for it, and never a path to open."""
-
-    filename: str | None
-    data: bytes
-
-
-async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
-    """The images of the request in the order sent, at least one.
-
-    Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
-    and starlette's ClientDisconnect.
-    """
-    kind = media_type(request)
-    if not kind.startswith("multipart/"):
-        return [_raw_image(await read_body(request, limits), kind)]
-    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
-    arrived = await arrived_body(request, limits)
-    if arrived is not None:
-        form.feed(arrived)
-        return form.uploads()
-    async with receiving(request, limits) as body:
-        body.upload.free_with(form.clear)
-        async for chunk in body.chunks:
-            form.feed(chunk)
-        return form.uploads()
-
-
-def media_type(request: Request) -> str:
-    """The Content-Type without its parameters, in lower case; empty if there is none."""
-    declared: str = request.headers.get("content-type", "")
-    return declared.partition(";")[0].strip().lower()
-
-
-def is_form(request: Request) -> bool:
-    return media_type(request).startswith("multipart/")
-
-
-def _raw_image(data: bytes, kind: str) -> Upload:
-    """The image that is the whole body, of this media type."""
-    if not data:
-        raise NoImage("The request has no body. Send an image as the body, or as a form with a part named image.")
-    if kind == "application/x-www-form-urlencoded" and _URL_ENCODED.match(data):
-        raise MalformedUpload(
-            "The body is a urlencoded form, which cannot carry a file. Send multipart/form-data, as in "
-            "curl -F image=@cat.jpg, or the image itself, as in curl --data-binary @cat.jpg."
-        )
-    if kind == "application/x-www-form-urlencoded" and not data.isascii() and not _STRIPPED.search(data):
-        raise MalformedUpload(
-            "The file has lost its zero bytes and line breaks on the way, as curl -d removes them. "
-            "Send it with curl -F image=@cat.jpg or curl --data-binary @cat.jpg."
-        )
-    refuse_base64(data)
-    return Upload(None, data)
-
-
-def refuse_base64(data: bytes) -> None:
-    """Raise MalformedUpload if an image was sent as base64 text."""
-    if _BASE64_IMAGE.match(data):
-        raise MalformedUpload(
-            "The image is base64 text. Send the bytes of the file, as in curl -F image=@cat.jpg, or send JSON: "
-            '{"image": "<base64>"} with Content-Type: application/json.'
-        )
-
-
-def _refuse_typed(data: bytes) -> None:
-    """Raise MalformedUpload if a form's field is a line of text, such as the path of an image."""
-    try:
-        text = data.decode() if len(data) <= _MAX_TYPED else ""
-    except UnicodeDecodeError:
-        return
-    if text.strip() and text.strip().isprintable():
-        raise MalformedUpload(
-            f"The part image is the text {text.strip()[:80]!r}, not a file. Send the file: "
-            "curl needs an @ before its path, as in curl -F image=@cat.jpg."
-        )
-
-
-def decode_base64(given: object, name: str) -> bytes:
-    """The bytes of base64 or of a `data:` URI with base64; raises BadParameter, which begins with the name."""
-    if not isinstance(given, str):
-        raise BadParameter(f"{name} is no string. Send the image's bytes as base64.")
-    if is_url(given):
-        raise BadParameter(f"{name} is a URL. Send the image's bytes as base64.")
-    text = given
-    if found := _DATA_URI.match(given):
-        if not found.group().lower().endswith(";base64,"):
-            raise BadParameter(f"{name} is a data: URI without base64. Write data:image/jpeg;base64, and then base64.")
-        text = given[found.end() :]
-    text = text.translate(_TO_STANDARD).rstrip("=")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        cut = "it ends within a byte" if len(text) % 4 == 1 else "it has characters that base64 does not have"
-        raise BadParameter(f"{name} is no base64: {cut}.") from error
-
-
-def is_url(given: str) -> bool:
-    """Whether this is the URL of an image instead of its bytes."""
-    return given[:8].lower().startswith(("http://", "https://"))
-
+from ingest.errors import MalformedUpload, NoImage, PayloadTooLarge
+from ingest.request_body import Limits, Upload, arrived_body, receiving, refuse_base64
 
 #: The name of the parts that are images.
 IMAGE: Final = "image"
@@ -156,6 +26,27 @@ _MAX_NAME_CHARACTERS: Final = 255
 
 #: RFC 7578 forbids this parameter, but some clients send it for names that are not ASCII.
 _EXTENDED_FILENAME: Final = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
+
+#: A form's field without a file name that holds no more than this is a path or an address: no image is this small.
+_MAX_TYPED: Final = 400
+
+
+async def read_form(request: Request, limits: Limits) -> list[Upload]:
+    """The images of the form in the order sent, at least one.
+
+    Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
+    and starlette's ClientDisconnect.
+    """
+    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
+    arrived = await arrived_body(request, limits)
+    if arrived is not None:
+        form.feed(arrived)
+        return form.uploads()
+    async with receiving(request, limits) as body:
+        body.upload.free_with(form.clear)
+        async for chunk in body.chunks:
+            form.feed(chunk)
+        return form.uploads()
 
 
 def boundary_of(content_type: str) -> str:
@@ -293,3 +184,16 @@ def _text(latin: str) -> str:
         return latin.encode("latin-1").decode()
     except UnicodeDecodeError:
         return latin
+
+
+def _refuse_typed(data: bytes) -> None:
+    """Raise MalformedUpload if a form's field is a line of text, such as the path of an image."""
+    try:
+        text = data.decode() if len(data) <= _MAX_TYPED else ""
+    except UnicodeDecodeError:
+        return
+    if text.strip() and text.strip().isprintable():
+        raise MalformedUpload(
+            f"The part image is the text {text.strip()[:80]!r}, not a file. Send the file: "
+            "curl needs an @ before its path, as in curl -F image=@cat.jpg."
+        )

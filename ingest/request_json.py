@@ -1,0 +1,86 @@
+"""The JSON of a request: parsed within limits, and the base64 and the numbers in it."""
+
+import base64
+import binascii
+import json
+import re
+from itertools import chain
+from typing import Any, Final
+
+from ingest.errors import BadParameter, PayloadTooLarge
+
+#: Most bytes of JSON with many values. The parser holds the interpreter for 10 to 20 ms per MB of numbers, and a pixel
+#: takes one byte as binary data. Long strings, as of base64, cost little.
+MAX_JSON: Final = 4 * 2**20
+_MANY_VALUES: Final = 10_000
+
+#: Most objects in JSON: an empty one takes memory thirty times its text.
+_MAX_OBJECTS: Final = 10_000
+
+_DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,8},", re.IGNORECASE)
+
+#: The URL-safe alphabet becomes the standard one, and white space goes.
+_TO_STANDARD: Final = {ord("-"): "+", ord("_"): "/", **dict.fromkeys(map(ord, " \t\r\n"))}
+
+
+def parse_json_object(text: bytes, *, smaller: str = "binary data") -> dict[str, Any]:
+    """The JSON object; raises BadParameter and PayloadTooLarge. `smaller`: what the API takes instead of numbers."""
+    if len(text) > MAX_JSON and text.count(b",") > _MANY_VALUES:
+        raise PayloadTooLarge(
+            f"The request has {len(text)} bytes of JSON; at most {MAX_JSON} are accepted. "
+            f"Send {smaller}, or fewer images at once."
+        )
+    if text.count(b"{") > _MAX_OBJECTS:
+        raise PayloadTooLarge(f"The request has more than {_MAX_OBJECTS} objects of JSON.")
+    try:
+        document = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadParameter(f"The request is no JSON: {str(error).partition(': ')[0]}.") from error
+    if not isinstance(document, dict):
+        raise BadParameter("The request is no JSON object.")
+    return document
+
+
+def flatten(data: list[Any]) -> list[Any]:
+    """The elements of arrays in arrays, in order; raises ValueError if they are not all equally deep."""
+    while data and isinstance(data[0], list):
+        try:
+            data = list(chain.from_iterable(data))
+        except TypeError as error:
+            raise ValueError("some elements are arrays and some are not") from error
+    return data
+
+
+def whole_numbers(data: list[Any]) -> bytes:
+    """Whole numbers from 0 to 255, nested or flat, as one byte each; raises ValueError."""
+    numbers = flatten(data)
+    if set(map(type, numbers)) != {int}:
+        raise ValueError("there is something else than whole numbers")
+    try:
+        return bytes(numbers)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"a number is {'below 0' if min(numbers) < 0 else 'above 255'}") from error
+
+
+def decode_base64(given: object, name: str) -> bytes:
+    """The bytes of base64 or of a `data:` URI with base64; raises BadParameter, which begins with the name."""
+    if not isinstance(given, str):
+        raise BadParameter(f"{name} is no string. Send the image's bytes as base64.")
+    if is_url(given):
+        raise BadParameter(f"{name} is a URL. Send the image's bytes as base64.")
+    text = given
+    if found := _DATA_URI.match(given):
+        if not found.group().lower().endswith(";base64,"):
+            raise BadParameter(f"{name} is a data: URI without base64. Write data:image/jpeg;base64, and then base64.")
+        text = given[found.end() :]
+    text = text.translate(_TO_STANDARD).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        cut = "it ends within a byte" if len(text) % 4 == 1 else "it has characters that base64 does not have"
+        raise BadParameter(f"{name} is no base64: {cut}.") from error
+
+
+def is_url(given: str) -> bool:
+    """Whether this is the URL of an image instead of its bytes."""
+    return given[:8].lower().startswith(("http://", "https://"))
