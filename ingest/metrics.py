@@ -1,15 +1,9 @@
 """The metrics of an ingest process. ingest/api/metrics.py adds those that Redis knows.
 
-What happens with each image is summed up in memory, and `write` adds the sums to the metrics, a few times a second.
-prometheus_client would write twice to a shared file for each value of a histogram.
-
 If several workers share the port, prometheus_client keeps the values in files of one folder. It reads the folder's
 name from the environment when it is first imported. So each worker can respond for all of them.
 """
 
-from bisect import bisect_left
-from collections import Counter as Counts
-from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -27,39 +21,10 @@ BATCH_SIZE: Final = "sluice.batch"
 #: Seconds. From an empty queue on a fast GPU to the default deadline of 30 s, two or three for each decade.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-
-class SummedHistogram(Histogram):
-    """A histogram whose values count from the next `write` on. `add` adds a value."""
-
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._added: list[float] = []
-        self.add: Callable[[float], None] = self._added.append
-
-    def write(self) -> None:
-        """Count what was added."""
-        for bucket, count in Counts(bisect_left(self._upper_bounds, value) for value in self._added).items():
-            self._buckets[bucket].inc(count)
-        self._sum.inc(sum(self._added))
-        self._added.clear()
-
-
-class CurrentGauge(Gauge):
-    """A gauge that shows what `now` was at the last `write`."""
-
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self.now = 0
-
-    def write(self) -> None:
-        """Show the present value."""
-        self.set(self.now)
-
-
 REQUESTS: Final = Counter(
     "sluice_requests_total", "Requests answered, by route and status.", ["route", "status"], registry=REGISTRY
 )
-REQUEST_SECONDS: Final = SummedHistogram(
+REQUEST_SECONDS: Final = Histogram(
     "sluice_request_duration_seconds",
     "Time of a POST with a 2xx response, from its headers to the end of the response.",
     buckets=_SECONDS,
@@ -68,7 +33,7 @@ REQUEST_SECONDS: Final = SummedHistogram(
 PROBLEMS: Final = Counter(
     "sluice_problems_total", "Requests and images that ended with a problem, by its code.", ["code"], registry=REGISTRY
 )
-_STAGE_SECONDS: Final = SummedHistogram(
+_STAGE_SECONDS: Final = Histogram(
     "sluice_stage_duration_seconds",
     "Time of one image in each stage: decode, queue (from acceptance to inference), inference (of its batch), "
     "reply (admission and the way back).",
@@ -76,7 +41,7 @@ _STAGE_SECONDS: Final = SummedHistogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-IN_FLIGHT: Final = CurrentGauge(
+IN_FLIGHT: Final = Gauge(
     "sluice_images_in_flight",
     "Images whose clients wait for this ingest.",
     registry=REGISTRY,
@@ -96,10 +61,3 @@ DECODE: Final = _STAGE_SECONDS.labels("decode")
 QUEUE: Final = _STAGE_SECONDS.labels("queue")
 INFERENCE: Final = _STAGE_SECONDS.labels("inference")
 REPLY: Final = _STAGE_SECONDS.labels("reply")
-
-
-def write() -> None:
-    """Add to the metrics what has happened since the last call."""
-    for histogram in (REQUEST_SECONDS, DECODE, QUEUE, INFERENCE, REPLY):
-        histogram.write()
-    IN_FLIGHT.write()

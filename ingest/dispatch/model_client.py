@@ -112,13 +112,13 @@ class ModelClient:
         if self._cache and (known := await self._recall(self._cache, image, version)):
             return known
         began = time.perf_counter()
-        metrics.IN_FLIGHT.now += 1
+        metrics.IN_FLIGHT.inc()
         try:
             outcome = await self._outcome(image)
             if isinstance(outcome, Failed):
                 outcome = await self._again_if_lost(image, outcome, time.perf_counter() - began)
         finally:
-            metrics.IN_FLIGHT.now -= 1
+            metrics.IN_FLIGHT.dec()
         _record_stages(outcome, waited_s=time.perf_counter() - began)
         if self._cache or self.release:
             await self.note_answer(image, outcome)
@@ -235,9 +235,9 @@ def _log_with(request_id: str) -> None:
 def _record_stages(done: Done, *, waited_s: float) -> None:
     """Record the result of one image, which came `waited_s` seconds after the image was offered for admission."""
     queue_s, run_s = done.queue_ms / 1000, done.run_ms / 1000
-    metrics.QUEUE.add(queue_s)
-    metrics.INFERENCE.add(run_s)
+    metrics.QUEUE.observe(queue_s)
+    metrics.INFERENCE.observe(run_s)
     # The time in the queue begins by Redis's clock, in whole milliseconds. The rest can be slightly negative.
-    metrics.REPLY.add(max(0.0, waited_s - queue_s - run_s))
+    metrics.REPLY.observe(max(0.0, waited_s - queue_s - run_s))
     if trace := current_trace.get():
         trace.mark_answered(done)

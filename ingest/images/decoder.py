@@ -85,7 +85,7 @@ class Decoder:
             return await self._run(EncodedImage(upload.data), model, priority)
         finally:
             decode_s = time.perf_counter() - began
-            DECODE.add(decode_s)
+            DECODE.observe(decode_s)
             if trace := current_trace.get():
                 trace.end_stage("decode", decode_s)
 

@@ -8,7 +8,6 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest import metrics
 from ingest.dashboard.request_window import RequestWindow
 from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
 from stream.host.logs import request_ids
@@ -51,13 +50,12 @@ class RequestRecorder:
         for status, seconds, batch in self._classifications:
             self._window.note(status, seconds, batch=batch)
         self._classifications.clear()
-        metrics.write()
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request. `route` must be a pattern and not a path: a client can invent any number of paths."""
         self._requests[route, status] += 1
         if method == "POST" and status < 300:
-            REQUEST_SECONDS.add(seconds)
+            REQUEST_SECONDS.observe(seconds)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("answered method=%s route=%s status=%d seconds=%.4f", method, route, status, seconds)
 
