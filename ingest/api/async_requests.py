@@ -19,13 +19,9 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.errors import (
     BadParameter,
     Cancelled,
-    DamagedInRedis,
     DeadlinePassed,
     IdempotencyKeyReused,
-    InferenceFailed,
-    Overloaded,
     Problem,
-    StreamUnavailable,
     UrlNotAllowed,
     problem_of,
 )
@@ -69,10 +65,6 @@ WEBHOOK_URL: Final = Parameter(
     "Where the outcome of each image is delivered; needs Prefer: respond-async",
     WEBHOOK_SCHEMA,
 )
-#: Problems of a request that was accepted.
-ACCEPTED_PROBLEMS: Final = (
-    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, StreamUnavailable, DeadlinePassed,
-)  # fmt: skip
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingest.api.async_requests import (
-    ACCEPTED_PROBLEMS,
     IDEMPOTENCY_KEY,
     POLL_HEADER,
     PREFER,
@@ -50,6 +49,7 @@ from ingest.errors import (
 )
 from ingest.metrics import BATCH_SIZE
 from ingest.openapi.operation import DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.problems import ACCEPTED_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import Upload
 from ingest.responses import (

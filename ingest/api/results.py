@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest.api.async_requests import (
-    ACCEPTED_PROBLEMS,
     POLL_HEADER,
     POLL_S,
     PREFER,
@@ -18,6 +17,7 @@ from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, Cancelled, StreamUnavailable, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.openapi.problems import ACCEPTED_PROBLEMS
 from ingest.responses import JSONResponse, Prediction, Queued, Values
 
 

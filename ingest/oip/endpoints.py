@@ -11,7 +11,7 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, NoConsumer, StreamUnavailable
 from ingest.oip.infer_runner import InferRunner
-from ingest.oip.inference import BODY_PROBLEMS, MODEL_PROBLEMS, InferEndpoint, infer_operation, refuse_form
+from ingest.oip.inference import InferEndpoint, infer_operation, refuse_form
 from ingest.oip.metadata import (
     IndexEntry,
     IndexRequest,
@@ -26,6 +26,7 @@ from ingest.oip.metadata import (
     server_metadata,
 )
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
+from ingest.openapi.problems import BODY_PROBLEMS, MODEL_PROBLEMS
 from ingest.openapi.schemas import inline
 from ingest.request_body import Limits, read_body
 from ingest.responses import JSONResponse

@@ -8,21 +8,6 @@ from starlette.responses import Response
 
 from ingest.classification import MAX_IMAGES, cancel_on_disconnect
 from ingest.errors import (
-    BadParameter,
-    BulkKey,
-    Cancelled,
-    DamagedImage,
-    DamagedInRedis,
-    DeadlinePassed,
-    InferenceFailed,
-    MixedVersions,
-    NoConsumer,
-    Overloaded,
-    PayloadTooLarge,
-    RequestTimeout,
-    StreamUnavailable,
-    TooManyPixels,
-    UnknownModel,
     UnsupportedMediaType,
 )
 from ingest.oip.infer_request import REQUEST_SCHEMA
@@ -31,6 +16,7 @@ from ingest.oip.infer_runner import InferRunner
 from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
 from ingest.responses import cache_status
@@ -66,11 +52,6 @@ def refuse_form(request: Request) -> None:
 
 
 _LENGTH: Final = {"type": "integer", "minimum": 0}
-BODY_PROBLEMS: Final = (BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType)
-MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
-_IMAGE_PROBLEMS: Final = (BulkKey,
-    TooManyPixels, DamagedImage, Cancelled, InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed,
-)  # fmt: skip
 
 
 def infer_operation(limits: Limits) -> Operation:
@@ -93,7 +74,7 @@ def infer_operation(limits: Limits) -> Operation:
                 others={_OCTETS: {}},
             )
         },
-        (*BODY_PROBLEMS, *MODEL_PROBLEMS, *_IMAGE_PROBLEMS),
+        INFERENCE_PROBLEMS,
         (
             Parameter(HEADER_LENGTH, "header", "How many bytes of the body are JSON; all, if left out", _LENGTH),
             Parameter("Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}),

@@ -24,8 +24,9 @@ from ingest.errors import (
     UnknownModel,
     redis_errors_as_503,
 )
-from ingest.oip.inference import BODY_PROBLEMS, refuse_form
+from ingest.oip.inference import refuse_form
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, DocumentedRoute, Operation
+from ingest.openapi.problems import BODY_PROBLEMS
 from ingest.openapi.schemas import inline
 from ingest.request_body import Limits, read_body
 from ingest.responses import JSONResponse

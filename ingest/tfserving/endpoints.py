@@ -10,10 +10,11 @@ from ingest.classification import Classifier
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import StreamUnavailable, UnknownModel
 from ingest.openapi.operation import DocumentedResponse, DocumentedRoute, Operation
+from ingest.openapi.problems import MODEL_PROBLEMS
 from ingest.request_body import Limits
 from ingest.responses import JSONResponse
 from ingest.tfserving.metadata import Metadata, ModelNames, ModelStatus, model_metadata, model_status
-from ingest.tfserving.prediction import CLASSIFY, MODEL_PROBLEMS, PREDICT, PredictionEndpoints
+from ingest.tfserving.prediction import CLASSIFY, PREDICT, PredictionEndpoints
 
 NAMES: Final = Operation(
     "List the models (KServe v1)", {200: DocumentedResponse("Their names.", ModelNames)}, (StreamUnavailable,)

@@ -12,23 +12,10 @@ from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image,
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
-    BulkKey,
-    Cancelled,
-    DamagedImage,
-    DamagedInRedis,
-    DeadlinePassed,
-    InferenceFailed,
-    MixedVersions,
-    NoConsumer,
-    Overloaded,
-    PayloadTooLarge,
-    RequestTimeout,
-    StreamUnavailable,
-    TooManyPixels,
-    UnknownModel,
     UnsupportedMediaType,
 )
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
 from ingest.request_json import parse_json_object
@@ -134,11 +121,6 @@ def _response(body: Predictions | Outputs | Classifications, done: Sequence[Done
     return JSONResponse(body, headers=headers | cache_status(done, enabled=target.client.caches))
 
 
-MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
-_PROBLEMS: Final = (
-    BadParameter, BulkKey, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, TooManyPixels, DamagedImage,
-    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, DeadlinePassed, *MODEL_PROBLEMS,
-)  # fmt: skip
 _HEADERS: Final = (
     Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran them", always=True),
     Header("Cache-Status", "If the cache is on: whether all of these came from it"),
@@ -159,7 +141,7 @@ def _list_of(name: str) -> dict[str, Any]:
 PREDICT: Final = Operation(
     "Predict (TensorFlow Serving)",
     {200: DocumentedResponse("The outputs of each image.", Predictions | Outputs, headers=_HEADERS)},
-    _PROBLEMS,
+    INFERENCE_PROBLEMS,
     (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
     Body(
         'Images as arrays of pixels or as {"b64": "..."}, in row format (instances) or in column format (inputs).',
@@ -169,7 +151,7 @@ PREDICT: Final = Operation(
 CLASSIFY: Final = Operation(
     "Classify (TensorFlow Serving)",
     {200: DocumentedResponse("All labels of each image.", Classifications, headers=_HEADERS)},
-    _PROBLEMS,
+    INFERENCE_PROBLEMS,
     (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
     Body("Examples with one feature each, the image.", {JSON: {"schema": _list_of("examples")}}),
 )
