@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from ingest.auth.schemes import CHALLENGES
 from ingest.paths import result_url
 from results.outcome import VANISHED, Failed
 
@@ -126,8 +127,8 @@ class Unauthorized(Problem):
     status, code, title = 401, "unauthorized", "Unauthorized"
 
     def headers(self) -> dict[str, str]:
-        """A 401 lists the authentication schemes (RFC 9110, 11.6.1). Basic is first: Chromium prompts for no other."""
-        return {**super().headers(), "WWW-Authenticate": 'Basic realm="sluice", charset="UTF-8", Bearer realm="sluice"'}
+        """A 401 offers the authentication schemes."""
+        return {**super().headers(), "WWW-Authenticate": CHALLENGES}
 
 
 class CrossOriginRequest(Problem):

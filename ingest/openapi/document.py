@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.routing import BaseRoute, Route
 
+from ingest.auth.schemes import SECURITY_SCHEMES
 from ingest.errors import (
     MEDIA_TYPE,
     CrossOriginRequest,
@@ -20,12 +21,6 @@ from ingest.openapi.operation import JSON, DocumentedResponse, DocumentedRoute, 
 from ingest.openapi.schemas import Schemas
 from ingest.paths import SAFE_METHODS, is_open, is_protocol
 from ingest.responses import ProtocolError
-
-_SECURITY: Final = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the API key is the password."},
-}
 
 _TIMING: Final = {"Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}}}
 
@@ -86,7 +81,7 @@ class Document:
             "paths": paths,
             "components": {
                 "schemas": self._schemas.components,
-                **({"securitySchemes": _SECURITY} if self._service.keys else {}),
+                **({"securitySchemes": SECURITY_SCHEMES} if self._service.keys else {}),
             },
         }
 
@@ -107,7 +102,7 @@ class Document:
                 "description": body.description, "required": body.required, "content": dict(body.content)
             }  # fmt: skip
         if self._service.keys:
-            written["security"] = [] if is_open(route.path_format) else [{name: []} for name in _SECURITY]
+            written["security"] = [] if is_open(route.path_format) else [{name: []} for name in SECURITY_SCHEMES]
         return written
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
