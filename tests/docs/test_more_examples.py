@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from standardwebhooks.webhooks import Webhook
 from tests.support import browser
 from tests.support.models import mean_model, tiny_model
 from tests.support.processes import ROOT, on_own_server
-from tests.support.recorded_server import body, serve
+from tests.support.recorded_server import body, in_thread, serve
 from tests.support.redis.servers import free_port
 from tests.support.waiting import wait_until
 
@@ -32,12 +31,8 @@ CAT = EXAMPLES / "cat.jpg"
 def site() -> Iterator[str]:
     """The origin of a site that shows examples/browser.html."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(EXAMPLES))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, in_thread(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +105,7 @@ def test_every_client_sends_its_api_key(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(bool(browser.missing()), reason=f"needs {browser.missing()}")
+@browser.needed
 def test_a_browser_shows_values(values_url: str, site: str, tmp_path: Path) -> None:
     (tmp_path / "chromium").mkdir()
     with browser.chromium(tmp_path / "chromium") as page:
@@ -152,7 +147,7 @@ def test_java(url: str, damaged: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(bool(browser.missing()), reason=f"needs {browser.missing()}")
+@browser.needed
 def test_a_browser_on_another_site(url: str, site: str, damaged: Path, tmp_path: Path) -> None:
     """The site is one of cors_origins."""
     (tmp_path / "chromium").mkdir()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 _AXE = resources.files("axe_playwright_python") / "axe.min.js"
@@ -51,6 +52,10 @@ for (const name of arguments[2]) document.querySelector(target).dispatchEvent(ev
 def missing() -> str:
     """What is not there of all that the tests need; empty where all is."""
     return ", ".join(name for name in ("chromium", "chromedriver") if shutil.which(name) is None)
+
+
+#: For the tests that need a browser.
+needed = pytest.mark.skipif(bool(missing()), reason=f"the tests of the page need {missing()}")
 
 
 class Browser:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import Any
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -109,13 +110,8 @@ def serve(
         tls.sni_callback = lambda _socket, name, _context: recorded.names.append(name)
     with Server((address, port), Handler) as server:
         recorded.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with in_thread(server):
             yield recorded
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class Failing:
@@ -131,3 +127,15 @@ class Failing:
 def silent(handler: BaseHTTPRequestHandler) -> None:
     """Never answers, until the client goes."""
     handler.rfile.read(1)
+
+
+@contextmanager
+def in_thread(server: BaseServer) -> Iterator[None]:
+    """The server answers within this block."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()

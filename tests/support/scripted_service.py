@@ -1,10 +1,11 @@
 """A real HTTP server on a loopback port that answers as a test tells it to: the client's counterpart in trouble."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.recorded_server import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,5 @@ def serve(reply: Callable[[bytes], Reply]) -> Iterator[Script]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         script.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with in_thread(server):
             yield script
-        finally:
-            server.shutdown()
-            thread.join()

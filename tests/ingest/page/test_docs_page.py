@@ -11,12 +11,7 @@ from tests.support.processes import Processes
 from tests.support.redis.requests_direct import random_images
 from tests.support.waiting import wait_until
 
-_MISSING = browser.missing()
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(_MISSING), reason=f"the tests of the page need {_MISSING}"),
-]
+pytestmark = [pytest.mark.browser, browser.needed]
 
 
 def test_every_operation_is_shown_and_can_be_tried(processes: Processes, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The page in a real browser, against real processes: images get their labels, and problems are shown."""
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -20,17 +19,12 @@ from stream.presence import HEARTBEAT_SHARE
 from tests.ingest.test_app import png, ranked
 from tests.support import browser
 from tests.support.browser import Browser
-from tests.support.processes import ROOT, Processes
+from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, marked
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
-_MISSING = browser.missing()
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(_MISSING), reason=f"the tests of the page need {_MISSING}"),
-]
+pytestmark = [pytest.mark.browser, browser.needed]
 
 LEASE_S = 2.0
 #: Red, green and blue: images that the model tells apart.
@@ -272,47 +266,3 @@ def test_it_is_accessible(processes: Processes, chromium: Browser) -> None:
                 assert page.violations() == [], (scheme, width)
                 assert page.run("return document.documentElement.scrollWidth") <= width, "nothing sticks out"
         page.resize(1280, 900)
-
-
-def test_the_first_paint_comes_within_300_ms(processes: Processes, chromium: Browser) -> None:
-    """On loopback, from an empty cache; the best of some loads. On an overloaded machine, of CPU time only."""
-    _, url = processes.ingest(ready=False)
-    times_ms, cpu_ms = zip(*(_first_paint(chromium, url) for _ in range(5)), strict=True)
-    assert min(cpu_ms) < 300
-    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):
-        assert min(times_ms) < 300
-
-
-def _first_paint(page: Browser, url: str) -> tuple[float, float]:
-    """Milliseconds until the first paint, and CPU milliseconds of the page's main thread."""
-    page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
-    page.driver.execute_cdp_cmd("Performance.disable", {})
-    page.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    page.open(url)
-    paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-    wait_until(lambda: page.run(paint), "something is painted")
-    metrics = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    (cpu_s,) = (one["value"] for one in metrics if one["name"] == "TaskDuration")
-    return float(page.run(paint)), 1000 * cpu_s
-
-
-def test_the_page_weighs_less_than_100_kb(processes: Processes, chromium: Browser) -> None:
-    """Uncompressed, with all of its files; and it has none that it does not use."""
-    _, url = processes.ingest(ready=False)
-    page = chromium
-    page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
-    page.open(url)
-    folder = ROOT / "ingest/page"
-    files = {path.name: path.stat().st_size for path in folder.glob("*.*")}
-    wait_until(lambda: _weights(page).keys() == files.keys(), f"the page has loaded {sorted(files)}")
-    assert _weights(page) == files
-    assert sum(files.values()) < 100_000
-
-
-def _weights(page: Browser) -> dict[str, int]:
-    """The size of each file that the page has loaded, in bytes."""
-    entries = page.run(
-        "return [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
-        ".filter((one) => !one.name.endsWith('/live')).map((one) => [one.name, one.decodedBodySize])"
-    )
-    return {name.rpartition("/")[2] or "index.html": size for name, size in entries}

@@ -1,4 +1,6 @@
-"""What the page offers and says: a sample, the labels, files that cannot be classified, figures of all processes."""
+"""What the page offers and says, and how much it weighs."""
+
+import os
 
 import httpx
 import pytest
@@ -10,17 +12,12 @@ from tests.ingest.page.test_page import IMAGES, LEASE_S, cards, watched
 from tests.ingest.test_app import png
 from tests.support import browser
 from tests.support.browser import Browser
-from tests.support.processes import Processes
+from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
-_MISSING = browser.missing()
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(_MISSING), reason=f"the tests of the page need {_MISSING}"),
-]
+pytestmark = [pytest.mark.browser, browser.needed]
 
 
 def test_a_file_that_cannot_be_classified_says_so(processes: Processes, chromium: Browser) -> None:
@@ -99,3 +96,47 @@ def test_a_release_has_a_panel(processes: Processes, chromium: Browser, server: 
         assert page.violations() == []
         client.hdel(RELEASES, "tiny")
         wait_until(lambda: page.texts("#release-figures li") == [], "the panel has gone")
+
+
+def test_the_first_paint_comes_within_300_ms(processes: Processes, chromium: Browser) -> None:
+    """On loopback, from an empty cache; the best of some loads. On an overloaded machine, of CPU time only."""
+    _, url = processes.ingest(ready=False)
+    times_ms, cpu_ms = zip(*(_first_paint(chromium, url) for _ in range(5)), strict=True)
+    assert min(cpu_ms) < 300
+    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):
+        assert min(times_ms) < 300
+
+
+def _first_paint(page: Browser, url: str) -> tuple[float, float]:
+    """Milliseconds until the first paint, and CPU milliseconds of the page's main thread."""
+    page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    page.driver.execute_cdp_cmd("Performance.disable", {})
+    page.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    page.open(url)
+    paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    wait_until(lambda: page.run(paint), "something is painted")
+    metrics = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    (cpu_s,) = (one["value"] for one in metrics if one["name"] == "TaskDuration")
+    return float(page.run(paint)), 1000 * cpu_s
+
+
+def test_the_page_weighs_less_than_100_kb(processes: Processes, chromium: Browser) -> None:
+    """Uncompressed, with all of its files; and it has none that it does not use."""
+    _, url = processes.ingest(ready=False)
+    page = chromium
+    page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    page.open(url)
+    folder = ROOT / "ingest/page"
+    files = {path.name: path.stat().st_size for path in folder.glob("*.*")}
+    wait_until(lambda: _weights(page).keys() == files.keys(), f"the page has loaded {sorted(files)}")
+    assert _weights(page) == files
+    assert sum(files.values()) < 100_000
+
+
+def _weights(page: Browser) -> dict[str, int]:
+    """The size of each file that the page has loaded, in bytes."""
+    entries = page.run(
+        "return [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".filter((one) => !one.name.endsWith('/live')).map((one) => [one.name, one.decodedBodySize])"
+    )
+    return {name.rpartition("/")[2] or "index.html": size for name, size in entries}
