@@ -52,17 +52,21 @@ def test_values_are_finite() -> None:
     assert sorted(invalid_rows(rows, "values")) == [1, 2]
 
 
-async def test_an_output_that_is_no_number_fails_its_image_alone(processes: Processes, client: Redis) -> None:
-    """The others in the batch get their predictions; the golden input shows that the model is well."""
+@pytest.mark.parametrize(("rogue", "problem"), [("raise", "fails on this image"), ("nan", "not finite")])
+async def test_an_image_that_the_model_fails_on_fails_alone(
+    processes: Processes, client: Redis, rogue: str, problem: str
+) -> None:
+    """It becomes a dead letter. The others in the batch get their predictions: the golden input shows that the model
+    is well."""
     processes.consumer(version=1).ready().kill()
     images = [*random_images(8), marked(), *random_images(8, seed=1)]
     ids = await send(client, images)
-    consumer = processes.consumer(rogue="nan", version=1).ready()
+    consumer = processes.consumer(rogue=rogue, version=1).ready()
     found = await outcomes(client, ids)
     guilty = found.pop(8)
     assert isinstance(guilty, Failed)
     assert guilty.reason == "inference_failed"
-    assert "not finite" in guilty.detail
+    assert problem in guilty.detail
     for outcome, image in zip(found, [*images[:8], *images[9:]], strict=True):
         assert_right(outcome, image)
     assert await client.xlen(TINY.dead_letters) == 1

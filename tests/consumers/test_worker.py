@@ -27,7 +27,7 @@ from tests.support.models import tiny_model
 from tests.support.models.value_model import write_value_model
 from tests.support.processes import Processes
 from tests.support.redis.inline import inline
-from tests.support.redis.requests_direct import TINY, assert_right, held, marked, outcomes, random_images, send
+from tests.support.redis.requests_direct import TINY, assert_right, held, outcomes, random_images, send
 from tests.support.redis.servers import Server
 from tests.support.waiting import eventually
 
@@ -159,22 +159,6 @@ async def test_an_image_of_another_size_is_refused_alone(processes: Processes, c
     assert reasons == [False, False, "other_preparation", "other_preparation"]
     assert isinstance(refused, Failed)
     assert "was prepared as 16 x 48 x 1 for another version, and version 1 takes 16 x 16 x 3" in refused.detail
-
-
-async def test_a_model_that_raises_fails_only_the_guilty(processes: Processes, client: Redis) -> None:
-    """A batch whose inference raises is run again one by one; the culprit becomes a dead letter."""
-    processes.consumer(version=1).ready().kill()
-    images = [*random_images(8), marked(), *random_images(8, seed=1)]
-    ids = await send(client, images)
-    processes.consumer(rogue="raise", version=1).ready()
-    answers = await outcomes(client, ids)
-    guilty = answers.pop(8)
-    assert isinstance(guilty, Failed)
-    assert guilty.reason == "inference_failed"
-    assert "fails on this image" in guilty.detail
-    for outcome, image in zip(answers, [*images[:8], *images[9:]], strict=True):
-        assert_right(outcome, image)
-    assert await client.xlen(TINY.dead_letters) == 1
 
 
 async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Processes) -> None:

@@ -6,7 +6,6 @@ import io
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.models import tiny_model
-from tests.support.processes import Processes, on_own_server
+from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, random_images
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
@@ -44,14 +43,10 @@ KEPT = httpx.Limits(max_keepalive_connections=100)
 
 
 @pytest.fixture(scope="module")
-def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """One ingest and one consumer of the tiny model, on a server of their own: that of the others is emptied."""
-    folder = tmp_path_factory.mktemp("service")
-    with on_own_server(folder, models_dir) as processes:
-        processes.consumer(version=1)
-        _, url = processes.ingest()
-        with httpx.Client(base_url=url, timeout=30) as client:
-            yield client
+def service(url: str) -> Iterator[httpx.Client]:
+    """One ingest and one consumer of the tiny model."""
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield client
 
 
 def test_one_image_gets_its_labels(service: httpx.Client) -> None:

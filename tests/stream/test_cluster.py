@@ -23,22 +23,14 @@ _BACK_S = 60
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    watched = Watched(tmp_path / "watched")
-    try:
-        watched.start()
+    with Watched(tmp_path / "watched") as watched:
         yield watched
-    finally:
-        watched.end()
 
 
 def test_a_cluster_that_loses_a_primary_goes_on(cluster: Cluster, models_dir: Path, tmp_path: Path) -> None:

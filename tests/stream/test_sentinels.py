@@ -29,12 +29,8 @@ SERVERS, SENTINELS = "of-the-servers", "of-the-sentinels"
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    watched = Watched(tmp_path_factory.mktemp("watched"), password=SERVERS, sentinel_password=SENTINELS)
-    try:
-        watched.start()
+    with Watched(tmp_path_factory.mktemp("watched"), password=SERVERS, sentinel_password=SENTINELS) as watched:
         yield watched
-    finally:
-        watched.end()
 
 
 def url(addresses: str, query: str = "", *, scheme: str = "redis") -> str:

@@ -52,3 +52,10 @@ def images(count: int, *, size: int = 16) -> NDArray[np.uint8]:
     """Random pixels uint8 [count, size, size, 3], no two images alike."""
     rng = np.random.default_rng(count + size)
     return np.asarray(rng.integers(0, 256, (count, size, size, 3)), np.uint8)
+
+
+def assert_equal(answer: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
+    """Within `TOLERANCE`, as float32 of the same shape."""
+    assert answer.dtype == np.float32
+    assert answer.shape == truth.shape
+    np.testing.assert_allclose(answer, truth, rtol=0, atol=TOLERANCE)

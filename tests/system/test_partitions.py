@@ -134,14 +134,10 @@ def _queued(direct: redis.Redis, entry_id: str) -> bool:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three primaries that go on without each other, and without replicas that would take over."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), tolerant=True)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("cluster"), tolerant=True) as cluster:
         for replica in cluster.nodes[3:]:
             replica.kill()
         yield cluster
-    finally:
-        cluster.end()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ tests/support/programs/kserve_client.py.
 import base64
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,17 +15,11 @@ import numpy as np
 import pytest
 
 from tests.ingest.test_app import png
-from tests.support.inference_protocol import TOLERANCE, Service, images, serving
+from tests.support.inference_protocol import TOLERANCE, Service, images
 
 (IMAGE,) = images(1)
 FILE = png(IMAGE)
 BOUNDARY = "5b3f8a0e-1c2d-4e5f-8a9b-0c1d2e3f4a5b"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("clients")) as service:
-        yield service
 
 
 def sent(service: Service, head: str, body: bytes) -> httpx.Response:

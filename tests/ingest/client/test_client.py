@@ -7,27 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ingest.client import AsyncClient, Client, PredictionError, Result, ServiceError, StoppedError
 from tests.ingest.test_app import png, ranked
-from tests.support.processes import ROOT, Processes, on_own_server
+from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import random_images
 from tests.support.scripted_service import Reply, serve
 
 IMAGES = random_images(4)
-
-
-@pytest.fixture(scope="module")
-def url(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of one ingest and one consumer of the tiny model, on a server that no test empties."""
-    folder = tmp_path_factory.mktemp("service")
-    with on_own_server(folder, models_dir) as processes:
-        processes.consumer(version=1)
-        yield processes.ingest()[1]
 
 
 def found(result: Result) -> list[dict[str, object]]:

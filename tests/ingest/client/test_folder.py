@@ -16,20 +16,11 @@ import pytest
 from ingest.client.__main__ import main
 from tests.ingest.test_app import png, ranked
 from tests.support.images import encoded, scene
-from tests.support.processes import ROOT, Process, Processes, on_own_server
+from tests.support.processes import ROOT, Process, Processes
 from tests.support.redis.requests_direct import random_images
 from tests.support.waiting import wait_until
 
 Start = Callable[..., Process]
-
-
-@pytest.fixture(scope="module")
-def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of one ingest and one consumer of the tiny model, on a server that no test empties."""
-    folder = tmp_path_factory.mktemp("service")
-    with on_own_server(folder, models_dir) as processes:
-        processes.consumer(version=1)
-        yield processes.ingest()[1]
 
 
 @pytest.fixture
@@ -75,20 +66,20 @@ def check(found: list[dict[str, str]], count: int, *, top: int = 5) -> None:
         assert (row["error"], row["model"], row["version"], len(row["id"])) == ("", "tiny", "1", 32)
 
 
-def test_a_run_that_is_killed_is_resumed(service: str, start: Start, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_is_resumed(url: str, start: Start, tmp_path: Path) -> None:
     """SIGKILL half-way through 300 images, an incomplete last line, the same command again: 300 rows, none twice."""
     folder, output = folder_of(300, tmp_path / "photos"), tmp_path / "results.csv"
-    first = start(folder, "--url", service, "--output", output, "--jobs", 2)
+    first = start(folder, "--url", url, "--output", output, "--jobs", 2)
     wait_until(lambda: output.exists() and output.read_bytes().count(b"\n") > 50, "some rows are written")
     first.kill()
     before = len(rows(output))
     assert 50 <= before < 300
     with output.open("ab") as file:
         file.write(f'"{folder}/0/'.encode())
-    assert (again := start(folder, "--url", service, "--output", output)).wait() == 0, again.text
+    assert (again := start(folder, "--url", url, "--output", output)).wait() == 0, again.text
     check(rows(output), 300)
     assert f"classified {300 - before}, failed 0, skipped {before}, retried 0 in" in again.text
-    assert start(folder, "--url", service, "--output", output).wait() == 0
+    assert start(folder, "--url", url, "--output", output).wait() == 0
     assert len(rows(output)) == 300
 
 
@@ -107,13 +98,13 @@ def test_an_interrupted_run_leaves_a_whole_file(processes: Processes, start: Sta
     assert f"classified {written}, failed 0, skipped 0, not sent {200 - written}, retried" in client.text
 
 
-def test_a_damaged_image_is_a_row_with_its_error(service: str, tmp_path: Path) -> None:
+def test_a_damaged_image_is_a_row_with_its_error(url: str, tmp_path: Path) -> None:
     """It stops nothing, and the exit status says so. A file that is not an image is not sent."""
     folder, output = folder_of(3, tmp_path / "photos"), tmp_path / "results.csv"
     (folder / "cut.jpg").write_bytes(encoded(scene(), "JPEG")[:-500])
     (folder / "empty.png").touch()
     (folder / "notes.txt").write_text("not an image")
-    assert main([str(folder), "--url", service, "--output", str(output)]) == 1
+    assert main([str(folder), "--url", url, "--output", str(output)]) == 1
     errors = {Path(row["path"]).name: row["error"] for row in rows(output) if row["error"]}
     assert errors == {"cut.jpg": errors["cut.jpg"], "empty.png": "is empty"}
     assert errors["cut.jpg"].startswith("422 Damaged image: ")
@@ -121,14 +112,14 @@ def test_a_damaged_image_is_a_row_with_its_error(service: str, tmp_path: Path) -
 
 
 def test_rows_with_an_error_are_sent_again_on_request(
-    service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Otherwise they count as done, though not as success."""
     folder, output = folder_of(4, tmp_path / "photos"), tmp_path / "results.csv"
     (good,) = folder.rglob("2.png")
     whole = good.read_bytes()
     good.write_bytes(whole[:90])
-    command = [str(folder), "--url", service, "--output", str(output)]
+    command = [str(folder), "--url", url, "--output", str(output)]
     assert main(command) == 1
     good.write_bytes(whole)
     assert main(command) == 1
@@ -165,40 +156,40 @@ def test_an_ingest_that_restarts_costs_no_row(processes: Processes, start: Start
     check(rows(output), 300)
 
 
-def test_json_lines_hold_the_fields_of_responses(service: str, tmp_path: Path) -> None:
+def test_json_lines_hold_the_fields_of_responses(url: str, tmp_path: Path) -> None:
     """By the suffix of the output's name."""
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.jsonl"
-    assert main([str(folder), "--url", service, "--output", str(output), "--top", "3", "--model", "tiny"]) == 0
+    assert main([str(folder), "--url", url, "--output", str(output), "--top", "3", "--model", "tiny"]) == 0
     found = {Path(row["path"]).stem: row for row in map(json.loads, output.read_text().splitlines())}
     for number, image in enumerate(random_images(2)):
         assert found[str(number)]["predictions"] == ranked(image, 3)
         assert found[str(number)]["error"] is None
 
 
-def test_one_image_comes_by_standard_input(service: str) -> None:
+def test_one_image_comes_by_standard_input(url: str) -> None:
     """`-` is an image. Without --output the rows go to standard output."""
     (image,) = random_images(1)
-    command = [sys.executable, "-m", "ingest.client", "-", "--url", service, "--top", "1"]
+    command = [sys.executable, "-m", "ingest.client", "-", "--url", url, "--top", "1"]
     done = subprocess.run(command, input=png(image), capture_output=True, cwd=ROOT, check=True)
     (row,) = csv.DictReader(io.StringIO(done.stdout.decode()))
     best = {"label": row["label_1"], "probability": float(row["probability_1"])}
     assert (row["path"], [best]) == ("-", ranked(image, 1))
 
 
-def test_a_run_that_cannot_go_on_says_why(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_cannot_go_on_says_why(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 2 and no row, because every image would fail."""
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.csv"
     for wrong, why in {
         ("--model", "nope"): "404 Unknown model",
         ("--top", "11"): "400 Bad parameter",
-        ("--url", f"{service}/elsewhere"): "404 Not Found",
+        ("--url", f"{url}/elsewhere"): "404 Not Found",
         ("--url", "http://127.0.0.1:9", "--give-up-after", "0"): "Connection refused",
     }.items():
-        assert main([str(folder), "--url", service, "--output", str(output), *wrong]) == 2
+        assert main([str(folder), "--url", url, "--output", str(output), *wrong]) == 2
         assert why in capsys.readouterr().err
         assert rows(output) == []
         output.unlink()
-    assert main([str(tmp_path / "nothing"), "--url", service]) == 2
+    assert main([str(tmp_path / "nothing"), "--url", url]) == 2
     assert "nothing: no such file or folder" in capsys.readouterr().err
 
 

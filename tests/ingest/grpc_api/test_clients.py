@@ -7,7 +7,6 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from tritonclient import grpc as triton
 from tritonclient.grpc import aio as triton_aio
 from tritonclient.grpc import service_pb2 as pb
@@ -16,16 +15,9 @@ from tritonclient.utils import InferenceServerException
 from ingest.images.decode import to_pixels
 from tests.ingest.test_app import png
 from tests.support import images as files_of_images
-from tests.support.grpc_service import GrpcService, files, serving_grpc, tensor, wanted
-from tests.support.inference_protocol import TOLERANCE
+from tests.support.grpc_service import GrpcService, files, tensor, wanted
+from tests.support.inference_protocol import TOLERANCE, assert_equal
 from tests.support.inference_protocol import images as images_of_noise
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrpcService]:
-    """One service for all tests of this module: none of them changes it."""
-    with serving_grpc(tmp_path_factory.mktemp("service")) as service:
-        yield service
 
 
 @pytest.fixture
@@ -38,12 +30,6 @@ def client(service: GrpcService) -> Iterator[triton.InferenceServerClient]:
 async def aio_client(service: GrpcService) -> AsyncIterator[triton_aio.InferenceServerClient]:
     async with triton_aio.InferenceServerClient(service.address) as client:
         yield client
-
-
-def assert_equal(answer: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
-    assert answer.dtype == np.float32
-    assert answer.shape == truth.shape
-    np.testing.assert_allclose(answer, truth, rtol=0, atol=TOLERANCE)
 
 
 def test_health_and_metadata_are_those_of_rest(client: triton.InferenceServerClient, service: GrpcService) -> None:

@@ -21,17 +21,11 @@ from ingest.start_checks import refuse_grpc
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png
 from tests.support.documents import ROOT
-from tests.support.grpc_service import GrpcService, refusal, serving_grpc
+from tests.support.grpc_service import GrpcService, refusal
 from tests.support.inference_protocol import images as images_of_noise
 from tests.support.redis.servers import free_port
 
 SERVICE = "inference.GRPCInferenceService"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrpcService]:
-    with serving_grpc(tmp_path_factory.mktemp("service")) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,8 @@ from tritonclient.utils import InferenceServerException
 from ingest.images.decode import to_pixels
 from tests.ingest.test_app import png
 from tests.support import images as files_of_images
-from tests.support.inference_protocol import TOLERANCE, Service, serving
+from tests.support.inference_protocol import TOLERANCE, Service, assert_equal
 from tests.support.inference_protocol import images as images_of_noise
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all tests of this module: none of them changes it."""
-    with serving(tmp_path_factory.mktemp("service")) as service:
-        yield service
 
 
 @pytest.fixture
@@ -49,12 +42,6 @@ def encoded(images: NDArray[np.uint8]) -> list[triton.InferInput]:
 
 def wanted(*, binary: bool = True, classes: int = 0) -> list[triton.InferRequestedOutput]:
     return [triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=classes)]
-
-
-def assert_equal(answer: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
-    assert answer.dtype == np.float32
-    assert answer.shape == truth.shape
-    np.testing.assert_allclose(answer, truth, rtol=0, atol=TOLERANCE)
 
 
 def test_health_and_metadata(client: triton.InferenceServerClient) -> None:

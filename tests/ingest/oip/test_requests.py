@@ -13,14 +13,8 @@ import pytest
 
 from ingest.classification import MAX_IMAGES
 from tests.ingest.test_app import png
-from tests.support.inference_protocol import TOLERANCE, Service, serving
+from tests.support.inference_protocol import TOLERANCE, Service
 from tests.support.inference_protocol import images as images_of_noise
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("service")) as service:
-        yield service
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ import pytest
 
 from ingest.api.async_requests import Preferences
 from tests.ingest.test_app import png, ranked
-from tests.support.processes import Processes, on_own_server
+from tests.support.processes import Processes
 from tests.support.redis.requests_direct import random_images
 
 (IMAGE,) = random_images(1)
 FILE = png(IMAGE)
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[str]:
-    """One service for all tests, each of which has connections of its own."""
-    with on_own_server(tmp_path_factory.mktemp("service"), models_dir) as processes:
-        processes.consumer(version=1)
-        _, url = processes.ingest()
-        yield url
 
 
 def connect(url: str) -> socket.socket:

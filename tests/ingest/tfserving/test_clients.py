@@ -4,7 +4,6 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,16 +15,10 @@ from PIL import Image
 
 from ingest.classification import MAX_IMAGES
 from tests.ingest.test_app import png
-from tests.support.inference_protocol import TOLERANCE, Service, serving
+from tests.support.inference_protocol import TOLERANCE, Service
 from tests.support.inference_protocol import images as random_images
 
 Pixels = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("tfserving")) as service:
-        yield service
 
 
 def b64(image: Pixels) -> dict[str, str]:

@@ -23,12 +23,8 @@ PARTITIONS = [Partition("tiny", number) for number in range(3)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), replicated=False)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("cluster"), replicated=False) as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """A Cluster and a primary under Sentinels, each of real servers as processes on this machine."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -54,7 +55,30 @@ class Node(Server):
         self.kill()
 
 
-class Cluster:
+class Servers(ABC):
+    """Several servers, which run within a `with` block."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def end(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class Cluster(Servers):
     """Three primaries with a third of the slots each, nodes 0 to 2; where it is `replicated`, 3 to 5 follow them.
 
     A `tolerant` one serves the slots that it has while others are missing.
@@ -170,7 +194,7 @@ def _follows(node: Node) -> bool:
     return node.info("replication", "master_link_status") == "up"
 
 
-class Watched:
+class Watched(Servers):
     """A primary, a replica, and three Sentinels that make the replica the primary where that one falls silent.
 
     Servers and Sentinels each have a password of their own, if any.
