@@ -1,4 +1,7 @@
-"""All metrics of a consumer, and the endpoint that shows them."""
+"""The metrics of a consumer, and the endpoint that shows them.
+
+Those of predictions are in consumers/prediction_metrics.py, those of Redis connections in stream/connection/metrics.py.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields

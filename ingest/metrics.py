@@ -1,4 +1,6 @@
-"""The metrics of an ingest process. ingest/api/metrics.py adds those that Redis knows.
+"""The metrics of an ingest process.
+
+ingest/api/metrics.py adds those that Redis knows, and stream/connection/metrics.py has those of Redis connections.
 
 If several workers share the port, prometheus_client keeps the values in files of one folder. It reads the folder's
 name from the environment when it is first imported. So each worker can respond for all of them.

@@ -1,4 +1,7 @@
-"""The execution providers: what each can do, which ones to try, and how ONNX Runtime is configured for them."""
+"""The execution providers: what each can do, which ones to try, and how ONNX Runtime is configured for them.
+
+CONTRIBUTING.md says what else a new one needs.
+"""
 
 import ctypes
 import importlib.util

@@ -1,5 +1,6 @@
 """The accepted image formats. Decoding, the client and the API's description all use this one list.
 
+CONTRIBUTING.md says what else a new format needs.
 export/images/folder.py repeats the suffixes, because it must not import this package. A test compares the two.
 """
 
