@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream import acl
-from tests.support.redis.requests_direct import assert_right, outcomes, random_images, send
+from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images, send
 from tests.support.redis.servers import Server
 from tests.support.redis.users import UnderUsers, make_users, password, under
 
@@ -48,3 +48,31 @@ async def test_a_server_with_these_users_keeps_what_it_accepted(models_dir: Path
                     assert_right(outcome, image)
     finally:
         server.kill()
+
+
+def test_users_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run changes nothing, and says so if it should; each has its own passwords, none is in Redis's file."""
+    users, again = tmp_path / "users", tmp_path / "again"
+    assert make_users(users, "--model", TINY.model, "--scaler") == 0
+    before = {path: path.read_text() for path in users.rglob("*") if path.is_file()}
+    assert make_users(users, "--model", TINY.model) == 0
+    for other in (["--model", "other"], []):
+        assert make_users(users, *other) == 1
+        assert f"remove {users} first" in capsys.readouterr().err
+    assert {path: path.read_text() for path in users.rglob("*") if path.is_file()} == before
+    acl.main([str(again)])
+    assert not {password(again, name) for name in ("ingest", "consumer", "admin")} & set(before.values())
+    assert not [
+        name
+        for name in ("ingest", "consumer", "admin")
+        if password(users, name) in before[users / "redis" / "users.acl"]
+    ]
+
+
+def test_no_other_user_of_the_machine_reads_a_password(tmp_path: Path) -> None:
+    """A folder that is new belongs to its maker alone. One that exists keeps its permissions."""
+    assert acl.main([str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir(mode=0o750)
+    assert acl.main([str(tmp_path / "shared")]) == 0
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o750
