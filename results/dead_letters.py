@@ -12,13 +12,13 @@ the stream `dead_letters`, written by complete.lua:
     ...          the entry's own fields, see stream/entry.py
 """
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from stream import unreadable
 from stream.connection.clients import Connections
 from stream.entry import Entry
 from stream.keys import Partition
@@ -28,10 +28,14 @@ from stream.scripts import load
 _PAGE = 50
 
 _OWN_FIELDS = ("reason", "deliveries", "holders", "entry")
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+
+#: The reason of a dead letter that does not begin with these fields.
+_UNREADABLE: Final = "complete.lua cannot have written it"
 
 
 class NotReplayable(Exception):
-    """The entry has no request id, so nobody could ever fetch its outcome."""
+    """No consumer can read the entry, or nobody could fetch its outcome, because it has no request id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class DeadLetter:
     """One dead letter without its pixels.
 
     `age_s` counts from when the entry became a dead letter, by Redis's clock. `entry` has the entry's other fields
-    unchanged, `pixels` the number of its bytes. `request_id` is empty if the entry has none; such a dead letter cannot
-    be replayed. `partition` is the number of the partition that it lies in.
+    unchanged, `pixels` the number of its bytes. `request_id` is empty if the entry has none. `partition` is the number
+    of the partition that it lies in. If it is not readable, `entry` has all of its fields.
     """
 
     id: str
@@ -52,10 +56,15 @@ class DeadLetter:
     entry: Mapping[str, str]
     pixels: int
     partition: int = 0
+    is_readable: bool = True
 
     @property
     def request_id(self) -> str:
         return self.entry.get("id", "")
+
+    @property
+    def is_replayable(self) -> bool:
+        return self.is_readable and bool(self.request_id)
 
 
 class DeadLetters:
@@ -77,10 +86,7 @@ class DeadLetters:
         while True:
             now_ms, *page = await self._page([self._partition.dead_letters], [first, _PAGE])
             for dead_letter in page:
-                try:
-                    yield replace(_decode(now_ms, *dead_letter), partition=self._partition.number)
-                except ValueError as error:
-                    unreadable.skip("dead letter", self._partition.dead_letters, error)
+                yield _decode(self._partition.number, now_ms, *dead_letter)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
@@ -97,8 +103,9 @@ class DeadLetters:
         False if the dead letter is gone, and then nothing changes. Raises NotReplayable, or redis-py's errors,
         OutOfMemoryError among them.
         """
-        if not dead_letter.request_id:
-            raise NotReplayable(f"{dead_letter.id} has no request id: no consumer can read it, it can only be dropped")
+        if not dead_letter.is_replayable:
+            why = "has no request id" if dead_letter.is_readable else "is none of Sluice's"
+            raise NotReplayable(f"{dead_letter.id} {why}: no consumer can read it, it can only be dropped")
         of = self._partition
         stream = of.stream_of(dead_letter.entry_id)
         request = dead_letter.request_id
@@ -149,22 +156,24 @@ def newest(dead_letters: Sequence[DeadLetter], reference: str) -> DeadLetter | N
     )
 
 
-def _decode(now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
-    """Raises ValueError if complete.lua cannot have written it."""
+def _decode(partition: int, now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
     # An entry that could not be read may hold anything, even bytes or a field named `reason` of its own.
     words = [word.decode(errors="backslashreplace") for word in flat]
     added, own = words[: 2 * len(_OWN_FIELDS)], words[2 * len(_OWN_FIELDS) :]
-    if tuple(added[::2]) != _OWN_FIELDS:
-        raise ValueError(f"{dead_letter_id!r} begins with {', '.join(added[::2])[:80]!r}")
-    reason, deliveries, holders, entry_id = added[1::2]
-    since_ms = int(dead_letter_id.partition(b"-")[0])
+    reason, deliveries, holders, entry_id = _UNREADABLE, "0", "", ""
+    if is_readable := tuple(added[::2]) == _OWN_FIELDS and _COUNT.fullmatch(added[3]) is not None:
+        reason, deliveries, holders, entry_id = added[1::2]
+    else:
+        own = words
     return DeadLetter(
         id=dead_letter_id.decode(),
-        age_s=max(0.0, (now_ms - since_ms) / 1000),
+        age_s=max(0.0, (now_ms - int(dead_letter_id.partition(b"-")[0])) / 1000),
         reason=reason,
         deliveries=int(deliveries),
         holders=tuple(holders.split()),
         entry_id=entry_id,
         entry=dict(zip(own[::2], own[1::2], strict=True)),
         pixels=pixels or 0,
+        partition=partition,
+        is_readable=is_readable,
     )

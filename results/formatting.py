@@ -6,7 +6,7 @@ from typing import Any
 from results.dead_letters import DeadLetter
 from results.outcome import Done, Failed
 from results.store import State
-from stream.cli import Column, duration, size, table
+from stream.cli import Column, duration, printable, size, table
 
 #: Classes that people are shown; programs get all that there are.
 _SHOWN = 10
@@ -50,7 +50,7 @@ def dead_letter_lines(dead_letter: DeadLetter) -> list[str]:
         "holders": " ".join(dead_letter.holders),
         "entry": dead_letter.entry_id,
         "pixels": size(dead_letter.pixels),
-        **{f"field {name}": repr(value) for name, value in dead_letter.entry.items()},
+        **{f"field {printable(name)}": repr(value) for name, value in dead_letter.entry.items()},
     }
     return _aligned(facts)
 
@@ -126,4 +126,4 @@ def _label(labels: Sequence[str], index: int) -> str | None:
 
 def _aligned(facts: Mapping[str, str]) -> list[str]:
     longest = max(len(name) for name in facts)
-    return [f"{name.ljust(longest)}  {value}" for name, value in facts.items()]
+    return [f"{name.ljust(longest)}  {printable(value)}" for name, value in facts.items()]

@@ -136,11 +136,16 @@ class Column:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None = None) -> list[str]:
     """The lines of a table, at most `width` characters where its `cut` columns allow that; None: as wide as it is."""
-    cells = [[column.heading for column in columns], *rows]
+    cells = [[column.heading for column in columns], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
     if width is not None:
         _narrow(columns, widths, width - len(_GAP) * (len(columns) - 1))
     return [_line(columns, widths, row) for row in cells]
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal obeys. Anybody who reaches Redis can write such characters."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _narrow(columns: Sequence[Column], widths: list[int], room: int) -> None:

@@ -162,5 +162,5 @@ def _describe(dead: DeadLetter) -> dict[str, Any]:
         "reason": dead.reason,
         "deliveries": dead.deliveries,
         "holders": dead.holders,
-        "replayable": bool(dead.request_id),
+        "replayable": dead.is_replayable,
     }

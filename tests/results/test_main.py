@@ -95,6 +95,32 @@ async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, gra
     assert (await operator("dead-letters", "list")).out == "No dead letters.\n"
 
 
+async def test_a_dead_letter_that_cannot_be_read_is_shown_and_dropped(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Nothing but a drop removes it and its pixels, and what it holds says where it comes from. It is not replayed."""
+    await graveyard.add(entry(), "first reason")
+    foreign: list[dict[str, bytes]] = [
+        {"a\x1b[2J\n": b"\xff", "id": b"x" * 32, "px": b"pixels"},
+        {"reason": b"why", "deliveries": b"9" * 5000, "holders": b"", "entry": b"1-1", "id": b"y" * 32},
+    ]
+    ids = [str(await client.xadd(partition.dead_letters, fields), "ascii") for fields in foreign]  # type: ignore[arg-type]
+    listed = await operator("dead-letters", "list")
+    assert listed.status == 0
+    assert [line.split()[0] for line in listed.out.splitlines()[2:]] == ids
+    for dead_letter_id, name in zip(ids, ("x" * 32, "y" * 32), strict=True):
+        shown = await operator("dead-letters", "show", name)
+        assert shown.status == 0
+        assert dead_letter_id in shown.out
+        assert "complete.lua cannot have written it" in shown.out
+        assert shown.out.replace("\n", "").isprintable()
+    assert "6 B" in listed.out
+    replayed = await operator("dead-letters", "replay", "--all")
+    assert (replayed.status, replayed.out.count("replayed"), replayed.err.count("can only be dropped")) == (1, 1, 2)
+    assert (await operator("dead-letters", "drop", ids[0], "y" * 32)).status == 0
+    assert (await operator("dead-letters", "list")).out == "No dead letters.\n"
+
+
 async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> None:
     """The same facts with names and without cutting; one line for each letter that was changed."""
     one = entry()
