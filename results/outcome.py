@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from stream.keys import valid_version
-from stream.model import OutputKind
+from stream.model import OutputKind, valid_digest
+from stream.unreadable import parse_json
 
 Reason = Literal["malformed", "other_preparation", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
@@ -126,7 +127,7 @@ def decode(raw: bytes) -> Outcome:
     _check_crc(raw)
     line, _, numbers = raw.partition(b"\n")
     try:
-        header = json.loads(line)
+        header = parse_json(line)
         match header["kind"]:
             case "done":
                 return _decode_done(header, numbers)
@@ -136,7 +137,7 @@ def decode(raw: bytes) -> Outcome:
                 return Failed(id=_text_of(header, "id"), reason=header["reason"], detail=_text_of(header, "detail"))
             case kind:
                 raise ValueError(f"unknown kind {kind!r}")
-    except (KeyError, TypeError, RecursionError, struct.error) as error:
+    except (KeyError, TypeError, struct.error) as error:
         raise ValueError(f"not an outcome: {error}") from error
 
 
@@ -146,6 +147,9 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
         raise ValueError("an outcome whose counts do not fit")
     if not valid_version(version):
         raise ValueError("an outcome of no version")
+    provider, digest = _text_of(header, "provider"), header.get("digest", "")
+    if not (provider.isascii() and provider.isprintable() and valid_digest(digest)):
+        raise ValueError("an outcome whose provider or digest is no word")
     output = header.get("output", "classes")
     if output not in _OUTPUT_KINDS:
         raise ValueError(f"unknown output kind {output!r}")
@@ -155,13 +159,13 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
     return Done(
         id=_text_of(header, "id"),
         version=version,
-        provider=_text_of(header, "provider"),
+        provider=provider,
         indices=values[:count],
         probabilities=values[count:],
         batch=batch,
         queue_ms=_duration_of(header, "queue_ms"),
         run_ms=_duration_of(header, "run_ms"),
-        digest=_text_of(header, "digest") if "digest" in header else "",
+        digest=digest,
         output_kind=_OUTPUT_KINDS[output],
     )
 
@@ -174,6 +178,6 @@ def _text_of(header: Mapping[str, Any], name: str) -> str:
 
 def _duration_of(header: Mapping[str, Any], name: str) -> float:
     value = header[name]
-    if type(value) not in {int, float} or not math.isfinite(value):
+    if type(value) not in {int, float}:
         raise ValueError(f"{name} of an outcome is no number")
     return float(value)

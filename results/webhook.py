@@ -11,6 +11,8 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import Final, Self
 
+from stream.unreadable import parse_json
+
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -32,11 +34,7 @@ class Webhook:
         crc, _, text = line.partition(" ")
         if crc != str(zlib.crc32(text.encode())):
             raise ValueError("the webhook was damaged in Redis: its checksum does not fit")
-        try:
-            fields = json.loads(text)
-        except RecursionError as error:
-            raise ValueError("not a webhook: it is nested too deeply") from error
-        match fields:
+        match parse_json(text):
             case {"id": str(request_id), "url": str(url), "threshold": None | float() | int() as threshold}:
                 if _ID.fullmatch(request_id):
                     return cls(request_id, url, threshold)

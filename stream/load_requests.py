@@ -1,15 +1,16 @@
 """Requests of an operator to load a model again, or to unload it. Ingest writes them, consumers carry them out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from stream import unreadable
 from stream.keys import LOADS
 
-#: Digits of a number of requests; what is longer would be none of ours.
-_LONGEST_COUNT = 15
+#: The number of a request is below this: a report of a consumer can hold it.
+_NUMBERS_END: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,18 @@ class LoadRequests:
     async def load(self, model: str) -> int:
         """Ask for a model to be loaded; returns the number of this request."""
         await self._redis.hdel(LOADS, f"{model}:unloaded")
-        return int(await self._redis.hincrby(LOADS, f"{model}:number", 1))
+        field = f"{model}:number"
+        # Redis's clock is beyond every number that consumers may have carried out, if the last one was lost.
+        seconds, microseconds = await self._redis.time()
+        first = int(seconds) * 1_000_000 + int(microseconds)
+        await self._redis.hsetnx(LOADS, field, first)
+        try:
+            number = int(await self._redis.hincrby(LOADS, field, 1))
+        except ResponseError:  # It was no number, or the largest.
+            number = 0
+        if not 0 < number < _NUMBERS_END:
+            await self._redis.hset(LOADS, field, number := first)
+        return number
 
     async def unload(self, model: str) -> None:
         """Ask for a model to be unloaded, until it is loaded again."""
@@ -45,7 +57,7 @@ class LoadRequests:
         """The newest request for a model."""
         found: Any = await self._redis.hmget(LOADS, [f"{model}:number", f"{model}:unloaded"])
         number, unloaded = found
-        if number is not None and not (number.isdigit() and len(number) <= _LONGEST_COUNT):
+        if number is not None and not (number.isdigit() and len(number) < 17 and int(number) < _NUMBERS_END):
             unreadable.skip("load request", LOADS, ValueError(repr(number[:40])))
             number = None
         return LoadRequest(int(number or 0), unloaded is not None)

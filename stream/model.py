@@ -3,13 +3,18 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from stream.keys import valid_model_name, valid_version
+from stream.unreadable import parse_json
 
 ResizeMode = Literal["squash", "crop", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 OutputKind = Literal["classes", "binary", "labels", "values"]
+
+
+#: Values of one input. Ingest takes several times as many bytes to prepare an image.
+_LARGEST_INPUT: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,13 @@ class ModelDescription:
     def __post_init__(self) -> None:
         _check(valid_model_name(str(self.name)), "name", self.name)
         _check(valid_version(self.version), "version", self.version)
-        _check(isinstance(self.digest, str), "digest", self.digest)
+        _check(valid_digest(self.digest), "digest", self.digest)
         _check(_is_count(self.height), "height", self.height)
         _check(_is_count(self.width), "width", self.width)
         _check(bool(self.labels) and all(isinstance(label, str) for label in self.labels), "labels", self.labels)
         _check(isinstance(self.precision, str), "precision", self.precision)
         _check(self.channels in {1, 3, 4}, "channels", self.channels)
+        _check(self.height * self.width * self.channels <= _LARGEST_INPUT, "width", self.width)
         _check(self.output_kind in get_args(OutputKind), "output_kind", self.output_kind)
         # Computed once: every image is compared with them.
         object.__setattr__(self, "shape", (self.height, self.width, self.channels))
@@ -95,11 +101,11 @@ class ModelDescription:
     def decode(cls, raw: bytes) -> Self:
         """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
         try:
-            document: dict[str, Any] = json.loads(raw)
+            document: dict[str, Any] = parse_json(raw)
             known = {name: value for name, value in document.items() if name in _given_fields(cls)}
             resize = {name: value for name, value in known.pop("resize").items() if name in Resize.__slots__}
             return cls(resize=Resize(**resize), labels=tuple(known.pop("labels")), **known)
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a model description: {error}") from error
 
 
@@ -114,6 +120,11 @@ def _preparation(height: int, width: int, channels: int, resize: Resize) -> str:
     named.pop("rounded", None)
     text = json.dumps([height, width, channels, named], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def valid_digest(value: object) -> bool:
+    """Whether this can be the digest of a model: at most 64 characters, as many as the hash of the cache takes."""
+    return isinstance(value, str) and value.isascii() and len(value) <= 64
 
 
 def _is_count(value: object) -> bool:

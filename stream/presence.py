@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,9 @@ RECOVERY_S: Final = 1.0
 #: How long a consumer that died stays listed, so that an operator sees that it died.
 _FORGET_S = 600
 
+
+#: Images per second of one consumer, beyond which a report is none. The sum over all consumers stays finite.
+_MOST_PER_S: Final = 1e9
 
 #: The state of a consumer that stops, and still finishes what it has.
 LEAVING: Final = "leaving"
@@ -76,7 +78,7 @@ class ConsumerReport:
         if not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
             raise ValueError("a count of a consumer report is no whole number")
         for rate in (self.images_per_s, self.bulk_rate):
-            if type(rate) not in {int, float} or not (math.isfinite(rate) and rate >= 0):
+            if type(rate) not in {int, float} or not 0 <= rate <= _MOST_PER_S:
                 raise ValueError("the rate of a consumer report is no number")
 
     @property
@@ -102,9 +104,9 @@ class ConsumerReport:
     def decode(cls, raw: bytes) -> Self:
         """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
         try:
-            known = {field: value for field, value in json.loads(raw).items() if field in cls.__slots__}
+            known = {field: value for field, value in unreadable.parse_json(raw).items() if field in cls.__slots__}
             return cls(**known)
-        except (TypeError, AttributeError, RecursionError) as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not a consumer report: {error}") from error
 
 

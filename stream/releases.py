@@ -91,8 +91,8 @@ class Release:
     def decode(cls, raw: bytes) -> Self:
         """Read what `encode` wrote. Raises ValueError for anything else, and ignores fields of newer versions."""
         try:
-            return cls(**{name: value for name, value in json.loads(raw).items() if name in cls.__slots__})
-        except (TypeError, AttributeError, RecursionError) as error:
+            return cls(**{name: value for name, value in unreadable.parse_json(raw).items() if name in cls.__slots__})
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not a release: {error}") from error
 
 

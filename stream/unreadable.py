@@ -1,12 +1,16 @@
 """What happens to a value in Redis that cannot be read: it is logged, counted and skipped, and ends no process.
 
-Anybody who reaches Redis can write there, another version of Sluice among them.
+Anybody who reaches Redis can write there, another version of Sluice among them. So JSON from Redis is parsed here: what
+comes out can be computed with, encoded and sent. Python's parser also accepts whole numbers of any size, which overflow
+in the first division, NaN and infinity, and halves of surrogate pairs, which no text can be encoded with.
 """
 
+import json
 import logging
+import math
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
@@ -17,6 +21,9 @@ _LOG_EVERY_S: Final = 600.0
 
 #: Keys remembered, so that garbage cannot fill the memory.
 _MOST_KEYS: Final = 1000
+
+#: Digits of a whole number, with its sign. It fits in 64 bits.
+_LONGEST_NUMBER: Final = 18
 
 #: Called with the kind of each unreadable value; a process that has metrics adds its own.
 listeners: list[Callable[[str], None]] = []
@@ -68,3 +75,31 @@ def lacks_rights(error: Exception) -> bool:
 def _is_of_the_server(error: Exception) -> bool:
     """Whether the server would refuse the same for any value, for example because it is full."""
     return isinstance(error, RedisError) and (type(error) is not ResponseError or str(error).startswith(_STATES))
+
+
+def parse_json(raw: bytes | str) -> Any:  # noqa: ANN401 (whatever JSON can hold)
+    """The value. Raises ValueError for what is no JSON, and for what no program of Sluice writes."""
+    text = raw if isinstance(raw, str) else raw.decode()
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is no finite number")
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_finite)

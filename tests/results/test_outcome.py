@@ -75,6 +75,19 @@ def test_an_unknown_output_kind_is_refused() -> None:
         decode(unchecked)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("queue_ms", "1" + "0" * 400), ("run_ms", "1e999"), ("batch", "1" + "0" * 400), ("provider", r'"\ud800"'),
+     ("provider", r'"a\r\nb: c"'), ("provider", '"é"'), ("digest", f'"{"0" * 65}"'), ("digest", "null")],
+)  # fmt: skip
+def test_an_outcome_that_no_response_can_carry_is_refused(field: str, value: str) -> None:
+    """The provider is a header, the digest the key of a hash, and times are summed. It would be a 500 otherwise."""
+    line, _, numbers = GOLDEN_DONE.replace(b', "crc": 2718165725', b"").partition(b"\n")
+    before = json.dumps(json.loads(line)[field]).encode()
+    with pytest.raises(ValueError, match=r"."):
+        decode(line.replace(b'"%s": %s' % (field.encode(), before), f'"{field}": {value}'.encode()) + b"\n" + numbers)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32)), max_size=50))
 def test_numbers_come_back_exactly(ranked: list[tuple[int, float]]) -> None:
     """float32 probabilities are not rounded on their way."""

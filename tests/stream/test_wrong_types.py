@@ -1,5 +1,6 @@
-"""Scripts check every key before they change one: a key of another type leaves all others as they were."""
+"""What Redis holds is of another kind. Scripts check every key before they change one, and readers refuse the value."""
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from stream.connection.clients import is_temporary
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
-from stream.keys import Partition
+from stream.keys import LOADS, Partition
+from stream.load_requests import LoadRequest, LoadRequests
 from stream.presence import Presence
+from stream.unreadable import parse_json
 from tests.stream.test_group import entry, report
 from tests.support.waiting import eventually
 
@@ -219,3 +222,38 @@ async def test_a_full_server_damages_no_value(
         unreadable.skip("hash", partition.alive, error)
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.startswith(f"skipped a value in Redis that is no hash: key={partition.alive}: WRONGTYPE")
+
+
+@pytest.mark.parametrize(
+    "value", ["[0, -1, 999999999999999999]", '["\\ud83d\\ude00", "é", "\\u0000"]', "[1.5, 1e300, null]"]
+)
+def test_what_a_program_writes_is_read(value: str) -> None:
+    """As text and as bytes."""
+    assert parse_json(value.encode()) == parse_json(value) == json.loads(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"\xff", b"{", b"1" + b"0" * 400, b"-1" + b"0" * 18, b"[1e999]", b'{"a": -1e999}', b"NaN", b"[-Infinity]",
+     rb'{"a": ["\ud800"]}', rb'{"\udfff": 1}', b"[" * 100_000, b'"\xed\xa0\x80"', '"é"'.encode("utf-16")],
+)  # fmt: skip
+def test_what_would_fail_later_is_refused(value: bytes) -> None:
+    """Numbers that overflow, text that no encoder takes, and what is nested too deeply."""
+    with pytest.raises(ValueError):
+        parse_json(value)
+
+
+@pytest.mark.parametrize("value", [None, "x", "9" * 18, str(2**63 - 1), "-5", "1.5"])
+async def test_a_request_to_load_is_newer_than_all_before(client: Redis, value: str | None) -> None:
+    """Also if Redis lost the number, or it is garbage. Consumers would never see the request otherwise."""
+    requests = LoadRequests(client)
+    before = await requests.load("tiny")
+    await requests.unload("tiny")
+    if value is None:
+        await client.hdel(LOADS, "tiny:number")
+    else:
+        await client.hset(LOADS, "tiny:number", value)
+    number = await requests.load("tiny")
+    assert number > before
+    assert await requests.newest("tiny") == LoadRequest(number)
+    assert await requests.load("tiny") > number

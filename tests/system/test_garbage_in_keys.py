@@ -1,5 +1,6 @@
 """Whatever stands under any of Sluice's keys: no response is a 500, no process ends, and the service heals."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,9 @@ _STRINGS = (
 
 #: JSON that is nested too deeply for a parser.
 _NESTED = b"[" * 100_000
+
+#: JSON values that a field of another kind, or of a stricter kind, has in place of its own.
+_WRONG = ("1" + "0" * 400, "-1e999", "NaN", r'"\ud800"', r'"\u0000"', '""', "-1", "1e300", "null", "[]", "{}", "true")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,9 @@ def test_garbage_costs_at_most_a_refusal(
     names = client.keys(re.sub(r"<\w+>", "*", family).replace("{m/n}", "{tiny/0}")) or [_example(family)]
     for name in names[:3]:
         if client.type(name) == b"hash":
+            wrong = [one for value in client.hvals(name) for one in with_a_wrong_field(value)]
+            client.hset(name, mapping={b"%d" % number: one for number, one in enumerate([b"", *wrong])})
+            use(url)
             client.hset(name, mapping=dict.fromkeys([*client.hkeys(name), b"new"], _NESTED))
             use(url)
         for value in _STRINGS:
@@ -92,6 +99,17 @@ def test_garbage_costs_at_most_a_refusal(
     wait_until(lambda: use(url) == 200, f"images are classified without {family}")
     assert [process.status for process in running] == [None, None]
     assert not [process.log for process in running if "Traceback" in process.text]
+
+
+def with_a_wrong_field(value: bytes | str) -> Iterator[bytes]:
+    """If the value is a JSON object: variants of it in each of which one field is wrong."""
+    try:
+        fields = json.loads(value)
+    except ValueError:
+        return
+    for name in fields if isinstance(fields, dict) else ():
+        for wrong in _WRONG:
+            yield json.dumps({**fields, name: "@"}).replace('"@"', wrong).encode()
 
 
 def _example(family: str) -> str:
