@@ -19,7 +19,7 @@ from ingest.images import jpeg, pillow
 from ingest.images.cost import FREE, Cost, estimate
 from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
-from ingest.images.jpeg import JpegHeader
+from ingest.images.jpeg_header import QUICK_BYTES, JpegHeader, read_header
 from ingest.images.resampling import fixed_point, resample
 from ingest.images.scaling import scale, scale_unrounded
 from stream.model import ModelDescription
@@ -69,7 +69,7 @@ class EncodedImage:
 
     @cached_property
     def _jpeg(self) -> JpegHeader:
-        return jpeg.read_header(self.data)
+        return read_header(self.data)
 
     @property
     def is_quick(self) -> bool:
@@ -77,7 +77,7 @@ class EncodedImage:
 
         Raises UnsupportedMediaType and DamagedImage.
         """
-        return len(self.data) <= jpeg.QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
+        return len(self.data) <= QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
 
     def cost(self, model: ModelDescription, max_pixels: int) -> Cost:
         """What it takes to decode it, by its header. Raises UnsupportedMediaType, DamagedImage and TooManyPixels."""

@@ -26,14 +26,14 @@ _MAX_ENTRIES: Final = 2000
 _MAX_TEXT: Final = 2**20
 
 #: Bytes of metadata in which an orientation is looked for.
-_MAX_SEARCHED: Final = 2**20
+MAX_SEARCHED: Final = 2**20
 
 #: Chunks in one file. A PNG of 20 MB from libpng's default has 2,500.
 _MAX_CHUNKS: Final = 400_000
 
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
-_EXIF_MARK: Final = b"Exif\0\0"
+EXIF_MARK: Final = b"Exif\0\0"
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> Orientation:
@@ -42,14 +42,14 @@ def orientation_of(exif: bytes, xmp: bytes = b"") -> Orientation:
     Damaged metadata counts as none: an image without an orientation is still an image.
     """
     value = _exif_value(exif)
-    if value is None and (match := _XMP_ORIENTATION.search(xmp[:_MAX_SEARCHED])):
+    if value is None and (match := _XMP_ORIENTATION.search(xmp[:MAX_SEARCHED])):
         value = int(match[1])
     return UPRIGHT if value is None else ORIENTATIONS.get(value, UPRIGHT)
 
 
 def _exif_value(exif: bytes) -> float | None:
     """The value of the tag, None if there is none. The last one counts, as in Pillow."""
-    tiff = exif[: 12 + _MAX_SEARCHED].removeprefix(_EXIF_MARK).removeprefix(_EXIF_MARK)
+    tiff = exif[: 12 + MAX_SEARCHED].removeprefix(EXIF_MARK).removeprefix(EXIF_MARK)
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return None

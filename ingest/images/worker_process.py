@@ -19,6 +19,9 @@ from stream.model import ModelDescription
 #: Seconds after which an unused worker stops and frees its 40 MB.
 _IDLE_S: Final = 60.0
 
+#: Bytes of a file that are written at once. A transport copies what the pipe does not take, and others wait for it.
+_CHUNK: Final = 2**18
+
 #: Numeric libraries would start a thread per core, and malloc would keep freed memory.
 _ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -131,8 +134,10 @@ class Worker:
 async def _exchange(process: Process, description: bytes, data: bytes, cpu_s: float) -> tuple[bytes, bytes]:
     assert process.stdin
     assert process.stdout
-    process.stdin.writelines((JOB.pack(len(description), len(data), cpu_s), description, data))
-    await process.stdin.drain()
+    process.stdin.write(JOB.pack(len(description), len(data), cpu_s) + description)
+    for start in range(0, len(data), _CHUNK):
+        process.stdin.write(memoryview(data)[start : start + _CHUNK])
+        await process.stdin.drain()
     kind, size = REPLY.unpack(await process.stdout.readexactly(REPLY.size))
     return kind, await process.stdout.readexactly(size)
 

@@ -220,6 +220,21 @@ def jpeg_with_exif_in_pieces() -> bytes:
     return jpeg_files.with_exif_in_pieces(3000, 6500)
 
 
+def jpeg_with_profiles() -> bytes:
+    """Almost 20 MB of colour profiles."""
+    return jpeg_files.with_profiles_in_pieces(300, 65_000)
+
+
+def jpeg_of_stuffed_bytes() -> bytes:
+    """Almost 20 MB in which each second byte could begin a marker."""
+    return jpeg_files.progressive_of_one_byte(20_000_000, b"\xff\0")
+
+
+def jpeg_of_fill_bytes() -> bytes:
+    """Almost 20 MB in which each byte could begin a marker."""
+    return jpeg_files.progressive_of_one_byte(20_000_000, b"\xff\xff")
+
+
 def tall_jpeg() -> bytes:
     """Half a megapixel, which is 15 megapixels once its rows are as wide as the input."""
     return encoded(Image.new("RGB", (8, 65_500)), "JPEG")
@@ -251,6 +266,9 @@ ALL: dict[str, Callable[[], bytes]] = {
     "lossless jpeg": lossless_jpeg,
     "jpeg of hidden scans": jpeg_of_hidden_scans,
     "jpeg with exif in pieces": jpeg_with_exif_in_pieces,
+    "jpeg with profiles": jpeg_with_profiles,
+    "jpeg of stuffed bytes": jpeg_of_stuffed_bytes,
+    "jpeg of fill bytes": jpeg_of_fill_bytes,
     "tall jpeg": tall_jpeg,
     "mpo": multi_image_jpeg,
     "tiff of one tile": tiled_tiff,

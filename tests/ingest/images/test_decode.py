@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from ingest.images import jpeg, resampling
+from ingest.images import resampling
 from ingest.images.decode import EncodedImage, to_pixels
+from ingest.images.jpeg_header import read_header
 from stream.model import Interpolation, ModelDescription
 from tests.support.images import (
     encoded,
@@ -230,7 +231,7 @@ def test_a_jpeg_with_something_behind_its_end_is_taken() -> None:
 def test_an_unusual_subsampling_is_left_to_pillow() -> None:
     """The fast decoder names six ways to sample colours; a JPEG of another way is decoded all the same."""
     data = grey_jpeg_of_odd_sampling()
-    assert jpeg.read_header(data).size is None
+    assert read_header(data).size is None
     assert set(decoded(data).ravel().tolist()) == {128}
 
 

@@ -2,13 +2,14 @@
 
 import os
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from ingest.errors import DamagedImage, TooManyPixels
-from ingest.images.decode import to_pixels
+from ingest.images.decode import EncodedImage, to_pixels
 from ingest.images.decoder import Decoder
 from ingest.request_body import Upload
 from tests.ingest.images.test_worker_pool import LIMITS, PNG, decoding, outcome, resident
@@ -23,6 +24,9 @@ MOST_CPU_S = 2
 MOST_BYTES = 300 * 10**6
 #: CPU seconds that one file may take in ingest itself, in which no process can be ended.
 MOST_OWN_CPU_S = 0.7
+#: What the header of one file may take on the event loop: CPU seconds, and bytes.
+MOST_HEADER_CPU_S = 0.018
+MOST_COPIED_BYTES = 8 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,37 @@ async def decoder() -> AsyncIterator[Decoder]:
 def idle_bytes() -> dict[int, int]:
     """What each worker process had in memory when it had started."""
     return {}
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg with exif in pieces", "jpeg with profiles", "jpeg of stuffed bytes", "jpeg of fill bytes"]
+)
+def test_no_header_holds_up_the_event_loop(name: str) -> None:
+    """It is read there, in the time for a few copies of the file, and nothing is copied. It took up to 200 ms."""
+    data = hostile_images.ALL[name]()
+    times = []
+    for _ in range(5):
+        began = time.thread_time()
+        EncodedImage(data).cost(model(224, 224), 10**8)
+        times.append(time.thread_time() - began)
+    assert min(times) < MOST_HEADER_CPU_S
+    tracemalloc.start()
+    EncodedImage(data).cost(model(224, 224), 10**8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MOST_COPIED_BYTES
+
+
+@needs_proc
+async def test_a_large_file_is_handed_to_its_worker_in_pieces(decoder: Decoder) -> None:
+    """The transport would copy it twice, on the event loop."""
+    data = hostile_images.noisy_png()
+    await decoder.start()
+    tracemalloc.start()
+    assert await outcome(decoder.decode(Upload(None, data), model(224, 224))) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MOST_COPIED_BYTES
 
 
 def cpu_s(process: int) -> float:

@@ -36,6 +36,20 @@ def with_exif_in_pieces(pieces: int, size: int) -> bytes:
     return data[:2] + segment(0xE1, b"Exif\0\0" + bytes(size)) * pieces + data[2:]
 
 
+def with_profiles_in_pieces(pieces: int, size: int) -> bytes:
+    """Colour profiles in many segments, of which the decoder keeps a copy each."""
+    data = encoded(Image.new("RGB", (64, 64)), "JPEG")
+    heads = (b"ICC_PROFILE\0" + bytes((number % 255 + 1, 255)) for number in range(pieces))
+    return data[:2] + b"".join(segment(0xE2, head + bytes(size)) for head in heads) + data[2:]
+
+
+def progressive_of_one_byte(size: int, pair: bytes) -> bytes:
+    """A progressive image whose first scan repeats two bytes, which are almost a marker."""
+    data = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    start = data.index(b"\xff\xda") + 14
+    return data[:start] + pair * (size // 2) + data[-2:]
+
+
 def with_hidden_scans(side: int, comments: int, scans: int) -> bytes:
     """A progressive image with many comments behind its first scan, and then many scans."""
     data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
