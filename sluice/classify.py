@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     runs = here or _elsewhere()
     chosen = _chosen(runs, given.model)
     if chosen is not None:
-        serves = f" It serves {runs[chosen].model}." if runs[chosen].model else ""
-        print(f"The images go to {_url(runs[chosen])}.{serves}", file=sys.stderr)
+        model = given.model or runs[chosen].model
+        print(f"The images go to {_url(runs[chosen])}{f', to the model {model}' if model else ''}.", file=sys.stderr)
         return classify(["--url", _url(runs[chosen]), *arguments])
     # Elsewhere, no service has the named model: it is served from this folder.
     starts = not runs or (given.model and not here and given.model not in {run.model for run in runs.values()})

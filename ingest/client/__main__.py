@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 try:
-    from ingest.client.command import options, program
+    from ingest.client.command import Options, options, program
     from ingest.client.input_files import NothingFoundError
     from ingest.client.output import OutputError
     from ingest.client.retry import ServiceError
@@ -26,15 +26,18 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except ServiceError as error:
-        resume = "Run the same command again to resume." if given.output else "A run with --output can be resumed."
-        print(
-            f"{program()}: stopped: {given.target.shown}: {str(error).rstrip('.')}. {resume}",
-            file=sys.stderr,
-        )
+        print(f"{program()}: stopped: {str(error).rstrip('.')}.{_resume(given, error)}", file=sys.stderr)
         return 2
     except (NothingFoundError, OutputError, PackageMissingError) as error:
         print(f"{program()}: {error}", file=sys.stderr)
         return 2
+
+
+def _resume(given: Options, error: ServiceError) -> str:
+    """How to go on. Where the service refuses an option, the same command would fail again."""
+    if not error.passing:
+        return ""
+    return " Run the same command again to resume." if given.output else " A run with --output can be resumed."
 
 
 if __name__ == "__main__":

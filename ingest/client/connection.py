@@ -77,6 +77,11 @@ class HttpConnection:
         self._connection = kind(to.host, to.port, timeout=timeout_s)
         self._target = to
 
+    @property
+    def url(self) -> str:
+        """The address of the service, for messages."""
+        return self._target.shown
+
     def send(self, request: Request) -> Response:
         """Raises OSError and http.client.HTTPException; the connection can be used again after both."""
         used_before = self._connection.sock is not None

@@ -54,7 +54,8 @@ def ignored_by_suffix(ignored: set[str]) -> str:
     counts = Counter(map(suffix, sorted(ignored)))
     kinds = ", ".join(f"{count:,} {kind or 'without a suffix'}" for kind, count in counts.most_common())
     videos = " (--every includes videos)" if VIDEOS & counts.keys() else ""
-    return f"ignored {len(ignored):,} files that are not images: {kinds}{videos}"
+    files = "1 file that is not an image" if len(ignored) == 1 else f"{len(ignored):,} files that are not images"
+    return f"ignored {files}: {kinds}{videos}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,14 @@ TRIES = 5
 
 
 class ServiceError(Exception):
-    """No request can succeed now: the service is unavailable, or it refuses the key, the model or an option."""
+    """No request can succeed now: the service is unavailable, or it refuses the key, the model or an option.
+
+    `passing`: the service is unavailable or busy, so the same request may succeed later.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 class StoppedError(Exception):
@@ -72,12 +79,12 @@ class Retrying:
             tries += 1
             match self._try(connection, request, decide_on):
                 case Abort(reason):
-                    raise ServiceError(reason)
+                    raise ServiceError(f"{connection.url}: {reason}")
                 case Retry(reason, after_s, may_be_image, status, code):
                     if may_be_image and self.policy.gives_up_on_item(tries, since_s):
                         return ItemFailed(f"{reason} (tried {tries} times)", status, code)
                     if self.policy.gives_up(since_s, after_s):
-                        raise ServiceError(reason)
+                        raise ServiceError(f"{connection.url}: {reason}", passing=True)
                     self.on_retry(reason)
                     if self.stop.wait(pause_s(tries, after_s)):
                         raise StoppedError

@@ -75,9 +75,14 @@ def test_services_elsewhere_are_named_and_not_guessed(tmp_path: Path, monkeypatc
         assert "a service runs, but not in this folder. Name the one to use:" in done.stderr
         assert f"--url http://127.0.0.1:{port} (flowers)   data in {other}" in done.stderr
         done = classify(tmp_path, "image.jpg", "--model", "flowers", "--give-up-after", "0")
-        assert done.stderr.startswith(f"The images go to http://127.0.0.1:{port}. It serves flowers.\n")
+        assert done.stderr.startswith(f"The images go to http://127.0.0.1:{port}, to the model flowers.\n")
     assert running_anywhere() == {}
     assert not (tmp_path / "rows.csv").exists()
+    here = tmp_path / ".sluice" / str(port)
+    here.mkdir(parents=True)
+    with RunFile(here / "serve.json").held(port=port, model="flowers"):
+        done = classify(tmp_path, "image.jpg", "--model", "roses", "--give-up-after", "0")
+        assert done.stderr.startswith(f"The images go to http://127.0.0.1:{port}, to the model roses.\n")
     (state_of(tmp_path) / "sluice" / "1").write_text(str(other / "serve.json"))
     assert running_anywhere() == {}
     assert list((state_of(tmp_path) / "sluice").iterdir()) == []

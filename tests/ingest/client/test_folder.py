@@ -177,7 +177,7 @@ def test_one_image_comes_by_standard_input(url: str) -> None:
 
 
 def test_a_run_that_cannot_go_on_says_why(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit status 2 and no row, because every image would fail."""
+    """Exit status 2 and no row, because every image would fail. Only an outage is worth the same command again."""
     folder, output = folder_of(2, tmp_path / "photos"), tmp_path / "results.csv"
     for wrong, why in {
         ("--model", "nope"): "404 Unknown model",
@@ -186,7 +186,9 @@ def test_a_run_that_cannot_go_on_says_why(url: str, tmp_path: Path, capsys: pyte
         ("--url", "http://127.0.0.1:9", "--give-up-after", "0"): "Connection refused",
     }.items():
         assert main([str(folder), "--url", url, "--output", str(output), *wrong]) == 2
-        assert why in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert why in message
+        assert ("Run the same command again to resume." in message) is (why == "Connection refused")
         assert rows(output) == []
         output.unlink()
     assert main([str(tmp_path / "nothing"), "--url", url]) == 2
