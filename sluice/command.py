@@ -17,7 +17,8 @@ usage: sluice COMMAND [ARGUMENTS]
   sluice classify IMAGE...    send images or folders to a service and write the predictions
   sluice status               show queue and consumers of the service that runs in this folder
   sluice release              try a new version on a share of the requests; promote it or roll it back
-  sluice results              fetch results; list, replay and drop dead letters
+  sluice results              fetch results; list, replay and drop dead letters and dead webhooks
+  sluice forget MODEL         forget a model that is no longer served
 
 MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.
 `sluice COMMAND --help` lists the arguments of a command.
@@ -81,6 +82,12 @@ def _results(arguments: list[str]) -> int:
     return results(arguments)
 
 
+def _forget(arguments: list[str]) -> int:
+    from sluice.forget import main as forget
+
+    return forget(arguments)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": _serve,
     "export": _export,
@@ -88,4 +95,5 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "status": _status,
     "release": _release,
     "results": _results,
+    "forget": _forget,
 }

@@ -23,6 +23,7 @@ from stream.group import Group
 from stream.keys import LOADS, Partition
 from stream.load_requests import LoadRequest, LoadRequests
 from stream.presence import Presence
+from stream.scripts import load
 from stream.unreadable import parse_json
 from tests.stream.test_group import entry, report
 from tests.support.waiting import eventually
@@ -107,8 +108,20 @@ async def world(client: Redis, reader: Reader, partition: Partition) -> World:
     return world
 
 
+#: The keys of a partition besides its entries, in the order of forget.lua.
+_OF_MODEL = (
+    *("alive", "dead_letters", "dead_webhooks", "webhooks", "wanted_versions"),
+    *("consumers", "versions", "counters", "holders"),
+)
+
 #: What runs each script, and the keys that it uses.
 _SCRIPTS: dict[str, tuple[Callable[[World], Awaitable[Any]], tuple[str, ...]]] = {
+    "forget": (
+        lambda world: load(world.client, "stream.scripts", "forget")(
+            [*(getattr(world.partition, key) for key in _OF_MODEL), world.partition.entries], ["forget", 0]
+        ),
+        ("alive", "dead_letters", "consumers", "versions", "counters", "holders", "entries"),
+    ),
     "admit": (lambda world: world.admit(entry()), ("entries", "alive")),
     "claim": (lambda world: world.claim(), ("entries", "holders")),
     "complete": (lambda world: world.complete(), ("entries", "holders", "dead_letters", "counters")),
