@@ -195,7 +195,7 @@ class PredictBody:
                 IMAGE: {"type": "array", "minItems": 1, "maxItems": self._limits.max_images, "items": image}
             },
         }
-        raw = {kind: {"schema": {"maxLength": self._limits.max_bytes}} for kind in MEDIA_TYPES.values()}
+        raw = {"type": "string", "format": "binary", "maxLength": self._limits.max_bytes}
         return Body(
             f"A form with one or more parts named {IMAGE}; the image itself, whose first bytes decide its format; or "
             f"JSON with base64 or data: URIs{', or with URLs that ingest fetches' if self._urls else ''}.",
@@ -205,7 +205,8 @@ class PredictBody:
                     "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
                 },
                 JSON: {"schema": self._json_schema()},
-                **raw,
+                # Any other type does the same. Generators of clients know none of images.
+                "application/octet-stream": {"schema": raw},
             },
         )
 
