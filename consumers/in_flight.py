@@ -49,9 +49,9 @@ class WorkerState:
 
     `run_began_s` is when the present inference began, in seconds of the monotonic clock, and None while none runs.
     `failure` is why this consumer must stop although no one asked it to; empty while all is well. `refused_version` is
-    a version that was to replace the served one, and why it does not; empty if there is none. `load_requests` is the
-    number of the newest request to load the model that was carried out. `stopping_since_s` is a time of the monotonic
-    clock.
+    a version that was to replace the served one, and why it does not; empty if there is none. `passed_over` is a higher
+    version that is not wanted, and why. `load_requests` is the number of the newest request to load the model that was
+    carried out. `stopping_since_s` is a time of the monotonic clock.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -60,6 +60,7 @@ class WorkerState:
     run_began_s: float | None = None
     failure: str = ""
     refused_version: str = ""
+    passed_over: str = ""
     load_requests: int = 0
     stopping_since_s: float = 0.0
 

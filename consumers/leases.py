@@ -201,6 +201,7 @@ class LeaseKeeper:
             reclaimed=counts.reclaimed,
             digest=model.description.digest,
             refused=self._context.state.refused_version,
+            passed_over=self._context.state.passed_over,
             load_requests=self._context.state.load_requests,
             preparation=model.description.preparation,
             reads_any=self._reads_any,

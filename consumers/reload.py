@@ -25,7 +25,7 @@ from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import GoldenMismatch, Model, ModelFailed, inference_thread
 from consumers.onnx.model_file import digest
-from consumers.onnx.repository import StoredVersion
+from consumers.onnx.repository import StoredVersion, passed_over
 from consumers.partition import PartitionWorker
 from stream.connection.clients import Backoff
 from stream.load_requests import LoadRequest, LoadRequests
@@ -78,7 +78,9 @@ class ModelReloader:
         return self._loading is not None and self._loading.running()
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
+        """Look every second, until cancelled. The first look changes nothing."""
+        with suppress(OSError):
+            self._note_refusals(await asyncio.to_thread(self._loader.versions, self._served.description.name))
         while True:
             await asyncio.sleep(_POLL_S)
             request = await self._request()
@@ -211,6 +213,7 @@ class ModelReloader:
             one.reason for version, one in self._refused.items() if _rank(found, version.path) <= _rank(found, mine)
         ]
         self._context.state.refused_version = better[0] if better else ""
+        self._context.state.passed_over = passed_over(mine, found)
 
     async def _report(self) -> None:
         """Send a heartbeat at once; if that fails, the next one says the same."""

@@ -44,9 +44,10 @@ class ConsumerReport:
     `bulk_images_per_s` is what it can do besides the interactive images of the last seconds; None if the consumer
     is too old to read other streams than the one for interactive images of any version. `digest` is that of the
     model's file, empty if the consumer is too old to send it. `refused` is a version that was to replace this one,
-    and why it does not. `load_requests` is the number of the newest request to load the model that this consumer
-    has carried out. `preparation` is that of its version, empty if the consumer is too old to send it.
-    `reads_any` is whether it reads the streams for any version. Raises ValueError if a field makes no sense.
+    and why it does not; `passed_over` is a higher version that is not wanted, and why. `load_requests` is the number of
+    the newest request to load the model that this consumer has carried out. `preparation` is that
+    of its version, empty if the consumer is too old to send it. `reads_any` is whether it reads the streams for any
+    version. Raises ValueError if a field makes no sense.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ConsumerReport:
     bulk_images_per_s: float | None = None
     digest: str = ""
     refused: str = ""
+    passed_over: str = ""
     load_requests: int = 0
     preparation: str = ""
     reads_any: bool = True
@@ -71,7 +73,10 @@ class ConsumerReport:
     def __post_init__(self) -> None:
         if type(self.reads_any) is not bool:
             raise ValueError("a consumer report does not say which streams are read")
-        texts = (self.name, self.host, self.provider, self.state, self.digest, self.refused, self.preparation)
+        texts = (
+            *(self.name, self.host, self.provider, self.state, self.digest, self.preparation),
+            *(self.refused, self.passed_over),
+        )
         if not (all(isinstance(text, str) for text in texts) and valid_version(self.version)):
             raise ValueError("a field of a consumer report is no text, or the version no number")
         numbers = (self.pid, self.images, self.last_batch, self.held, self.reclaimed, self.load_requests)

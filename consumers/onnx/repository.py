@@ -4,7 +4,7 @@ The repository has Triton's layout: `<models_dir>/<name>/<version>/model.onnx`, 
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +68,18 @@ def locate(models_dir: Path, model: str, version: str, *, unsuited: Collection[s
             f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}); "
             f"make it with: python -m export {name}"
         )
-    _report_choice(chosen[0], versions)
+    if not version and (worse := passed_over(chosen[0].path, versions)):
+        logger.warning("chose version %s, and passes over version %s", chosen[0].version, worse)
     return chosen[0].path
 
 
-def _report_choice(chosen: StoredVersion, versions: list[StoredVersion]) -> None:
-    highest = max(versions, key=lambda one: int(one.version))
-    if chosen == versions[0] != highest:
-        logger.warning(
-            "chose version %s: version %s is %s, which this provider computes slowly",
-            chosen.version,
-            highest.version,
-            _precision(highest.path),
-        )
+def passed_over(served: Path, versions: Sequence[StoredVersion]) -> str:
+    """The highest of these versions, best first, and why the served one is better; empty if it is not."""
+    highest = max(versions, key=lambda one: int(one.version), default=None)
+    paths = [one.path for one in versions]
+    if highest is None or served not in paths or paths.index(highest.path) <= paths.index(served):
+        return ""
+    return f"{highest.version}: it is {_precision(highest.path)}, which this provider computes slowly"
 
 
 def _precision(path: Path) -> str:

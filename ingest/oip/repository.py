@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -40,14 +40,15 @@ _POLL_S: Final = 0.2
 class LoadOptions(TypedDict, total=False):
     """The protocol's request. Consumers load files of their own repository, so it can give none."""
 
-    parameters: dict[str, bool]
+    parameters: dict[str, bool | int | float | str]
 
 
 class Loaded(TypedDict):
-    """A model and the versions that its consumers serve now."""
+    """A model and the versions that its consumers serve now. `passed_over`: higher ones, and why they do not."""
 
     name: str
     versions: list[str]
+    passed_over: NotRequired[list[str]]
 
 
 _OPTIONS: Final = TypeAdapter(LoadOptions)
@@ -104,7 +105,10 @@ class ModelRepository:
         await self._until(client, lambda report: report.load_requests >= number, "look for a newer version")
         if refused := [report.refused for report in client.versions.consumers if report.refused]:
             raise LoadRefused(f"{client.name} stays as it was, because of version {refused[0]}.")
-        return Loaded(name=client.name, versions=client.versions.served)
+        loaded = Loaded(name=client.name, versions=client.versions.served)
+        if passed_over := {report.passed_over for report in client.versions.consumers if report.passed_over}:
+            loaded["passed_over"] = sorted(passed_over)
+        return loaded
 
     async def unload(self, client: ModelClient, parameters: Collection[str]) -> Loaded:
         """Raises BadParameter, DeadlinePassed or StreamUnavailable."""
@@ -168,5 +172,7 @@ class RepositoryEndpoints:
         try:
             parameters: dict[str, Any] = _OPTIONS.validate_json(body or b"{}").get("parameters", {})
         except ValidationError as error:
-            raise BadParameter("The request must be {} or have parameters that are true or false.") from error
+            raise BadParameter(
+                "The request must be {} or have parameters, each a number, a text, true or false."
+            ) from error
         return client, parameters

@@ -12,6 +12,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from ingest.auth.api_keys import StoredKey, new_key
+from tests.consumers.test_onnx_artefact import with_metadata
 from tests.ingest.test_app import png
 from tests.support.models import tiny_model
 from tests.support.processes import Process, Processes
@@ -59,6 +60,15 @@ def test_an_operator_loads_a_newer_version(service: tuple[Process, str, Path]) -
         loaded = post(url, "/v2/repository/models/tiny/load")
         assert (loaded.status_code, loaded.json()) == (200, {"name": "tiny", "versions": ["2"]})
     assert classify(url).json()["version"] == "2"
+
+
+def test_a_version_that_is_slow_here_is_passed_over_with_the_reason(service: tuple[Process, str, Path]) -> None:
+    """The response has it, and so has the status of its consumers, which are healthy all the same."""
+    _, url, repository = service
+    with_metadata(tiny_model.build(repository, version="2"), precision="fp16")
+    why = "2: it is fp16, which this provider computes slowly"
+    loaded = post(url, "/v2/repository/models/tiny/load").json()
+    assert loaded == {"name": "tiny", "versions": ["1"], "passed_over": [why]}
 
 
 def test_a_version_that_is_refused_is_a_409(service: tuple[Process, str, Path]) -> None:
@@ -115,6 +125,8 @@ def test_the_same_over_grpc(service: tuple[Process, str, Path], processes: Proce
             assert refusal(load, headers=user) == ("StatusCode.PERMISSION_DENIED", ANY)
             assert refusal(load, "nobody", headers=admin)[0] == "StatusCode.NOT_FOUND"
         assert refusal(client.load_model, headers=admin, config="{}") == ("StatusCode.INVALID_ARGUMENT", ANY)
+        config = post(url, "/v2/repository/models/tiny/load", json={"parameters": {"config": "{}"}})
+        assert (config.status_code, "'config' is not supported" in config.json()["error"]) == (400, True)
         assert consumer.text.count("unloaded model") == 1
         whole = tiny_model.build(repository, version="2", seed=8)
         whole.write_bytes((content := whole.read_bytes())[:100])
