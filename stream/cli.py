@@ -1,5 +1,6 @@
 """What all commands of Sluice share: options, one-line errors, plain-text tables and atomic writes."""
 
+import argparse
 import os
 import shutil
 import sys
@@ -7,12 +8,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import UnionType
+from typing import Annotated, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from stream.host.logs import LogFormat, configure, log_refusal
+from stream.host.packages import as_typed
 
 #: Exit statuses of all commands.
 OK, NOT_FOUND, FAILED = 0, 1, 2
@@ -39,7 +43,7 @@ def sluice() -> str:
     found = shutil.which("sluice")
     if not own.exists() or (found and own.samefile(found)):
         return "sluice"
-    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
+    return as_typed(own)
 
 
 def start_consumer(model: str, *, redis_url: str, data_dir: Path) -> str:
@@ -58,13 +62,14 @@ def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> 
     Exits with status 2 and prints one line per wrong value, in JSON if the log format is JSON. Exits with 0 after
     `--help`.
     """
-    source: CliSettingsSource[object] = CliSettingsSource(
-        kind,
-        cli_parse_args=list(arguments),
-        cli_prog_name=program,
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
+    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+        kind, cli_prog_name=program, cli_kebab_case=True
     )
+    for action in source.root_parser._actions:  # noqa: SLF001 (argparse has no other way to a parser's options)
+        if action.dest in kind.model_fields:
+            field = kind.model_fields[action.dest]
+            action.help, action.metavar = described(field, default=True), value_name(action.dest, field)
+    source(args=list(arguments))
     try:
         return kind(_cli_settings_source=source)
     except ValidationError as error:
@@ -75,6 +80,41 @@ def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> 
             why = problem["msg"].removeprefix("Value error, ")  # pydantic's, before the text of a validator
             refuse(program, f"{name + ': ' if name else ''}{why}", log_format)
         raise SystemExit(2) from error
+
+
+#: How --help names the value of an option, by the end of the option's name. The first that fits counts.
+_VALUES: Final = {
+    "url": "URL", "_file": "FILE", "_dir": "FOLDER", "port": "PORT", "host": "ADDRESS", "_address": "ADDRESS",
+    "model": "NAME", "version": "VERSION", "_keys": "NAME:KEY,...", "_proxies": "ADDRESS,...",
+    "_networks": "NETWORK,...", "_origins": "ORIGIN,...", "_hosts": "HOST,...", "_secret": "SECRET,...",
+    "retries_s": "SECONDS,...", "_per_s": "N", "_s": "SECONDS", "_bytes": "BYTES", "_memory": "BYTES",
+}  # fmt: skip
+
+
+def value_name(name: str, field: FieldInfo) -> str:
+    """How --help names the value of a setting: its choices, else a word in capitals."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
+    words = [word for kind in kinds for word in _words(name, kind)]
+    return words[0] if len(words) == 1 else f"{{{','.join(words)}}}"
+
+
+def _words(name: str, kind: object) -> Sequence[str]:
+    """The choices of one type, or a word for its values."""
+    if get_origin(kind) is Annotated:
+        return _words(name, get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    if kind is bool:
+        return ("true", "false")
+    named = next((word for end, word in _VALUES.items() if name.endswith(end)), "")
+    return (named or ("N" if kind in {int, float} else "TEXT"),)
+
+
+def described(field: FieldInfo, *, default: bool = False) -> str:
+    """What --help says of a setting, with or without its default."""
+    text, value = field.description or "", field.default
+    shown = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (f"{text} (default: {shown})" if default and shown else text).replace("%", "%%")
 
 
 class _LogFormatOnly(BaseSettings):

@@ -1,9 +1,11 @@
 """What is installed: the release of Sluice that runs, and whether the packages of an extra can be used."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 #: Packages report a wrong version by exceptions of their own.
@@ -14,6 +16,11 @@ try:
 except Exception as error:
     sys.exit(str(error) or type(error).__name__)
 """
+
+
+def as_typed(program: Path) -> str:
+    """The path of a program as it is typed in this folder."""
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
 
 
 def own_version() -> str:
@@ -36,4 +43,6 @@ def refuse_packages(modules: Sequence[str], extra: str) -> str:
     if tried.returncode == 0:
         return ""
     why = " ".join(tried.stderr.split()).partition(". ")[0].rstrip(".") or "the import ends the process"
-    return f"{why}. Install what is needed with: pip install 'sluice-serving[{extra}]'"
+    return (
+        f"{why}. Install what is needed with: {as_typed(Path(sys.executable))} -m pip install 'sluice-serving[{extra}]'"
+    )

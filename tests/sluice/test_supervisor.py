@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sluice.supervisor import MISCONFIGURED, Program, Supervisor
+from stream.host.packages import as_typed
 from tests.support.processes import ROOT, needs_proc
 from tests.support.waiting import wait_until
 
@@ -99,7 +100,7 @@ def test_a_module_that_cannot_be_imported_ends_everything(tmp_path: Path) -> Non
     programs = [program("ingest", _ENDING, "1", modules=("json", "absent_package"))]
     supervisor = Supervisor(programs, environment(tmp_path), reports.append)
     assert asyncio.run(supervisor.run()) == MISCONFIGURED
-    install = "Install what is needed with: pip install 'sluice-serving[run]'"
+    install = f"Install what is needed with: {as_typed(Path(sys.executable))} -m pip install 'sluice-serving[run]'"
     assert reports == [f"ingest cannot start: No module named 'absent_package'. {install}"]
     assert len(lines(tmp_path / "started")) == 1
 

@@ -1,5 +1,6 @@
 """The settings: where they come from, and which combinations are refused."""
 
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from stream.cli import from_command_line
-from stream.settings import ConsumerSettings, IngestSettings, RedisSettings
+from stream.settings import ConsumerSettings, IngestSettings, RedisSettings, WebhookSettings
 
 
 def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +82,14 @@ def test_settings_do_not_change() -> None:
     """Other values need a new process."""
     with pytest.raises(ValidationError):
         IngestSettings().port = 1  # type: ignore[misc]
+
+
+def test_help_shows_each_value_by_a_word_and_defaults_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """No name of a Python type, no empty default, no Python spelling of true and false."""
+    for kind in (IngestSettings, ConsumerSettings, WebhookSettings):
+        with pytest.raises(SystemExit):
+            from_command_line(kind, "python -m program", ["--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert not re.findall(r"\(default: ?\)|\b(?:str|int|float|bool|Path)\b|default: (?:True|False)", shown)
+        assert "--redis-timeout-s SECONDS longest wait" in shown
+        assert "counts as unavailable (default: 1.5)" in shown
