@@ -45,13 +45,16 @@ _COLUMNS = (
 )
 
 
+#: Counters that begin so are of webhooks, all others of images.
+_OF_WEBHOOKS = "webhook_"
+
 #: ANSI (ECMA-48): cursor home; erase the rest of the line; erase the rest of the screen.
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    settings = console.settings(_program(), given)
+    settings = console.settings(_program(), given, served=True)
     # Half of the deadline: late enough to be no coincidence, early enough to act before clients give up.
     max_age_s = settings.request_timeout_s / 2 if given.max_age_s is None else given.max_age_s
 
@@ -76,7 +79,12 @@ def _results(command: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     about = "The consumers of a model, what they hold, and what waits for them."
-    parser = argparse.ArgumentParser(_program(), parents=[console.options()], description=about, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(
+        _program(),
+        parents=[console.options("name of the model; needed only if there are several")],
+        description=about,
+        epilog=_EPILOG,
+    )
     parser.add_argument("--watch", action="store_true", help="read again every second, until Ctrl-C")
     parser.add_argument(
         "--max-age-s",
@@ -196,17 +204,19 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
     # A consumer's images count from its own start, and these from that of the queue.
-    counted = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in status.counters.items())
+    images = {event: count for event, count in status.counters.items() if not event.startswith(_OF_WEBHOOKS)}
+    counted = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in images.items())
     listed = _results("dead-letters list") if status.dead_letters else ""
     return [
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
         *_classes(status),
-        *([status.release.line()] if status.release else []),
+        *([f"release: {status.release.line()}"] if status.release else []),
         f"dead letters {status.dead_letters}{listed}",
-        *([f"since the queue was made: {counted}"] if counted else []),
-        *_webhooks(status.sending),
+        *([f"images since the queue was made: {counted}"] if counted else []),
+        *_webhooks(status),
+        *_notes(status),
         *(
             ["", *table(_COLUMNS, [_row(consumer) for consumer in status.members], width=width)]
             if status.members
@@ -215,13 +225,27 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
     ]
 
 
-def _webhooks(sending: Sending) -> list[str]:
+def _notes(status: Status) -> list[str]:
+    """What is no fault, but may surprise."""
+    return [
+        f"{member.name} passes over version {member.report.passed_over}"
+        for member in status.members
+        if member.alive and member.report and member.report.passed_over
+    ]
+
+
+def _webhooks(status: Status) -> list[str]:
     """A line, if there is anything to say."""
+    sending = status.sending
     if sending == Sending():
         return []
+    delivered = status.counters.get(f"{_OF_WEBHOOKS}delivered", 0)
+    failed = status.counters.get(f"{_OF_WEBHOOKS}failed", 0)
     listed = _results("webhooks list") if sending.dead_webhooks else ""
     senders = f"{sending.senders} sender{'' if sending.senders == 1 else 's'} alive"
-    return [f"webhooks {sending.webhooks}, dead {sending.dead_webhooks}{listed}, {senders}"]
+    attempts = "1 failed attempt" if failed == 1 else f"{failed} failed attempts"
+    waiting = f"webhooks {sending.webhooks} waiting, {sending.dead_webhooks} dead{listed}"
+    return [f"{waiting}, {delivered} delivered, {attempts}, {senders}"]
 
 
 def _backlog(status: Status) -> str:

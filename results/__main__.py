@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = console.settings(program("results"), given)
 
     async def work(connections: Connections) -> int:
-        partitions = await console.choose(connections, settings.model)
+        partitions = await console.choose_all(connections, settings.model)
         ttl_s = settings.result_ttl_s + settings.request_timeout_s
         return await command(CommandContext(connections, partitions, given, request_ttl_s=ttl_s))
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         program("results"), description="Look at results and dead letters.", epilog=_EPILOG
     )
-    shared = [console.options()]
+    shared = [console.options("only what belongs to this model")]
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")
     get = nouns.add_parser("get", parents=shared, help="where a request stands: its labels, queued, cancelled, ...")
     get.add_argument("id", metavar="ID", help="the request's id")

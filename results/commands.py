@@ -22,7 +22,8 @@ from stream.presence import Presence
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a command works with: a model's partitions, the arguments, and how long a replayed request lives."""
+    """What a command works with: the partitions of one or all models, the arguments, and how long a replayed request
+    lives."""
 
     connections: Connections
     partitions: list[Partition]
@@ -33,10 +34,10 @@ class CommandContext:
     def dead_letters(self) -> AllDeadLetters:
         return AllDeadLetters(self.connections, self.partitions)
 
-    def partition_for(self, request_id: str) -> Partition:
-        """Where the request was sent to; the first where there is no such partition, and nobody knows it."""
+    def partitions_for(self, request_id: str) -> list[Partition]:
+        """Where the request may have been sent to, of each model; the first where there is no such partition."""
         number = partition_of(request_id)
-        return self.partitions[number if number < len(self.partitions) else 0]
+        return [one for one in self.partitions if one.number == number] or self.partitions[:1]
 
 
 Command = Callable[[CommandContext], Awaitable[int]]
@@ -44,12 +45,14 @@ Command = Callable[[CommandContext], Awaitable[int]]
 
 async def get(context: CommandContext) -> int:
     """Where one request stands; NOT_FOUND where nobody knows it (any more)."""
-    partition = context.partition_for(context.given.id)
-    redis = context.connections.client_for(partition)
-    try:
-        state = await Store(redis, partition).state_or_error(context.given.id)
-    except ValueError as error:
-        return complain(program("results"), f"the result of {context.given.id} cannot be read: {error}", FAILED)
+    for partition in context.partitions_for(context.given.id):
+        redis = context.connections.client_for(partition)
+        try:
+            state = await Store(redis, partition).state_or_error(context.given.id)
+        except ValueError as error:
+            return complain(program("results"), f"the result of {context.given.id} cannot be read: {error}", FAILED)
+        if state != "unknown":
+            break
     labels: Sequence[str] = ()
     if isinstance(state, Done):
         versions = await Presence(redis, partition).versions()

@@ -43,8 +43,8 @@ class DeadLetter:
     """One dead letter without its pixels.
 
     `age_s` counts from when the entry became a dead letter, by Redis's clock. `entry` has the entry's other fields
-    unchanged, `pixels` the number of its bytes. `request_id` is empty if the entry has none. `partition` is the number
-    of the partition that it lies in. If it is not readable, `entry` has all of its fields.
+    unchanged, `pixels` the number of its bytes. `request_id` is empty if the entry has none. `partition` is the one
+    that it lies in. If it is not readable, `entry` has all of its fields.
     """
 
     id: str
@@ -55,7 +55,7 @@ class DeadLetter:
     entry_id: str
     entry: Mapping[str, str]
     pixels: int
-    partition: int = 0
+    partition: Partition
     is_readable: bool = True
 
     @property
@@ -86,7 +86,7 @@ class DeadLetters:
         while True:
             now_ms, *page = await self._page([self._partition.dead_letters], [first, _PAGE])
             for dead_letter in page:
-                yield _decode(self._partition.number, now_ms, *dead_letter)
+                yield _decode(self._partition, now_ms, *dead_letter)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
@@ -129,10 +129,10 @@ class DeadLetters:
 
 
 class AllDeadLetters:
-    """The dead letters of all partitions of one model."""
+    """The dead letters of several partitions, such as all of a model."""
 
     def __init__(self, connections: Connections, partitions: Iterable[Partition]) -> None:
-        self._parts = {one.number: DeadLetters(connections.client_for(one), one) for one in partitions}
+        self._parts = {one: DeadLetters(connections.client_for(one), one) for one in partitions}
 
     async def all(self) -> list[DeadLetter]:
         """All dead letters, the oldest first, without their pixels."""
@@ -156,7 +156,9 @@ def newest(dead_letters: Sequence[DeadLetter], reference: str) -> DeadLetter | N
     )
 
 
-def _decode(partition: int, now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None) -> DeadLetter:
+def _decode(
+    partition: Partition, now_ms: int, dead_letter_id: bytes, flat: list[bytes], pixels: int | None
+) -> DeadLetter:
     # An entry that could not be read may hold anything, even bytes or a field named `reason` of its own.
     words = [word.decode(errors="backslashreplace") for word in flat]
     added, own = words[: 2 * len(_OWN_FIELDS)], words[2 * len(_OWN_FIELDS) :]

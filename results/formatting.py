@@ -13,6 +13,7 @@ _SHOWN = 10
 
 _COLUMNS = (
     Column("ID"),
+    Column("MODEL", cut=True),
     Column("REQUEST", cut=True),
     Column("AGE", right=True),
     Column("REASON", cut=True),
@@ -27,6 +28,7 @@ def dead_letters_table(dead_letters: Sequence[DeadLetter], *, width: int | None)
     rows = [
         (
             dead_letter.id,
+            dead_letter.partition.model,
             dead_letter.request_id or "-",
             duration(dead_letter.age_s),
             dead_letter.reason,
@@ -43,6 +45,7 @@ def dead_letter_lines(dead_letter: DeadLetter) -> list[str]:
     """Everything about one dead letter but its pixels."""
     facts = {
         "id": dead_letter.id,
+        "model": dead_letter.partition.model,
         "request": dead_letter.request_id or "-",
         "since": f"{duration(dead_letter.age_s)} ago",
         "reason": dead_letter.reason,
@@ -59,6 +62,7 @@ def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
     """One dead letter for programs; times in seconds, sizes in bytes."""
     return {
         "id": dead_letter.id,
+        "model": dead_letter.partition.model,
         "request_id": dead_letter.request_id or None,
         "age_s": dead_letter.age_s,
         "reason": dead_letter.reason,

@@ -19,13 +19,14 @@ from stream.releases import Release, ReleaseError, Releases, read_release
 PROGRAM: Final = "sluice release"
 
 _EPILOG: Final = """examples:
+  sluice release promote resnet50 1           version 1 answers everything
   sluice release set resnet50 2 --share 5%    version 2 answers 5 % of the requests
   sluice release set resnet50 2 --shadow      version 2 gets the same images; its predictions are only compared
   sluice release promote resnet50             version 2 answers everything
   sluice release rollback resnet50            the version before answers everything again
   sluice release clear resnet50               any version answers, as without a release
 
-`set MODEL VERSION --promote` and `--rollback` do the same as the commands. Every ingest obeys within a second.
+Every ingest obeys within a second.
 exit status: 0 done; 1 no such model; 2 refused, wrong usage, or Redis is unavailable."""
 
 #: 5%, 5 %, 0.5% or 0.05.
@@ -109,7 +110,8 @@ def _next(given: argparse.Namespace, served: Served, before: Release | None) -> 
     """The release that the command asks for; raises Refused or ReleaseError."""
     if given.command == "set" and not (given.promote or given.rollback):
         return _trial(given, served, before)
-    if given.command == "set" and given.promote and (before is None or before.candidate != given.version):
+    promote = given.command == "promote" or getattr(given, "promote", False)
+    if promote and given.version and (before is None or before.candidate != given.version):
         served.require(given.version, force=given.force)
         if before and before.stable == given.version:
             return Release(given.version, previous=before.previous)
@@ -120,7 +122,6 @@ def _next(given: argparse.Namespace, served: Served, before: Release | None) -> 
         )
     if given.command == "set" and given.rollback and given.version != (before.candidate or before.stable):
         raise Refused(f"version {given.version} of {given.model} is not the one on trial, nor the last one promoted")
-    promote = given.command == "promote" or getattr(given, "promote", False)
     return before.promoted() if promote else before.rolled_back()
 
 
@@ -169,16 +170,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "set": "try a version on a share of the requests, or as a shadow",
-        "promote": "let the candidate take everything",
+        "promote": "let the candidate, or the version that is named, take everything",
         "rollback": "let the stable version take everything; after a promotion, the one before",
         "clear": "end the release: any version takes an image",
         "show": "print the release of a model, or all releases",
     }
     for name, does in about.items():
-        one = commands.add_parser(name, help=does, description=does, parents=[console.options(named=False)])
+        one = commands.add_parser(name, help=does, description=does, parents=[console.options()])
         one.add_argument("model", metavar="MODEL", **({"nargs": "?", "default": ""} if name == "show" else {}))  # type: ignore[arg-type]
         if name == "set":
             _add_trial(one)
+        elif name == "promote":
+            one.add_argument("version", metavar="VERSION", type=_version, nargs="?",
+                             help="default: the candidate")  # fmt: skip
         if name not in {"show", "clear"}:
             one.add_argument("--force", action="store_true", help="also for a version without a live consumer")
     return parser
@@ -190,8 +194,9 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--share", type=_share, metavar="SHARE", help="its share of the requests, as 5%% or 0.05")
     how.add_argument("--shadow", action="store_true", help="give it the same images, and only compare its predictions")
-    how.add_argument("--promote", action="store_true", help="let this version take everything")
-    how.add_argument("--rollback", action="store_true", help="end the trial of this version")
+    # The same as the commands of these names, which --help lists.
+    how.add_argument("--promote", action="store_true", help=argparse.SUPPRESS)
+    how.add_argument("--rollback", action="store_true", help=argparse.SUPPRESS)
 
 
 def _version(text: str) -> str:

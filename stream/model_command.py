@@ -13,7 +13,7 @@ from pathlib import Path
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.cli import FAILED, NOT_FOUND, complain, from_command_line, sluice
+from stream.cli import FAILED, NOT_FOUND, complain, described, from_command_line, sluice, value_name
 from stream.connection.clients import Connections
 from stream.embedded.run_file import RunFile, Running, running_folders
 from stream.host.private_folder import socket_path
@@ -37,30 +37,33 @@ class SeveralModels(Exception):
     """There are several models, and the command names none."""
 
 
-def options(*, named: bool = True) -> argparse.ArgumentParser:
-    """The options that such commands share, as a parent for their parsers; `named`: the model is one of them."""
+def options(about_model: str = "") -> argparse.ArgumentParser:
+    """The options that such commands share, as a parent for their parsers; one names the model, if it is described."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     # Not the description of the setting, which is about ingest and consumers.
-    if named:
-        parser.add_argument("--model", metavar="NAME", help="name of the model; needed only if there are several")
+    if about_model:
+        parser.add_argument("--model", metavar="NAME", help=about_model)
     for name in _CONNECTION:
-        about = QueueSettings.model_fields[name].description
-        assert about, name
-        parser.add_argument(_option(name), metavar="VALUE", help=about.replace("%", "%%"))
+        field = QueueSettings.model_fields[name]
+        parser.add_argument(_option(name), metavar=value_name(name, field), help=described(field))
     return parser
 
 
-def settings(program: str, given: argparse.Namespace) -> QueueSettings:
+def settings(program: str, given: argparse.Namespace, *, served: bool = False) -> QueueSettings:
     """The settings from these options and the environment; exits with status 2 if one is wrong.
 
-    If neither says where Redis is, the server is that of the `sluice serve` which runs in this folder.
+    If neither says where Redis is, the server is that of the `sluice serve` which runs in this folder. `served`: if no
+    model is named, it is the one of that run. Its data may also name others, which it served before.
     """
     values = {name: getattr(given, name) for name in ("model", *_CONNECTION)}
+    runs: dict[Path, Running] = {}
     if values["redis_url"] is values["data_dir"] is None and not _SERVER_VARIABLES & os.environ.keys():
-        for folder, run in _running_server(program).items():
-            # Its data may still name a model that it served before.
-            values |= {"data_dir": str(folder), "model": values["model"] or run.model}
+        runs = _running_server(program)
+    elif values["data_dir"] and (named := RunFile(Path(values["data_dir"]) / "serve.json").running()):
+        runs = {Path(values["data_dir"]): named}
+    for folder, run in runs.items():
+        values |= {"data_dir": str(folder), "model": values["model"] or (run.model if served else None)}
     arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
     return from_command_line(QueueSettings, program, arguments)
 
@@ -80,15 +83,19 @@ def _option(name: str) -> str:
 
 async def choose(connections: Connections, model: str) -> list[Partition]:
     """All partitions of this model; an empty name means the only one. Raises NoSuchModel or SeveralModels."""
+    found = await choose_all(connections, model)
+    if len(models := {one.model: None for one in found}) > 1:
+        raise SeveralModels(f"there are several models, name one with --model: {', '.join(models)}")
+    return found
+
+
+async def choose_all(connections: Connections, model: str) -> list[Partition]:
+    """All partitions of this model; an empty name means all models. Raises NoSuchModel."""
     known = await partition_counts(connections.shared)
-    if not model and len(known) == 1:
-        (model,) = known
-    if model in known:
-        return [Partition(model, number) for number in range(known[model])]
-    if model or not known:
+    if not known or (model and model not in known):
         wanted = f"the model {model!r}" if model else "a model"
         raise NoSuchModel(f"no consumer has announced {wanted}; known here: {', '.join(known) or 'none'}")
-    raise SeveralModels(f"there are several models, name one with --model: {', '.join(known)}")
+    return [Partition(name, number) for name in ([model] if model else known) for number in range(known[name])]
 
 
 def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awaitable[int]]) -> int:

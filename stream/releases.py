@@ -225,7 +225,7 @@ class ReleaseStatus:
                 f"{'whichever version was alive' if version == _ANY else f'version {version}'}"
                 for version, count in sorted(figures.sent.items())
             )
-            parts.append(f"sent {', '.join(named)}")
+            parts.append(f"so far {', '.join(named)}")
         if figures.fallbacks:
             parts.append(f"{figures.fallbacks} to another version: the wanted one had no live consumer or a full queue")
         if figures.agreement is not None:
@@ -249,10 +249,10 @@ class ReleaseStatus:
 
 def _describe(release: Release) -> str:
     if not release.candidate:
-        return f"release: version {release.stable} takes all images"
+        return f"version {release.stable} takes all images"
     share = [f"takes {100 * release.share:.4g} % of the requests"] if release.share else []
     what = " and ".join([*share, *(["is the shadow"] if release.shadow else [])])
-    return f"release: version {release.candidate} {what}, version {release.stable} takes all others"
+    return f"version {release.candidate} {what}, version {release.stable} takes all others"
 
 
 async def read_release(shared: Redis, model: str) -> ReleaseStatus | None:

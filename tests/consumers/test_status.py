@@ -13,7 +13,7 @@ from stream.keys import GROUP, Partition, Priority
 from stream.presence import Presence
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
 from stream.status.reader import read_status
-from stream.status.report import ClassStatus, ConsumerStatus, Status
+from stream.status.report import ClassStatus, ConsumerStatus, Sending, Status
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry, report
 from tests.support.waiting import eventually
@@ -177,7 +177,7 @@ def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
         "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 76.0 s.",
         "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
         "dead letters 0",
-        "since the queue was made: 10 completed",
+        "images since the queue was made: 10 completed",
     ]
     assert shown[8].split()[:5] == ["first", "idle", "1", "cpu", "50.0"]
     assert " DEAD 75 s " in shown[9]
@@ -201,6 +201,18 @@ def _lines(status: Status, *, width: int | None = None, rate: float | None = Non
     return lines(status, max_age_s=30, completed_per_s=rate, width=width)
 
 
+def test_webhooks_have_a_line_of_their_own_and_what_is_passed_over_is_no_fault() -> None:
+    """Their counters are not among those of images. A version that is too slow here makes no one unhealthy."""
+    passing = member(report=replace(report("first"), passed_over="2: it is fp16"))
+    found = status(passing, sending=Sending(webhooks=1, senders=1))
+    found = replace(found, counters={"completed": 10, "webhook_delivered": 3, "webhook_failed": 1})
+    shown = _lines(found)
+    assert "images since the queue was made: 10 completed" in shown
+    assert "webhooks 1 waiting, 0 dead, 3 delivered, 1 failed attempt, 1 sender alive" in shown
+    assert "first passes over version 2: it is fp16" in shown
+    assert found.problems(max_age_s=30) == []
+
+
 def test_a_release_is_shown_with_its_figures_and_its_problems() -> None:
     """In words and for programs; a version without a consumer is a problem."""
     release = ReleaseStatus(
@@ -208,7 +220,7 @@ def test_a_release_is_shown_with_its_figures_and_its_problems() -> None:
     )
     found = status(member(), release=release)
     assert (
-        "release: version 2 takes 5 % of the requests, version 1 takes all others; sent 190 requests to version 1, "
+        "release: version 2 takes 5 % of the requests, version 1 takes all others; so far 190 requests to version 1, "
         "10 requests to version 2; 3 to another version: the wanted one had no live consumer or a full queue"
     ) in lines(found, max_age_s=60, completed_per_s=None, width=None)
     assert document(found, max_age_s=60)["release"]["share"] == 0.05

@@ -119,7 +119,7 @@ async def test_all_dead_letters_are_found_however_many(graveyard: Graveyard, dea
 
 def test_either_id_finds_a_letter_and_of_several_the_newest() -> None:
     """A request may be given up again after a replay."""
-    first = DeadLetter("1-0", 9.0, "", 3, (), "0-1", {"id": "twice"}, 6)
+    first = DeadLetter("1-0", 9.0, "", 3, (), "0-1", {"id": "twice"}, 6, Partition("tiny"))
     again = replace(first, id="2-0")
     assert newest([first, again], "1-0") is first
     assert newest([first, again], "twice") is again

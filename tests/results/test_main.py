@@ -81,8 +81,8 @@ async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, gra
     listed = await operator("dead-letters", "list")
     heading, first, second = listed.out.splitlines()
     assert listed.status == 0
-    assert heading.split() == ["ID", "REQUEST", "AGE", "REASON", "TRIES", "HOLDERS", "SIZE"]
-    dead_letter_id, request_id, *_ = first.split()
+    assert heading.split() == ["ID", "MODEL", "REQUEST", "AGE", "REASON", "TRIES", "HOLDERS", "SIZE"]
+    dead_letter_id, _model, request_id, *_ = first.split()
     assert request_id == one.id
     assert "second reason" in second
     assert second.split()[-4:] == ["3", "anna", "6", "B"]
@@ -233,16 +233,26 @@ async def test_a_result_names_its_labels(
     assert (await operator("get", one.id)).status == 2
 
 
-async def test_the_model_must_be_known(client: Redis, operator: Operator, graveyard: Graveyard) -> None:
-    """The only one needs no name; of several one must be named; another is not found."""
-    await client.zadd(MODELS, {"second": 1})
-    several = await operator("dead-letters", "list")
-    assert several.status == 2
-    assert "second" in several.err
-    assert (await operator("dead-letters", "list", "--model", "second")).status == 0
-    other = await operator("dead-letters", "list", "--model", "third")
-    assert other.status == 1
-    assert "second" in other.err
+async def test_all_models_are_searched_unless_one_is_named(
+    client: Redis, reader: Reader, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Results and dead letters of each; a name that no model has is not found."""
+    second = Graveyard(client, reader, Partition("second"))
+    await Presence(client, Partition("second")).announce(_description("second"))
+    await second.open()
+    one, other = entry(), entry()
+    await graveyard.add(one)
+    await second.add(other)
+    listed = (await operator("dead-letters", "list", "--json")).document
+    assert [found["model"] for found in listed] == [partition.model, "second"]
+    (only,) = (await operator("dead-letters", "list", "--json", "--model", "second")).document
+    assert only["request_id"] == other.id
+    for request in (one.id, other.id):
+        assert (await operator("get", request)).status == 0
+        assert (await operator("dead-letters", "replay", request)).status == 0
+    unknown = await operator("dead-letters", "list", "--model", "third")
+    assert unknown.status == 1
+    assert "second" in unknown.err
 
 
 @pytest.mark.parametrize(

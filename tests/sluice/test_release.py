@@ -46,13 +46,13 @@ async def command(
 async def test_a_candidate_takes_a_share_and_is_promoted(command: Command, client: Redis) -> None:
     """Each command prints the state that it leaves."""
     assert await command("set flowers 2 --share 5%") == (
-        0, "flowers: release: version 2 takes 5 % of the requests, version 1 takes all others\n",
+        0, "flowers: version 2 takes 5 % of the requests, version 1 takes all others\n",
     )  # fmt: skip
     trial = await Releases(client).of("flowers")
     assert trial
     assert (trial.stable, trial.candidate, trial.share, trial.shadow) == ("1", "2", 0.05, False)
-    assert await command("promote flowers") == (0, "flowers: release: version 2 takes all images\n")
-    assert await command("rollback flowers") == (0, "flowers: release: version 1 takes all images\n")
+    assert await command("promote flowers") == (0, "flowers: version 2 takes all images\n")
+    assert await command("rollback flowers") == (0, "flowers: version 1 takes all images\n")
     status, said = await command("rollback flowers")
     assert status == 2
     assert "there is nothing to roll back: version 1 takes everything" in said
@@ -62,9 +62,10 @@ async def test_a_candidate_takes_a_share_and_is_promoted(command: Command, clien
 
 
 async def test_help_shows_how_a_share_is_written(command: Command) -> None:
-    """With one percent sign."""
+    """With one percent sign. What the commands `promote` and `rollback` do is not listed twice."""
     status, said = await command("set --help")
     assert (status, "%%" in said, "5% or 0.05" in said) == (0, False, True)
+    assert "--promote" not in said
 
 
 async def test_what_ends_a_trial_is_an_option_of_set_as_well(command: Command, client: Redis) -> None:
@@ -79,6 +80,7 @@ async def test_what_ends_a_trial_is_an_option_of_set_as_well(command: Command, c
 
 async def test_a_command_typed_again_changes_nothing(command: Command, client: Redis) -> None:
     """After a second promotion there is still a version to roll back to."""
+    assert "version 1 takes all images" in (await command("promote flowers 1"))[1]
     await command("set flowers 2 --share 5%")
     for _ in range(2):
         assert "version 2 takes all images" in (await command("set flowers 2 --promote"))[1]
@@ -107,7 +109,7 @@ async def test_figures_under_a_key_of_another_type_hide_no_release(command: Comm
     assert trial
     await client.set(release_figures("flowers", trial.id), "no hash", px=60_000)
     assert await command("show flowers") == (
-        0, "flowers: release: version 2 takes 5 % of the requests, version 1 takes all others\n",
+        0, "flowers: version 2 takes 5 % of the requests, version 1 takes all others\n",
     )  # fmt: skip
 
 
@@ -126,7 +128,7 @@ async def test_figures_under_a_key_of_another_type_hide_no_release(command: Comm
         ("set flowers 2 --share 0%", 2, "'0%' is out of range"),
         ("set flowers 2 --share 101%", 2, "'101%' is out of range"),
         ("set flowers 2 --share -5%", 2, "expected one argument"),
-        ("set flowers 2", 2, "one of the arguments --share --shadow --promote --rollback is required"),
+        ("set flowers 2", 2, "one of the arguments --share --shadow is required"),
         ("set flowers 2 --share 5% --shadow", 2, "not allowed with argument"),
         ("promote flowers", 2, "flowers has no release"),
         ("set flowers 2 --rollback", 2, "flowers has no release"),
@@ -172,7 +174,7 @@ async def test_figures_of_all_ingests_add_up(command: Command, client: Redis) ->
     await releases.add("flowers", release, replace(counts, largest=0.125))
     status, said = await command("show flowers")
     assert status == 0
-    assert "sent 2 requests to version 1" in said
+    assert "so far 2 requests to version 1" in said
     assert "both agree on 75.00% of 8 images, largest difference 0.25, mean time 0.125 s" in said
     (shown,) = json.loads((await command("show --json"))[1]).values()
     assert (shown["agreement"], shown["compared"], shown["sent"]) == (0.75, 8, {"1": 2})

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.embedded.run_file import RunFile, missed_service
+from stream.model_command import options, settings
 from stream.settings import RedisSettings
 
 
@@ -35,3 +36,15 @@ def test_no_service_is_guessed() -> None:
             assert missed_service(RedisSettings()) is None
         Path(".sluice/5000/valkey.sock").unlink()
         assert missed_service(RedisSettings()) is None
+
+
+def test_a_status_command_means_the_model_of_the_run(folder: Path) -> None:
+    """Also if its folder is named. Commands about several models mean all of them."""
+    given = options("a name").parse_args([])
+    with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="flowers"):
+        for given.data_dir in (None, ".sluice/5000"):
+            found = settings("status", given, served=True)
+            assert (found.model, found.data_dir) == ("flowers", Path(".sluice/5000"))
+            assert settings("results", given).model == ""
+        given.model = "roses"
+        assert settings("status", given, served=True).model == "roses"
