@@ -55,8 +55,10 @@ class BadKey(ValueError):
 
 
 def new_key() -> str:
-    """A random key."""
-    return secrets.token_urlsafe(_KEY_BYTES)
+    """A random key. It begins with no hyphen: a command line would take it for an option."""
+    while (key := secrets.token_urlsafe(_KEY_BYTES)).startswith("-"):
+        pass
+    return key
 
 
 @dataclass(frozen=True, slots=True)

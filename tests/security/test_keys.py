@@ -53,6 +53,11 @@ def test_a_key_opens_in_its_owner_s_name_and_no_other_does() -> None:
         assert [keyring.owner(key) for key in ("", "x", ALICE[:-1], ALICE + "x", "\udcff\u20ac")] == [None] * 5
 
 
+def test_a_key_can_follow_an_option() -> None:
+    """One in 64 random keys begins with a hyphen, which no command takes for a value."""
+    assert not [key for key in (new_key() for _ in range(2000)) if key.startswith("-")]
+
+
 def test_the_stored_form_holds_no_key() -> None:
     """A salt of its own for each, and a hash that can be computed by hand."""
     one, other = StoredKey.of("alice", ALICE), StoredKey.of("alice", ALICE)
