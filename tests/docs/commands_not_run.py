@@ -90,6 +90,7 @@ NOT_RUN_HERE: Final = {
     "*ingest.client holiday.mp4 *": "tests/ingest/client/test_video.py::test_a_time_line_is_written_and_resumed",
     "sluice release": _NAME,
     "*sluice release *": _RELEASE,
+    "*sluice forget *": "tests/sluice/test_forget.py::test_nothing_of_a_model_is_left_and_another_stays",
     "*results dead-letters replay *": "tests/results/test_main.py::test_all_are_replayed_and_what_is_missing_is_said",
     "*results dead-letters show *": "tests/results/test_main.py::test_the_image_of_a_dead_letter_can_be_seen",
     "*results dead-letters drop*": _DEAD_LETTERS,

@@ -244,7 +244,7 @@ async def test_all_models_are_searched_unless_one_is_named(
     await graveyard.add(one)
     await second.add(other)
     listed = (await operator("dead-letters", "list", "--json")).document
-    assert [found["model"] for found in listed] == [partition.model, "second"]
+    assert {found["model"] for found in listed} == {partition.model, "second"}
     (only,) = (await operator("dead-letters", "list", "--json", "--model", "second")).document
     assert only["request_id"] == other.id
     for request in (one.id, other.id):
