@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from export.artefact.description import Interpolation, OutputKind, ResizeMode
-from export.convert.normalisation import MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, own_numbers
+from export.convert.normalisation import BGR, BGR_MEANING, MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, by_name
 from export.convert.parity import TOLERANCE
 from export.images.resize import LOADERS
 from export.precision.agreement import MIN_AGREEMENT
@@ -65,7 +65,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE|imagenet", help="names of the classes: one per line, or JSON, in any usual form")
     add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
-    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in _preprocess_meanings().items())
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in {**_preprocess_meanings(), BGR: BGR_MEANING}.items())
     add(
         "--preprocess",
         type=_preprocess,
@@ -167,10 +167,10 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def _preprocess(text: str) -> str:
     try:
-        if text not in MEANINGS:
-            own_numbers(text)
+        by_name(text)
     except ValueError as error:
-        meanings = "".join(f"\n  {name:10}{meaning}" for name, meaning in _preprocess_meanings().items())
+        known = {**_preprocess_meanings(), BGR: BGR_MEANING}
+        meanings = "".join(f"\n  {name:10}{meaning}" for name, meaning in known.items())
         raise argparse.ArgumentTypeError(f"{text!r} is no normalisation ({error}); choose one of{meanings}") from error
     return text
 

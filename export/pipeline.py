@@ -106,7 +106,7 @@ def _owners(original: Original, plan: Plan, truth: Truth) -> Floats:
     for file in truth.files:
         loaded = original.load_image(file, plan.resize)[np.newaxis]
         pixels = original.input.element == "uint8"
-        given = np.rint(loaded) if pixels else by_name(plan.preprocess).applied(loaded)
+        given = by_name(plan.preprocess).applied(np.rint(loaded) if pixels else loaded)
         answers.append(plan.head.applied(output_kind.check(original.predict(original.input.arranged(given)), 1)))
     return np.concatenate(answers)
 

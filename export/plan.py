@@ -10,12 +10,19 @@ from export import decisions
 from export.artefact.description import Assumption, Resize
 from export.convert import input_range, measure, output_kind, output_path, parity, tied_resizes
 from export.convert.measure import Trial, Truth
-from export.convert.normalisation import MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, by_name, choices_for
+from export.convert.normalisation import (
+    BGR,
+    BGR_MEANING,
+    MEANINGS,
+    OWN_NUMBERS,
+    OWN_NUMBERS_MEANING,
+    by_name,
+    choices_for,
+)
 from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
 from export.errors import BadArgument, NormalisationUnclear, OutputUnclear
-from export.images.folder import LabelledImages
 from export.images.resize import LOADERS
 from export.job import Job
 
@@ -54,12 +61,13 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     if job.images is not None and head.kind in ("classes", "binary"):
         settled = resized.basis != "assumed"
         resizes = (resize,) if settled else tuple(measure.RESIZES.values())
-        truth, trials = _trials(job.images, original, head, labels, normalisation, resizes, on_progress)
+        truth, trials = _trials(job, original, head, labels, normalisation, resizes, on_progress)
         best, measured = measure.choose(trials, len(labels))
         if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
             tied_resizes.check(best, trials, _command(job))
-        normalisation = normalisation or measured
+        if normalisation is None or normalisation.value != best.preprocess:
+            normalisation = measured
     if given.element == "uint8":
         resize = replace(resize, rounded=True)
     if normalisation is None:
@@ -88,7 +96,7 @@ def _normalisation(job: Job, original: Original, bare: BareGraph) -> Assumption 
             f"--preprocess {job.preprocess} does not fit the model, which takes {given.channels} channel(s): choose one"
             f" of {', '.join(choices_for(given.channels))} or {OWN_NUMBERS}"
         )
-    if given.element == "uint8" and job.preprocess not in (None, "none"):
+    if given.element == "uint8" and job.preprocess not in (None, "none", "none" + BGR):
         raise BadArgument(
             f"the model takes uint8 pixels and normalises them itself: leave out --preprocess {job.preprocess}"
         )
@@ -125,8 +133,7 @@ def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) 
 
 def prepared(original: Original, mode: str, images: Pixels) -> npt.NDArray[np.generic]:
     """The images as the owner prepares them, in the model's own layout."""
-    pixels = original.input.element == "uint8"
-    return original.input.arranged(images if pixels else by_name(mode).applied(images))
+    return original.input.arranged(by_name(mode).applied(images))
 
 
 def tolerance_of(job: Job, original: Original) -> float:
@@ -150,6 +157,7 @@ def _question(job: Job, original: Original) -> str:
     """What a beginner can answer, and the two commands that help."""
     meanings = {name: MEANINGS[name] for name in choices_for(original.input.channels)}
     meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
+    added = f"; {BGR}: {BGR_MEANING}" if original.input.channels == 3 else ""
     command = _command(job)
     like = "" if job.resize.stated else " --like LOADER"
     loaders = "" if job.resize.stated else f"\nLOADER loaded the images of the training: {', '.join(LOADERS)}"
@@ -158,7 +166,7 @@ def _question(job: Job, original: Original) -> str:
         f"If you know it:  {command} --preprocess {'|'.join(meanings)}{like}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
-        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}){loaders}"
+        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}{added}){loaders}"
     )
 
 
@@ -181,7 +189,7 @@ def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
 
 
 def _trials(
-    images: LabelledImages,
+    job: Job,
     original: Original,
     head: Head,
     labels: tuple[str, ...],
@@ -189,7 +197,8 @@ def _trials(
     resizes: Sequence[Resize],
     on_progress: Callable[[int, int], None],
 ) -> tuple[Truth, list[Trial]]:
-    truth = measure.truth(images, labels)
+    assert job.images is not None
+    truth = measure.truth(job.images, labels)
     modes = choices_for(original.input.channels) if normalisation is None else (normalisation.value,)
     given = original.input
 
@@ -197,4 +206,7 @@ def _trials(
         raw = np.rint(images).astype(np.uint8) if given.element == "uint8" else images
         return head.applied(output_kind.check(original.predict(given.arranged(raw)), len(images)))
 
-    return truth, measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)
+    trials = measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)
+    if job.preprocess is None and given.channels == 3:
+        trials += measure.swapped(classify, truth, given, trials)
+    return truth, trials

@@ -51,13 +51,15 @@ MAX_SIDE = 1_000_000
 class FirstArithmetic:
     """y = scale * x + offset, one number per channel of the input; `then` is the operator behind it.
 
-    `divided`: the first of it is one factor for all channels that brings 0..255 to about 0..1 or 0..2.
+    `divided`: the first of it is one factor for all channels that brings 0..255 to about 0..1 or 0..2. `swapped`: the
+    channels are in another order than in the input.
     """
 
     scale: Channels
     offset: Channels
     then: str
     divided: bool
+    swapped: bool
 
     def __str__(self) -> str:
         return f"x * {_text(self.scale)} + {_text(self.offset)}"
@@ -79,7 +81,7 @@ def verdict(arithmetic: FirstArithmetic) -> Assumption | None:
     width = np.abs(255 * arithmetic.scale)
     divided = arithmetic.divided and bool(np.all((width >= _WIDTHS[0]) & (width <= _WIDTHS[1])))
     mode = "none" if divided else _verdict(arithmetic.scale, arithmetic.offset)
-    if mode is None:
+    if mode is None or not _is_rgb(arithmetic, 255.0 if mode == "none" else 1.0):
         return None
     range_text = {"none": "0..255", "unit": "0..1", "tf": "-1..1"}[mode]
     return Assumption(mode, "known", f"the model begins with {arithmetic}, so it takes pixels as {range_text}")
@@ -116,6 +118,19 @@ def _is_imagenet(scale: Channels, offset: Channels) -> bool:
     )
 
 
+def _is_rgb(arithmetic: FirstArithmetic, white: float) -> bool:
+    """Whether nothing speaks against RGB: ImageNet's means in the other order, or a swap without them.
+
+    `white`: the largest pixel.
+    """
+    means = -arithmetic.offset / arithmetic.scale
+    imagenet = white * np.array(_IMAGENET_MEAN)
+    if len(means) != len(imagenet):
+        return not arithmetic.swapped
+    in_bgr = np.allclose(means, imagenet[::-1], rtol=0.02)
+    return bool(in_bgr == arithmetic.swapped)
+
+
 class _Walk:
     """The state of one walk: where it is, and the arithmetic so far. `members` are the input's channels in order."""
 
@@ -126,6 +141,7 @@ class _Walk:
         self._scale = np.ones(channels)
         self._offset = np.zeros(channels)
         self._divided = False
+        self._order = np.arange(channels)
 
     def run(self) -> FirstArithmetic:
         while True:
@@ -141,7 +157,8 @@ class _Walk:
             self._divided |= self._divides()
 
     def _found(self, then: str) -> FirstArithmetic:
-        return FirstArithmetic(self._scale, self._offset, then, self._divided)
+        swapped = not np.array_equal(self._order, np.sort(self._order))
+        return FirstArithmetic(self._scale, self._offset, then, self._divided, swapped)
 
     def _divides(self) -> bool:
         lowest, highest = _ENDS_OF_BYTES
@@ -219,8 +236,11 @@ class _Walk:
         chosen = self._gathered(node, arrays) if node.op_type == "Gather" else self._sliced(arrays)
         if chosen is None or sorted(chosen.tolist()) not in (indices.tolist(), (indices - len(indices)).tolist()):
             return False
-        self._scale, self._offset = self._scale[chosen], self._offset[chosen]
+        self._reorder(chosen)
         return True
+
+    def _reorder(self, chosen: npt.NDArray[np.intp]) -> None:
+        self._scale, self._offset, self._order = self._scale[chosen], self._offset[chosen], self._order[chosen]
 
     def _regrouped(self, consumers: list[onnx.NodeProto]) -> bool:
         """RGB to BGR by taking the channels apart, as Keras 3 does: slices of one channel, and one Concat of them."""
@@ -236,8 +256,8 @@ class _Walk:
         order = [channels.get(name) for name in concat.input]
         if sorted(index for index in order if index is not None) != list(range(len(self._scale))):
             return False
-        chosen = np.array(order, np.intp)
-        self._scale, self._offset, self._value = self._scale[chosen], self._offset[chosen], concat.output[0]
+        self._reorder(np.array(order, np.intp))
+        self._value = concat.output[0]
         return bool(attribute(concat, "axis") in (self._axis, self._axis - 4))
 
     def _only_channel(self, node: onnx.NodeProto) -> int | None:
@@ -269,5 +289,5 @@ class _Walk:
             return False
         if attribute(node, "axis") not in (self._axis, self._axis - 4):
             return False
-        self._scale, self._offset = (np.repeat(values, len(node.input)) for values in (self._scale, self._offset))
+        self._reorder(np.zeros(len(node.input), np.intp))
         return True

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.artefact.description import Assumption, Resize
-from export.convert.normalisation import OWN_NUMBERS, by_name
+from export.convert.normalisation import BGR, OWN_NUMBERS, by_name
 from export.convert.original import ImageInput
 from export.errors import ExportError, ImagesUnusable, NormalisationUnclear
 from export.images import folder
@@ -38,6 +38,7 @@ MIN_IMAGES = 8
 
 #: Of the sign test.
 _CHANCE = 0.05
+_SMALL_CHANCE = 0.01
 
 _STANDARD_ERRORS = 3.0
 
@@ -142,6 +143,28 @@ def tried(
     return trials
 
 
+def swapped(classify: Classify, found: Truth, given: ImageInput, trials: Sequence[Trial]) -> list[Trial]:
+    """Trials with the channels as cv2.imread gives them, if such a one is clearly better than the best; else none.
+
+    Hardly any loader gives BGR, so more than a small chance has to speak for it. Where the best is of BGR itself, all
+    of them are its rivals.
+    """
+    best = max(trials, key=lambda trial: trial.rank)
+    modes = [mode + BGR for mode in _modes(trials) if not by_name(mode).bgr]
+    resizes = list(dict.fromkeys(trial.resize for trial in trials))
+
+    def tried_with(modes: Sequence[str], resizes: Sequence[Resize]) -> list[Trial]:
+        return tried(classify, found, given, modes=modes, resizes=resizes, on_progress=lambda _done, _all: None)
+
+    others = tried_with(modes, (best.resize,))
+    if by_name(best.preprocess).bgr:
+        return others
+    first = max(others, key=lambda trial: trial.rank)
+    if first.rank <= best.rank or not clearly_better(first, best, chance=_SMALL_CHANCE):
+        return []
+    return tried_with((first.preprocess,), resizes)
+
+
 def _trial(classify: Classify, found: Truth, images: Images, mode: str, resize: Resize) -> Trial:
     normalised = by_name(mode).applied(images)
     try:
@@ -198,10 +221,10 @@ def _beats_guessing(trial: Trial, classes: int) -> bool:
     return trial.accuracy > min(guess + _STANDARD_ERRORS * deviation, 0.999)
 
 
-def clearly_better(first: Trial, other: Trial) -> bool:
+def clearly_better(first: Trial, other: Trial, *, chance: float = _CHANCE) -> bool:
     """By the second condition. Both were tried on the same images, so only those count on which they differ."""
     wins, losses = int((first.right & ~other.right).sum()), int((~first.right & other.right).sum())
-    if _sign_test(wins, losses) < _CHANCE:
+    if _sign_test(wins, losses) < chance:
         return True
     gain = first.log_probability - other.log_probability
     error = gain.std(ddof=1) / math.sqrt(len(gain))
@@ -221,8 +244,11 @@ def table(trials: Sequence[Trial]) -> str:
     """Accuracies, one row per resize, one column per normalisation."""
     modes = _modes(trials)
     resizes = list(dict.fromkeys(trial.resize for trial in trials))
-    accuracy = {(trial.resize, trial.preprocess): trial.accuracy for trial in trials}
+    accuracy = {(trial.resize, trial.preprocess): f"{trial.accuracy:.0%}" for trial in trials}
     width = max(len(str(resize)) for resize in resizes)
-    head = " " * width + "".join(f"{mode:>8}" for mode in modes)
-    rows = (f"{resize!s:<{width}}" + "".join(f"{accuracy[resize, mode]:>8.0%}" for mode in modes) for resize in resizes)
+    head = " " * width + "".join(f"{mode:>10}" for mode in modes)
+    rows = (
+        f"{resize!s:<{width}}" + "".join(f"{accuracy.get((resize, mode), '-'):>10}" for mode in modes)
+        for resize in resizes
+    )
     return "\n".join((head, *rows))

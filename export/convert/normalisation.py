@@ -12,14 +12,15 @@ from RGB to BGR:
 | lite  | RGB      | 127                     | 128                   | EfficientNet-Lite               |
 | none  | any      | 0                       | 1                     | networks that normalise inside  |
 
-A user may state other numbers, as MEAN/STD (see `own_numbers`).
+A user may state other numbers, as MEAN/STD (see `own_numbers`), and with `:bgr` behind either, that the channels were
+swapped before: cv2.imread gives them so.
 
 Source of caffe, tf and torch: keras.applications.imagenet_utils.preprocess_input.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +31,16 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """`any_channels`: the formula is the same for each channel, so that it holds for grey and RGBA images as well."""
+    """`bgr`: the channels are swapped first, so that the numbers are in the order of BGR."""
 
     mean: Numbers
     scale: Numbers
     bgr: bool = False
 
-    @property
-    def any_channels(self) -> bool:
-        return not self.bgr and len({*self.mean}) == 1 and len({*self.scale}) == 1
-
     def fits(self, channels: int) -> bool:
-        return self.any_channels or channels == max(len(self.mean), len(self.scale))
+        """If the formula is the same for each channel, it holds for grey and RGBA images as well."""
+        same = len({*self.mean}) == 1 and len({*self.scale}) == 1
+        return (channels == 3 or not self.bgr) and (same or channels == max(len(self.mean), len(self.scale)))
 
     def for_channels(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Mean and scale, float32 [count]."""
@@ -84,9 +83,20 @@ OWN_NUMBERS_MEANING = (
 )
 
 
+#: Behind a name or numbers: pixels were in the order of BGR.
+BGR = ":bgr"
+BGR_MEANING = "add it to a name if cv2.imread read the images, and nothing changed their BGR to RGB"
+
+
 def by_name(text: str) -> Normalisation:
     """The normalisation of a name, or with own numbers; raises ValueError."""
-    return NORMALISATIONS[text] if text in NORMALISATIONS else own_numbers(text)
+    name = text.removesuffix(BGR)
+    found = NORMALISATIONS[name] if name in NORMALISATIONS else own_numbers(name)
+    if name == text:
+        return found
+    if found.bgr:
+        raise ValueError(f"{name} takes BGR already")
+    return replace(found, bgr=True)
 
 
 def own_numbers(text: str) -> Normalisation:

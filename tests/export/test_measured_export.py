@@ -70,6 +70,44 @@ def test_the_normalisation_is_found_on_forty_images(
     np.testing.assert_allclose(given, model.predict(images / np.float32(255), verbose=0), atol=1e-5)
 
 
+def blue_or_red(folder: Path, layers: list[keras.Layer], weights: list[np.ndarray]) -> list[str]:
+    """A classifier of the mean colour in BGR, and twenty images for it; returns the words that export it."""
+    head = keras.layers.Dense(2, activation="softmax")
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), *layers, keras.layers.GlobalAveragePooling2D(), head])
+    head.set_weights(weights)
+    model.save(folder / "colours.keras")
+    random = np.random.default_rng(6)
+    for name, factor in (("blue", [0.6, 1, 1.4]), ("red", [1.4, 1, 0.6])):
+        (folder / "photos" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = (random.integers(40, 60, (20, 30, 3)) * factor).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{index}.png")
+    return [
+        str(folder / "colours.keras"), "--images", str(folder / "photos"), "--output", str(folder / "models")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_images_that_were_read_by_opencv_are_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, within: bool
+) -> None:
+    """Whether the file tells how pixels were scaled or not: only the images can tell the order of the channels."""
+    weights = [np.array([[20, -20], [0, 0], [0, 0]], np.float32), np.array([-4, 4], np.float32)]
+    assert main(blue_or_red(tmp_path, [keras.layers.Rescaling(1 / 255)] if within else [], weights)) == 0
+    out = capsys.readouterr().out
+    assert f"normalisation {'none' if within else 'unit'}:bgr (measured: right on 100% of 20 labelled images" in out
+    assert "accuracy on 20 images: the artefact 100.0%, Keras's own loader and predict 100.0%" in out
+
+
+def test_several_normalisations_of_bgr_may_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blue less red is the same with caffe's means: that of the named ones which takes BGR is not clearly best."""
+    weights = [np.array([[1, -1], [0, 0], [-1, 1]], np.float32), np.zeros(2, np.float32)]
+    assert main(blue_or_red(tmp_path, [], weights)) == 2
+    error = capsys.readouterr().err
+    assert "no normalisation is clearly best (first caffe 100%; too close" in error
+    assert "none:bgr 100%" in error
+
+
 def striped(folder: Path) -> Path:
     """Three images of each class whose odd columns, which alone load_img takes, are dark, and bright on average."""
     pixels = np.full((2 * SIZE, 2 * SIZE, 3), 180, np.uint8)

@@ -12,6 +12,9 @@ from export.convert.input_range import FirstArithmetic
 
 Step = tuple[str, object]
 
+#: Swaps the channels.
+BGR: Step = ("Gather", np.array([2, 1, 0], np.int64))
+
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -23,7 +26,8 @@ def graph(steps: Sequence[Step], *, branch: bool = False, layout: str = "nhwc") 
         if constant is not None:
             names.append(f"c{index}")
             stored.append(numpy_helper.from_array(np.asarray(constant), names[1]))
-        nodes.append(helper.make_node(kind, names, [f"v{index}"]))
+        axis = {"axis": -1} if kind == "Gather" else {}
+        nodes.append(helper.make_node(kind, names, [f"v{index}"], **axis))
         value = f"v{index}"
     nodes.append(helper.make_node("Conv", [value, "w"], ["y"]))
     if branch:
@@ -56,7 +60,12 @@ def f(value: object) -> np.ndarray:
         ([("Div", f(127.5)), ("Sub", f(1))], "none"),
         ([("Sub", f(127)), ("Div", f(128))], "none"),
         ([("Mul", f(1 / 255)), ("Sub", f(IMAGENET[0])), ("Div", f(IMAGENET[1]))], "none"),
-        ([("Sub", f([103.939, 116.779, 123.68]))], "none"),
+        ([("Sub", f([123.68, 116.779, 103.939]))], "none"),
+        ([("Sub", f([103.939, 116.779, 123.68]))], None),
+        ([BGR, ("Sub", f([103.939, 116.779, 123.68]))], "none"),
+        ([BGR, ("Sub", f([123.68, 116.779, 103.939]))], None),
+        ([BGR, ("Div", f(255))], None),
+        ([BGR, BGR, ("Div", f(255))], "none"),
         ([("Sub", f([120, 118, 110])), ("Div", f([55, 56, 57]))], "none"),
         ([("Mul", f(1 / 255)), ("Sub", f(0.05)), ("Div", f(0.9))], "none"),
         ([("Sub", f([33, 34, 35])), ("Div", f([70, 71, 72]))], "none"),
@@ -68,6 +77,8 @@ def f(value: object) -> np.ndarray:
         ([("Mul", f(255)), ("Sub", f([123.68, 116.779, 103.939]))], "unit"),
         ([("Mul", f(2)), ("Sub", f(1))], "unit"),
         ([("Sub", f(IMAGENET[0])), ("Div", f(IMAGENET[1]))], "unit"),
+        ([("Sub", f(IMAGENET[0][::-1])), ("Div", f(IMAGENET[1][::-1]))], None),
+        ([BGR, ("Sub", f(IMAGENET[0][::-1])), ("Div", f(IMAGENET[1][::-1]))], "unit"),
         ([("Mul", f(127.5)), ("Add", f(127.5))], "tf"),
         ([], None),
         ([("Mul", f(1.5))], None),
@@ -79,7 +90,7 @@ def f(value: object) -> np.ndarray:
     ],
 )
 def test_only_numbers_that_fit_one_range_prove_it(steps: list[Step], expected: str | None) -> None:
-    """Everything else is asked or measured."""
+    """Everything else is asked or measured, the order of the channels as well."""
     verdict = input_range.verdict(found(steps))
     assert (None if verdict is None else verdict.value) == expected
 

@@ -32,8 +32,30 @@ def test_numbers_fit_their_channels_only() -> None:
     assert [NORMALISATIONS["caffe"].fits(channels) for channels in (1, 3, 4)] == [False, True, False]
 
 
+@pytest.mark.parametrize("name", ["unit", "torch", "0.1,0.2,0.3/0.2", "0.5/0.5"])
+def test_channels_may_be_swapped_first(name: str) -> None:
+    """The numbers are then for the channels in the order of BGR."""
+    made = by_name(f"{name}:bgr")
+    np.testing.assert_array_equal(made.applied(PIXELS), by_name(name).applied(PIXELS[..., ::-1]))
+    assert [made.fits(channels) for channels in (1, 3, 4)] == [False, True, False]
+
+
 @pytest.mark.parametrize(
-    "text", ["0.5", "0.5/0", "0.5/-1", "0.5/nan", "a/b", "1/2/3", "0.1,0.2/0.3,0.4,0.5", "/", "imagenet"]
+    "text",
+    [
+        "caffe:bgr",
+        ":bgr",
+        "0.5:bgr",
+        "0.5",
+        "0.5/0",
+        "0.5/-1",
+        "0.5/nan",
+        "a/b",
+        "1/2/3",
+        "0.1,0.2/0.3,0.4,0.5",
+        "/",
+        "imagenet",
+    ],
 )
 def test_what_is_no_normalisation_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With the forms that there are."""

@@ -12,7 +12,7 @@ from keras import layers, ops
 from tests.export.matrix import onnx_cases, tensorflow_cases, unusual_tensorflow
 from tests.export.matrix.case import Case, Floats, Pixels, softmax
 from tests.export.matrix.keras_cases import Model, body, case, compiled, dense, functional, raw, unit
-from tests.export.matrix.preprocessing_cases import normaliser
+from tests.export.matrix.preprocessing_cases import normaliser, uint8_input
 from tests.support.models import tiny_onnx
 
 #: What the export says of pixels whose scale is not known.
@@ -53,6 +53,13 @@ def once_wrong() -> Iterator[Case]:
         head=softmax,
         **digits,
     )
+    yield case(
+        "read by OpenCV", lambda: functional(dense()), "--preprocess", "unit:bgr", prepare=lambda x: unit(x[..., ::-1])
+    )
+    stated = ("--preprocess", "none:bgr")
+    yield case("uint8 pixels read by OpenCV", uint8_input, *stated, prepare=lambda images: images[..., ::-1])
+    yield case("caffe's means, channels not swapped", lambda: functional_of(less_means), asks=SCALE)
+    yield case("BGR made RGB within", lambda: functional_of(lambda x: x[..., ::-1] / 255.0), asks=SCALE)
     yield case("regression by MAPE", lambda: compiled(functional(dense(1, None)), "mape"), outputs=1)
     yield case("pixels as tokens", tokens, size=(16, 16, 1), prepare=lambda images: images)
     bins = layers.Discretization(bin_boundaries=[64.0, 128.0])
@@ -62,6 +69,10 @@ def once_wrong() -> Iterator[Case]:
     yield onnx_cases.case("nodes in another order", tiny_onnx_in_reverse)
     yield onnx_cases.case("output without a shape", lambda: without_shape("output"))
     yield onnx_cases.case("input without a shape", lambda: without_shape("input"), asks="export it again with one")
+
+
+def less_means(x: Any) -> Any:
+    return x - ops.array([103.939, 116.779, 123.68])
 
 
 def tokens() -> Model:
