@@ -138,7 +138,9 @@ async def _serve(served: ServedModel, loader: ModelLoader, settings: ConsumerSet
         try:
             metrics.listen(settings.host, settings.metrics_port, health)
         except OSError as error:
-            raise PortTaken(f"metrics_port {settings.metrics_port}: {error.strerror}") from error
+            raise PortTaken(
+                f"metrics_port {settings.metrics_port}: {error.strerror}. Give each consumer of a host its own, or none"
+            ) from error
     worker = Worker(served, settings, health, name=name, loader=loader, tracer=_tracer(name))
     metrics.REGISTRY.register(worker.collector)
     _on_stop_signal(worker.stop)

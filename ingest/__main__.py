@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 
-from ingest.auth.api_keys import BadKey, configured_keys
+from ingest.auth.api_keys import BadKey, configured_keys, why_unreadable
 from ingest.server import listen, serve
 from ingest.start_checks import refuse_grpc, refuse_open_bind, refuse_urls
 from stream.all_settings import warn_of_unknown_variables
@@ -24,7 +24,7 @@ def main() -> int:
             return refuse(_PROGRAM, refusal, settings.log_format)
         configured_keys(settings)  # Each worker reads them again. A fault must show here, before the port is bound.
     except (BadKey, OSError) as error:
-        return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
+        return refuse(_PROGRAM, f"API keys: {why_unreadable(error)}", settings.log_format)
     if refusal := refuse_grpc(settings) or refuse_urls(settings):
         return refuse(_PROGRAM, refusal, settings.log_format)
     try:

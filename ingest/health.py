@@ -41,7 +41,10 @@ def not_ready(url: str) -> str:
     except urllib.error.HTTPError as error:
         return _detail(error.read().decode(errors="replace"))
     except OSError as error:
-        return str(error)
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ConnectionRefusedError):
+            return "nothing listens there; SLUICE_PORT and SLUICE_HOST name another address"
+        return str(reason)
 
 
 def _detail(body: str) -> str:

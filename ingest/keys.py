@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.auth.api_keys import ADMIN, BULK, BadKey, StoredKey, from_lines, new_key
+from ingest.auth.api_keys import ADMIN, BULK, BadKey, StoredKey, from_lines, new_key, why_unreadable
 from stream.cli import complain, write_atomically
 from stream.settings import IngestSettings
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 return show(path)
     except (BadKey, OSError) as error:
-        return complain(PROGRAM, str(error), 2)
+        return complain(PROGRAM, why_unreadable(error), 2)
 
 
 def _parser() -> argparse.ArgumentParser:

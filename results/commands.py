@@ -87,7 +87,7 @@ async def _save(context: CommandContext, dead_letter: DeadLetter, path: Path) ->
         _write_image(entry, path)
     except (MalformedEntry, OSError) as error:
         return complain(program("results"), f"no image of {dead_letter.id}: {error}", FAILED)
-    return OK
+    return complain(program("results"), f"wrote {path}", OK)
 
 
 def _write_image(entry: Entry, path: Path) -> None:

@@ -1,15 +1,21 @@
 """Formats what `python -m results` prints, as text for people or as JSON."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from results.dead_letters import DeadLetter
 from results.outcome import Done, Failed
 from results.store import State
 from stream.cli import Column, duration, printable, size, table
+from stream.entry import FIELDS
 
 #: Classes that people are shown; programs get all that there are.
 _SHOWN = 10
+
+#: A time in milliseconds has 13 digits for the next 260 years.
+_NUMBER: Final = re.compile("[0-9]{1,13}")
 
 _COLUMNS = (
     Column("ID"),
@@ -53,9 +59,28 @@ def dead_letter_lines(dead_letter: DeadLetter) -> list[str]:
         "holders": " ".join(dead_letter.holders),
         "entry": dead_letter.entry_id,
         "pixels": size(dead_letter.pixels),
-        **{f"field {printable(name)}": repr(value) for name, value in dead_letter.entry.items()},
+        **_about(dead_letter.entry),
     }
     return _aligned(facts)
+
+
+def _about(entry: Mapping[str, str]) -> dict[str, str]:
+    """What the fields of an entry say, as far as they make sense, and those that no ingest writes.
+
+    `--json` has all of them as they are.
+    """
+    numbers = {name: int(entry[name]) for name in ("w", "h", "top", "due") if _NUMBER.fullmatch(entry.get(name, ""))}
+    facts = {}
+    if numbers.keys() >= {"w", "h"}:
+        facts["size"] = f"{numbers['w']} x {numbers['h']} pixels"
+    if "top" in numbers:
+        facts["labels"] = str(numbers["top"] or "all")
+    if numbers.get("due"):
+        facts["deadline"] = f"{datetime.fromtimestamp(numbers['due'] / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if webhook := entry.get("webhook"):
+        facts["webhook"] = printable(webhook)
+    unknown = {name: value for name, value in entry.items() if name not in FIELDS}
+    return facts | {f"field {printable(name)}": repr(value) for name, value in unknown.items()}
 
 
 def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
@@ -85,7 +110,7 @@ def state_lines(request_id: str, state: State, labels: Sequence[str]) -> list[st
                 "provider": state.provider,
                 "batch": str(state.batch),
                 "queue": f"{state.queue_ms:.1f} ms",
-                "run": f"{state.run_ms:.1f} ms",
+                "inference": f"{state.run_ms:.1f} ms",
             }
             return [*_aligned(facts), "", *_ranking(state, labels)]
         case Failed():

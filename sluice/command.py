@@ -21,7 +21,7 @@ usage: sluice COMMAND [ARGUMENTS]
   sluice forget MODEL         forget a model that is no longer served
 
 MODEL is a file (.keras, .h5, .onnx), a SavedModel folder, or a name such as resnet50.
-`sluice COMMAND --help` lists the arguments of a command.
+`sluice COMMAND --help` lists the arguments of a command, and `sluice --version` prints what is installed.
 """
 
 
@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, end="")
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from stream.host.packages import own_version  # As below.
+
+        print(f"sluice {own_version()}")
+        return 0
     command = _COMMANDS.get(arguments[0])
     if command is None:
         print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)

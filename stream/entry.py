@@ -47,6 +47,28 @@ import numpy as np
 
 LAYOUT = b"1"
 
+#: The names of all fields.
+FIELDS: Final = frozenset(
+    {
+        "v",
+        "id",
+        "reply",
+        "top",
+        "h",
+        "w",
+        "c",
+        "due",
+        "more",
+        "webhook",
+        "prep",
+        "sum",
+        "px",
+        "fr",
+        "traceparent",
+        "sent",
+    }
+)
+
 _RGB: Final = 3
 _THREE: Final = b"3"
 

@@ -35,9 +35,13 @@ class StoredVersion:
         return self.path.parent.name
 
 
+def _names(models_dir: Path) -> list[str]:
+    return sorted({path.parent.parent.name for path in models_dir.glob("*/*/model.onnx")})
+
+
 def only_model(models_dir: Path) -> str:
     """The name of the only model in a repository; raises ArtefactError."""
-    names = sorted({path.parent.parent.name for path in models_dir.glob("*/*/model.onnx")})
+    names = _names(models_dir)
     if not names:
         raise ArtefactError(f"no model in {models_dir}/; make one with: python -m export")
     if len(names) > 1:
@@ -64,9 +68,10 @@ def locate(models_dir: Path, model: str, version: str, *, unsuited: Collection[s
     chosen = [one for one in versions if one.version == version] if version else versions
     if not chosen:
         have = ", ".join(sorted((one.version for one in versions), key=int)) or "none"
+        others = "" if versions else f"; models here: {', '.join(_names(models_dir)) or 'none'}"
         raise ArtefactError(
-            f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}); "
-            f"make it with: python -m export {name}"
+            f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}{others}); "
+            f"make it with: python -m export {name}" + (f" --version {version}" if version else "")
         )
     if not version and (worse := passed_over(chosen[0].path, versions)):
         logger.warning("chose version %s, and passes over version %s", chosen[0].version, worse)

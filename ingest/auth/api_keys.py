@@ -54,6 +54,15 @@ class BadKey(ValueError):
     """A name or key that is not accepted, or a line in another format. The message never contains the key."""
 
 
+def why_unreadable(error: BadKey | OSError) -> str:
+    """What is wrong with a key file, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return (
+            f"there is no file {error.filename}; make it with: python -m ingest.keys add NAME --file {error.filename}"
+        )
+    return str(error) if isinstance(error, BadKey) else f"{error.filename}: {error.strerror}"
+
+
 def new_key() -> str:
     """A random key. It begins with no hyphen: a command line would take it for an option."""
     while (key := secrets.token_urlsafe(_KEY_BYTES)).startswith("-"):
@@ -188,7 +197,7 @@ class ReloadingKeyring:
             self._read()
         except (OSError, BadKey) as error:
             # A file that is being written must not lock all clients out.
-            logger.warning("cannot read the key file, keeping the previous keys: %s", error)
+            logger.warning("cannot read the key file, keeping the previous keys: %s", why_unreadable(error))
 
     def _read(self) -> None:
         self._next_check_s = time.monotonic() + _CHECK_S

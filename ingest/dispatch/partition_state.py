@@ -46,7 +46,7 @@ class PartitionState:
         self._redis = redis
         self._settings = settings
         self._number = partition.number
-        # The only partition is unavailable when Redis is, and the registry logs that.
+        # The only partition is unavailable when Redis is: the registry logs that, and `refuse` what it refuses.
         self._log_level = logging.WARNING if settings.partitions > 1 else logging.DEBUG
         self._dead_letters = dead_letters
         self._presence = Presence(redis, partition)
@@ -117,11 +117,12 @@ class PartitionState:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 dead_letters, webhooks = await self._dead_letters.expire(age_s)
                 if dead_letters or webhooks:
-                    logger.info("dropped %d dead letters and %d dead webhooks, too old", dead_letters, webhooks)
+                    logger.info("dropped what was too old: dead_letters=%d dead_webhooks=%d", dead_letters, webhooks)
 
     def refuse(self, reason: str) -> None:
         """Redis took none: nothing is sent to this partition until a refresh finds that it takes images again."""
-        logger.log(logging.DEBUG if self.accepts is False else logging.WARNING, "images are refused: %s", reason)
+        if self._log_level == logging.DEBUG and self.accepts is not False:
+            logger.warning("images are refused: %s", reason)
         self.accepts = False
         self._mark_unavailable(reason)
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 
-from ingest.auth.api_keys import BadKey, key_owners
+from ingest.auth.api_keys import BadKey, key_owners, why_unreadable
 from ingest.start_checks import refuse_delivery
 from stream.all_settings import warn_of_unknown_variables
 from stream.cli import FAILED, OK, complain, from_command_line, refuse
@@ -50,7 +50,7 @@ def _print_secrets(settings: WebhookSettings, owner: str) -> int:
     try:
         owners = key_owners(from_command_line(IngestSettings, _PROGRAM, []))
     except (BadKey, OSError) as error:
-        return refuse(_PROGRAM, f"API keys: {error}", settings.log_format)
+        return refuse(_PROGRAM, f"API keys: {why_unreadable(error)}", settings.log_format)
     if not owners:
         refusal = (
             "there are no API keys here, and without keys webhook_secret itself signs. If ingest has keys, set its "

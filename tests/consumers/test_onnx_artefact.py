@@ -35,8 +35,10 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
     tiny_model.build(tmp_path, name="two")
     with pytest.raises(ArtefactError, match="one, two"):
         locate(tmp_path, "", "")
-    with pytest.raises(ArtefactError, match="versions: 1"):
+    with pytest.raises(ArtefactError, match=r"versions: 1\); make it with: python -m export one --version 2$"):
         locate(tmp_path, "one", "2")
+    with pytest.raises(ArtefactError, match=r"versions: none; models here: one, two\)"):
+        locate(tmp_path, "three", "")
 
 
 def with_metadata(path: Path, **changes: str) -> Path:

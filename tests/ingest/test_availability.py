@@ -6,6 +6,7 @@ import httpx
 import pytest
 import redis
 
+from ingest.health import not_ready
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, random_images
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.server
 
 def test_without_a_consumer_the_service_is_alive_and_not_ready(processes: Processes) -> None:
     """503 with Retry-After, and the command that would help."""
+    assert not_ready(f"http://127.0.0.1:{free_port()}").startswith("nothing listens there; SLUICE_PORT")
     _, url = processes.ingest(ready=False)
     assert httpx.get(url + "/healthz").status_code == 200
     for answer in (httpx.get(url + "/readyz"), httpx.post(url + "/predict", content=png(random_images(1)[0]))):

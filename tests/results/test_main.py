@@ -89,6 +89,8 @@ async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, gra
     shown = await operator("dead-letters", "show", dead_letter_id)
     assert shown.status == 0
     assert "first reason" in shown.out
+    assert "\nsize        2 x 1 pixels\nlabels      " in shown.out
+    assert "field" not in shown.out, "a name of the layout says nothing to an operator"
     dropped = await operator("dead-letters", "drop", dead_letter_id, other.id)
     assert dropped.status == 0
     assert dropped.out.count("dropped") == 2

@@ -117,6 +117,14 @@ def test_a_rotation_ends_with_the_newest_key(tmp_path: Path) -> None:
     assert manage("list", file=file) == (0, "bob\nalice")
 
 
+def test_a_key_file_that_is_missing_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message has the command."""
+    file = tmp_path / "keys"
+    assert keys.main(["list", "--file", str(file)]) == 2
+    make = f"python -m ingest.keys add NAME --file {file}"
+    assert capsys.readouterr().err == f"python -m ingest.keys: there is no file {file}; make it with: {make}\n"
+
+
 def test_a_key_file_keeps_its_owner_and_its_rights(tmp_path: Path) -> None:
     """Ingest must still be able to read it. Root may give files away, others to a group of theirs."""
     file = tmp_path / "keys"

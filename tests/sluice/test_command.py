@@ -3,6 +3,7 @@
 import pytest
 
 from sluice.command import main
+from stream.host.packages import own_version
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,6 +13,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr().out == shown
     assert all(f"sluice {command}" in shown for command in ("serve", "export", "classify", "status", "results"))
+
+
+def test_the_version_is_that_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is installed, as the metadata of the Open Inference Protocol name it."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sluice {own_version()}\n"
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ def test_a_metrics_port_in_use_is_reported(processes: Processes) -> None:
     processes.consumer(version=1, metrics_port=port).ready()
     second = processes.start("consumers", version=1, metrics_port=port)
     assert second.wait() == 2
-    assert f"metrics_port {port}" in second.text
+    assert f"metrics_port {port}: Address already in use. Give each consumer of a host its own" in second.text
     assert "Traceback" not in second.text
 
 
