@@ -34,7 +34,7 @@ def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
 
 def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
     """Supervisor, ingest, consumers and queue end one after the other before systemd loses its patience."""
-    unit = configparser.ConfigParser(interpolation=None)
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str  # type: ignore[method-assign, assignment]
     unit.read(UNIT)
     service = unit["Service"]
@@ -49,7 +49,7 @@ def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_a_unit_gives_its_process_time_to_drain(path: Path) -> None:
     """And starts it again, unless a setting is wrong."""
-    unit = configparser.ConfigParser(interpolation=None)
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str  # type: ignore[method-assign, assignment]
     unit.read(path)
     service = unit["Service"]

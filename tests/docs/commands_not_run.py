@@ -7,6 +7,7 @@ from typing import Final
 
 _DOCKER: Final = "needs Docker; tests/deploy reads the same files and starts their processes"
 _SYSTEMD: Final = "tests/deploy/test_systemd.py::test_systemd_accepts_the_unit"
+_NGINX: Final = "tests/deploy/test_nginx.py::test_nginx_accepts_the_files_for_hosts_and_the_block_for_operators"
 _CLUSTER: Final = "needs a cluster; tests/deploy checks the manifests"
 _GPU: Final = "needs a GPU"
 _MINUTES: Final = "takes minutes"
@@ -39,11 +40,14 @@ NOT_RUN_HERE: Final = {
     "sudo -u sluice *": _INSTALLS,
     "cd /srv/sluice": _SYSTEMD,
     "sudo install *": _OTHER_SERVER,
+    "sudo cp * /srv/nginx*": _NGINX,
+    "sudo nginx *": _NGINX,
     "gzip --test *": _DOCKER,
     "sudo cp deploy/systemd/*": _SYSTEMD,
     "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
+    "REDISCLI_AUTH=* redis-cli *": _OTHER_SERVER,
     "python -m stream.acl FOLDER --redis-7-0": "tests/security/test_acl_file.py, against Redis 7",
     "*pip install *": _INSTALLS,
     "git pull": "needs a remote repository",
