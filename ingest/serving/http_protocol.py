@@ -1,8 +1,11 @@
-"""Uvicorn's HTTP/1.1 protocol with three corrections: a bound on request heads, Upgrade, and the log.
+"""Uvicorn's HTTP/1.1 protocol with four corrections: bounds on heads and on what follows chunks, Upgrade, and the log.
 
 It also says in the scope when a whole body has arrived.
 
 - Uvicorn with httptools accepts heads of any size, at any speed. Here a head has limits of size, number and time.
+- A body in chunks may be followed by headers (trailers), and a chunk by extensions, both without end. httptools copies
+  all it has of one for each read, and uvicorn adds trailers to the headers of the request. Here both have a limit of
+  size and are ignored (RFC 9110, 6.5.1).
 - If a request offers to upgrade its connection, the parser takes the body for the new protocol, and the body is lost.
   `curl --http2` and Java's HttpClient offer `Upgrade: h2c` with every request. A server may ignore the offer
   (RFC 9110, 7.8), and this one does.
@@ -20,7 +23,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 logger = logging.getLogger(__name__)
 
-#: Most bytes of a request's target and headers, and most headers. Browsers and proxies send one or two kilobytes.
+#: Most bytes of a request's target and headers, and most headers. Browsers and proxies send one or two kilobytes. It is
+#: also the limit for what comes within a body and is none of its contents.
 _MAX_HEAD: Final = 64 * 1024
 _MAX_HEADERS: Final = 128
 #: Seconds until the head of a request must be there, once its first byte is.
@@ -69,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
     _chunk_bytes = 0
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    #: Bytes that have arrived within a body since the last of its contents.
+    _bytes_between = 0
     #: Whether the parser reads a head that was made here, whose request has begun already.
     _resuming = False
 
@@ -77,6 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         continues = self._in_head
         self._chunk_bytes = len(data)
+        self._bytes_between += len(data)
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError as error:
@@ -84,6 +91,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431 if isinstance(cause, _Refused) else 400, str(cause or error))
         if self._in_head:
             self._limit_head(len(data) if continues else _begun(data))
+        elif self._bytes_between > _MAX_HEAD and self.cycle is not None and self.cycle.more_body:
+            self._refuse(400, "too much follows a chunk")
         elif self._is_ahead():
             self.flow.pause_reading()
 
@@ -149,8 +158,8 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has arrived."""
-        if not self._resuming:
+        """A header has arrived, or a trailer."""
+        if self._in_head and not self._resuming:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -166,10 +175,12 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.headers) > _MAX_HEADERS:
             raise _Refused("there are too many headers")
         self._end_head()
+        self._bytes_between = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of a body has arrived."""
+        self._bytes_between = 0
         cycle = self.cycle
         if not cycle.body and not cycle.response_complete:
             # Most bodies are this one part. Uvicorn would copy it into a buffer and out of it, and stop reading for it.

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -140,6 +141,33 @@ def test_a_body_may_come_in_any_parts(url: str, size: int) -> None:
         client.sendall(head + body + b"0\r\n\r\n")
         ((status, found),) = responses(client, 1)
     assert status == 200, found
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [(b"0\r\nX: ", b"y"), (b"0\r\n", b"y"), (b"0\r\n", b"X: y\r\n"), (b"5;a=", b"y"), (b"5;", b"a;"), (b"", b"0")],
+    ids=["value", "name", "trailers", "extension", "extensions", "length"],
+)
+def test_what_follows_a_chunk_has_a_limit(url: str, begin: bytes, more: bytes) -> None:
+    """100 MB of trailers took 1.9 GB, or held up all others for ten seconds at a time."""
+    with connect(url) as client, suppress(OSError):  # It is closed while this side still sends.
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(chunked(FILE)[: -len(b"0\r\n\r\n")] + begin)
+        sent = 0
+        for _ in range(16):
+            sent += client.send(more * (2**20 // len(more)))
+        pytest.fail(f"{sent} bytes were taken")
+
+
+def test_trailers_are_no_headers(url: str) -> None:
+    """They come after the checks of a proxy, and after those of ingest. The next request is served."""
+    post = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%s\r\n%s0\r\n%s\r\n"
+    wish = b"Webhook-URL: https://example.org/\r\n"
+    body = chunked(FILE)[: -len(b"0\r\n\r\n")]
+    with connect(url) as client:
+        client.sendall(post % (b"", body, wish) + post % (wish, body, b"") + post % (b"", body, b"X: " + b"y" * 60_000))
+        statuses = [status for status, _ in responses(client, 2)]
+    assert statuses == [200, 400]
 
 
 def test_malformed_requests_do_not_fill_the_log(processes: Processes) -> None:
