@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP/1.1 protocol with four corrections: bounds on heads and on what follows chunks, Upgrade, and the log.
+"""Uvicorn's HTTP/1.1 protocol with five corrections.
 
 It also says in the scope when a whole body has arrived.
 
@@ -9,16 +9,19 @@ It also says in the scope when a whole body has arrived.
 - If a request offers to upgrade its connection, the parser takes the body for the new protocol, and the body is lost.
   `curl --http2` and Java's HttpClient offer `Upgrade: h2c` with every request. A server may ignore the offer
   (RFC 9110, 7.8), and this one does.
+- Uvicorn reads and keeps requests without limit that a client sends before it has the responses to earlier ones, and
+  does not tell the running one when the client has gone. Here they wait in the connection.
 - Uvicorn logs a warning for each malformed request, which lets any client fill the log. Here there is one a minute.
 """
 
 import asyncio
 import logging
 import time
+from collections.abc import Sized
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 logger = logging.getLogger(__name__)
@@ -65,9 +68,26 @@ class _Warnings:
 _warnings = _Warnings()
 
 
+class _Flow(FlowControl):
+    """Reads no more of a connection while requests wait on it for the response to an earlier one.
+
+    Uvicorn would read on as soon as the application waits for more of a body, or for the end of the connection.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP/1.1 connection."""
 
+    #: The request that the application works on. `cycle` is the newest, which may wait behind it.
+    _running: RequestResponseCycle | None = None
     _in_head = False
     #: Bytes of the chunk that is parsed now, and of the head in the chunks after the one in which it began.
     _chunk_bytes = 0
@@ -77,6 +97,11 @@ class HttpProtocol(HttpToolsProtocol):
     _bytes_between = 0
     #: Whether the parser reads a head that was made here, whose request has begun already.
     _resuming = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's."""
@@ -91,15 +116,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431 if isinstance(cause, _Refused) else 400, str(cause or error))
         if self._in_head:
             self._limit_head(len(data) if continues else _begun(data))
-        elif self._bytes_between > _MAX_HEAD and self.cycle is not None and self.cycle.more_body:
-            self._refuse(400, "too much follows a chunk")
-        elif self._is_ahead():
-            self.flow.pause_reading()
+        elif self._is_in_body():
+            if self._bytes_between > _MAX_HEAD:
+                self._refuse(400, "too much follows a chunk")
+            elif len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()  # The application has taken less than has arrived.
 
-    def _is_ahead(self) -> bool:
-        """Whether more of a body has arrived than the application has taken, and there is still more to come."""
+    def _is_in_body(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and cycle.more_body and len(cycle.body) > HIGH_WATER_LIMIT
+        return cycle is not None and cycle.more_body
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -113,7 +138,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes += more
         if self._head_bytes > _MAX_HEAD:
             self._refuse(431, "the head is too large")
-        elif self._head_timer is None:
+        elif self._head_timer is None and not self.pipeline:
             self._head_timer = self.loop.call_later(_HEAD_S, self._refuse, 408, "the head takes too long")
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -135,9 +160,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As uvicorn's."""
+        """As uvicorn's, which tells only the newest request that its client has gone."""
         self._end_head()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 (uvicorn's type)
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """A request has its response, perhaps before its whole body was read."""

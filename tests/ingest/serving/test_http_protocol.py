@@ -18,6 +18,7 @@ from tests.support.redis.requests_direct import random_images
 
 (IMAGE,) = random_images(1)
 FILE = png(IMAGE)
+POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(FILE)
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 
 
@@ -170,9 +171,27 @@ def test_trailers_are_no_headers(url: str) -> None:
     assert statuses == [200, 400]
 
 
-def test_malformed_requests_do_not_fill_the_log(processes: Processes) -> None:
-    """One line for all that come within a minute."""
-    process, url = processes.ingest(ready=False)
+def test_requests_that_wait_for_a_response_are_not_read(url: str) -> None:
+    """Those that a client sends ahead stay in the connection, and are answered in order. All of them took memory."""
+    size = 2**18 // len(POST + FILE) + 1
+    with connect(url) as client:
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.sendall((POST + FILE) * size * 128)
+        client.settimeout(30)
+        assert {status for status, _ in responses(client, 2 * size)} == {200}
+
+
+def test_malformed_requests_and_lost_clients_do_not_fill_the_log(processes: Processes) -> None:
+    """One line for all that come within a minute. A client that goes may have sent more than one request."""
+    processes.consumer(version=1)
+    process, url = processes.ingest()
+    for _ in range(5):
+        with connect(url) as client:
+            client.sendall((POST + FILE) * 10)
+            assert client.recv(1)
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert "Traceback" not in process.text
     for _ in range(50):
         with connect(url) as client:
             client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
