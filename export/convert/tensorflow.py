@@ -141,6 +141,9 @@ class _Weights:
                 self._put(node.name, self._captured[node.name].numpy(), result)
         elif node.op == "ResourceGather":
             self._gather(node, result)
+        elif node.op.startswith("Assign"):
+            # Writes the state of random numbers, say. The comparison shows if answers depend on it.
+            pass
         elif not (node.op in ("Identity", "NoOp") and node.attr["T"].type == resource):
             kept = result.node.add()
             kept.CopyFrom(node)

@@ -61,6 +61,7 @@ def once_wrong() -> Iterator[Case]:
     yield case("caffe's means, channels not swapped", lambda: functional_of(less_means), asks=SCALE)
     yield case("BGR made RGB within", lambda: functional_of(lambda x: x[..., ::-1] / 255.0), asks=SCALE)
     yield case("regression by MAPE", lambda: compiled(functional(dense(1, None)), "mape"), outputs=1)
+    yield case("RandomPosterization", lambda: functional_of(layers.RandomPosterization(4)))
     yield case("pixels as tokens", tokens, size=(16, 16, 1), prepare=lambda images: images)
     bins = layers.Discretization(bin_boundaries=[64.0, 128.0])
     yield case("Discretization", lambda: functional_of(bins), asks="a layer of Keras that is not for images")
