@@ -112,6 +112,8 @@ class LeaseKeeper:
                 await self.heartbeat()
                 await self._group.remove_dead_consumers()
                 await self._recover_orphans()
+                if failing:
+                    logger.info("Redis answers again: leases are renewed")
                 failing = False
             except RedisError as error:
                 level = logging.DEBUG if failing else logging.WARNING

@@ -225,8 +225,9 @@ async def test_a_consumer_outlives_an_outage_of_redis(outage: str, processes: Pr
                 own_server.start()
             case "stop":
                 own_server.signal(signal.SIGSTOP)
-                await eventually(lambda: _said(consumer.text, "Timeout"), "the consumer noticed")
+                await eventually(lambda: _said(consumer.text, "cannot renew leases"), "the consumer noticed")
                 own_server.signal(signal.SIGCONT)
+                await eventually(lambda: _said(consumer.text, "Redis answers again"), "the log has the end, too")
             case "flush":
                 await client.flushall()
                 await eventually(lambda: _announced(client), "the consumer has announced itself again")

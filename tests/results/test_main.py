@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +13,13 @@ from redis.asyncio import Redis
 from results.__main__ import main
 from results.outcome import encode
 from results.store import Store
-from stream.cli import Column, duration, size, table
 from stream.connection.group_reader import Reader
-from stream.keys import MODELS, Partition
+from stream.keys import Partition
 from stream.model import ModelDescription, Resize
 from stream.presence import Presence
-from stream.settings import RedisSettings
 from tests.results.test_completion import done
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry
-from tests.support.processes import ROOT, Processes
-from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images
 from tests.support.redis.servers import Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -281,52 +275,3 @@ def test_redis_away_is_status_2(url: str, capsys: pytest.CaptureFixture[str]) ->
     """One line, no traceback."""
     assert main(["dead-letters", "list", "--redis-url", url.format(port=free_port())]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_table_fits_where_it_must() -> None:
-    """The columns that may be cut give way, the widest first, and none below what still tells something."""
-    columns = (Column("ID"), Column("WHY", cut=True), Column("WHO", cut=True), Column("N", right=True))
-    row = ("1700000000000-0", "because " * 9, "somebody-1-abcdef", "12")
-    assert max(map(len, table(columns, [row]))) > 80
-    heading, line = table(columns, [row], width=60)
-    assert len(line) == 60
-    assert line == "1700000000000-0  because because bec…  somebody-1-abcdef  12"
-    assert heading.split() == ["ID", "WHY", "WHO", "N"]
-    assert len(table(columns, [row], width=10)[1]) == 15 + 8 + 8 + 2 + 3 * 2
-
-
-def test_figures_are_short() -> None:
-    """One unit each."""
-    assert [duration(seconds) for seconds in (0.04, 12, 300, 7200, 400_000)] == [
-        "0.0 s", "12 s", "5 min", "2.0 h", "4.6 d",
-    ]  # fmt: skip
-    assert [size(count) for count in (147, 150_528, 4_816_896)] == ["147 B", "150.5 kB", "4.8 MB"]
-
-
-async def test_a_dead_letter_is_replayed_and_classified(
-    settings: RedisSettings, client: Redis, reader: Reader, processes: Processes
-) -> None:
-    """From the grave to its labels: replayed by the command, run by a real consumer, fetched by its id."""
-    graveyard = Graveyard(client, reader, TINY)
-    await graveyard.open()
-    (image,) = random_images(1)
-    one = entry(top=0, height=16, width=16, pixels=image.tobytes())
-    await graveyard.add(one)
-    await client.zadd(MODELS, {TINY.model: 1})
-    assert _command(settings, "dead-letters", "replay", one.id).returncode == 0
-    queued = _command(settings, "get", one.id, "--json")
-    assert json.loads(queued.stdout)["state"] == "queued"
-    processes.consumer(version=1).ready()
-    (outcome,) = await outcomes(client, [one.id])
-    assert_right(outcome, image)
-    answer = _command(settings, "get", one.id)
-    assert answer.returncode == 0
-    assert "class_" in answer.stdout
-    assert _command(settings, "dead-letters", "replay", one.id).returncode == 1
-
-
-def _command(settings: RedisSettings, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m results` as a process, which finds Redis by its environment."""
-    command = [sys.executable, "-m", "results", *words]
-    environment = {"SLUICE_REDIS_URL": settings.redis_url}
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
