@@ -8,9 +8,11 @@ process with hard limits (ingest/images/worker_pool.py). Seconds are measured on
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import mul
 from typing import Final
 
 from ingest.images import heif
+from ingest.images.jpeg import Frame, JpegHeader
 
 #: Seconds per pixel: decoding, conversion and resampling.
 _PNG_S: Final = 25e-9
@@ -40,6 +42,15 @@ _PNG_BYTES: Final = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}
 
 _FIXED_BYTES: Final = 2**20
 
+#: Of a JPEG: seconds per pixel, and per sample of each further scan.
+_JPEG_S: Final = 4e-9
+_JPEG_SCAN_S: Final = 0.7e-9
+#: libjpeg keeps a coefficient of 2 bytes for each sample if there are several scans.
+_JPEG_COEFFICIENT_BYTES: Final = 2
+_JPEG_BYTES: Final = 4
+#: Seconds per pixel of the image that is scaled along its rows alone, which a tall image makes large.
+_NARROW_S: Final = 6e-9
+
 #: A TIFF file has some twenty tags. The decoder reads the others.
 _MAX_TAGS: Final = 1000
 
@@ -64,6 +75,26 @@ def estimate(data: bytes, kind: str) -> Cost:
         return _ESTIMATES[kind](data)
     except (struct.error, IndexError, ValueError, OverflowError):  # The last one for an offset beyond 63 bits.
         return FREE
+
+
+def estimate_jpeg(header: JpegHeader, divisor: int, input_side: int) -> Cost:
+    """The cost of decoding a JPEG with each side divided, and of scaling it to an input of at most that side."""
+    width, height = header.dimensions
+    divisor = divisor if header.size else 1
+    pixels, narrow = width * height, input_side * height // divisor
+    memory = (pixels // divisor**2 + narrow) * _JPEG_BYTES
+    seconds = pixels * _JPEG_S + narrow * _NARROW_S + len(header.data) * _BYTE_S
+    if header.scans > 1:
+        samples = pixels * _samples(header.frame)
+        memory += int(samples * _JPEG_COEFFICIENT_BYTES)
+        seconds += samples * header.scans * _JPEG_SCAN_S
+    return Cost(pixels, memory, seconds, width, height)
+
+
+def _samples(frame: Frame) -> float:
+    """The number of samples per pixel: 1.5 with the usual subsampling, 3 if the header does not say."""
+    across, down = [one >> 4 for one in frame.sampling], [one & 15 for one in frame.sampling]
+    return sum(map(mul, across, down)) / max(1, max(across) * max(down)) if across else 3.0
 
 
 def _cost(

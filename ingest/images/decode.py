@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
 from ingest.images import jpeg, pillow
-from ingest.images.cost import FREE, Cost, estimate
+from ingest.images.cost import FREE, Cost, estimate, estimate_jpeg
 from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
-from ingest.images.jpeg_header import QUICK_BYTES, JpegHeader, read_header
+from ingest.images.jpeg import QUICK_BYTES, JpegHeader, read_header
 from ingest.images.resampling import fixed_point, resample
 from ingest.images.scaling import scale, scale_unrounded
 from stream.model import ModelDescription
@@ -85,7 +85,7 @@ class EncodedImage:
             cost = estimate(self.data, self.kind)
         else:
             divisor = _divisor(_crop(self._jpeg, model), model) if all(self._jpeg.dimensions) else 1
-            cost = self._jpeg.cost(divisor, max(model.width, model.height))
+            cost = estimate_jpeg(self._jpeg, divisor, max(model.width, model.height))
         if cost.width and cost.height:
             check_pixels(cost.width, cost.height, max_pixels)
         return cost

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ingest.images import resampling
 from ingest.images.decode import EncodedImage, to_pixels
-from ingest.images.jpeg_header import read_header
+from ingest.images.jpeg import read_header
 from stream.model import Interpolation, ModelDescription
 from tests.support.images import (
     encoded,
