@@ -23,9 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from stream.keys import valid_version
-from stream.model import OutputKind, valid_digest
-from stream.unreadable import parse_json
+from stream.keys import valid_digest, valid_version
+from stream.model import OutputKind
 
 Reason = Literal["malformed", "other_preparation", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
@@ -34,6 +33,8 @@ _CRC = b', "crc": '
 _REASONS: Final = frozenset(get_args(Reason))
 _OUTPUT_KINDS: Final[dict[object, OutputKind]] = {kind: kind for kind in get_args(OutputKind)}
 
+#: Numbers from here on make no sense in an outcome. Python reads whole numbers of any size, NaN and infinity.
+_MOST: Final = 1 << 53
 
 #: What is wrong with an image that was accepted, and that Redis no longer has.
 VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
@@ -127,7 +128,7 @@ def decode(raw: bytes) -> Outcome:
     _check_crc(raw)
     line, _, numbers = raw.partition(b"\n")
     try:
-        header = parse_json(line)
+        header = json.loads(line)
         match header["kind"]:
             case "done":
                 return _decode_done(header, numbers)
@@ -137,13 +138,13 @@ def decode(raw: bytes) -> Outcome:
                 return Failed(id=_text_of(header, "id"), reason=header["reason"], detail=_text_of(header, "detail"))
             case kind:
                 raise ValueError(f"unknown kind {kind!r}")
-    except (KeyError, TypeError, struct.error) as error:
+    except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(f"not an outcome: {error}") from error
 
 
 def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
     count, batch, version = header["classes"], header["batch"], header["version"]
-    if type(count) is not int or len(numbers) != 8 * count or type(batch) is not int or batch < 0:
+    if type(count) is not int or len(numbers) != 8 * count or type(batch) is not int or not 0 <= batch < _MOST:
         raise ValueError("an outcome whose counts do not fit")
     if not valid_version(version):
         raise ValueError("an outcome of no version")
@@ -171,13 +172,14 @@ def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
 
 
 def _text_of(header: Mapping[str, Any], name: str) -> str:
-    if isinstance(header[name], str):
-        return str(header[name])
+    if isinstance(value := header[name], str):
+        value.encode()  # Nothing can send half of a surrogate pair. UnicodeEncodeError is a ValueError.
+        return value
     raise ValueError(f"{name} of an outcome is no text")
 
 
 def _duration_of(header: Mapping[str, Any], name: str) -> float:
     value = header[name]
-    if type(value) not in {int, float}:
-        raise ValueError(f"{name} of an outcome is no number")
+    if type(value) not in {int, float} or not abs(value) < _MOST:
+        raise ValueError(f"{name} of an outcome is no number, or not a finite one")
     return float(value)

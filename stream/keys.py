@@ -96,6 +96,11 @@ def valid_version(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _MAX_VERSION_DIGITS
 
 
+def valid_digest(value: object) -> bool:
+    """Whether this can be the digest of a model: at most 64 characters, as many as the hash of the cache takes."""
+    return isinstance(value, str) and value.isascii() and len(value) <= 64
+
+
 @dataclass(frozen=True, slots=True)
 class EntryStream:
     """One stream of entries: of one class, for consumers of any version or (`version`) of one only.

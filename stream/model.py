@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, Self, get_args
 
-from stream.keys import valid_model_name, valid_version
+from stream.keys import valid_digest, valid_model_name, valid_version
 from stream.unreadable import parse_json
 
 ResizeMode = Literal["squash", "crop", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
@@ -120,11 +120,6 @@ def _preparation(height: int, width: int, channels: int, resize: Resize) -> str:
     named.pop("rounded", None)
     text = json.dumps([height, width, channels, named], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def valid_digest(value: object) -> bool:
-    """Whether this can be the digest of a model: at most 64 characters, as many as the hash of the cache takes."""
-    return isinstance(value, str) and value.isascii() and len(value) <= 64
 
 
 def _is_count(value: object) -> bool:
