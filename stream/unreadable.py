@@ -1,8 +1,10 @@
 """What happens to a value in Redis that cannot be read: it is logged, counted and skipped, and ends no process.
 
-Anybody who reaches Redis can write there, another version of Sluice among them. So JSON from Redis is parsed here: what
-comes out can be computed with, encoded and sent. Python's parser also accepts whole numbers of any size, which overflow
-in the first division, NaN and infinity, and halves of surrogate pairs, which no text can be encoded with.
+Anybody who reaches Redis can write there, another version of Sluice among them. So JSON from Redis is parsed here, but
+for outcomes, whose few fields results/outcome.py checks for each image: what comes out can be computed with, encoded
+and sent. Python's parser also accepts whole numbers of any size, which overflow in the first division, NaN and
+infinity, and halves of surrogate pairs, which no text can be encoded with. A decode worker imports this file, and must
+not import redis-py, so that is imported where it is needed.
 """
 
 import json
@@ -11,8 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from typing import Any, Final
-
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def _is_due(kind: str, key: str) -> bool:
 
 def lacks_rights(error: Exception) -> bool:
     """Whether Redis refuses a command, or one in a script, because of the rights of its user."""
+    from redis.exceptions import NoPermissionError, ResponseError
+
     return isinstance(error, NoPermissionError) or (
         isinstance(error, ResponseError) and any(text in str(error) for text in _NO_RIGHTS)
     )
@@ -74,6 +76,8 @@ def lacks_rights(error: Exception) -> bool:
 
 def _is_of_the_server(error: Exception) -> bool:
     """Whether the server would refuse the same for any value, for example because it is full."""
+    from redis.exceptions import RedisError, ResponseError
+
     return isinstance(error, RedisError) and (type(error) is not ResponseError or str(error).startswith(_STATES))
 
 
