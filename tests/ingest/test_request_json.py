@@ -1,6 +1,7 @@
 """JSON bodies: numbers against a plain reading of the same arrays, and what is refused."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import BadParameter, PayloadTooLarge
-from ingest.request_json import MAX_JSON, flatten, parse_json_object, whole_numbers
+from ingest.request_json import MAX_JSON, decode_base64, flatten, parse_json_object, whole_numbers
 
 #: The same cases each time, however slow the machine is.
 thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -77,6 +78,22 @@ def test_too_much_json_is_refused_with_what_to_do_instead() -> None:
         parse_json_object(b'{"data": [' + b"1," * (MAX_JSON // 2) + b"1]}")
     with pytest.raises(PayloadTooLarge, match="objects of JSON"):
         parse_json_object(b'{"data": [' + b"{}," * 10_000 + b"{}]}")
+    with pytest.raises(PayloadTooLarge, match="members"):
+        parse_json_object(b"{" + b",".join(b'"%d":1' % number for number in range(10_001)) + b"}")
+    with pytest.raises(PayloadTooLarge, match="many values"):
+        parse_json_object(b'{"data": [' + b"1," * 10_001 + b"1]}", most_with_many_values=0)
+
+
+def test_what_is_no_base64_takes_no_time() -> None:
+    """It is refused before 20 MB are translated, which held the interpreter for 300 ms."""
+    text = "é" * 10_000_000
+    times = []
+    for _ in range(3):
+        began = time.thread_time()
+        with pytest.raises(BadParameter, match="characters that base64 does not have"):
+            decode_base64(text, "image")
+        times.append(time.thread_time() - began)
+    assert min(times) < 0.02
 
 
 def test_nothing_is_as_flat_as_it_gets() -> None:
