@@ -62,6 +62,7 @@ class ServerFacts:
     appendonly: bool | None = None
     appendfsync: str = ""
     eviction_policy: str = ""
+    full: bool = False
     client_memory_limit: str = ""
     clock_moves: bool = True
 
@@ -105,12 +106,15 @@ async def read_facts(redis: Redis) -> ServerFacts:
     kind: Literal["redis", "valkey"] = "valkey" if "valkey_version" in server else "redis"
     enabled = persistence.get("aof_enabled")
     policy = str(memory.get("maxmemory_policy", "noeviction"))
+    # As the server itself counts: its buffers for the append-only file and for replicas are beyond the limit.
+    used = memory.get("used_memory", 0) - memory.get("mem_not_counted_for_evict", 0)
     return ServerFacts(
         kind=kind,
         version=_version(str(server.get(f"{kind}_version", ""))),
         appendonly=None if enabled is None else bool(enabled),
         appendfsync=await _config(redis, "appendfsync"),
         eviction_policy=policy if memory.get("maxmemory") and policy != "noeviction" else "",
+        full=bool(memory.get("maxmemory")) and policy == "noeviction" and used > memory["maxmemory"],
         client_memory_limit=await _config(redis, "maxmemory-clients"),
         clock_moves=await _clock_moves(redis),
     )
@@ -176,6 +180,8 @@ def _faults(facts: ServerFacts) -> Iterator[str]:
 def _limits(facts: ServerFacts) -> Iterator[str]:
     if facts.eviction_policy:
         yield f"Redis evicts queued images when its memory is full: maxmemory-policy is {facts.eviction_policy}."
+    if facts.full:
+        yield "Redis is full and accepts no image: it uses more than maxmemory. Raise that, or lower max_backlog."
     if facts.client_memory_limit not in {"", "0"}:
         yield (
             "Redis can disconnect a consumer while it reads a batch: "

@@ -1,5 +1,9 @@
 """The file of Redis users: what is written in it, and what a server keeps that runs with it."""
 
+import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,27 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     keyed = [right for right in everything if right.read or right.write or right.both]
     assert all(any(keys in right.encode() for keys in common) for right in keyed)
     assert not [right for right in one if "{*/" in right.encode()]
+
+
+def _has_a_redis_of_the_system() -> bool:
+    programs = ("redis-server", "setpriv", "install")
+    return os.geteuid() == 0 and all(map(shutil.which, programs)) and "redis:" in Path("/etc/passwd").read_text()
+
+
+@pytest.mark.skipif(not _has_a_redis_of_the_system(), reason="needs root, and Debian's package redis-server")
+def test_a_redis_of_the_system_reads_the_installed_file() -> None:
+    """The folder of the users is closed to it, and the copy that docs/security.md installs is not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        # Redis 7.0 knows no other users, and newer ones know these.
+        assert acl.main([str(folder / "users"), "--redis-7-0"]) == 0
+        copy = f"install --owner redis --group redis --mode 0400 {folder}/users/redis/users.acl {folder}/users.acl"
+        subprocess.run(copy.split(), check=True)
+        server = Server(folder, kind="redis7", options={"aclfile": f"{folder}/users.acl"}, system_user="redis")
+        server.url = server.url.replace("//", f"//ingest:{password(folder / 'users', 'ingest')}@")
+        server.start()
+        server.kill()
 
 
 async def test_a_server_with_these_users_keeps_what_it_accepted(models_dir: Path, tmp_path: Path) -> None:

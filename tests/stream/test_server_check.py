@@ -48,6 +48,16 @@ async def test_what_evicts_is_a_policy_with_a_limit(limited: Redis) -> None:
     assert (await read_facts(limited)).eviction_policy == ""
 
 
+async def test_a_full_server_is_a_problem(limited: Redis) -> None:
+    """Reading works then, and all consumers live: nothing else would show it."""
+    assert not (await read_facts(limited)).full
+    await limited.config_set("maxmemory", "1mb")
+    found = problems(await read_facts(limited), "memory")
+    assert found == [
+        "Redis is full and accepts no image: it uses more than maxmemory. Raise that, or lower max_backlog."
+    ]
+
+
 async def test_a_consumer_warns_of_a_redis_that_evicts(limited: Redis, processes: Processes) -> None:
     """Once, however many partitions there are; the status is degraded until it is put right, and says why."""
     warning = "Redis evicts queued images when its memory is full: maxmemory-policy is"

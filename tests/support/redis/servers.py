@@ -66,11 +66,18 @@ class Server:
     """One server process; it keeps its data between `kill` and `start` when it has an append-only file."""
 
     def __init__(
-        self, folder: Path, *, kind: str = "", password: str = "", options: dict[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        kind: str = "",
+        password: str = "",
+        options: dict[str, str] | None = None,
+        system_user: str = "",
     ) -> None:
         self.port = free_port()
         self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
         self._command = [
+            *(f"setpriv --clear-groups --reuid {system_user} --regid {system_user}".split() if system_user else []),
             str(binary(kind or os.environ.get("SLUICE_TEST_SERVER", "valkey"))),
             *_words(
                 {"port": str(self.port), "bind": "127.0.0.1", "dir": str(folder), "save": "", "loglevel": "warning"}
