@@ -93,7 +93,7 @@ def decide(
         if single:
             return Head("binary", "pair", _known("binary", f"the model ends in one {found.operator}"))
         return Head("labels", "as-is", _known("labels", f"the model ends in {scores.shape[1]} x {found.operator}"))
-    if found.range is None and not single and sums_to_one(scores):
+    if found.range is None and not single and sums_to_one(scores) and _has_fractions(scores):
         return Head("classes", "as-is", _known("classes", "every row of its outputs sums to 1"))
     if loss is not None and (head := _by_loss(found, scores, loss)) is not None:
         return head
@@ -107,6 +107,11 @@ def _known(kind: OutputKind, why: str) -> Assumption:
 def sums_to_one(scores: npt.NDArray[np.float32], tolerance: float = SUM_TOLERANCE) -> bool:
     """Whether every row is a distribution over the classes."""
     return bool(scores.min() >= -tolerance and np.abs(scores.sum(axis=1) - 1).max() <= tolerance)
+
+
+def _has_fractions(scores: npt.NDArray[np.float32]) -> bool:
+    """Whether two rows or more are no decisions. Those of labels sum to 1 wherever just one label is found."""
+    return bool((np.abs(scores - np.rint(scores)).max(axis=1) > SUM_TOLERANCE).sum() > 1)
 
 
 def _within_one(scores: npt.NDArray[np.float32]) -> bool:

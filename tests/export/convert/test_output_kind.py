@@ -55,10 +55,11 @@ def test_the_kind_follows_from_the_path_or_the_loss(
         (ONE_LOGIT, "logits", None),
         (SCORES * 3, "independent", None),
         (np.ones((2, 1), np.float32), "distribution", None),
+        (np.eye(3, dtype=np.float32)[[1, 1, 0]], None, None),
     ],
 )
 def test_what_can_mean_several_things_is_asked(scores: Floats, found: Range | None, loss: Loss | None) -> None:
-    """A softmax by guess was off by up to 0.87."""
+    """A softmax by guess was off by up to 0.87. Decisions of labels may sum to 1 in each sample."""
     with pytest.raises(OutputUnclear, match="say which with --output-kind"):
         output_kind.decide(Ending(found, "Mul"), scores, stated=None, loss=loss)
 

@@ -11,6 +11,7 @@ from tests.export.matrix import (
     once_wrong,
     onnx_cases,
     preprocessing_cases,
+    rare_keras,
     tensorflow_cases,
     unusual_keras,
     unusual_onnx,
@@ -54,4 +55,6 @@ GROUPS: Mapping[str, Group] = {
     "unusual-keras2-keras": Group(partial(unusual_tensorflow.keras_2, ".keras"), slice(0)),
     "unusual-savedmodel": Group(unusual_tensorflow.saved_models, slice(2, None, 3)),
     "unusual-onnx": Group(unusual_onnx.onnx_files, _ALL),
+    "rare-heads": Group(rare_keras.heads, slice(0, None, 10)),
+    "rare-bodies": Group(rare_keras.bodies, slice(0)),
 }
