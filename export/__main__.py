@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from export import unfinished
+from export.errors import program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def end_on_signals() -> None:
         # drops others.
         unfinished.remove_all()
         word = "interrupted" if number == signal.SIGINT else "terminated"
-        os.write(stderr, f"\nexport: {word}, nothing was written\n".encode())
+        os.write(stderr, f"\n{program()}: {word}, nothing was written\n".encode())
         os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

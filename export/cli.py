@@ -1,7 +1,6 @@
 """The options of `python -m export`, their help and the form of their values."""
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import get_args
@@ -9,6 +8,7 @@ from typing import get_args
 from export.artefact.description import Interpolation, OutputKind, ResizeMode
 from export.convert.normalisation import BGR, BGR_MEANING, MEANINGS, OWN_NUMBERS, OWN_NUMBERS_MEANING, by_name
 from export.convert.parity import TOLERANCE
+from export.errors import program
 from export.images.resize import LOADERS
 from export.precision.agreement import MIN_AGREEMENT
 from export.sources import architectures
@@ -31,11 +31,10 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     names = ", ".join(architecture.name for architecture in architectures.ARCHITECTURES.values())
-    program = os.environ.get("SLUICE_PROGRAM", "python -m export")
     made = argparse.ArgumentParser(
-        prog=program,
+        prog=program(),
         description="Export an image classifier to one ONNX file that Sluice serves.",
-        epilog=EPILOG.format(names=names, program=program),
+        epilog=EPILOG.format(names=names, program=program()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -34,9 +34,12 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
             "stated", "the subfolders of --images, in alphabetical order as Keras has them"
         )
     imagenet = " (--labels imagenet: ImageNet's names, in Keras's order)" if outputs == IMAGENET_CLASSES else ""
+    order = "in the order of the outputs"
+    if kind == "binary":
+        order = "first that of outputs near 0, as in Keras's class_indices, or with the one name of outputs near 1"
     raise LabelsMismatch(
-        f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names in the order of the"
-        f" outputs{imagenet}"
+        f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names,"
+        f" {order}{imagenet}, or --images FOLDER with a subfolder for each"
     )
 
 

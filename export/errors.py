@@ -17,6 +17,13 @@ ExportError                     exit status 2, the message says what to do
 └── OutputRefused               the artefact can't be written, or is there already
 """
 
+import os
+
+
+def program() -> str:
+    """The command that the user typed, which begins each message; `sluice` sets the variable."""
+    return os.environ.get("SLUICE_PROGRAM", "python -m export")
+
 
 class ExportError(Exception):
     """Something the user can put right; the message says how."""

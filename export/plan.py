@@ -22,7 +22,7 @@ from export.convert.normalisation import (
 from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
-from export.errors import BadArgument, NormalisationUnclear, OutputUnclear
+from export.errors import BadArgument, LabelsMismatch, NormalisationUnclear, OutputUnclear
 from export.images.resize import LOADERS
 from export.job import Job
 
@@ -54,7 +54,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     scores = _scores(original, mode, images, tolerance=tolerance_of(job, original))
     head = _head(job, original, bare, scores, normalisation)
     outputs = 2 if head.gives_two_of_one else scores.shape[1]
-    labels, named = decisions.labels_for(job, original, head.kind, outputs)
+    labels, named = _labels(job, original, head, outputs, normalisation)
     resize, resized = _resize(job, original)
     truth: Truth | None = None
     trials: list[Trial] = []
@@ -153,8 +153,19 @@ def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normali
         raise
 
 
-def _question(job: Job, original: Original) -> str:
-    """What a beginner can answer, and the two commands that help."""
+def _labels(
+    job: Job, original: Original, head: Head, outputs: int, normalisation: Assumption | None
+) -> tuple[decisions.Names, Assumption]:
+    try:
+        return decisions.labels_for(job, original, head.kind, outputs)
+    except LabelsMismatch as error:
+        if normalisation is None and job.images is None:
+            raise LabelsMismatch(f"{error}.\nAnd {_question(job, original, names=' --labels FILE')}") from error
+        raise
+
+
+def _question(job: Job, original: Original, *, names: str = "") -> str:
+    """What a beginner can answer, and the two commands that help. `names` states the labels, as --images does."""
     meanings = {name: MEANINGS[name] for name in choices_for(original.input.channels)}
     meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
     added = f"; {BGR}: {BGR_MEANING}" if original.input.channels == 3 else ""
@@ -163,7 +174,7 @@ def _question(job: Job, original: Original) -> str:
     loaders = "" if job.resize.stated else f"\nLOADER loaded the images of the training: {', '.join(LOADERS)}"
     return (
         "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
-        f"If you know it:  {command} --preprocess {'|'.join(meanings)}{like}\n"
+        f"If you know it:  {command}{names} --preprocess {'|'.join(meanings)}{like}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
         f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}{added}){loaders}"

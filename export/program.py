@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from export import arguments, job, stderr
 from export.arguments import Arguments
 from export.artefact import repository
-from export.errors import ExportError, WeightsUnavailable
+from export.errors import ExportError, WeightsUnavailable, program
 from export.job import Job, PrecisionJob
 from export.progress import Progress
-from export.report import ExportReport
+from export.report import ExportReport, size
 from export.sources import model_file
 
 
@@ -24,7 +24,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments.parse(argv))
     except ExportError as error:
-        print(f"export: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_status
 
 
@@ -88,7 +88,7 @@ def _export(jobs: list[Job]) -> ExportReport:
     except WeightsUnavailable as error:
         if len(jobs) == 1:
             raise
-        print(f"export: {error.summary}; exporting {jobs[1].model_name} instead", file=sys.stderr)
+        _complain(f"{error.summary}; exporting {jobs[1].model_name} instead")
         return _export_one(jobs[1])
 
 
@@ -122,12 +122,12 @@ def _convert_precision(task: PrecisionJob, source: Path, *, force: bool) -> None
     with contextlib.redirect_stdout(sys.stderr):
         converted = convert.run(task, source, progress, force=force)
     if converted.skipped:
-        print(f"export: {converted.skipped} images could not be read and were left out", file=sys.stderr)
+        _complain(f"{converted.skipped} images could not be read and were left out")
     print(
-        f"wrote {converted.path}: {task.precision}, {converted.size_bytes / 1e6:.1f} MB in"
+        f"wrote {converted.path}: {task.precision}, {size(converted.size_bytes)} in"
         f" {time.monotonic() - start:.1f} s, {converted.agreement}"
     )
-    _say_who_changes(converted.path)
+    _say_who_changes(converted.path, {"fp16": " on a GPU", "int8": " on a CPU"}[task.precision])
 
 
 def _print_report(written: ExportReport, seconds: float) -> None:
@@ -139,11 +139,15 @@ def _print_report(written: ExportReport, seconds: float) -> None:
 
 def _warn(written: ExportReport) -> None:
     for warning in written.warnings:
-        print(f"export: {warning}", file=sys.stderr)
+        _complain(warning)
 
 
-def _say_who_changes(written: Path) -> None:
-    """Print a line if a running service may change to what was written."""
+def _say_who_changes(written: Path, where: str = "") -> None:
+    """Print a line if a running service may change to what was written; `where` it does, if not everywhere."""
     if repository.is_newest_of_several(written):
         number = written.parent.name
-        print(f"a service with --watch changes to version {number} once its checks pass; others when they restart")
+        print(f"services{where} change to version {number}: with --watch once its checks pass, others at a restart")
+
+
+def _complain(message: str) -> None:
+    print(f"{program()}: {message}", file=sys.stderr)

@@ -18,6 +18,11 @@ CONSTANT = (
 )
 
 
+def size(count: int) -> str:
+    """Bytes in kB or MB of the SI."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """What was written. `reference` names whose answers the parity was measured against; `lines` are for the user.
@@ -36,7 +41,7 @@ class ExportReport:
     def text(self, seconds: float) -> Iterator[str]:
         """Line by line, for an export that took so long."""
         yield (
-            f"wrote {self.path}: {self.size_bytes / 1e6:.1f} MB in {seconds:.1f} s, compared with"
+            f"wrote {self.path}: {size(self.size_bytes)} in {seconds:.1f} s, compared with"
             f" {self.reference}: {self.parity}"
         )
         yield self.assumed

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from export.errors import BadArgument
 from export.sources import architectures
 from export.sources.model_file import name_of
 from stream.cli import FAILED, complain, sluice
@@ -94,6 +95,12 @@ def _named(name: str, options: Sequence[str], models_dir: Path, export: _Export)
                     f"it out, or name the model's file: {sluice()} serve FILE --name {known} {shlex.join(others)}"
                 )
             return Served(known, found, "already exported", pinned=bool(wanted or os.environ.get("SLUICE_VERSION")))
+    try:
+        architectures.find(name)
+    except BadArgument as error:
+        there = sorted({path.parent.parent.name for path in models_dir.glob("*/*/model.onnx")})
+        has = f"{models_dir} has {', '.join(there)}, but no {name!r}, and " if there else ""
+        raise _refuse(f"{has}{error}") from error
     name = name.lower()
     return _once(name, name, _fingerprint(name.encode(), options), options, models_dir, export)
 

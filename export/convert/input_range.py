@@ -62,7 +62,13 @@ class FirstArithmetic:
     swapped: bool
 
     def __str__(self) -> str:
-        return f"x * {_text(self.scale)} + {_text(self.offset)}"
+        divisor = 1 / self.scale[0] if np.ptp(self.scale) == 0 and self.scale[0] else 0.0
+        whole = abs(divisor) >= 1 and bool(np.isclose(2 * divisor, round(2 * divisor), rtol=1e-5))
+        scaled = f"x / {divisor:.4g}" if whole else f"x * {_text(self.scale)}"
+        if np.ptp(self.offset):
+            return f"{scaled} + {_text(self.offset)}"
+        offset = float(self.offset[0])
+        return f"{scaled} {'-' if offset < 0 else '+'} {abs(offset):.4g}" if offset else scaled
 
 
 def _text(values: Channels) -> str:

@@ -195,13 +195,14 @@ def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
         )
     rivals = [other for other in others if not clearly_better(first, other)]
     if rivals:
-        best, close, worse = (
-            ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in trials) or "none"
-            for trials in ([first], rivals, [other for other in others if clearly_better(first, other)])
+        close, worse = (
+            ", ".join(f"{trial.preprocess} {trial.accuracy:.0%}" for trial in trials)
+            for trials in (rivals, [other for other in others if clearly_better(first, other)])
         )
+        best = f"the best: {first.preprocess} {first.accuracy:.0%}; too close: {close}"
         more = "pass more images, or " if count < MAX_IMAGES else ""
         raise NormalisationUnclear(
-            f"on {count} images no normalisation is clearly best (first {best}; too close {close}; worse {worse}):"
+            f"on {count} images no normalisation is clearly best ({best}{f'; worse: {worse}' if worse else ''}):"
             f" {more}say which it was with --preprocess\n{table(trials)}"
         )
     runner_up = f", the next best, {others[0].preprocess}, on {others[0].accuracy:.0%}" if others else ""

@@ -152,7 +152,9 @@ def test_without_a_network_the_ways_out_are_named(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     message = ended.stderr.splitlines()[-1]
-    assert message.startswith("export: the ImageNet weights of resnet50 can't be downloaded (storage.googleapis.com: ")
+    assert message.startswith(
+        "python -m export: the ImageNet weights of resnet50 can't be downloaded (storage.googleapis.com: "
+    )
     for way_out in ("--weights FILE", "--weights none", "efficientnet-lite0", "KERAS_HOME"):
         assert way_out in message
     assert "Traceback" not in ended.stderr
@@ -166,7 +168,7 @@ def test_without_a_network_the_fallback_is_exported(exported_lite0: Exported) ->
     assert ended.stdout.startswith(f"wrote {output}/efficientnet-lite0/1/model.onnx: 18.6 MB in ")
     assert ended.stdout.count("\n") == 5
     assert ended.stdout.splitlines()[1].startswith("normalisation lite (known: ")
-    (plain,) = [line for line in ended.stderr.splitlines() if line.startswith("export:")]
+    (plain,) = [line for line in ended.stderr.splitlines() if line.startswith("python -m export:")]
     assert plain.endswith("; exporting efficientnet-lite0 instead")
     assert "oneDNN" not in ended.stderr
 

@@ -38,7 +38,7 @@ def test_an_unchanged_file_is_not_exported_again(tmp_path: Path, capsys: pytest.
     assert main(words) == 0
     printed = capsys.readouterr()
     assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3", "4"]
-    assert "a service with --watch changes to version 4 once its checks pass" in printed.out
+    assert "services change to version 4: with --watch once its checks pass" in printed.out
     assert "nothing names the loader of the training" in printed.err
 
 
@@ -97,7 +97,7 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(PATIENCE_S) == status
-    assert f"export: {word}, nothing was written" in rest
+    assert f"python -m export: {word}, nothing was written" in rest
     assert "Traceback" not in rest
     assert not (tmp_path / "models").exists()
     assert not list(temporary.iterdir())
@@ -121,4 +121,4 @@ def test_an_early_interruption_shows_no_traceback(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 130
-    assert ended.stderr == "\nexport: interrupted, nothing was written\n"
+    assert ended.stderr == "\npython -m export: interrupted, nothing was written\n"

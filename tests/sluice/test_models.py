@@ -84,6 +84,18 @@ def test_a_named_network_is_never_replaced_by_the_fallback(exports: list[tuple[s
     assert prepare("mobilenetv2", (), tmp_path).reason == "already exported"
 
 
+def test_a_name_that_is_neither_a_network_nor_exported_lists_both(
+    exports: list[tuple[str, ...]], flowers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The models of the folder first: the name is more often a slip in one of them."""
+    prepare(str(flowers), (), tmp_path / "models")
+    with pytest.raises(ExportFailed):
+        prepare("resnet5", (), tmp_path / "models")
+    has = f"{tmp_path / 'models'} has my-flowers, but no 'resnet5', and there is no architecture 'resnet5'"
+    assert capsys.readouterr().err.startswith(f"sluice serve: {has}; try one of: resnet50, ")
+    assert len(exports) == 1
+
+
 def test_a_failed_export_ends_with_its_status(tmp_path: Path) -> None:
     """The export itself says what is wrong."""
     with pytest.raises(ExportFailed) as failure:

@@ -118,4 +118,4 @@ def test_a_constant_that_is_computed_counts() -> None:
     made.graph.initializer.append(numpy_helper.from_array(f(255), "scale"))
     verdict = input_range.verdict(input_range.find(made, "x", channel_axis=3, channels=3))
     assert verdict is not None
-    assert verdict.why.startswith("the model begins with x * 0.003922 + 0")
+    assert verdict.why.startswith("the model begins with x / 255, so it takes")

@@ -42,6 +42,7 @@ def test_what_could_be_chance_is_refused(first: int, second: int) -> None:
     with pytest.raises(NormalisationUnclear, match="no normalisation is clearly best") as refused:
         measure.choose([trial("unit", right(first)), trial("tf", right(second))], 4)
     assert "squash, bicubic" in str(refused.value)
+    assert f"(the best: unit {first / 40:.0%}; too close: tf {second / 40:.0%}):" in str(refused.value)
 
 
 def test_probabilities_decide_where_the_first_classes_do_not() -> None:

@@ -64,7 +64,7 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
     assert printed.startswith(f"wrote {path}: int8, ")
     assert "of 20 held-out images" in printed
     assert printed.splitlines()[1:] == [
-        "a service with --watch changes to version 2 once its checks pass; others when they restart"
+        "services on a CPU change to version 2: with --watch once its checks pass, others at a restart"
     ]
     assert (found["sluice.version"], found["sluice.precision"]) == ("2", "int8")
     agreement = json.loads(found["sluice.agreement"])
@@ -248,7 +248,7 @@ def test_what_can_not_work_ends_with_status_2(
     capsys.readouterr()
     assert main([word.format(**names, foreign=tmp_path / "tiny.onnx") for word in arguments.split()]) == 2
     captured = capsys.readouterr()
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("export: ")]
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("python -m export: ")]
     assert message in line
     assert captured.out == ""
     assert [path.name for path in fp32.parent.iterdir()] == ["1"]

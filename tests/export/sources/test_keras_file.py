@@ -53,7 +53,7 @@ def test_a_keras_file_becomes_an_artefact(tmp_path: Path, capsys: pytest.Capture
     assert export(tmp_path, model, "--preprocess", "unit", "--interpolation", "bilinear") == 0
     path, images = written(tmp_path), sample_images(SIZE, SIZE)
     first, *decisions = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"wrote {path}: 0.0 MB in ")
+    assert first.startswith(f"wrote {path}: {path.stat().st_size / 1e3:.1f} kB in ")
     assert decisions == [
         "normalisation unit (stated: --preprocess)",
         "output classes (known: the model ends in Softmax)",
@@ -201,10 +201,20 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_model_without_labels_must_have_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three outputs are not ImageNet's thousand."""
+    """Three outputs are not ImageNet's thousand. If the normalisation is not known either, both are asked for."""
     file = tiny_keras.save(tiny_keras.model(), tmp_path / "tiny.keras")
-    assert main(["--keras", str(file), "--preprocess", "unit", "--output", str(tmp_path)]) == 2
-    assert "pass --labels FILE with 3 names" in capsys.readouterr().err
+    options = ["--keras", str(file), "--output", str(tmp_path)]
+    assert main([*options, "--preprocess", "unit"]) == 2
+    message = capsys.readouterr().err
+    assert message.endswith("3 names, in the order of the outputs, or --images FOLDER with a subfolder for each\n")
+    assert main(options) == 2
+    message = capsys.readouterr().err
+    assert "3 names, in the order of the outputs" in message
+    assert " --labels FILE --preprocess unit|tf|" in message
+    assert f"{tmp_path} --images FOLDER" in message
+    file = tiny_keras.save(tiny_keras.model(classes=1, activation="sigmoid"), tmp_path / "binary.keras")
+    assert main(["--keras", str(file), "--output", str(tmp_path), "--preprocess", "unit"]) == 2
+    assert "with 2 names, first that of outputs near 0, as in Keras's class_indices" in capsys.readouterr().err
 
 
 def _without_top() -> keras.Model:

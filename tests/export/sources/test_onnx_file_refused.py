@@ -46,7 +46,7 @@ def test_files_that_do_not_fit_are_refused(
     """Status 2, one sentence, nothing written."""
     assert export(tmp_path, make(), *options.split()) == 2
     captured = capsys.readouterr()
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("export: ")]
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("python -m export: ")]
     assert message in line
     assert not (tmp_path / "models").exists()
 
