@@ -224,7 +224,7 @@ def test_a_package_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
         timeout=60,
     )  # fmt: skip
     assert started.returncode == 2, started.stderr
-    says = "gRPC cannot be used: gencode 7.35.1, runtime 6.33.6. Install what is needed with: pip install"
+    says = "gRPC cannot be used: gencode 7.35.1, runtime 6.33.6. Install what is needed with: "
     assert says in started.stderr
     assert started.stderr.count("\n") == 1
 
