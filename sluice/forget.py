@@ -1,6 +1,7 @@
 """`sluice forget MODEL`: forgets a model that is no longer served, so that nothing lists it any more."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def main(arguments: Sequence[str]) -> int:
         model = Model(connections, await console.choose(connections, given.model), dead_too=given.dead_letters)
         if refusal := await model.look() or await model.forget():
             return complain(PROGRAM, f"{given.model} has {refusal}", FAILED)
-        sys.stdout.write(f"forgot {given.model}\n")
+        done = json.dumps({"model": given.model, "action": "forgot"}) if given.json else f"forgot {given.model}"
+        sys.stdout.write(f"{done}\n")
         return OK
 
     return console.run(PROGRAM, console.settings(PROGRAM, given), work)
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[console.options()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("model", metavar="MODEL", help="its name")
     parser.add_argument("--dead-letters", action="store_true", help="delete its dead letters and dead webhooks, too")
     return parser
 

@@ -18,7 +18,7 @@ import httpcore
 import httpx
 
 from ingest.outbound.addresses import Address
-from ingest.outbound.policy import NOT_PUBLIC, Policy, parse_address
+from ingest.outbound.policy import Policy, parse_address
 
 #: Resolves a name to addresses; raises OSError or UnicodeError if there are none.
 Resolve = Callable[[str], Awaitable[Sequence[Address]]]
@@ -30,6 +30,9 @@ _RESOLVER_THREADS: Final = 8
 _IDLE_S: Final = 5.0
 
 _USER_AGENT: Final = "sluice"
+
+#: One message for both, so that no client learns which private names exist.
+_NO_ADDRESS: Final = "its host is unknown, or has no public address"
 
 
 class Unreachable(Exception):
@@ -77,7 +80,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """As httpcore's; raises httpcore.ConnectError if the policy allows none of the addresses."""
-        error: Exception = _Refused(NOT_PUBLIC)
+        error: Exception = _Refused()
         for address in await self._addresses(host):
             try:
                 return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
@@ -91,7 +94,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             literal = parse_address(host)
             addresses = [literal] if literal else await self._resolve(host)
         except (OSError, UnicodeError) as error:
-            raise _Refused(NOT_PUBLIC) from error
+            raise _Refused from error
         return addresses if all(map(self._policy.allows, addresses)) else ()
 
 
@@ -123,7 +126,7 @@ class OutboundClient:
             async with self._pool.stream(method, target, headers=sent, content=content) as response:
                 yield response
         except _Refused as error:
-            raise AddressRefused(NOT_PUBLIC) from error
+            raise AddressRefused(_NO_ADDRESS) from error
         except (httpcore.TimeoutException, TimeoutError) as error:
             raise Unreachable("its server did not answer in time") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:

@@ -88,7 +88,7 @@ async def test_what_is_served_or_has_work_is_kept(command: Command, client: Redi
     status, said = await command("flowers")
     assert (status, "flowers has 1 dead letter or webhook kept: add --dead-letters" in said) == (2, True)
     assert await client.xlen(FLOWERS.dead_letters) == 1
-    assert await command("flowers --dead-letters") == (0, "forgot flowers\n")
+    assert await command("flowers --dead-letters --json") == (0, '{"model": "flowers", "action": "forgot"}\n')
     assert await client.exists(FLOWERS.dead_letters, FLOWERS.entries) == 0
 
 

@@ -247,7 +247,7 @@ async def test_one_refused_address_spoils_a_name(site: Recorded, answer: list[st
     resolve, _ = resolver(answer)
     with pytest.raises(ImageNotFetched) as found:
         await fetched(f"http://name.example:{site.port}/a.png", resolve=resolve)
-    assert found.value.detail == "image_url could not be fetched: its host has no public address."
+    assert found.value.detail == "image_url could not be fetched: its host is unknown, or has no public address."
     assert site.connections == []
 
 
