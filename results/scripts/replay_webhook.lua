@@ -17,6 +17,8 @@ local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
 if not entry then
     return false
 end
-local id = redis.call('XADD', KEYS[1], '*', unpack(entry[2], ADDED + 1))
+-- What has no other fields is none of ours. A sender will say so.
+local first = #entry[2] > ADDED and ADDED + 1 or 1
+local id = redis.call('XADD', KEYS[1], '*', unpack(entry[2], first))
 redis.call('XDEL', KEYS[2], ARGV[1])
 return id

@@ -117,6 +117,25 @@ async def test_a_dead_letter_that_cannot_be_read_is_shown_and_dropped(
     assert (await operator("dead-letters", "list")).out == "No dead letters.\n"
 
 
+async def test_dead_webhooks_that_cannot_be_read_are_replayed_and_dropped(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """None of them ends a command before the others had their turn; what a terminal obeys is escaped."""
+    foreign: list[dict[str, bytes]] = [
+        {"a": b"b"},
+        {"reason": b"\x1b[2J\n", "attempts": b"9" * 5000},
+        {"reason": b"\xff", "attempts": b"-1", "entry": b"", "webhook": b"[" * 5000, "outcome": b""},
+    ]
+    for fields in foreign:
+        await client.xadd(partition.dead_webhooks, fields)  # type: ignore[arg-type]
+    listed = await operator("webhooks", "list")
+    assert (listed.status, len(listed.out.splitlines())) == (0, 4)
+    assert listed.out.replace("\n", "").isprintable()
+    replayed = await operator("webhooks", "replay", "--all")
+    assert (replayed.status, replayed.out.count("replayed"), replayed.err) == (0, 3, "")
+    assert await client.xlen(partition.webhooks) == 3
+
+
 async def test_programs_read_json(operator: Operator, graveyard: Graveyard) -> None:
     """The same facts with names and without cutting; one line for each letter that was changed."""
     one = entry()
