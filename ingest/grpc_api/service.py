@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from ingest.errors import BadParameter
 from ingest.grpc_api import inference_pb2 as pb
 from ingest.grpc_api.arrivals import Arrivals
 from ingest.grpc_api.calls import Call, Calls
@@ -90,7 +91,7 @@ class Service:
             return await self._calls.run(Call(f"/{SERVICE}/{name}", context), serve)
 
         # gRPC sends a response that is returned together with its status, in one step instead of two.
-        return grpc.stream_unary_rpc_method_handler(handle, request.FromString, _serialized)
+        return grpc.stream_unary_rpc_method_handler(handle, _parser(request), _serialized)
 
     def _stream(
         self,
@@ -103,7 +104,18 @@ class Service:
         async def handle(_requests: object, context: Context) -> None:
             await self._calls.run(Call(method, context), serve, streamed=streamed)
 
-        return grpc.stream_stream_rpc_method_handler(handle, request.FromString, _serialized)
+        return grpc.stream_stream_rpc_method_handler(handle, _parser(request), _serialized)
+
+
+def _parser(request: type[Message]) -> Callable[[bytes], Message]:
+    def parse(data: bytes) -> Message:
+        try:
+            message: Message = request.FromString(data)
+        except DecodeError as error:
+            raise BadParameter(f"The request is no {request.DESCRIPTOR.name}.") from error
+        return message
+
+    return parse
 
 
 def _serialized(message: Message) -> bytes:

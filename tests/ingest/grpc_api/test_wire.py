@@ -105,6 +105,15 @@ def test_metadata_of_any_bytes_is_refused_or_served(service: Service, value: byt
     others = (b"x-anything", b"user-agent", b"traceparent", b"x-forwarded-for", b"x-sluice-client")
     metadata = {b"x-api-key": service.key, b"x-some-bin": base64.b64encode(value)} | dict.fromkeys(others, value)
     assert service.ended(headers(metadata), BODY) == {200: 1}
+    assert "Traceback" not in service.process.text
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 5, b"\x0a\xff\xff\xff\xff\x0f", b"\x2a\x80\x01" * 5000 + b"x"])
+def test_what_is_no_message_is_the_fault_of_its_client(service: Service, content: bytes) -> None:
+    """It was an error of the service, with a traceback in the log."""
+    body = frame(_DATA, _END_STREAM, 1, b"\0" + len(content).to_bytes(4, "big") + content)
+    assert service.ended(headers({b"x-api-key": service.key}), body) == {400: 1}
+    assert "Traceback" not in service.process.text
 
 
 def test_clients_that_go_while_they_send_are_gone(service: Service) -> None:
@@ -128,3 +137,17 @@ def test_any_deadline_is_a_deadline(service: Service, deadline: bytes, ends: int
     """One that has passed, and one that will not."""
     metadata = {b"x-api-key": service.key, b"grpc-timeout": deadline}
     assert service.ended(headers(metadata), BODY) == {ends: 1}
+
+
+def test_a_path_of_any_bytes_does_not_end_the_service(service: Service) -> None:
+    """gRPC ends its whole server for one that is no UTF-8. Another one serves the next call."""
+    with sent(service.address, headers({b":path": b"/\xff\xfe"})):
+        wait_until(lambda: "is started again" in service.process.text, "the server has ended, and is started again")
+
+    def is_served() -> bool:
+        try:
+            return service.ended(headers({b"x-api-key": service.key}), BODY) == {200: 1}
+        except ConnectionError:
+            return False
+
+    wait_until(is_served, "calls are served")
