@@ -197,7 +197,7 @@ class PredictBody:
                 IMAGE: {"type": "array", "minItems": 1, "maxItems": self._limits.max_images, "items": image}
             },
         }
-        raw = {"type": "string", "format": "binary", "maxLength": self._limits.max_bytes}
+        raw = {kind: {"schema": {"maxLength": self._limits.max_bytes}} for kind in MEDIA_TYPES.values()}
         return Body(
             f"A form with one or more parts named {IMAGE}; the image itself, whose first bytes decide its format; or "
             f"JSON with base64 or data: URIs{', or with URLs that ingest fetches' if self._urls else ''}.",
@@ -207,8 +207,7 @@ class PredictBody:
                     "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
                 },
                 JSON: {"schema": self._json_schema()},
-                # Any other type does the same. Generators of clients know none of images.
-                "application/octet-stream": {"schema": raw},
+                **raw,
             },
         )
 

@@ -104,7 +104,7 @@ def test_several_normalisations_of_bgr_may_be_right(tmp_path: Path, capsys: pyte
     weights = [np.array([[1, -1], [0, 0], [-1, 1]], np.float32), np.zeros(2, np.float32)]
     assert main(blue_or_red(tmp_path, [], weights)) == 2
     error = capsys.readouterr().err
-    assert "no normalisation is clearly best (first caffe 100%; too close" in error
+    assert "no normalisation is clearly best (the best: caffe 100%; too close" in error
     assert "none:bgr 100%" in error
 
 
