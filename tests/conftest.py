@@ -214,7 +214,7 @@ def processes(server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Proc
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what talks to a server, so that `make test-matrix` repeats just that against the others."""
     for item in items:
-        if {"server", "own_server"} & set(getattr(item, "fixturenames", ())):
+        if {"server", "own_server", "guarded"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
     if hasattr(config, "workerinput"):
         _put_longest_first(items)
