@@ -63,15 +63,12 @@ def main() -> int:
             runner.run(_consume(settings))
     except (ArtefactError, ProviderError, GoldenMismatch, VersionConflict, PortTaken, ServerRefused) as error:
         return refuse("python -m consumers", error, settings.log_format)
-    except (ConsumerFailed, ResponseError) as error:
-        if isinstance(error, ResponseError) and not lacks_rights(error):
+    except ConsumerFailed as error:
+        return _restart(str(error))
+    except ResponseError as error:
+        if not lacks_rights(error):
             raise
-        refused = isinstance(error, ResponseError)
-        why = f"Redis refuses a command of this consumer: {error}" if refused else error
-        logger.critical(
-            "%s; this consumer exits with status %d so that its supervisor restarts it", why, os.EX_TEMPFAIL
-        )
-        return os.EX_TEMPFAIL
+        return _restart(f"Redis refuses a command of this consumer: {error}")
     except (asyncio.CancelledError, StoppedWhileLoading) as stopped:
         if isinstance(stopped, asyncio.CancelledError):
             logger.info("stopped before it was ready")
@@ -85,6 +82,12 @@ def main() -> int:
         # A thread may still be inside the model, and an orderly exit would wait for it.
         os._exit(1)
     return 0
+
+
+def _restart(why: str) -> int:
+    """The status with which a supervisor restarts the consumer."""
+    logger.critical("%s; this consumer exits with status %d so that its supervisor restarts it", why, os.EX_TEMPFAIL)
+    return os.EX_TEMPFAIL
 
 
 async def _consume(settings: ConsumerSettings) -> None:

@@ -50,8 +50,7 @@ def start_consumer(model: str, *, redis_url: str, data_dir: Path) -> str:
     """The command that starts a consumer of this model. A URL is not in it: that may hold a password."""
     found = shutil.which("python")
     own = Path(sys.executable)
-    python = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
-    typed = "python" if found and Path(found) == own else str(python)
+    typed = "python" if found and Path(found) == own else as_typed(own)
     where = " (with the consumers' SLUICE_REDIS_URL)" if redis_url else f" --data-dir {data_dir}"
     return f"{typed} -m consumers --model {model}{where}"
 

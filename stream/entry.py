@@ -48,26 +48,10 @@ import numpy as np
 LAYOUT = b"1"
 
 #: The names of all fields.
-FIELDS: Final = frozenset(
-    {
-        "v",
-        "id",
-        "reply",
-        "top",
-        "h",
-        "w",
-        "c",
-        "due",
-        "more",
-        "webhook",
-        "prep",
-        "sum",
-        "px",
-        "fr",
-        "traceparent",
-        "sent",
-    }
-)
+FIELDS: Final = frozenset({
+    "v", "id", "reply", "top", "h", "w", "c", "due", "more", "webhook", "prep", "sum", "px", "fr",
+    "traceparent", "sent",
+})  # fmt: skip
 
 _RGB: Final = 3
 _THREE: Final = b"3"

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.cli import FAILED, NOT_FOUND, complain, described, from_command_line, sluice, value_name
 from stream.connection.clients import Connections
-from stream.embedded.run_file import RunFile, Running, running_folders
+from stream.embedded.run_file import Running, running_folders, running_in
 from stream.host.private_folder import socket_path
 from stream.keys import Partition
 from stream.presence import partition_counts
@@ -60,7 +60,7 @@ def settings(program: str, given: argparse.Namespace, *, served: bool = False) -
     runs: dict[Path, Running] = {}
     if values["redis_url"] is values["data_dir"] is None and not _SERVER_VARIABLES & os.environ.keys():
         runs = _running_server(program)
-    elif values["data_dir"] and (named := RunFile(Path(values["data_dir"]) / "serve.json").running()):
+    elif values["data_dir"] and (named := running_in(Path(values["data_dir"]))):
         runs = {Path(values["data_dir"]): named}
     for folder, run in runs.items():
         values |= {"data_dir": str(folder), "model": values["model"] or (run.model if served else None)}
@@ -120,7 +120,7 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
 
 
 def _nothing_runs(settings: QueueSettings) -> str:
-    if run := RunFile(settings.data_dir / "serve.json").running():
+    if run := running_in(settings.data_dir):
         return (
             f"the service on port {run.port} has no server in {settings.data_dir}. If it was started with "
             "SLUICE_REDIS_URL, set that here, too. Otherwise its server is starting, or ended: its log says why"

@@ -100,7 +100,12 @@ def no_log_handler_stays() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def any_server() -> None:
+    """What a fixture asks for if its tests are to run against each kind of server; see `make test-matrix`."""
+
+
+@pytest.fixture(scope="session")
+def server(any_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that do not kill theirs."""
     server = Server(tmp_path_factory.mktemp("server"))
     server.start()
@@ -109,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
+def own_server(any_server: None, tmp_path: Path) -> Iterator[Server]:
     """A server for one test to kill: it writes each command to its append-only file before it answers."""
     server = Server(tmp_path, options={"appendonly": "yes", "appendfsync": "always"})
     server.start()
@@ -214,7 +219,7 @@ def processes(server: Server, models_dir: Path, tmp_path: Path) -> Iterator[Proc
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what talks to a server, so that `make test-matrix` repeats just that against the others."""
     for item in items:
-        if {"server", "own_server", "guarded"} & set(getattr(item, "fixturenames", ())):
+        if "any_server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
     if hasattr(config, "workerinput"):
         _put_longest_first(items)

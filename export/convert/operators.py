@@ -1,9 +1,20 @@
 """Operators of TensorFlow that tf2onnx has no handler for. Importing this module registers them."""
 
+from typing import Any
+
 import numpy as np
 from tf2onnx import utils
 from tf2onnx.graph import Graph, Node
 from tf2onnx.handler import tf_op
+
+
+def _begin(ctx: Graph, node: Node) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Remove the node. Returns a constant 1, and the arguments of the nodes between and of the one in its place."""
+    dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+    ctx.remove_node(node.name)
+    one = ctx.make_const(utils.make_name("one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
+    like = {"shapes": [shape], "dtypes": [dtype]}
+    return one.output[0], like, like | {"name": node.name, "outputs": node.output}
 
 
 @tf_op("Erfc")
@@ -13,18 +24,9 @@ class Erfc:
     @classmethod
     def version_9(cls, ctx: Graph, node: Node, **_options: object) -> None:
         """erfc(x) = 1 - erf(x), which ONNX has since opset 9."""
-        dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
-        ctx.remove_node(node.name)
-        erf = ctx.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
-        one = ctx.make_const(utils.make_name("erfc_one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
-        ctx.make_node(
-            "Sub",
-            [one.output[0], erf.output[0]],
-            name=node.name,
-            outputs=node.output,
-            shapes=[shape],
-            dtypes=[dtype],
-        )
+        one, like, last = _begin(ctx, node)
+        erf = ctx.make_node("Erf", node.input, **like)
+        ctx.make_node("Sub", [one, erf.output[0]], **last)
 
 
 @tf_op("Expm1")
@@ -34,18 +36,9 @@ class Expm1:
     @classmethod
     def version_6(cls, ctx: Graph, node: Node, **_options: object) -> None:
         """By two operators, which are off by a rounding of 1."""
-        dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
-        ctx.remove_node(node.name)
-        power = ctx.make_node("Exp", node.input, shapes=[shape], dtypes=[dtype])
-        one = ctx.make_const(utils.make_name("expm1_one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
-        ctx.make_node(
-            "Sub",
-            [power.output[0], one.output[0]],
-            name=node.name,
-            outputs=node.output,
-            shapes=[shape],
-            dtypes=[dtype],
-        )
+        one, like, last = _begin(ctx, node)
+        power = ctx.make_node("Exp", node.input, **like)
+        ctx.make_node("Sub", [power.output[0], one], **last)
 
 
 @tf_op("Log1p")
@@ -55,8 +48,6 @@ class Log1p:
     @classmethod
     def version_6(cls, ctx: Graph, node: Node, **_options: object) -> None:
         """By two operators, which are off by a rounding of 1."""
-        dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
-        ctx.remove_node(node.name)
-        one = ctx.make_const(utils.make_name("log1p_one"), np.array(1, utils.map_onnx_to_numpy_type(dtype)))
-        more = ctx.make_node("Add", [node.input[0], one.output[0]], shapes=[shape], dtypes=[dtype])
-        ctx.make_node("Log", more.output, name=node.name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+        one, like, last = _begin(ctx, node)
+        more = ctx.make_node("Add", [node.input[0], one], **like)
+        ctx.make_node("Log", more.output, **last)

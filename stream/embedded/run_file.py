@@ -27,9 +27,14 @@ class Running:
     port: int
 
 
+def running_in(folder: Path) -> Running | None:
+    """The run that keeps its data in this folder, if it is alive."""
+    return RunFile(folder / "serve.json").running()
+
+
 def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
     """The data folders of all runs that are alive below this folder, where `sluice serve` keeps them."""
-    found = {path.parent: RunFile(path).running() for path in sorted(parent.glob("*/serve.json"))}
+    found = {path.parent: running_in(path.parent) for path in sorted(parent.glob("*/serve.json"))}
     return {folder: running for folder, running in found.items() if running is not None}
 
 

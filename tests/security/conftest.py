@@ -19,7 +19,7 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def guarded(users: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def guarded(any_server: None, users: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has loaded these users; its URL is the administrator's."""
     server = Server(tmp_path_factory.mktemp("server"), options={"aclfile": str(users / "redis" / "users.acl")})
     server.url = server.url.replace("//", f"//admin:{password(users, 'admin')}@")
