@@ -85,4 +85,5 @@ def test_pixels_are_gone_in_every_state(open_server: Server, tmp_path: Path) -> 
         for state in ("held", "waiting", "bulk", "webhook"):
             assert httpx.get(f"{url}/results/{ids[state]}").json()["code"] == "cancelled", state
         assert client.xlen(TINY.dead_letters) == 0
-        assert list(client.scan_iter(TINY.pixels("*"))) == []
+        # Not all keys of pixels: while no consumer is alive, ingest writes an empty one now and then to try the server.
+        assert client.exists(*map(TINY.pixels, ids.values())) == 0
