@@ -217,7 +217,7 @@ def test_a_file_made_to_exhaust_us_is_refused_soon(name: str) -> None:
     data = HOSTILE[name]()
     assert len(data) < 25_000_000
     before = memory("VmHWM")
-    began = time.perf_counter()
+    began = time.process_time()
     verdict(data)
-    assert time.perf_counter() - began < LONGEST_S
+    assert time.process_time() - began < LONGEST_S
     assert memory("VmHWM") < before + MOST_BYTES
