@@ -1,4 +1,4 @@
-"""Reads new entries in batches, and claims, one by one, the entries that dead consumers held.
+"""Reads new entries in batches, and claims the entries that dead consumers held, which go into quarantine.
 
 Entries that another consumer has handed back, and had not run, are part of the next batches.
 
@@ -13,12 +13,12 @@ from contextlib import suppress
 import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
-from consumers.batch import Batch, Buffer, is_prepared_for, request_of
+from consumers.batch import Batch, Buffer, is_prepared_for
 from consumers.batch_reader import BatchReader
 from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
-from consumers.refusals import Refusals, is_cancelled
+from consumers.quarantine import Quarantine
 from stream.connection.clients import Backoff, is_temporary
 from stream.entry import Entry
 from stream.group import Delivery, Group
@@ -50,8 +50,7 @@ class Fetcher:
         self._state = context.state
         self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
         self._served = context.served
-        self._refusals = Refusals(context.served, in_flight, completer)
-        self._max_deliveries = context.settings.max_deliveries
+        self._quarantine = Quarantine(context, in_flight, completer, self._queue)
         self._leave_s = min(_LEAVE_S, context.settings.shutdown_grace_s / 2)
         self._claim_pause_s = min(context.settings.lease_s / 4, _LONGEST_CLAIM_PAUSE_S)
 
@@ -156,7 +155,7 @@ class Fetcher:
                 for delivery in found:
                     # Others are in a batch already, or kept for the next one.
                     if delivery.entry_id not in self._in_flight.held:
-                        await self._submit_alone(delivery)
+                        await self._quarantine.run_alone(delivery)
 
     async def _claim_stale(self) -> None:
         while not self._state.stopping.is_set():
@@ -173,7 +172,7 @@ class Fetcher:
         if returned := await self._group.take_back(self._sizer.batch_size):
             await self._take_back(returned)
         elif delivery := await self._group.claim():
-            await self._take_over(delivery)
+            await self._quarantine.take_over(delivery)
         else:
             return False
         return True
@@ -196,36 +195,12 @@ class Fetcher:
         except TimeoutError:
             return
 
-    async def _take_over(self, delivery: Delivery) -> None:
-        if delivery.entry_id in self._in_flight.held:
-            return  # It was ours all along: a pause of this whole process let its lease expire.
-        self._in_flight.counts.reclaimed += 1
-        logger.info(
-            "claimed entry=%s request=%s delivery=%d holders=%s",
-            delivery.entry_id, request_of(delivery), delivery.deliveries, ",".join(delivery.holders),
-        )  # fmt: skip
-        if delivery.deliveries > self._max_deliveries and not is_cancelled(delivery):
-            self._refusals.give_up(delivery)
-        else:
-            await self._submit_alone(delivery)
-
-    async def _submit_alone(self, delivery: Delivery) -> None:
-        """Queue a redelivered entry as a batch of its own, and wait until it is completed.
-
-        An image that makes consumers die then affects no other, and only one such entry is held at a time.
-        """
-        # Held before there is a buffer: with many partitions that may take longer than a lease, which is then renewed.
-        if held := self._in_flight.add([delivery]):
-            buffer = await self._buffers.free.get()
-            self._queue(buffer, held)
-        await self._completer.completed(delivery.entry_id)
-
     def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:
         """Queue those deliveries that can be run and refuse the others; returns whether any could be queued."""
         about = self._served.description
         runnable = [delivery for delivery in deliveries if is_prepared_for(about, delivery)]
         if len(runnable) < len(deliveries):
-            self._refusals.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
+            self._quarantine.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
         if runnable:
             buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
             self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
