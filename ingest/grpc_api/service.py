@@ -18,6 +18,9 @@ from ingest.request_trace import stage
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
+#: The handlers of a service by the names of its methods.
+Handlers = dict[str, grpc.RpcMethodHandler]
+
 
 class Service:
     """Makes the handlers.
@@ -30,11 +33,9 @@ class Service:
         self._calls = calls
         self._arrivals = arrivals
 
-    def inference(
-        self, infer: InferMethods, metadata: MetadataMethods, repository: RepositoryMethods
-    ) -> grpc.GenericRpcHandler:
+    def inference(self, infer: InferMethods, metadata: MetadataMethods, repository: RepositoryMethods) -> Handlers:
         """All methods of the Open Inference Protocol."""
-        handlers = {
+        return {
             "ServerLive": self._simple("ServerLive", pb.ServerLiveRequest, metadata.server_live),
             "ServerReady": self._simple("ServerReady", pb.ServerReadyRequest, metadata.server_ready),
             "ModelReady": self._simple("ModelReady", pb.ModelReadyRequest, metadata.model_ready),
@@ -51,9 +52,8 @@ class Service:
                 f"/{SERVICE}/ModelStreamInfer", pb.ModelInferRequest, infer.stream, streamed=True
             ),
         }
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def reflection(self, services: tuple[str, ...]) -> grpc.GenericRpcHandler:
+    def reflection(self, services: tuple[str, ...]) -> Handlers:
         """The description of these services, for clients such as grpcurl."""
         described = (*services, reflection.SERVICE_NAME)
         servicer = reflection.aio.ReflectionServicer(described)
@@ -64,8 +64,7 @@ class Service:
 
         name = "ServerReflectionInfo"
         method = f"/{reflection.SERVICE_NAME}/{name}"
-        handler = self._stream(method, reflection_pb2.ServerReflectionRequest, reflect)
-        return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {name: handler})
+        return {name: self._stream(method, reflection_pb2.ServerReflectionRequest, reflect)}
 
     def _simple(
         self,
