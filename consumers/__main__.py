@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 import uvloop
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from consumers import metrics, status
 from consumers.context import BatchTracer
@@ -28,11 +28,12 @@ from consumers.onnx.providers import ProviderError, require_cuda
 from consumers.worker import ConsumerFailed, Worker
 from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
-from stream.connection.clients import connect
+from stream.connection.clients import Backoff, connect
 from stream.embedded.run_file import missed_service
 from stream.host import tracing
 from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
+from stream.releases import Releases
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
 from stream.unreadable import lacks_rights
@@ -116,6 +117,7 @@ async def _consume(settings: ConsumerSettings) -> None:
         )
         async with leases.acquired() as lease:
             loader = ModelLoader(settings, lease.gpu)
+            await _follow_release(loader, settings)
             served = await load(loader)
             if served.model.provider.on_gpu:
                 await _serve(served, loader, settings, name)
@@ -126,7 +128,26 @@ async def _consume(settings: ConsumerSettings) -> None:
 
 async def _load_and_serve(settings: ConsumerSettings, name: str) -> None:
     loader = ModelLoader(settings)
+    await _follow_release(loader, settings)
     await _serve(await load(loader), loader, settings, name)
+
+
+async def _follow_release(loader: ModelLoader, settings: ConsumerSettings) -> None:
+    """Tell the loader which version is stable, unless a setting names the version; waits while Redis is unavailable.
+
+    Without this, a consumer that starts again would serve the version that a rollback has withdrawn.
+    """
+    if settings.version:
+        return
+    backoff = Backoff()
+    async with connect(settings) as redis:
+        while True:
+            try:
+                loader.stable = await Releases(redis).stable(loader.name)
+            except RedisError as error:
+                await backoff.wait_for_redis(error)
+            else:
+                return
 
 
 async def load(loader: ModelLoader) -> ServedModel:

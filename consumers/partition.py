@@ -16,7 +16,7 @@ from consumers.metrics import REDIS
 from results.completion import Completion
 from results.store import Store
 from stream import server_check
-from stream.connection.clients import Backoff, is_temporary
+from stream.connection.clients import Backoff
 from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import Partition
@@ -70,10 +70,7 @@ class PartitionWorker:
                     await self._check_server()
                 self._joined.set()
             except RedisError as error:
-                if not is_temporary(error):
-                    raise
-                logger.log(backoff.log_level, "waiting for Redis: %s", error)
-                await backoff.pause()
+                await backoff.wait_for_redis(error)
 
     async def _check_server(self) -> None:
         """Log what is wrong with the server; raises ServerRefused if it is too old to work with."""

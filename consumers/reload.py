@@ -1,5 +1,7 @@
 """Changes the served version while the consumer works, and carries out an operator's requests to load or unload.
 
+While a release names a stable version that is in the repository, no other takes the place of the served one.
+
 Another version is loaded and checked beside the served one, in a thread of its own. If it passes, it takes the place of
 the served one between two batches. If not, the served one stays, and the log, the report and a metric say so.
 """
@@ -25,11 +27,12 @@ from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import GoldenMismatch, Model, ModelFailed, inference_thread
 from consumers.onnx.model_file import digest
-from consumers.onnx.repository import StoredVersion, passed_over
+from consumers.onnx.repository import StoredVersion, of_release, passed_over
 from consumers.partition import PartitionWorker
 from stream.connection.clients import Backoff
 from stream.load_requests import LoadRequest, LoadRequests
 from stream.model import ModelDescription
+from stream.releases import Releases
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class ModelReloader:
         self._loader = loader
         self._partitions = partitions
         self._requests = LoadRequests(context.connections.shared)
+        self._releases = Releases(context.connections.shared)
         self._seen: list[StoredVersion] = []
         self._refused: dict[StoredVersion, _Refusal] = {}
         self._own: StoredVersion | None = None
@@ -79,15 +83,17 @@ class ModelReloader:
 
     async def run(self) -> None:
         """Look every second, until cancelled. The first look changes nothing."""
-        with suppress(OSError):
-            self._note_refusals(await asyncio.to_thread(self._loader.versions, self._served.description.name))
+        await self._note()
         while True:
             await asyncio.sleep(_POLL_S)
-            request = await self._request()
+            request, before = await self._request(), self._loader.stable
+            await self._follow_release()
             if request.number > self._context.state.load_requests:
                 await self._load(request.number)
             elif self._context.settings.watch:
                 await self._look()
+            elif self._loader.stable != before:
+                await self._note()
             if request.unloaded:
                 await self._unload()
 
@@ -97,6 +103,17 @@ class ModelReloader:
         except RedisError as error:
             logger.debug("cannot read the requests to load: %s", error)
             return LoadRequest()
+
+    async def _follow_release(self) -> None:
+        try:
+            name = self._served.description.name
+            self._loader.stable = await self._releases.stable(name, before=self._loader.stable)
+        except RedisError as error:
+            logger.debug("cannot read the release: %s", error)
+
+    async def _note(self) -> None:
+        with suppress(OSError):
+            self._note_refusals(await asyncio.to_thread(self._loader.versions, self._served.description.name))
 
     async def _load(self, number: int) -> None:
         """Carry out a request to load: what was refused before is tried again, and an unloaded model comes back."""
@@ -125,12 +142,12 @@ class ModelReloader:
             logger.debug("cannot read the repository: %s", error)
             return
         before, self._seen = self._seen, found
-        settled = found if at_once else [version for version in found if version in before]
+        settled = [version for version in found if at_once or version in before]
         if not at_once and mine in _paths(before) and mine not in _paths(found):
             return  # Perhaps it is just being replaced.
         await self._check_own_file(next((version for version in settled if version.path == mine), None))
-        for version in takewhile(lambda version: version.path != mine, settled):
-            if self._is_due(version) and await self._change(version):
+        for version in takewhile(lambda version: version.path != mine, of_release(found, self._loader.stable, mine)):
+            if version in settled and self._is_due(version) and await self._change(version):
                 break
         self._note_refusals(found)
 
@@ -206,14 +223,17 @@ class ModelReloader:
         self._refused[version] = _Refusal(text, pause_s, time.monotonic() + pause_s)
 
     def _note_refusals(self, found: Sequence[StoredVersion]) -> None:
-        """Forget the refusals of files that were replaced or removed, and report the best version's, if any."""
-        self._refused = {version: self._refused[version] for version in found if version in self._refused}
-        mine = self._served.model.path
+        """Forget the refusals of files that were replaced, removed or left by the release, and report the best
+        version's, if any.
+        """
+        stable, mine = self._loader.stable, self._served.model.path
+        wanted = of_release(found, stable, mine)
+        self._refused = {version: self._refused[version] for version in wanted if version in self._refused}
         better = [
-            one.reason for version, one in self._refused.items() if _rank(found, version.path) <= _rank(found, mine)
+            one.reason for version, one in self._refused.items() if _rank(wanted, version.path) <= _rank(wanted, mine)
         ]
         self._context.state.refused_version = better[0] if better else ""
-        self._context.state.passed_over = passed_over(mine, found)
+        self._context.state.passed_over = passed_over(mine, found, stable)
 
     async def _report(self) -> None:
         """Send a heartbeat at once; if that fails, the next one says the same."""
@@ -227,7 +247,7 @@ def _refuse_other_preparation(mine: ModelDescription, served: ModelDescription) 
     if mine.preparation != served.preparation:
         raise VersionConflict(
             f"it takes images that are prepared differently ({_input(mine)} instead of {_input(served)}): "
-            "start another consumer, which takes the newest version, and then stop this one"
+            "start another consumer, which takes that version, and then stop this one"
         )
 
 

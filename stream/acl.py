@@ -103,6 +103,7 @@ def consumer_rights(model: str = "*") -> list[Right]:
         Right("evalsha", both=(partition_key(model, "*", "*"),)),
         Right("zrange zadd", both=(MODELS,)),
         Right("hmget", read=(LOADS,)),
+        Right("hget", read=(RELEASES,)),
         Right("evalsha get set del", both=(gpu_lease("*", "*"),)),
         Right(
             "xgroup|create xgroup|delconsumer xgroup|setid xreadgroup xack xdel xclaim xautoclaim", both=(of.entries,)

@@ -1,6 +1,7 @@
 """Releases: which versions of a model take its images, and what was counted meanwhile.
 
-The command `sluice release` writes them, every ingest obeys them within a second.
+The command `sluice release` writes them, every ingest obeys them within a second. Consumers to which no setting names
+a version load the stable one.
 
 | state | stable version | candidate |
 | --- | --- | --- |
@@ -169,6 +170,20 @@ class Releases:
     async def of(self, model: str) -> Release | None:
         """The release of a model, if there is one."""
         return (await self.all()).get(model)
+
+    async def stable(self, model: str, *, before: str = "") -> str:
+        """The stable version of a model's release; empty if there is none.
+
+        `before` is what it was, and stays if what is there cannot be read. Raises redis-py's errors.
+        """
+        try:
+            raw: Any = await self._redis.hget(RELEASES, model)
+            return Release.decode(raw).stable if raw else ""
+        except (ValueError, ResponseError) as error:
+            if isinstance(error, ResponseError) and not str(error).startswith("WRONGTYPE"):
+                raise
+            unreadable.skip("release", RELEASES, error)
+            return before
 
     async def write(self, model: str, release: Release) -> None:
         await self._redis.hset(RELEASES, model, release.encode())

@@ -206,9 +206,15 @@ class ConsumerSettings(QueueSettings):
     """Read images from the stream in batches, classify them, and write the results."""
 
     models_dir: Path = Field(Path("models"), description="model repository, models_dir/<name>/<version>/model.onnx")
-    version: str = Field("", description="version of the model to serve. Empty: the highest that suits the provider")
+    version: str = Field(
+        "",
+        description="version of the model to serve. Empty: the stable one of its release, else the highest that suits "
+        "the provider",
+    )
     watch: bool = Field(
-        False, description="change to a higher version in models_dir while serving, once it has passed its checks"
+        False,
+        description="change to a higher version in models_dir, or to the stable one of the release, while serving, "
+        "once it has passed its checks",
     )
 
     lease_s: Seconds = Field(10.0, description="other consumers claim an entry whose consumer is silent for this long")
@@ -252,7 +258,7 @@ class ConsumerSettings(QueueSettings):
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> Self:
         if self.watch and self.version:
-            raise ValueError(f"watch (true) serves the highest version, but version ({self.version}) names one")
+            raise ValueError(f"watch (true) changes the version, but version ({self.version}) names one")
         if self.device != "auto" and self.provider == "cpu":
             raise ValueError(f"device ({self.device}) names a GPU, but provider (cpu) uses none")
         if self.strict_fp32 and self.provider == "tensorrt":

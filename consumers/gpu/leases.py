@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connection.clients import Backoff, is_temporary
+from stream.connection.clients import Backoff
 from stream.keys import gpu_lease as key_of
 from stream.scripts import load
 
@@ -110,10 +110,7 @@ class GpuLeases:
                 if lease := await self.acquire():
                     return lease
             except RedisError as error:
-                if not is_temporary(error):
-                    raise
-                logger.log(backoff.log_level, "waiting for Redis: %s", error)
-                await backoff.pause()
+                await backoff.wait_for_redis(error)
                 after_outage = True
                 continue
             backoff.reset()

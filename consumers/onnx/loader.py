@@ -1,13 +1,14 @@
 """Loads versions of one model from the repository, on the provider that the settings name."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.model import GoldenMismatch, Model
 from consumers.onnx.providers import Execution, Provider, ProviderError, candidates
-from consumers.onnx.repository import StoredVersion, locate, only_model, stored_versions
+from consumers.onnx.repository import StoredVersion, missing, of_release, only_model, passed_over, stored_versions
 from stream.settings import ConsumerSettings
 from stream.settings import Provider as ProviderSetting
 
@@ -15,9 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 class ModelLoader:
-    """The repository as one consumer uses it. `gpu` is the number of its GPU, if it has one."""
+    """The repository as one consumer uses it. `gpu` is the number of its GPU, if it has one.
+
+    `stable` is the stable version of the model's release; empty if there is none. It alone is served if it is there.
+    """
 
     def __init__(self, settings: ConsumerSettings, gpu: int = 0) -> None:
+        self.stable = ""
         self._settings = settings
         self._gpu = gpu
         self._unsuited = candidates(self._execution(settings.provider))[0].unsuited
@@ -28,16 +33,31 @@ class ModelLoader:
         With `watch` a version that fails its checks is left out, as long as another one can be served.
         """
         settings = self._settings
-        model = self._newest_that_works() if settings.watch else self._load(self._located())
+        found = self.versions(self.name)
+        if not found:
+            raise missing(settings.models_dir, self.name, settings.version)
+        chosen = of_release(found, self.stable)
+        if self.stable not in {"", chosen[0].version}:
+            folder = settings.models_dir / self.name
+            logger.warning("the release names version %s, which %s does not have: chose version %s",
+                           self.stable, folder, chosen[0].version)  # fmt: skip
+        others = [one for one in found if one not in chosen]
+        model = self._first_that_works([*chosen, *others]) if settings.watch else self._load(chosen[0].path)
+        if worse := passed_over(model.path, found, self.stable):
+            logger.warning("chose version %s, and passes over version %s", model.path.parent.name, worse)
         about = model.description
         logger.info("loaded model=%s version=%s provider=%s", about.name, about.version, model.provider.ort_name)
         return model
 
+    @property
+    def name(self) -> str:
+        """The model's, as its folder has it. Raises ArtefactError if no setting names one of several models."""
+        return self._settings.model or only_model(self._settings.models_dir)
+
     def versions(self, name: str) -> list[StoredVersion]:
-        """The versions that may be served, best first; only one if the settings name it. Raises OSError."""
-        found = stored_versions(self._settings.models_dir, name, unsuited=self._unsuited)
-        wanted = self._settings.version
-        return [one for one in found if one.version == wanted] if wanted else found
+        """The versions of the repository, best first; only one if the settings name it. Raises OSError."""
+        settings = self._settings
+        return stored_versions(settings.models_dir, name, settings.version, unsuited=self._unsuited)
 
     def load(self, version: StoredVersion, provider: Provider) -> Model:
         """Load a version on the provider of the one before. Raises as `first`, if its metadata is not its own too."""
@@ -52,19 +72,13 @@ class ModelLoader:
             raise ArtefactError(f"{version.path} changed while it was loaded")
         return model
 
-    def _newest_that_works(self) -> Model:
-        name = self._settings.model or only_model(self._settings.models_dir)
-        versions = self.versions(name)
+    def _first_that_works(self, versions: Sequence[StoredVersion]) -> Model:
         for version in versions[:-1]:
             try:
                 return self._load(version.path)
             except (ArtefactError, ProviderError, GoldenMismatch) as error:
                 logger.error("version %s is refused, trying the next: %s", version.version, error)  # noqa: TRY400
-        return self._load(versions[-1].path if versions else self._located())
-
-    def _located(self) -> Path:
-        settings = self._settings
-        return locate(settings.models_dir, settings.model, settings.version, unsuited=self._unsuited)
+        return self._load(versions[-1].path)
 
     def _load(self, path: Path, provider: ProviderSetting | None = None) -> Model:
         return Model(path, self._execution(provider or self._settings.provider))

@@ -3,15 +3,12 @@
 The repository has Triton's layout: `<models_dir>/<name>/<version>/model.onnx`, with positive integers as versions.
 """
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.model_file import NotOnnx, read_metadata
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +46,55 @@ def only_model(models_dir: Path) -> str:
     return names[0]
 
 
-def stored_versions(models_dir: Path, name: str, *, unsuited: Collection[str] = ()) -> list[StoredVersion]:
-    """The versions of a model, best first: the highest, but those with an `unsuited` precision after all others.
+def stored_versions(
+    models_dir: Path, name: str, version: str = "", *, unsuited: Collection[str] = ()
+) -> list[StoredVersion]:
+    """The versions of a model, or the one that is named, best first.
 
-    Raises OSError.
+    The highest is the best, but those with an `unsuited` precision come after all others. Raises OSError.
     """
     paths = [path for path in (models_dir / name).glob("*/model.onnx") if path.parent.name.isdecimal()]
     paths.sort(key=lambda path: int(path.parent.name), reverse=True)
     if unsuited:
         paths.sort(key=lambda path: _precision(path) in unsuited)
-    return [found for path in paths if (found := StoredVersion.of(path))]
+    versions = [found for path in paths if (found := StoredVersion.of(path))]
+    return [one for one in versions if one.version == version] if version else versions
 
 
-def locate(models_dir: Path, model: str, version: str, *, unsuited: Collection[str] = ()) -> Path:
-    """The file of a model; an empty name selects the only model, an empty version the best. Raises ArtefactError."""
-    name = model or only_model(models_dir)
-    versions = stored_versions(models_dir, name, unsuited=unsuited)
-    chosen = [one for one in versions if one.version == version] if version else versions
-    if not chosen:
-        have = ", ".join(sorted((one.version for one in versions), key=int)) or "none"
-        others = "" if versions else f"; models here: {', '.join(_names(models_dir)) or 'none'}"
-        raise ArtefactError(
-            f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}{others}); "
-            f"make it with: python -m export {name}" + (f" --version {version}" if version else "")
-        )
-    if not version and (worse := passed_over(chosen[0].path, versions)):
-        logger.warning("chose version %s, and passes over version %s", chosen[0].version, worse)
-    return chosen[0].path
+def missing(models_dir: Path, name: str, version: str) -> ArtefactError:
+    """The model is not there, or not in this version."""
+    versions = stored_versions(models_dir, name)
+    have = ", ".join(sorted((one.version for one in versions), key=int)) or "none"
+    others = "" if versions else f"; models here: {', '.join(_names(models_dir)) or 'none'}"
+    return ArtefactError(
+        f"{models_dir / name / (version or '<version>')}/model.onnx does not exist (versions: {have}{others}); "
+        f"make it with: python -m export {name}" + (f" --version {version}" if version else "")
+    )
 
 
-def passed_over(served: Path, versions: Sequence[StoredVersion]) -> str:
-    """The highest of these versions, best first, and why the served one is better; empty if it is not."""
+def of_release(versions: Sequence[StoredVersion], stable: str, served: Path | None = None) -> list[StoredVersion]:
+    """Those of a repository that may be served while a release names this stable version; all if it names none.
+
+    Only the stable version, if it is there, and otherwise the one that is served already.
+    """
+    if not stable:
+        return list(versions)
+    named = [one for one in versions if one.version == stable]
+    return named or [one for one in versions if one.path == served] or list(versions)
+
+
+def passed_over(served: Path, versions: Sequence[StoredVersion], stable: str) -> str:
+    """The highest of these versions, best first, and why the served one is better; empty if it is not.
+
+    `stable` is the stable version of a release, if there is one.
+    """
     highest = max(versions, key=lambda one: int(one.version), default=None)
-    paths = [one.path for one in versions]
-    if highest is None or served not in paths or paths.index(highest.path) <= paths.index(served):
+    mine = next((one for one in versions if one.path == served), None)
+    if highest is None or mine is None or highest == mine:
+        return ""
+    if mine.version == stable:
+        return f"{highest.version}: the release names version {stable}"
+    if versions.index(highest) < versions.index(mine):
         return ""
     return f"{highest.version}: it is {_precision(highest.path)}, which this provider computes slowly"
 

@@ -39,6 +39,8 @@ from stream.keys import MODELS, Partition
 from stream.redis_url import RedisUrl
 from stream.settings import RedisSettings
 
+logger = logging.getLogger(__name__)
+
 #: How long one blocking read waits in Redis: only bounds how late a reader notices that it must end. Four of them a
 #: second cost an idle consumer 3.6 ms of CPU, one of them 3.4.
 BLOCK_S = 0.25
@@ -241,6 +243,13 @@ class Backoff:
     def log_level(self) -> int:
         """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event."""
         return logging.DEBUG if self._attempts else logging.WARNING
+
+    async def wait_for_redis(self, error: RedisError) -> None:
+        """Log an error that ends without a change of the settings, and pause; raises any other."""
+        if not is_temporary(error):
+            raise error
+        logger.log(self.log_level, "waiting for Redis: %s", error)
+        await self.pause()
 
     async def pause(self) -> None:
         """Sleep a random time up to a bound that doubles with each attempt."""

@@ -9,10 +9,12 @@ import pytest
 from onnx import helper
 
 from consumers.onnx.artefact import ArtefactError
+from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import Model
 from consumers.onnx.model_file import NotOnnx, read_metadata
 from consumers.onnx.providers import CPU, CUDA, Execution
-from consumers.onnx.repository import locate
+from consumers.onnx.repository import stored_versions
+from stream.settings import ConsumerSettings
 from tests.support.models import mean_model, tiny_model
 from tests.support.models.value_model import write_value_model
 
@@ -23,22 +25,23 @@ def test_the_highest_version_is_served_by_default(tmp_path: Path) -> None:
     """Versions are numbers: 10 comes after 9."""
     for version in ("9", "10"):
         tiny_model.build(tmp_path, version=version)
-    assert locate(tmp_path, "", "").parent.name == "10"
-    assert locate(tmp_path, "tiny", "9").parent.name == "9"
+    assert [one.version for one in stored_versions(tmp_path, "tiny")] == ["10", "9"]
+    assert [one.version for one in stored_versions(tmp_path, "tiny", "9")] == ["9"]
 
 
 def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
     """No guess between two models; no model and no version say how to make one."""
-    with pytest.raises(ArtefactError, match="python -m export"):
-        locate(tmp_path, "", "")
+
+    def refuses(why: str, **named: str) -> None:
+        with pytest.raises(ArtefactError, match=why):
+            ModelLoader(ConsumerSettings(models_dir=tmp_path, provider="cpu", **named)).first()  # type: ignore[arg-type]
+
+    refuses("python -m export")
     tiny_model.build(tmp_path, name="one")
     tiny_model.build(tmp_path, name="two")
-    with pytest.raises(ArtefactError, match="one, two"):
-        locate(tmp_path, "", "")
-    with pytest.raises(ArtefactError, match=r"versions: 1\); make it with: python -m export one --version 2$"):
-        locate(tmp_path, "one", "2")
-    with pytest.raises(ArtefactError, match=r"versions: none; models here: one, two\)"):
-        locate(tmp_path, "three", "")
+    refuses("one, two")
+    refuses(r"versions: 1\); make it with: python -m export one --version 2$", model="one", version="2")
+    refuses(r"versions: none; models here: one, two\)", model="three")
 
 
 def with_metadata(path: Path, **changes: str) -> Path:
@@ -58,7 +61,7 @@ def test_the_version_suits_the_provider(tmp_path: Path) -> None:
         with_metadata(tiny_model.build(tmp_path, version=version), precision=precision)
 
     def chosen(version: str = "", **unsuited: frozenset[str]) -> str:
-        return locate(tmp_path, "tiny", version, **unsuited).parent.name
+        return stored_versions(tmp_path, "tiny", version, **unsuited)[0].version
 
     assert (chosen(), chosen(unsuited=CUDA.unsuited), chosen(unsuited=CPU.unsuited)) == ("3", "2", "3")
     assert chosen("3", unsuited=CUDA.unsuited) == "3"

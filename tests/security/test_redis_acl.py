@@ -71,7 +71,7 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
 def test_all_that_a_sender_asks_of_redis_is_allowed(processes: Processes) -> None:
     """A delivery, a failure that is tried again, and one given up; and the others' part in it."""
     hooks: dict[str, Any] = {"webhooks": True, "outbound_http": True, "outbound_networks": "127.0.0.1/32"}
-    running = [processes.consumer(version=1)]
+    running = [processes.consumer()]
     ingest, url = processes.ingest(**hooks)
     secret = "whsec_" + "A" * 32
     sender = processes.start("ingest.webhooks", **hooks, webhook_secret=secret, webhook_retries_s="0.1")

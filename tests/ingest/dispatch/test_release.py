@@ -177,6 +177,24 @@ def test_a_candidate_whose_consumers_die_gives_its_share_back(
             wait_until(counted, "the fallbacks are counted")
 
 
+def test_a_rollback_outlives_the_death_of_all_consumers(processes: Processes, release: Callable[..., None]) -> None:
+    """The version that it withdrew is the highest, and nobody loads it again by himself; a candidate comes back."""
+    died = [processes.consumer(version=version, provider="cpu") for version in (1, 2)]
+    _, url = processes.ingest()
+    for line in ("set tiny 2 --share 100%", "promote tiny", "rollback tiny"):
+        release(line)
+    for consumer in died:
+        consumer.kill()
+    for watch in (False, True):
+        started = processes.consumer(provider="cpu", watch=watch)
+        assert "loaded model=tiny version=1" in started.ready().text
+    obeys(url, {"1"})
+    processes.consumer(version=2, provider="cpu").ready().kill()
+    processes.consumer(version=2, provider="cpu").ready()
+    release("set tiny 2 --share 50%")
+    obeys(url, {"1", "2"})
+
+
 def test_nothing_fails_while_releases_change_under_load(service: str, release: Callable[..., None]) -> None:
     """Set, shadow, promote, roll back and clear, while clients send: each gets the answer of the version it names."""
     ended = threading.Event()
