@@ -209,7 +209,8 @@ class AsyncRequest:
         digest = hashlib.sha256(f"{number} {owner.get()} {self._key}".encode()).hexdigest()
         webhook = f"{target.webhook_url} ".encode() if target.webhook_url else b""
         fingerprint = await _fingerprint(b"%d " % target.top + webhook, upload.data)
-        request_id, first = await target.client.requests.reserve(digest, fingerprint)
+        preparation = target.model.preparation
+        request_id, first = await target.client.requests.reserve(digest, fingerprint, preparation=preparation)
         if first != fingerprint:
             raise IdempotencyKeyReused(
                 "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."

@@ -57,9 +57,12 @@ class EarlierRequests:
         finally:
             reply.cancel()
 
-    async def reserve(self, key: str, fingerprint: str) -> tuple[str, str]:
-        """The request id and the fingerprint that an idempotency key was first used with."""
-        offered = new_id(self._partitions.candidates()[0].number, owner.get())
+    async def reserve(self, key: str, fingerprint: str, *, preparation: str) -> tuple[str, str]:
+        """The request id and the fingerprint that an idempotency key was first used with.
+
+        A new id is for an image with this preparation.
+        """
+        offered = new_id(self._partitions.candidates(preparation)[0].number, owner.get())
         # All keys are in the first partition: they must be found again after the number of partitions has changed.
         store = self._partitions.first.store
         with redis_errors_as_503():

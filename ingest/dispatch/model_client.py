@@ -161,7 +161,7 @@ class ModelClient:
             entry = image.entry(new_id(partition.number, owner.get()), reply=self._ingest)
             return partition, entry.id, await partition.send(entry, image.priority, version)
 
-        sent = await self._first_to_take(image, self.partitions.candidates(), send)
+        sent = await self._first_to_take(image, self.partitions.candidates(image.model.preparation), send)
         _log_with(sent[1])
         return sent
 
@@ -206,7 +206,8 @@ class ModelClient:
                 await partition.admit(entry, image.priority, version)
             return entry.id
 
-        candidates = [self.partitions.of_reserved(request_id)] if request_id else self.partitions.candidates()
+        of_preparation = self.partitions.candidates(image.model.preparation)
+        candidates = [self.partitions.of_reserved(request_id)] if request_id else of_preparation
         accepted = await self._first_to_take(image, candidates, submit)
         _log_with(accepted)
         return accepted

@@ -63,6 +63,10 @@ class PartitionState:
         self.has_older = False
         self.unavailable_reason = ""
 
+    def runs(self, preparation: str) -> bool:
+        """Whether a live consumer runs images with this preparation; empty: whichever images."""
+        return not preparation or any(one.preparation in {preparation, ""} for one in self.consumers)
+
     async def refresh(self) -> RedisError | TimeoutError | None:
         """Read which consumers are alive. Returns the error if the partition cannot be reached."""
         error = await self._refresh()

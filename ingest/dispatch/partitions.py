@@ -70,12 +70,17 @@ class Partitions:
         assert partition, "a reserved id names a partition that exists"
         return partition
 
-    def candidates(self) -> list[PartitionClient]:
-        """The partitions that may take an image, in random order. If none may, one that says why."""
+    def candidates(self, preparation: str = "") -> list[PartitionClient]:
+        """The partitions that may take an image, in random order. If none may, one that says why.
+
+        First come those with a consumer that runs images with this `preparation`: while versions replace each other,
+        a consumer may have joined some partitions only.
+        """
         sending = self._all[: self._settings.partitions]
         usable = [partition for partition in sending if self._usable(partition)]
         if len(usable) > 1:
             random.shuffle(usable)
+            usable.sort(key=lambda partition: not partition.state.runs(preparation))
         return usable or sending[:1]
 
     def _usable(self, partition: PartitionClient) -> bool:
@@ -124,11 +129,13 @@ class Versions:
             expected = self._without_consumers and not self._descriptions
             if partition.state.answers and (unknown or expected):
                 self._descriptions.update(await partition.state.versions())
-        # Only now: nobody can send an image to a version that is not described. One consumer serves many partitions.
-        self.consumers = list({one.name: one for part in self._partitions for one in part.state.consumers}.values())
+        # Only now: nobody can send an image to a version that is not described. One consumer serves many partitions,
+        # and reports to each by itself. It leaves all of them, and may read what is for any version in some.
+        reports = [one for partition in self._partitions for one in partition.state.consumers]
+        self.consumers = list({one.name: one for one in sorted(reports, key=lambda one: one.is_leaving)}.values())
         self._staying = [one for one in self.consumers if not one.is_leaving] or self.consumers
         self._preparations = frozenset(one.preparation for one in self._staying)
-        self._any_version = frozenset(one.preparation for one in self.consumers if one.reads_any)
+        self._any_version = frozenset(one.preparation for one in reports if one.reads_any)
 
     def _is_unknown(self, report: ConsumerReport) -> bool:
         """Whether a consumer serves a version that is not known here, or another file under a known version."""

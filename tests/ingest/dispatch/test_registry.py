@@ -10,13 +10,14 @@ import pytest
 from redis.asyncio import Redis
 
 from ingest.dispatch.partition_client import PreparedImage
+from ingest.dispatch.partitions import Partitions, Versions
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Overloaded
 from stream.connection.clients import Connections
 from stream.keys import LOADS, MODELS, RELEASES, Partition, release_figures
 from stream.load_requests import LoadRequests
 from stream.model import ModelDescription, Resize
-from stream.presence import Presence
+from stream.presence import LEAVING, Presence
 from stream.releases import Release, Releases
 from stream.settings import IngestSettings
 from tests.stream.test_group import report
@@ -150,6 +151,44 @@ async def test_the_stable_version_takes_what_a_full_candidate_does_not(
                 await model.submit(image)
     waiting = [await client.xlen(of.stream("interactive", one).key) for one in "12"]
     assert waiting == [int(resize == Resize()), 1]
+
+
+async def test_what_one_partition_says_of_a_consumer_holds_for_all(
+    client: Redis, ingest_settings: IngestSettings
+) -> None:
+    """While versions replace each other, no image goes where its version is not, or is about to leave.
+
+    A consumer that runs another version would refuse it.
+    """
+    settings = ingest_settings.model_copy(update={"partitions": 2})
+    models = {
+        version: ModelDescription("flowers", version, f"digest {version}", size, size, Resize(), ("a", "b"))
+        for version, size in (("1", 4), ("2", 8))
+    }
+
+    async def reports(partition: int, version: str, **said: Any) -> None:
+        presence, about = Presence(client, Partition("flowers", partition)), models[version]
+        await presence.announce(about)
+        one = replace(report(f"of-{version}"), version=version, preparation=about.preparation, **said)
+        await presence.heartbeat(one, lease_s=600)
+
+    async with Connections(settings) as connections:
+        partitions = Partitions(connections, settings, "flowers", ingest="i")
+        partitions.ensure(2)
+        versions = Versions(partitions, "flowers", without_consumers=False)
+        await reports(0, "1", reads_any=True)
+        await reports(1, "1", reads_any=False)
+        await reports(1, "2", reads_any=True)
+        await versions.refresh()
+        assert {partitions.candidates(models["2"].preparation)[0].number for _ in range(30)} == {1}
+        assert {partitions.candidates(models["1"].preparation)[0].number for _ in range(30)} == {0, 1}
+        await reports(0, "2", reads_any=False)
+        await versions.refresh()
+        assert {partitions.candidates(models["2"].preparation)[0].number for _ in range(30)} == {0, 1}
+        assert versions.only_taker(models["2"]) == "2", "in partition 0, the consumer of version 1 reads the other"
+        await reports(0, "2", state=LEAVING)
+        await versions.refresh()
+        assert (versions.served, versions.newest.version) == (["1"], "1")
 
 
 async def _calls(client: Redis, command: str) -> int:
