@@ -1,4 +1,4 @@
-"""`python -m results`: show the state of a request; list, replay and drop dead letters."""
+"""`python -m results`: show the state of a request, or delete it; list, replay and drop dead letters."""
 
 import argparse
 import sys
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     get = nouns.add_parser("get", parents=shared, help="where a request stands: its labels, queued, cancelled, ...")
     get.add_argument("id", metavar="ID", help="the request's id")
     get.set_defaults(run=commands.get)
+    delete = nouns.add_parser("delete", parents=shared, help="cancel requests, or delete what is kept of them")
+    delete.add_argument("ids", nargs="+", metavar="ID", help="the request's id, of any API key")
+    delete.set_defaults(run=commands.delete)
     dead = nouns.add_parser("dead-letters", help="images that were given up: list, show, replay, drop")
     _add_dead(dead.add_subparsers(required=True, metavar="COMMAND"), shared)
     webhooks = nouns.add_parser("webhooks", help="webhooks that could not be delivered: list, replay, drop")

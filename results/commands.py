@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.dead_letters import AllDeadLetters, DeadLetter, NotReplayable, newest
+from results.dead_letters import AllDeadLetters, DeadLetter, DeadLetters, NotReplayable, newest
+from results.deletion import delete_ended
 from results.formatting import dead_letter_document, dead_letter_lines, dead_letters_table, state_document, state_lines
 from results.outcome import Done
 from results.store import Store
@@ -59,6 +60,29 @@ async def get(context: CommandContext) -> int:
         labels = versions[state.version].labels if state.version in versions else ()
     _print(context, state_document(context.given.id, state, labels), state_lines(context.given.id, state, labels))
     return NOT_FOUND if state == "unknown" else OK
+
+
+async def delete(context: CommandContext) -> int:
+    """Cancel each request that is queued, and delete what is kept of each that has ended, of any API key."""
+    status = OK
+    for request_id in context.given.ids:
+        if action := await _delete(context, request_id):
+            _print(context, {"request_id": request_id, "action": action}, [f"{action} {request_id}"])
+        else:
+            status = complain(program("results"), f"there is no request {request_id}, or it has expired", NOT_FOUND)
+    return status
+
+
+async def _delete(context: CommandContext, request_id: str) -> str:
+    """What has become of it, of whichever model it is; empty if there is nothing."""
+    for partition in context.partitions_for(request_id):
+        redis = context.connections.client_for(partition)
+        store = Store(redis, partition)
+        if await store.cancel(request_id) or await store.state(request_id) == "cancelled":
+            return "cancelled"
+        if await delete_ended(store, DeadLetters(redis, partition), request_id):
+            return "deleted"
+    return ""
 
 
 async def list_dead(context: CommandContext) -> int:

@@ -17,7 +17,8 @@ from ingest.dispatch.partition_state import PartitionState
 from ingest.errors import RETRY_S, NoConsumer, Overloaded, StreamUnavailable, redis_errors_as_503, unavailable
 from ingest.request_trace import current_trace
 from results.dead_letters import DeadLetters
-from results.outcome import Failed, Outcome
+from results.deletion import delete_ended
+from results.outcome import Outcome
 from results.replies import Replies
 from results.store import Store
 from results.webhook import Webhook
@@ -259,14 +260,8 @@ class PartitionClient:
             await asyncio.shield(self.store.cancel(request_id))
 
     async def delete(self, request_id: str) -> bool:
-        """Delete the outcome of a request that has ended, and its dead letter, which may outlive the outcome.
-
-        False if there is neither.
-        """
-        state = await self.store.state(request_id)
-        gave_up = isinstance(state, Failed) or state == "unknown"
-        dropped = gave_up and await self._dead_letters.drop_of_request(request_id)
-        return await self.store.delete(request_id) or dropped
+        """Delete what is kept of a request that has ended; False if there is nothing."""
+        return await delete_ended(self.store, self._dead_letters, request_id)
 
     def _overloaded(self, backlog: int, priority: Priority) -> Overloaded:
         queue = "queue for bulk images" if priority == "bulk" else "queue"

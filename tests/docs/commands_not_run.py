@@ -99,6 +99,7 @@ NOT_RUN_HERE: Final = {
     "*results dead-letters replay *": "tests/results/test_main.py::test_all_are_replayed_and_what_is_missing_is_said",
     "*results dead-letters show *": "tests/results/test_main.py::test_the_image_of_a_dead_letter_can_be_seen",
     "*results dead-letters drop*": _DEAD_LETTERS,
+    "*results delete ID": "tests/results/test_main.py::test_an_operator_deletes_a_request_by_its_id",
     "*results webhooks replay ID": _DEAD_WEBHOOKS,
     "*results webhooks drop ID": _DEAD_WEBHOOKS,
     "java *": "tests/docs/test_more_examples.py::test_java",

@@ -1,11 +1,6 @@
 """`python -m results`, as an operator uses it."""
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -14,57 +9,16 @@ from results.__main__ import main
 from results.outcome import encode
 from results.store import Store
 from stream.connection.group_reader import Reader
+from stream.entry import CANCELLED
 from stream.keys import Partition
-from stream.model import ModelDescription, Resize
 from stream.presence import Presence
+from tests.results.conftest import Operator, description
 from tests.results.test_completion import done
 from tests.results.test_dead_letters import Graveyard
 from tests.stream.test_group import entry
-from tests.support.redis.servers import Server, free_port
+from tests.support.redis.servers import free_port
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-Operator = Callable[..., Awaitable[Answer]]
-
-
-@pytest.fixture
-def operator(server: Server, capsys: pytest.CaptureFixture[str]) -> Operator:
-    """Runs one command on the test's server, as `python -m results` would."""
-
-    async def run(*words: str) -> Answer:
-        capsys.readouterr()
-        try:
-            status = await asyncio.to_thread(main, [*words, "--redis-url", server.url])
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        return Answer(status, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-async def graveyard(client: Redis, reader: Reader, partition: Partition) -> Graveyard:
-    """A partition whose model is announced, with labels a, b, c, d."""
-    await Presence(client, partition).announce(_description(partition.model))
-    graveyard = Graveyard(client, reader, partition)
-    await graveyard.open()
-    return graveyard
-
-
-def _description(name: str) -> ModelDescription:
-    return ModelDescription(name, "1", "0" * 64, 1, 2, Resize(), ("a", "b", "c", "d"))
 
 
 async def test_a_dead_letter_is_listed_shown_and_dropped(operator: Operator, graveyard: Graveyard) -> None:
@@ -233,6 +187,25 @@ async def test_where_a_request_stands(
     assert (unknown.status, unknown.out.split()[-1]) == (1, "unknown")
 
 
+async def test_an_operator_deletes_a_request_by_its_id(
+    client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
+) -> None:
+    """Queued, done, or a dead letter, of whichever key; what was kept of its image is gone."""
+    queued, ended, dead = entry(), entry(), entry()
+    await graveyard.add(dead)
+    await graveyard.admit(queued)
+    await client.set(partition.request(ended.id), encode(done(ended)), ex=60)
+    assert await client.get(partition.pixels(queued.id)) not in (None, CANCELLED)
+    assert (await operator("delete", queued.id, ended.id, dead.id)).out.splitlines() == [
+        f"cancelled {queued.id}", f"deleted {ended.id}", f"deleted {dead.id}",
+    ]  # fmt: skip
+    assert await client.get(partition.pixels(queued.id)) == CANCELLED
+    assert (await operator("dead-letters", "list")).out == "No dead letters.\n"
+    again = await operator("delete", queued.id, ended.id, "--json")
+    assert (again.status, again.document) == (1, {"request_id": queued.id, "action": "cancelled"})
+    assert f"there is no request {ended.id}" in again.err
+
+
 async def test_a_result_names_its_labels(
     client: Redis, partition: Partition, operator: Operator, graveyard: Graveyard
 ) -> None:
@@ -253,7 +226,7 @@ async def test_all_models_are_searched_unless_one_is_named(
 ) -> None:
     """Results and dead letters of each; a name that no model has is not found."""
     second = Graveyard(client, reader, Partition("second"))
-    await Presence(client, Partition("second")).announce(_description("second"))
+    await Presence(client, Partition("second")).announce(description("second"))
     await second.open()
     one, other = entry(), entry()
     await graveyard.add(one)
@@ -280,6 +253,7 @@ async def test_all_models_are_searched_unless_one_is_named(
         "dead-letters drop",
         "get",
         "get x --model /",
+        "delete",
     ],
 )
 async def test_wrong_usage_is_status_2(words: str, operator: Operator) -> None:
