@@ -1,4 +1,4 @@
-"""The unit of systemd: systemd itself accepts it, and it starts and stops Sluice as Sluice wants to be."""
+"""The units of systemd: systemd itself accepts them, they start and stop Sluice as they should, with few rights."""
 
 import configparser
 import shlex
@@ -26,18 +26,33 @@ def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
         program.chmod(0o755)
     unit = tmp_path / path.name.replace("@", "@1")
     unit.write_text(path.read_text().replace("/srv/sluice", str(tmp_path)))
-    checked = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=60
-    )
+    checked = _analyze("verify", "--man=no", str(unit))
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_rates_a_unit_as_little_exposed(path: Path) -> None:
+    """Its scale ends at 100; a unit that gives up nothing but root has 87."""
+    rated = _analyze("security", "--offline=true", "--no-pager", "--threshold=20", str(path))
+    assert rated.returncode == 0, rated.stdout[-200:]
+
+
+def _analyze(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("path", [UNIT, UNIT.with_name("sluice-consumer@.service")], ids=lambda path: path.stem)
+def test_a_consumer_keeps_its_gpu_and_its_folders(path: Path) -> None:
+    """These take the devices of NVIDIA from it (`ProtectClock` by its list of devices), or the code that CUDA makes."""
+    service = _service(path)
+    assert not {"PrivateDevices", "ProtectClock", "DevicePolicy", "DeviceAllow", "MemoryDenyWriteExecute"} & {*service}
+    assert service["ReadWritePaths"] == service["WorkingDirectory"]
 
 
 def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
     """Supervisor, ingest, consumers and queue end one after the other before systemd loses its patience."""
-    unit = configparser.ConfigParser(interpolation=None, strict=False)
-    unit.optionxform = str  # type: ignore[method-assign, assignment]
-    unit.read(UNIT)
-    service = unit["Service"]
+    service = _service(UNIT)
     program, command, *arguments = shlex.split(service["ExecStart"])
     assert (program, command) == (f"{service['WorkingDirectory']}/.venv/bin/sluice", "serve")
     assert (_parse(arguments).model, _parse(arguments).export) == ("flowers", ())
@@ -49,10 +64,14 @@ def test_the_unit_starts_an_exported_model_and_lets_it_drain() -> None:
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_a_unit_gives_its_process_time_to_drain(path: Path) -> None:
     """And starts it again, unless a setting is wrong."""
-    unit = configparser.ConfigParser(interpolation=None, strict=False)
-    unit.optionxform = str  # type: ignore[method-assign, assignment]
-    unit.read(path)
-    service = unit["Service"]
+    service = _service(path)
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
     assert int(service["TimeoutStopSec"]) > STOP_S
     assert service["ExecStart"].startswith(f"{service['WorkingDirectory']}/.venv/bin/")
+
+
+def _service(path: Path) -> configparser.SectionProxy:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read(path)
+    return unit["Service"]
