@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 
 from redis.exceptions import RedisError
 
@@ -19,6 +20,7 @@ from consumers.onnx.model import ServedModel
 from consumers.partition import PartitionWorker
 from consumers.reload import ModelReloader
 from stream.connection.clients import Connections
+from stream.host.logs import partition_context, set_partition
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import ConsumerSettings
@@ -103,8 +105,8 @@ class Worker:
             async with asyncio.timeout(self._context.settings.shutdown_grace_s):
                 await pipeline
                 if self._context.state.failure:
-                    await asyncio.gather(*(partition.hand_back() for partition in self._partitions))
-                await asyncio.gather(*(partition.leave() for partition in self._partitions))
+                    await asyncio.gather(*self._tasks(PartitionWorker.hand_back))
+                await asyncio.gather(*self._tasks(PartitionWorker.leave))
                 await self._context.connections.aclose()
         except TimeoutError:
             await self._hand_back_unfinished()
@@ -114,6 +116,13 @@ class Worker:
         if self._conflict:
             raise self._conflict
 
+    def _tasks(self, do: Callable[[PartitionWorker], Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
+        """A task for each partition."""
+        return [asyncio.create_task(do(one), context=self._log_context(one)) for one in self._partitions]
+
+    def _log_context(self, partition: PartitionWorker) -> Context:
+        return partition_context(partition.in_flight.partition, of=len(self._partitions))
+
     async def _hand_back_unfinished(self) -> None:
         """Let others have at once what was not finished within the grace."""
         hangs = self._context.state.run_lasts_s() > _HANGS * max(
@@ -121,14 +130,13 @@ class Worker:
         )
         with suppress(TimeoutError):
             async with asyncio.timeout(self._context.settings.redis_timeout_s):
-                for partition in self._partitions:
-                    if hangs:
-                        partition.in_flight.suspects.update(partition.in_flight.running)
-                    await partition.hand_back()
+                for partition in self._partitions if hangs else ():
+                    partition.in_flight.suspects.update(partition.in_flight.running)
+                await asyncio.gather(*self._tasks(PartitionWorker.hand_back))
 
     async def _join(self) -> None:
         """A consumer is ready once it has joined any partition: while one is unavailable, others have work."""
-        joining = [asyncio.create_task(partition.join()) for partition in self._partitions]
+        joining = self._tasks(PartitionWorker.join)
         done, waiting = await asyncio.wait(joining, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
@@ -159,9 +167,10 @@ class Worker:
                 renewing.cancel()
 
     def _start(self, partition: PartitionWorker, tasks: asyncio.TaskGroup) -> None:
-        self._fetching.append(tasks.create_task(self._fetch(partition)))
-        self._renewing.append(tasks.create_task(partition.renew()))
-        self._completing.append(tasks.create_task(partition.completer.run()))
+        context = self._log_context(partition)
+        self._fetching.append(tasks.create_task(self._fetch(partition), context=context.copy()))
+        self._renewing.append(tasks.create_task(partition.renew(), context=context.copy()))
+        self._completing.append(tasks.create_task(partition.completer.run(), context=context.copy()))
 
     async def _fetch(self, partition: PartitionWorker) -> None:
         try:
@@ -173,6 +182,7 @@ class Worker:
     async def _run_batches(self) -> None:
         """Run the batches of all partitions, one at a time, in the order in which they were filled."""
         async for batch in self._filled_batches():
+            set_partition(batch.partition, of=len(self._partitions))
             async with self._context.served.one_batch():
                 await self._partitions[batch.partition].inference.run(batch)
             self._context.buffers.put_back(batch.buffer)

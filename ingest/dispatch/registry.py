@@ -18,6 +18,7 @@ from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnav
 from results.store import State
 from stream import unreadable
 from stream.connection.clients import Backoff, Connections
+from stream.host.logs import partition_context
 from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
 from stream.presence import partition_counts, raise_partition_count
@@ -99,7 +100,7 @@ class ModelRegistry:
                 self._give_orders(client)
                 self._clients[name] = client
             for partition in new:
-                self._tasks.create_task(partition.run())
+                self._tasks.create_task(partition.run(), context=partition_context(partition.number, of=count))
             if known:
                 await client.versions.refresh()
         await self._read_orders()

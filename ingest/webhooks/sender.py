@@ -22,6 +22,7 @@ from ingest.webhooks.message import Signer, body
 from results.deliveries import Deliveries, Pending
 from results.outcome import Done
 from stream.connection.clients import Backoff, Connections, connect_reader, is_temporary
+from stream.host.logs import partition_context
 from stream.keys import Partition
 from stream.outbound_settings import listed
 from stream.presence import Presence, partition_counts
@@ -281,7 +282,8 @@ class Sender:
             for partition in (Partition(model, number) for number in range(count)):
                 if partition not in self._running:
                     served = PartitionSender(connections, self._settings, partition, self._receivers, sender=self._name)
-                    self._running[partition] = asyncio.create_task(served.run())
+                    context = partition_context(partition.number, of=count)
+                    self._running[partition] = asyncio.create_task(served.run(), context=context)
 
 
 def lease_s(settings: WebhookSettings) -> float:

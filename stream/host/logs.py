@@ -1,15 +1,15 @@
 """Formats every log line of every process, as text for people or as JSON.
 
 An event is a message with its fields as `name=%s`: "claimed entry=%s deliveries=%d". Text keeps the line as it is;
-JSON has each field under its name too. Each line names the requests that it is about, if their ids are known. Bytes,
-passwords and line breaks are removed here, so that no caller has to.
+JSON has each field under its name too. Each line names the requests that it is about, if their ids are known, and the
+partition if there are several. Bytes, passwords and line breaks are removed here, so that no caller has to.
 """
 
 import json
 import logging
 import re
 import sys
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal
@@ -36,6 +36,22 @@ request_ids: Final[ContextVar[list[str] | None]] = ContextVar("request_ids", def
 
 #: The trace that this task and its children belong to, 32 hexadecimal digits.
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
+
+
+#: The partition that this task and its children work for, if its process works for several of a model.
+_partition: ContextVar[int | None] = ContextVar("partition", default=None)
+
+
+def set_partition(number: int, *, of: int) -> None:
+    """From now on this task works for one partition of so many."""
+    _partition.set(number if of > 1 else None)
+
+
+def partition_context(number: int, *, of: int) -> Context:
+    """The context for a task that works for one partition of so many: its lines name the partition."""
+    context = copy_context()
+    context.run(set_partition, number, of=of)
+    return context
 
 
 def set_trace(trace_id: str) -> None:
@@ -65,7 +81,7 @@ def log_refusal(program: str, why: object) -> None:
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
-    """The named values of an event, and `request` with the ids of the requests that it is about."""
+    """The named values of an event, `request` with the ids of the requests that it is about, and their `partition`."""
     found: dict[str, object] = {}
     if isinstance(record.args, tuple):
         names = [match[1] for match in _FIELD.finditer(str(record.msg)) if match[0] != "%%"]
@@ -74,6 +90,8 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
         found["request"] = ",".join(ids)
     if trace_id := _trace.get():
         found["trace_id"] = trace_id
+    if (partition := _partition.get()) is not None:
+        found.setdefault("partition", partition)
     return found
 
 
@@ -97,13 +115,18 @@ def _plain(value: object) -> object:
             return _SECRETS.sub("***", str(value))
 
 
+#: Fields that a line for people names even if its message does not.
+_ADDED: Final = ("request", "partition")
+
+
 class HumanFormatter(logging.Formatter):
     """A line for people; the traceback of an error follows it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         words = _CONTROL.sub(lambda found: repr(found[0])[1:-1], message(record))
-        about = fields(record).get("request")
-        record.message = f"{words} request={about}" if about and "request=" not in words else words
+        about = fields(record)
+        added = [f" {name}={about[name]}" for name in _ADDED if name in about and f"{name}=" not in words]
+        record.message = words + "".join(added)
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:  # noqa: N802 (logging's name)

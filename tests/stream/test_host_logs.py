@@ -54,6 +54,20 @@ def test_a_program_finds_each_field_under_its_name(stream: io.StringIO) -> None:
     }
 
 
+def test_a_line_names_its_partition_if_there_are_several(stream: io.StringIO) -> None:
+    """In text after the message, unless that says so itself; in JSON as a field."""
+    logs.partition_context(0, of=1).run(log, human(), "one")
+    several = logs.partition_context(1, of=2)
+    several.run(log, human(), "cannot read: %s", "gone")
+    several.run(log, human(), "partition=%d is full", 0)
+    several.run(log, logs.JsonFormatter(), "left")
+    *lines, last = stream.getvalue().splitlines()
+    assert [line.partition("a.room ")[2] for line in lines] == [
+        "one", "cannot read: gone partition=1", "partition=0 is full",
+    ]  # fmt: skip
+    assert json.loads(last)["partition"] == 1
+
+
 def test_an_error_without_words_is_named(stream: io.StringIO) -> None:
     """As asyncio raises them; a line that ends after its colon says nothing."""
     log(human(), "cannot read: %s", TimeoutError())

@@ -86,6 +86,8 @@ def test_what_waits_in_partitions_that_nobody_sends_to_is_done(processes: Proces
     with httpx.Client(base_url=url, timeout=30) as client:
         wait_until(lambda: "degraded" not in client.get("/readyz").json(), "all three are served")
         assert consumer.stop() == 0
+        left = [line for line in consumer.text.splitlines() if "left the group" in line]
+        assert sorted(line.rpartition(" ")[2] for line in left) == ["partition=0", "partition=1", "partition=2"]
         answers = [_post(client, number, Prefer="respond-async") for number in range(60)]
         ids = [answer.json()["id"] for answer in answers]
         assert {partition_of(one) for one in ids} == {0, 1, 2}
