@@ -63,7 +63,8 @@ class Served:
         if version not in self.live and not force:
             raise Refused(
                 f"no live consumer serves version {version}; served at present: {_listed(self.live)}. Start one with: "
-                f"python -m consumers --version {version}, or add --force"
+                f"python -m consumers --version {version}, or add --force: consumers without a version load it when "
+                "they start"
             )
 
     def only_other(self, candidate: str) -> str:
