@@ -54,13 +54,14 @@ class Arrivals:
         return message
 
     async def _acquire(self) -> None:
-        while True:
+        while self._free.locked():
             try:
                 async with asyncio.timeout(_PATIENCE_S):
                     await self._free.acquire()
                 return
             except TimeoutError:
                 self._refuse_oldest()
+        await self._free.acquire()
 
     def _refuse_oldest(self) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -49,10 +49,11 @@ class Call:
     context: Context
     trailing: dict[str, str] = field(default_factory=dict)
     note_status: Callable[[int], None] = ignore_status
+    metadata: Metadata = field(init=False)
 
-    @property
-    def metadata(self) -> Metadata:
-        return self.context.invocation_metadata() or ()
+    def __post_init__(self) -> None:
+        # gRPC makes it again each time that it is asked.
+        self.metadata = self.context.invocation_metadata() or ()
 
     @property
     def headers(self) -> dict[str, str]:

@@ -72,19 +72,19 @@ def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
 
 def as_response(asked: InferRequest, answer: Answer) -> pb.ModelInferResponse:
     """The answer, raw or typed as the request asks for."""
-    tensor = pb.ModelInferResponse.InferOutputTensor(
+    response = pb.ModelInferResponse(
+        model_name=answer.model,
+        model_version=answer.version,
+        id=asked.id,
+        raw_output_contents=[answer.data] if asked.binary else [],
+    )
+    response.outputs.add(
         name=answer.tensor,
         datatype=answer.datatype,
         shape=answer.shape,
         contents=None if asked.binary else _typed(answer),
     )
-    return pb.ModelInferResponse(
-        model_name=answer.model,
-        model_version=answer.version,
-        id=asked.id,
-        outputs=[tensor],
-        raw_output_contents=[answer.data] if asked.binary else [],
-    )
+    return response
 
 
 def _typed(answer: Answer) -> pb.InferTensorContents:
