@@ -27,6 +27,10 @@ _MAX_NAME_CHARACTERS: Final = 255
 #: RFC 7578 forbids this parameter, but some clients send it for names that are not ASCII.
 _EXTENDED_FILENAME: Final = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
 
+#: A boundary that has = and no quotes, which such a value needs (RFC 9110, 5.6.6). Java programs that write their forms
+#: themselves often send ===1732936800===, and other servers take it.
+_BARE_BOUNDARY: Final = re.compile(r";\s*boundary=([^\s;,\"]+)", re.IGNORECASE)
+
 #: A form's field without a file name that holds no more than this is a path or an address: no image is this small.
 _MAX_TYPED: Final = 400
 
@@ -54,7 +58,8 @@ def boundary_of(content_type: str) -> str:
     kind, options = parse_options_header(content_type)
     if kind != "multipart/form-data":
         raise MalformedUpload("The only supported multipart content type is multipart/form-data. Send a form.")
-    boundary: str = options.get("boundary", "")
+    bare = _BARE_BOUNDARY.search(content_type)
+    boundary: str = options.get("boundary") or (bare[1] if bare else "")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, 5.1.1
         raise MalformedUpload(
             "The Content-Type multipart/form-data needs a boundary of 1 to 70 characters. "

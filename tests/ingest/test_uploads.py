@@ -94,6 +94,14 @@ def test_dotnet_sends_forms_that_are_read(site: UploadServer, case: str) -> None
     assert response.json() == [described(name, CAT)]
 
 
+def test_a_boundary_of_equals_signs_needs_no_quotes(site: UploadServer) -> None:
+    """As Java programs send it that write their forms themselves."""
+    boundary = b"===1732936800123==="
+    body = form(image_part()).replace(BOUNDARY, boundary)
+    for kind in (b"multipart/form-data; boundary=%s", b"multipart/form-data;boundary=%s; charset=utf-8"):
+        assert post(site, body, kind % boundary).json() == [described("cat.jpg", CAT)]
+
+
 def test_several_images_are_read_in_the_order_sent(site: UploadServer) -> None:
     """Each with its own name, the other parts left out."""
     names = [b"b.jpg", b"a.jpg", b"c.jpg"]
