@@ -14,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ingest.api.async_requests import WebhookRequests
 from ingest.api.dead_letters import REPLAY, ReplayEndpoint
 from ingest.api.health import ALIVE, READY, ReadyEndpoint, alive
 from ingest.api.live import LIVE, LiveEvents
@@ -25,6 +24,7 @@ from ingest.api.predict import PredictEndpoint, predict_operation
 from ingest.api.predict_request import PredictBody
 from ingest.api.results import CANCEL, FETCH, ResultEndpoint
 from ingest.api.static import PageEndpoints
+from ingest.api.webhook_requests import WebhookRequests
 from ingest.auth.api_keys import configured_keys
 from ingest.backpressure import BacklogLimit
 from ingest.classification import Classifier

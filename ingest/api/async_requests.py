@@ -1,33 +1,21 @@
-"""Asynchronous requests: the Prefer header (RFC 7240), Idempotency-Key, and webhooks.
+"""Asynchronous requests: the Prefer header (RFC 7240), and results that are stored under ids.
 
-An idempotency key leads to one request id for as long as results are kept. Admission recognises ids that it has seen.
-So a client that lost the response and sends the request again gets the first result, and no second entry is added.
+ingest/api/idempotency.py has the Idempotency-Key header, and ingest/api/webhook_requests.py the Webhook-URL header.
 """
 
-import asyncio
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.auth.owner import owner
+from ingest.api.idempotency import idempotency_key, reserve
 from ingest.classification import Classifier, Target, gather_or_problem
 from ingest.dispatch.model_client import ModelClient
-from ingest.errors import (
-    BadParameter,
-    Cancelled,
-    DeadlinePassed,
-    IdempotencyKeyReused,
-    Problem,
-    UrlNotAllowed,
-    problem_of,
-)
+from ingest.errors import Cancelled, DeadlinePassed, Problem, problem_of
 from ingest.openapi.operation import Header, Parameter
-from ingest.outbound.addresses import MAX_URL
 from ingest.paths import result_url
 from ingest.request_body import Upload
 from ingest.request_trace import current_trace
@@ -35,11 +23,6 @@ from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, 
 from results.outcome import Done, Failed, is_lost_in_redis
 from results.store import State
 from stream.keys import Priority
-
-if TYPE_CHECKING:
-    from ingest.outbound.policy import Policy  # It imports httpx, which need not be installed.
-
-_MAX_KEY_LENGTH: Final = 255
 
 #: Seconds after which a client may ask again for a result that is not there yet.
 POLL_S: Final = 1
@@ -52,25 +35,8 @@ PREFER: Final = Parameter(
     "respond-async, or wait=N with N in seconds (RFC 7240). Other preferences are ignored",
     {"type": "string"},
 )
-IDEMPOTENCY_KEY: Final = Parameter(
-    "Idempotency-Key",
-    "header",
-    "The same key with the same image gives the same result, however often it is sent",
-    {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_LENGTH},
-)
-WEBHOOK: Final = "webhook"
-WEBHOOK_SCHEMA: Final = {"type": "string", "format": "uri", "maxLength": MAX_URL}
-WEBHOOK_URL: Final = Parameter(
-    "Webhook-URL",
-    "header",
-    "Where the outcome of each image is delivered; needs Prefer: respond-async",
-    WEBHOOK_SCHEMA,
-)
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
-
-#: Bytes of an image whose fingerprint is computed on the event loop, in about a millisecond.
-_MAX_INLINE: Final = 2**20
 
 #: Characters of Prefer that are read. Clients send some twenty.
 _MAX_PREFER: Final = 4096
@@ -95,6 +61,11 @@ class Preferences:
         wait_s = float(wait) if wait.isascii() and wait.isdecimal() and len(wait) < 10 else None
         return cls("respond-async" in found, wait_s)
 
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Those of a request."""
+        return cls.parse(request.headers.getlist(PREFER.name))
+
     @property
     def accepts_202(self) -> bool:
         """Whether the client can handle a response without the result."""
@@ -108,17 +79,6 @@ class Preferences:
         """The Preference-Applied header."""
         names = ["respond-async"] if self.respond_async else []
         return ", ".join(names if self.wait_s is None else [*names, f"wait={self.wait_s:.0f}"])
-
-
-async def _fingerprint(about: bytes, image: bytes) -> str:
-    """Of a request. A large image takes some time, so that is another thread's."""
-
-    def fingerprint() -> str:
-        digest = hashlib.sha256(about)
-        digest.update(image)
-        return digest.hexdigest()
-
-    return fingerprint() if len(image) <= _MAX_INLINE else await asyncio.to_thread(fingerprint)
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -146,12 +106,7 @@ class AsyncRequest:
     @classmethod
     def parse(cls, request: Request, *, timeout_s: float) -> Self | None:
         """None if the client asks neither by Prefer nor by Idempotency-Key. Raises BadParameter."""
-        wishes, key = request.headers.getlist("prefer"), request.headers.get("idempotency-key")
-        if not wishes and key is None:
-            return None
-        preferences = Preferences.parse(wishes)
-        if key is not None and not 0 < len(key) <= _MAX_KEY_LENGTH:
-            raise BadParameter(f"Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters, for example a UUID.")
+        preferences, key = Preferences.of(request), idempotency_key(request)
         if key is None and not preferences.accepts_202:
             return None
         return cls(preferences, key, timeout_s=timeout_s)
@@ -184,7 +139,7 @@ class AsyncRequest:
         client = target.client
         # A damaged image must not use up the key, so the image is decoded first.
         image = await classifier.prepare(upload, target)
-        reserved = await self._reserve(upload, number, target) if self._key is not None else ""
+        reserved = "" if self._key is None else await reserve(self._key, upload, number, target)
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
         request_id = await client.submit(image, request_id=reserved)
@@ -203,19 +158,6 @@ class AsyncRequest:
                 trace.mark_answered(state)
             await client.note_answer(image, state)
         return await state_document(client, request_id, state, threshold=target.threshold)
-
-    async def _reserve(self, upload: Upload, number: int, target: Target) -> str:
-        # Two owners may choose the same key and must not meet. The name of an owner has no space.
-        digest = hashlib.sha256(f"{number} {owner.get()} {self._key}".encode()).hexdigest()
-        webhook = f"{target.webhook_url} ".encode() if target.webhook_url else b""
-        fingerprint = await _fingerprint(b"%d " % target.top + webhook, upload.data)
-        preparation = target.model.preparation
-        request_id, first = await target.client.requests.reserve(digest, fingerprint, preparation=preparation)
-        if first != fingerprint:
-            raise IdempotencyKeyReused(
-                "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."
-            )
-        return request_id
 
     def _response(
         self, body: Prediction | Values | Queued | Results, status: int, target: Target, *, location: str | None = None
@@ -243,37 +185,3 @@ async def state_document(
             raise Cancelled("The request was cancelled. Send the image again.")
         case _:
             return {"success": True, "status": "queued", "id": request_id, "location": result_url(request_id)}
-
-
-class WebhookRequests:
-    """Reads and checks the webhook that a request names. Without a policy, requests with a webhook are refused."""
-
-    def __init__(self, policy: "Policy | None") -> None:
-        self._policy = policy
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """As OpenAPI describes them."""
-        return (WEBHOOK_URL,) if self._policy else ()
-
-    def url(self, request: Request, in_json: str | None) -> str:
-        """The URL in ASCII; empty if the request names none. Raises BadParameter and UrlNotAllowed."""
-        given = request.headers.getlist(WEBHOOK_URL.name)
-        given += [] if in_json is None else [in_json]
-        if not given:
-            return ""
-        if self._policy is None:
-            raise BadParameter("Webhooks are not supported here: webhooks is off. Leave the webhook out.")
-        if len(given) > 1:
-            raise BadParameter("The request names more than one webhook. Send one, in Webhook-URL or in the JSON.")
-        if not Preferences.parse(request.headers.getlist("prefer")).respond_async:
-            raise BadParameter("A webhook needs the header Prefer: respond-async.")
-        try:
-            return _checked(self._policy, given[0])
-        except ValueError as error:
-            raise UrlNotAllowed(f"The webhook cannot be used: {error}.") from error
-
-
-def _checked(policy: "Policy", text: str) -> str:
-    """Raises UrlRefused, which is a ValueError."""
-    return str(policy.check_url(text))

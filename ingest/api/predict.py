@@ -9,15 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.api.async_requests import (
-    IDEMPOTENCY_KEY,
-    POLL_HEADER,
-    PREFER,
-    PREFERENCE_APPLIED,
-    WEBHOOK_URL,
-    AsyncRequest,
-    WebhookRequests,
-)
+from ingest.api.async_requests import POLL_HEADER, PREFER, PREFERENCE_APPLIED, AsyncRequest
+from ingest.api.idempotency import IDEMPOTENCY_KEY
 from ingest.api.predict_request import (
     CONTENT_ENCODING,
     DEFAULT_TOP,
@@ -26,6 +19,7 @@ from ingest.api.predict_request import (
     Options,
     PredictBody,
 )
+from ingest.api.webhook_requests import WEBHOOK_URL, WebhookRequests
 from ingest.auth.owner import marks
 from ingest.classification import Classified, Classifier, Target, cancel_on_disconnect, gather_or_problem
 from ingest.dispatch.registry import ModelRegistry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from ingest.api.async_requests import WEBHOOK, WEBHOOK_SCHEMA
+from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.form import IMAGE, read_form
