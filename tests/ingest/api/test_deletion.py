@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def open_server(tmp_path: Path) -> Iterator[Server]:
+def open_server(any_server: None, tmp_path: Path) -> Iterator[Server]:
     """A server that writes a file, and compresses nothing, so that pixels can be found."""
     server = Server(tmp_path, options={"appendonly": "yes", "appendfsync": "always", "rdbcompression": "no"})
     server.start()
