@@ -17,7 +17,18 @@ from redis.exceptions import RedisError
 
 from stream import model_command as console
 from stream import server_check
-from stream.cli import NOT_FOUND, OK, PROGRAM_VARIABLE, Column, duration, program, sluice, start_consumer, table
+from stream.cli import (
+    NOT_FOUND,
+    OK,
+    PROGRAM_VARIABLE,
+    Column,
+    counted,
+    duration,
+    program,
+    sluice,
+    start_consumer,
+    table,
+)
 from stream.connection.clients import Connections
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -242,10 +253,9 @@ def _webhooks(status: Status) -> list[str]:
     delivered = status.counters.get(f"{_OF_WEBHOOKS}delivered", 0)
     failed = status.counters.get(f"{_OF_WEBHOOKS}failed", 0)
     listed = _results("webhooks list") if sending.dead_webhooks else ""
-    senders = f"{sending.senders} sender{'' if sending.senders == 1 else 's'} alive"
-    attempts = "1 failed attempt" if failed == 1 else f"{failed} failed attempts"
+    senders, attempts = counted(sending.senders, "sender"), counted(failed, "failed attempt")
     waiting = f"webhooks {sending.webhooks} waiting, {sending.dead_webhooks} dead{listed}"
-    return [f"{waiting}, {delivered} delivered, {attempts}, {senders}"]
+    return [f"{waiting}, {delivered} delivered, {attempts}, {senders} alive"]
 
 
 def _backlog(status: Status) -> str:

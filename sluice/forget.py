@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from redis.asyncio import Redis
 
 from stream import model_command as console
-from stream.cli import FAILED, OK, complain
+from stream.cli import FAILED, OK, complain, counted
 from stream.connection.clients import Connections
 from stream.keys import LOADS, MODELS, RELEASES, Partition
 from stream.scripts import load
@@ -35,12 +35,12 @@ class Remains:
     def refusal(self, *, dead_too: bool) -> str:
         """Why the model cannot be forgotten; empty if it can."""
         if self.living:
-            return f"{_count(self.living, 'consumer')} alive: stop {'it' if self.living == 1 else 'them'} first"
+            return f"{counted(self.living, 'consumer')} alive: stop {'it' if self.living == 1 else 'them'} first"
         if self.waiting:
-            waiting = _count(self.waiting, "image or webhook", "images or webhooks")
+            waiting = counted(self.waiting, "image or webhook", "images or webhooks")
             return f"{waiting} waiting: start a consumer or sender first"
         if self.dead and not dead_too:
-            dead = _count(self.dead, "dead letter or webhook", "dead letters or webhooks")
+            dead = counted(self.dead, "dead letter or webhook", "dead letters or webhooks")
             return f"{dead} kept: add --dead-letters to delete them"
         return ""
 
@@ -112,7 +112,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="its name")
     parser.add_argument("--dead-letters", action="store_true", help="delete its dead letters and dead webhooks, too")
     return parser
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"1 {one}" if number == 1 else f"{number} {several or one + 's'}"

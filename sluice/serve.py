@@ -18,7 +18,7 @@ from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
-from stream.cli import sluice
+from stream.cli import counted, sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
 
@@ -225,8 +225,8 @@ async def _report_ready(options: Options, queue: str) -> None:
             slow = True
             _say(f"not ready after {_SLOW_START_S:g} s, still waiting: {why}")
         await asyncio.sleep(_READY_INTERVAL_S)
-    consumers = f"{options.consumers} consumer{'s' if options.consumers > 1 else ''}"
-    _say(f"{'service':10}{queue}, {consumers} and HTTP server started   {time.monotonic() - started:.1f} s")
+    consumers, took_s = counted(options.consumers, "consumer"), time.monotonic() - started
+    _say(f"{'service':10}{queue}, {consumers} and HTTP server started   {took_s:.1f} s")
     if (grpc_port := os.environ.get("SLUICE_GRPC_PORT", "0")) != "0":
         _say(f"{'gRPC':10}port {grpc_port}")
     if _webhooks_are_on(os.environ):

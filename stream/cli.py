@@ -215,6 +215,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86_400:.1f} d"
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number with its noun: 1 image, 2 images. The plural of a regular noun need not be given."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def size(count: int) -> str:
     """Bytes in kB or MB of the SI: 147 B, 150.5 kB, 4.8 MB."""
     if count < 1000:

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream import unreadable
+from stream.cli import counted
 from stream.keys import RELEASES, release_figures, valid_version
 from stream.scripts import load
 
@@ -236,7 +237,7 @@ class ReleaseStatus:
         parts = [_describe(release)]
         if figures.sent:
             named = (
-                f"{count} request{'s' if count > 1 else ''} to "
+                f"{counted(count, 'request')} to "
                 f"{'whichever version was alive' if version == _ANY else f'version {version}'}"
                 for version, count in sorted(figures.sent.items())
             )

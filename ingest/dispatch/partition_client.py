@@ -23,6 +23,7 @@ from results.replies import Replies
 from results.store import Store
 from results.webhook import Webhook
 from stream.admission import Admission, NoLiveConsumer, NotDurable, NotReplicated, QueueFull
+from stream.cli import counted
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
 from stream.keys import PRIORITIES, EntryStream, Partition, Priority
@@ -143,7 +144,7 @@ class PartitionClient:
     @property
     def _unconfirmed(self) -> str:
         durability, replicas = self._settings.durability, self._settings.wait_replicas
-        on = f" and {replicas} replica{'s' if replicas > 1 else ''}" if replicas else ""
+        on = f" and {counted(replicas, 'replica')}" if replicas else ""
         return f"Redis does not confirm images, with durability {durability}{on}."
 
     def refusal(self, priority: Priority) -> Overloaded | None:

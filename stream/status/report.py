@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stream.cli import counted
 from stream.keys import Priority
 from stream.presence import ConsumerReport
 from stream.releases import ReleaseStatus
@@ -124,7 +125,7 @@ class Status:
             found.append(f"The oldest of {self.backlog} entries has waited for {self.oldest_s:.1f} s.")
         if self.sending.webhooks and not self.sending.senders:
             start = "Start one with: python -m ingest.webhooks"
-            waiting = "1 webhook waits" if self.sending.webhooks == 1 else f"{self.sending.webhooks} webhooks wait"
+            waiting = counted(self.sending.webhooks, "webhook waits", "webhooks wait")
             found.append(f"{waiting}, and no sender is alive. {start}")
         found += [
             f"{member.name} stays with version {member.report.version} and refuses version {member.report.refused}"
