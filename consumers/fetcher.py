@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 import numpy as np
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from consumers.batch import Batch, Buffer, is_prepared_for
 from consumers.batch_reader import BatchReader
@@ -130,7 +130,15 @@ class Fetcher:
         return max(1, whole // self._state.partitions) if self._reader.late else whole
 
     def _queue(self, buffer: Buffer, deliveries: list[Delivery]) -> None:
-        if not self._submit(buffer, deliveries):
+        """Queue those deliveries that can be run, and refuse the others."""
+        about = self._served.description
+        runnable = [delivery for delivery in deliveries if is_prepared_for(about, delivery)]
+        if len(runnable) < len(deliveries):
+            self._quarantine.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
+        if runnable:
+            buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
+            self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
+        else:
             self._buffers.put_back(buffer)
 
     async def _recover(self, backoff: Backoff) -> None:
@@ -195,17 +203,6 @@ class Fetcher:
         except TimeoutError:
             return
 
-    def _submit(self, buffer: Buffer, deliveries: list[Delivery]) -> bool:
-        """Queue those deliveries that can be run and refuse the others; returns whether any could be queued."""
-        about = self._served.description
-        runnable = [delivery for delivery in deliveries if is_prepared_for(about, delivery)]
-        if len(runnable) < len(deliveries):
-            self._quarantine.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
-        if runnable:
-            buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
-            self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
-        return bool(runnable)
-
 
 def batching_delay_s(found: list[Delivery]) -> float:
     """How long to let entries arrive before the next read, in seconds.
@@ -223,5 +220,4 @@ def _rows(buffer: Buffer) -> list[memoryview]:
 
 
 def _log(error: RedisError, backoff: Backoff) -> None:
-    expected = is_temporary(error) or (isinstance(error, ResponseError) and str(error).startswith("NOGROUP"))
-    logger.log(backoff.log_level if expected else logging.ERROR, "cannot read: %s", error)
+    logger.log(backoff.log_level if is_temporary(error) else logging.ERROR, "cannot read: %s", error)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import httpx
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from ingest.outbound.client import OutboundClient, Resolve, Unreachable
 from ingest.outbound.policy import Policy, UrlRefused
@@ -162,8 +162,7 @@ class PartitionSender:
                 await step()
                 backoff.reset()
             except RedisError as error:
-                gone = isinstance(error, ResponseError) and str(error).startswith("NOGROUP")
-                level = backoff.log_level if gone or is_temporary(error) else logging.ERROR
+                level = backoff.log_level if is_temporary(error) else logging.ERROR
                 logger.log(level, "cannot read webhooks: %s", error)
                 await backoff.pause()
                 await self._create_group()

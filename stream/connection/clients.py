@@ -61,8 +61,8 @@ _TEMPORARY = (
     ClusterDownError,
 )
 
-#: Beginnings of further such errors, for which redis-py has no class.
-_TEMPORARY_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED", "WRONGTYPE")
+#: Beginnings of further such errors, for which redis-py has no class. A group that is gone is made again.
+_TEMPORARY_CODES = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED", "WRONGTYPE", "NOGROUP")
 
 
 #: redis-py's connections without an event loop, by those with one.
@@ -222,7 +222,7 @@ def _options(address: str, password_file: str, ca_file: str) -> dict[str, Any]:
 
 
 def is_temporary(error: RedisError) -> bool:
-    """Whether Redis is only unavailable, loading, full, read-only or failing over, or a key has the wrong type."""
+    """Whether Redis is only unavailable, loading, full, read-only or failing over, or a key is damaged or gone."""
     return isinstance(error, _TEMPORARY) or (
         isinstance(error, ResponseError) and str(error).startswith(_TEMPORARY_CODES)
     )
