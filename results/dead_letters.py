@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from stream.connection.clients import Connections
 from stream.entry import Entry
-from stream.keys import Partition
+from stream.keys import Partition, age_s
 from stream.scripts import load
 
 #: Dead letters read at once: at 150 kB each, a few milliseconds of the server's time.
@@ -169,7 +169,7 @@ def _decode(
         own = words
     return DeadLetter(
         id=dead_letter_id.decode(),
-        age_s=max(0.0, (now_ms - int(dead_letter_id.partition(b"-")[0])) / 1000),
+        age_s=age_s(now_ms, dead_letter_id.decode()),
         reason=reason,
         deliveries=int(deliveries),
         holders=tuple(holders.split()),

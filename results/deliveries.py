@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from results.outcome import Outcome, decode
 from results.webhook import Webhook
 from stream import unreadable
 from stream.connection.clients import BLOCK_S
-from stream.keys import SENDERS, Partition
+from stream.group import create_group
+from stream.keys import SENDERS, Partition, added_ms
 from stream.scripts import load
 
 #: Seconds after which a webhook whose receiver was busy is looked at again.
@@ -63,7 +63,7 @@ class Pending:
     @property
     def completed_ms(self) -> int:
         """When the request was completed, Unix milliseconds by Redis's clock; after a replay, when it was replayed."""
-        return int(self.id.partition("-")[0])
+        return added_ms(self.id)
 
     @property
     def webhook_id(self) -> str:
@@ -123,11 +123,7 @@ class Deliveries:
 
     async def create(self) -> None:
         """Make the group, from the stream's beginning, unless it exists."""
-        try:
-            await self._redis.xgroup_create(self._partition.webhooks, SENDERS, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        await create_group(self._redis, self._partition.webhooks, SENDERS)
 
     async def read(self, count: int) -> list[Pending]:
         """Up to `count` new webhooks; may wait up to `BLOCK_S` for the first."""

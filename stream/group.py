@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from stream.connection.clients import BLOCK_S
 from stream.connection.group_reader import Fields, Reader, fields_of, lacks_pixels, request_id_of
 from stream.entry import Entry, MalformedEntry
-from stream.keys import GROUP, PRIORITIES, EntryStream, Partition, Priority, split_name
+from stream.keys import GROUP, PRIORITIES, EntryStream, Partition, Priority, added_ms, split_name
 from stream.scripts import load
 
 #: How many of a stream's oldest entries `recover_orphans` looks at. The others among them are pending, and leave soon.
@@ -44,8 +44,8 @@ class Delivery:
 
     @property
     def accepted_ms(self) -> int:
-        """When the entry was accepted, Unix milliseconds by Redis's clock: the first half of its id."""
-        return int(split_name(self.entry_id)[1].partition("-")[0])
+        """When the entry was accepted, Unix milliseconds by Redis's clock."""
+        return added_ms(split_name(self.entry_id)[1])
 
 
 class Group:
@@ -91,16 +91,9 @@ class Group:
         }
 
     async def create(self) -> None:
-        """Make each stream's group, from the stream's beginning, unless it exists: nothing accepted may be skipped."""
+        """Make each stream's group unless it exists."""
         for stream in self.streams:
-            await self._create(stream)
-
-    async def _create(self, stream: EntryStream) -> None:
-        try:
-            await self._redis.xgroup_create(stream.key, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+            await create_group(self._redis, stream.key, GROUP)
 
     async def follow(self, *versions: str, any_version: bool = True) -> None:
         """From the next read on, read the streams for these versions, and those for any version if asked for.
@@ -111,7 +104,7 @@ class Group:
         streams = self._partition.streams(*versions, any_version=any_version)
         if streams != self.streams:
             for stream in streams:
-                await self._create(stream)
+                await create_group(self._redis, stream.key, GROUP)
             self._read_streams(streams)
 
     async def read(
@@ -215,6 +208,15 @@ class Group:
         """
         arguments: list[str | int] = [GROUP, self.consumer, _LONGEST_LEASE_MS, _ORPHANS]
         return int(await self._recover_orphans([stream.key for stream in self.streams], arguments))
+
+
+async def create_group(redis: Redis, stream: str, group: str) -> None:
+    """Make a group, from the stream's beginning, unless it exists: nothing accepted may be skipped."""
+    try:
+        await redis.xgroup_create(stream, group, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
 
 
 def _tail(keys: Iterable[str]) -> list[str]:

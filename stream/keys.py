@@ -81,6 +81,16 @@ def split_name(entry: str) -> tuple[str, str]:
     return prefix + colon, id_in_stream
 
 
+def added_ms(id_in_stream: str) -> int:
+    """When Redis added an entry, Unix milliseconds by Redis's clock: the first half of the entry's id."""
+    return int(id_in_stream.partition("-")[0])
+
+
+def age_s(now_ms: int, id_in_stream: str) -> float:
+    """Seconds since Redis added an entry."""
+    return max(0.0, (now_ms - added_ms(id_in_stream)) / 1000)
+
+
 def partition_key(model: str, number: int | str, rest: str) -> str:
     """A key of one partition; `*` as a number makes a pattern for all of them."""
     return f"sluice:{{{model}/{number}}}:{rest}"

@@ -151,11 +151,6 @@ class Keyring:
         self._secret = secrets.token_bytes(32)
         self._known: dict[bytes, StoredKey] = {}
 
-    def owner(self, key: str) -> str | None:
-        """The name of the owner of a presented key, None if the key is not accepted."""
-        found = self.find(key)
-        return found.name if found else None
-
     def find(self, key: str) -> StoredKey | None:
         """The stored form of a presented key, None if the key is not accepted."""
         mark = hmac.digest(self._secret, key.encode(errors="surrogateescape"), "sha256")
@@ -180,11 +175,6 @@ class ReloadingKeyring:
         self._stamp: _Stamp | None = None
         self._keyring = Keyring(self._others)
         self._read()
-
-    def owner(self, key: str) -> str | None:
-        """The name of the owner of a presented key, None if the key is not accepted."""
-        found = self.find(key)
-        return found.name if found else None
 
     def find(self, key: str) -> StoredKey | None:
         """The stored form of a presented key, None if the key is not accepted."""

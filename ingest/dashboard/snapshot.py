@@ -10,7 +10,7 @@ from ingest.dashboard.request_window import WINDOW_S, RateEstimator
 from ingest.dashboard.shared_window import Requests, SharedWindow, total
 from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
-from stream.keys import PRIORITIES, Partition
+from stream.keys import PRIORITIES, Partition, added_ms
 from stream.presence import CachedPartitionCounts
 from stream.settings import IngestSettings
 from stream.status.reader import read_model
@@ -158,7 +158,7 @@ def _describe(dead: DeadLetter) -> dict[str, Any]:
     # Without the request's id, because that is all it takes to fetch the result.
     return {
         "id": dead.id,
-        "failed_ms": int(dead.id.partition("-")[0]),
+        "failed_ms": added_ms(dead.id),
         "reason": dead.reason,
         "deliveries": dead.deliveries,
         "holders": dead.holders,

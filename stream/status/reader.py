@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from stream import unreadable
 from stream.connection.clients import Connections
-from stream.keys import GROUP, PRIORITIES, SENDERS, Partition, Priority
+from stream.keys import GROUP, PRIORITIES, SENDERS, Partition, Priority, age_s
 from stream.presence import ConsumerReport, decode_reports
 from stream.releases import ReleaseStatus, read_release
 from stream.scripts import load
@@ -148,11 +148,14 @@ class _StreamStatus:
     @classmethod
     def of(cls, now_ms: int, reply: list[Any]) -> Self:
         number, _, backlog, oldest, pending, held = reply
-        oldest_s = None if oldest is None else _age_s(now_ms, oldest)
+        oldest_s = None if oldest is None else age_s(now_ms, oldest.decode())
         return cls(
             PRIORITIES[number],
             ClassStatus(backlog, pending, oldest_s),
-            [(_text(name), *rest, 0.0 if first is None else _age_s(now_ms, first)) for name, *rest, first in held],
+            [
+                (_text(name), *rest, 0.0 if first is None else age_s(now_ms, first.decode()))
+                for name, *rest, first in held
+            ],
         )
 
 
@@ -204,8 +207,3 @@ def _named(flat: list[bytes]) -> dict[str, bytes]:
 
 def _text(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
-
-
-def _age_s(now_ms: int, entry_id: bytes) -> float:
-    """Time since an entry was accepted: the first half of its id is Redis's clock at that moment."""
-    return max(0.0, (now_ms - int(entry_id.partition(b"-")[0])) / 1000)

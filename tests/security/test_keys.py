@@ -45,12 +45,18 @@ def manage(*arguments: str, file: Path) -> tuple[int, str]:
     return status, printed.getvalue().strip()
 
 
+def owner_of(key: str, keyring: Keyring | ReloadingKeyring) -> str | None:
+    """Whose key it is; None if it is not accepted."""
+    found = keyring.find(key)
+    return found.name if found else None
+
+
 def test_a_key_opens_in_its_owner_s_name_and_no_other_does() -> None:
     """The first time, when all are compared, and again, when it is known."""
     keyring = Keyring(from_variable(f"alice:{ALICE}, bob:{BOB}"))
     for _ in range(2):
-        assert (keyring.owner(ALICE), keyring.owner(BOB)) == ("alice", "bob")
-        assert [keyring.owner(key) for key in ("", "x", ALICE[:-1], ALICE + "x", "\udcff\u20ac")] == [None] * 5
+        assert (owner_of(ALICE, keyring), owner_of(BOB, keyring)) == ("alice", "bob")
+        assert [owner_of(key, keyring) for key in ("", "x", ALICE[:-1], ALICE + "x", "\udcff\u20ac")] == [None] * 5
 
 
 def test_a_key_can_follow_an_option() -> None:
@@ -95,7 +101,7 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     command = [sys.executable, "-m", "ingest.keys", "add", "alice", "--file", str(file)]
     key = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    assert ReloadingKeyring(file).owner(key) == "alice"
+    assert owner_of(key, ReloadingKeyring(file)) == "alice"
     assert re.fullmatch(r"[\w-]{43}", key)
     assert (file.stat().st_mode & 0o777, key in file.read_text()) == (0o600, False)
     manage("add", "bob", file=file)
@@ -113,7 +119,7 @@ def test_a_rotation_ends_with_the_newest_key(tmp_path: Path) -> None:
     old, _, new = (manage("add", name, file=file)[1] for name in ("alice", "bob", "alice"))
     assert [manage("remove", "alice", "--but-newest", file=file)[0] for _ in range(2)] == [0, 1]
     keyring = ReloadingKeyring(file)
-    assert (keyring.owner(old), keyring.owner(new)) == (None, "alice")
+    assert (owner_of(old, keyring), owner_of(new, keyring)) == (None, "alice")
     assert manage("list", file=file) == (0, "bob\nalice")
 
 
