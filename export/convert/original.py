@@ -28,7 +28,6 @@ EXPORT_AGAIN = (
 )
 
 Floats = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
