@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from consumers.status import completed_per_s, document, lines
+from consumers.status import completed_per_s
 from stream.admission import Admission
 from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import GROUP, Partition, Priority
 from stream.presence import Presence
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
+from stream.status.formatting import document, lines
 from stream.status.reader import read_status
 from stream.status.report import ClassStatus, ConsumerStatus, Sending, Status
 from tests.results.test_dead_letters import Graveyard
