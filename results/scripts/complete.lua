@@ -27,11 +27,9 @@ local function full(key)
     end
 end
 
-for number, kind in ipairs({'stream', 'hash', 'stream', 'hash'}) do
-    local wrong = wrong_type(KEYS[number], kind)
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'stream', 'hash', 'stream', 'hash'})
+if wrong then
+    return wrong
 end
 
 local ORDINARY = {failure = '', dead_letter = '', webhook = ''}

@@ -6,11 +6,9 @@
 --       5 number of the consumer `retry-N` that it waits with   6 number of this attempt, or of the next if it waits
 --       7 idle_ms that it begins to wait with   8 max_dead_letters   9 why it failed
 -- reply 1, or 0 if another sender has it or had finished it
-for number, kind in ipairs({'stream', 'stream', 'hash'}) do
-    local wrong = wrong_type(KEYS[number], kind)
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'stream', 'stream', 'hash'})
+if wrong then
+    return wrong
 end
 local id, ending = ARGV[3], ARGV[4]
 -- What was delivered is done, even if another sender holds it meanwhile.

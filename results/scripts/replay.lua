@@ -10,11 +10,9 @@
 -- reply the id of the new entry, or nil if the dead letter is gone: it was replayed or dropped
 local ADDED = 8 -- reason, deliveries, holders, entry and their values, before the entry's own fields
 
-for number, kind in ipairs({'stream', 'stream', 'hash'}) do
-    local wrong = wrong_type(KEYS[number], kind)
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'stream', 'stream', 'hash'})
+if wrong then
+    return wrong
 end
 
 local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]

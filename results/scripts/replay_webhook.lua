@@ -7,11 +7,9 @@
 -- reply the id under which it waits, or nil if it is gone: it was replayed or dropped
 local ADDED = 4 -- reason, attempts and their values, before its own fields
 
-for number = 1, 2 do
-    local wrong = wrong_type(KEYS[number], 'stream')
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'stream', 'stream'})
+if wrong then
+    return wrong
 end
 local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
 if not entry then

@@ -7,11 +7,9 @@
 -- reply {consumers that are alive, entries and webhooks that wait, dead letters and dead webhooks}
 --       anything is forgotten only if no consumer is alive, nothing waits, and nothing dead is to be kept
 local KINDS = {'zset', 'stream', 'stream', 'stream', 'set', 'hash', 'hash', 'hash', 'hash'}
-for number = 1, #KEYS do
-    local wrong = wrong_type(KEYS[number], KINDS[number] or 'stream')
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types(KINDS, 'stream')
+if wrong then
+    return wrong
 end
 local time = redis.call('TIME')
 local living = redis.call('ZCOUNT', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), '+inf')

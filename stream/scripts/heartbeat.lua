@@ -10,12 +10,9 @@
 -- ARGV  1 consumer   2 valid_ms   3 report (JSON)   4 forget_ms   5 version   6 beginning of the version's description
 --       7 group
 -- reply {now_ms, whether the version's description is there, whether the clock was set back, versions with entries...}
-for number = 1, #KEYS do
-    local kind = ({'zset', 'hash', 'hash', 'set'})[number] or 'stream'
-    local wrong = wrong_type(KEYS[number], kind)
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'zset', 'hash', 'hash', 'set'}, 'stream')
+if wrong then
+    return wrong
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

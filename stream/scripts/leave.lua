@@ -4,12 +4,9 @@
 -- KEYS  1 alive   2 consumers   3... entries
 -- ARGV  1 group   2 consumer
 -- reply how many entries it still held; others will claim them
-for number = 1, #KEYS do
-    local kind = ({'zset', 'hash'})[number] or 'stream'
-    local wrong = wrong_type(KEYS[number], kind)
-    if wrong then
-        return wrong
-    end
+local wrong = wrong_types({'zset', 'hash'}, 'stream')
+if wrong then
+    return wrong
 end
 redis.call('ZREM', KEYS[1], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])
