@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.entry import DamagedEntry, Entry, MalformedEntry, checksum
+from stream.entry import FIELDS, DamagedEntry, Entry, MalformedEntry, checksum
 from tests.support.redis.inline import inline
 
 GOLDEN = {
@@ -72,6 +72,21 @@ def test_fractions_are_a_field_of_their_own() -> None:
     del stored[b"sum"]
     with pytest.raises(MalformedEntry, match="5 fractions do not fit 6 pixels"):
         Entry.decode({**stored, b"fr": bytes(5)})
+
+
+def test_the_names_of_all_fields_are_known() -> None:
+    """A dead letter shows other fields as unknown."""
+    full = replace(
+        TRACED,
+        channels=1,
+        width=6,
+        fractions=bytes(6),
+        more_ms=1,
+        webhook="https://example.com/",
+        preparation=16 * "0",
+    )
+    assert as_redis_stores(full).keys() == {name.encode() for name in FIELDS}
+    assert Entry.decode(as_redis_stores(full)) == full
 
 
 def test_an_entry_says_that_more_are_on_their_way() -> None:
