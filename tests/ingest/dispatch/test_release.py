@@ -106,9 +106,11 @@ def test_a_shadow_is_compared_and_changes_no_answer(
     """The same bytes as without it, and no second webhook; the figures are those that the two models have."""
     agreed = {number for number in range(len(IMAGES)) if truth("1", number)[0][0] == truth("2", number)[0][0]}
     assert 0 < len(agreed) < len(IMAGES), "the versions differ on some images, or this test shows nothing"
+    release("set tiny 2 --share 100%")
+    obeys(service, {"2"})
     release("set tiny 2 --shadow")
-    obeys(service, {"1"})
-    after = settled(capsys, release)
+    wait_until(lambda: versions(service, 1)["1"], "the first request that the shadow gets, too")
+    after = settled(capsys, release, sent=1)
     pairs = [(dict(truth("1", number)), dict(truth("2", number))) for number in range(len(IMAGES))]
     differences = [max(abs(mine[label] - theirs[label]) for label in mine) for mine, theirs in pairs]
     # Also the image on which the versions differ most.
@@ -121,7 +123,7 @@ def test_a_shadow_is_compared_and_changes_no_answer(
             response = httpx.post(f"{service}/predict?top=10", content=BODIES[number], headers=headers, timeout=60)
             assert assert_answer(response, number) == "1"
             sent += 1
-            after = settled(capsys, release, more_than=sum(after["sent"].values()))
+            after = settled(capsys, release, sent=1 + sent)
         assert after["agreed"] - before["agreed"] == (number in agreed)
     with redis.Redis.from_url(server.url) as client:
         assert client.xlen(Partition("tiny").webhooks) == sent
@@ -137,14 +139,14 @@ def figures(capsys: pytest.CaptureFixture[str], release: Callable[..., None]) ->
     return shown["tiny"]
 
 
-def settled(capsys: pytest.CaptureFixture[str], release: Callable[..., None], *, more_than: int = 0) -> dict[str, Any]:
-    """The figures, once more requests than that are counted and the shadow's fate of each is known."""
+def settled(capsys: pytest.CaptureFixture[str], release: Callable[..., None], *, sent: int) -> dict[str, Any]:
+    """The figures, once so many requests are counted and the shadow's fate of each is known."""
     shown: dict[str, Any] = {}
 
     def known() -> bool:
         shown.update(figures(capsys, release))
-        sent = sum(shown["sent"].values())
-        return bool(sent > more_than and shown["compared"] + shown["dropped"] + shown["failed"] == sent)
+        fates = shown["compared"] + shown["dropped"] + shown["failed"]
+        return bool(sum(shown["sent"].values()) == fates == sent)
 
     try:
         wait_until(known, "all shadow images are counted")
