@@ -58,7 +58,7 @@ async def get(context: CommandContext) -> int:
     if isinstance(state, Done):
         versions = await Presence(redis, partition).versions()
         labels = versions[state.version].labels if state.version in versions else ()
-    _print(context, state_document(context.given.id, state, labels), state_lines(context.given.id, state, labels))
+    show(context, state_document(context.given.id, state, labels), state_lines(context.given.id, state, labels))
     return NOT_FOUND if state == "unknown" else OK
 
 
@@ -67,7 +67,7 @@ async def delete(context: CommandContext) -> int:
     status = OK
     for request_id in context.given.ids:
         if action := await _delete(context, request_id):
-            _print(context, {"request_id": request_id, "action": action}, [f"{action} {request_id}"])
+            show(context, {"request_id": request_id, "action": action}, [f"{action} {request_id}"])
         else:
             status = complain(program("results"), f"there is no request {request_id}, or it has expired", NOT_FOUND)
     return status
@@ -90,7 +90,7 @@ async def list_dead(context: CommandContext) -> int:
     dead_letters = await context.dead_letters.all()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     lines = dead_letters_table(dead_letters, width=width) if dead_letters else ["No dead letters."]
-    _print(context, [dead_letter_document(dead_letter) for dead_letter in dead_letters], lines)
+    show(context, [dead_letter_document(dead_letter) for dead_letter in dead_letters], lines)
     return OK
 
 
@@ -99,7 +99,7 @@ async def show_dead(context: CommandContext) -> int:
     dead_letter = newest(await context.dead_letters.all(), context.given.id)
     if dead_letter is None:
         return _missing(context.given.id)
-    _print(context, dead_letter_document(dead_letter), dead_letter_lines(dead_letter))
+    show(context, dead_letter_document(dead_letter), dead_letter_lines(dead_letter))
     return OK if context.given.image is None else await _save(context, dead_letter, context.given.image)
 
 
@@ -155,11 +155,12 @@ async def _each(context: CommandContext, do: Callable[[DeadLetter], Awaitable[bo
             status = complain(program("results"), str(error), NOT_FOUND)
             continue
         document = {"id": dead_letter.id, "request_id": dead_letter.request_id or None, "action": done}
-        _print(context, document, [f"{done} {dead_letter.id}  request {dead_letter.request_id or '-'}"])
+        show(context, document, [f"{done} {dead_letter.id}  request {dead_letter.request_id or '-'}"])
     return status
 
 
-def _print(context: CommandContext, document: Any, lines: Sequence[str]) -> None:  # noqa: ANN401 (whatever JSON can hold)
+def show(context: CommandContext, document: Any, lines: Sequence[str]) -> None:  # noqa: ANN401 (whatever JSON can hold)
+    """Print the document, or the lines if no JSON is wanted."""
     text = json.dumps(document) if context.given.json else "\n".join(lines)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

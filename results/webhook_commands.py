@@ -1,11 +1,10 @@
 """The commands of `python -m results webhooks`: list, replay and drop webhooks that could not be delivered."""
 
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from results.commands import CommandContext
+from results.commands import CommandContext, show
 from results.deliveries import DeadWebhook, DeadWebhooks
 from stream.cli import NOT_FOUND, OK, Column, complain, program, table
 from stream.keys import Partition
@@ -16,12 +15,9 @@ _COLUMNS = (Column("ID"), Column("REQUEST"), Column("ATTEMPTS", right=True), Col
 async def list_webhooks(context: CommandContext) -> int:
     """A table of all dead webhooks, the oldest of each partition first."""
     found = [dead for partition in context.partitions for dead in await _of(context, partition).all()]
-    if context.given.json:
-        _say(json.dumps([asdict(dead) for dead in found]))
-        return OK
     rows = [(dead.id, dead.request_id or "-", str(dead.attempts), dead.url or "-", dead.reason) for dead in found]
-    for line in table(_COLUMNS, rows) if rows else ["No dead webhooks."]:
-        _say(line)
+    lines = table(_COLUMNS, rows) if rows else ["No dead webhooks."]
+    show(context, [asdict(dead) for dead in found], lines)
     return OK
 
 
@@ -46,9 +42,9 @@ async def _each(context: CommandContext, do: Callable[[DeadWebhooks, DeadWebhook
                 left -= named
                 found = True
                 document = {"id": dead.id, "request_id": dead.request_id or None, "action": done}
-                _say(json.dumps(document) if context.given.json else f"{done} {dead.id}  request {dead.request_id}")
+                show(context, document, [f"{done} {dead.id}  request {dead.request_id or '-'}"])
     if context.given.all and not found and not context.given.json:
-        _say("No dead webhooks.")
+        sys.stdout.write("No dead webhooks.\n")
     for reference in sorted(left):
         complain(program("results"), f"there is no dead webhook {reference}", NOT_FOUND)
     return NOT_FOUND if left else OK
@@ -56,8 +52,3 @@ async def _each(context: CommandContext, do: Callable[[DeadWebhooks, DeadWebhook
 
 def _of(context: CommandContext, partition: Partition) -> DeadWebhooks:
     return DeadWebhooks(context.connections.client_for(partition), partition)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
