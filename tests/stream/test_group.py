@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from results.completion import Completed, Completion
 from results.outcome import Failed
 from stream.admission import Admission
+from stream.connection.clients import is_temporary
 from stream.connection.group_reader import Reader
 from stream.entry import Entry, MalformedEntry
 from stream.group import Delivery, Group
@@ -64,10 +66,13 @@ async def claimed_by(group: Group) -> Delivery:
 async def test_entries_accepted_before_the_group_existed_are_delivered(
     admission: Admission, client: Redis, reader: Reader, partition: Partition
 ) -> None:
-    """The group starts at the stream's beginning, not at its end."""
+    """The group starts at the stream's beginning, not at its end. A group that is gone is no lasting error."""
     early = entry()
     await admission.admit(early, timeout_s=60, max_backlog=100)
     group = Group(client, reader, partition, consumer="late", lease_s=LEASE_S)
+    with pytest.raises(ResponseError) as gone:
+        await group.read(32)
+    assert is_temporary(gone.value)
     await group.create()
     await group.create()  # again, as every consumer does
     (delivery,) = await group.read(32)
