@@ -182,7 +182,8 @@ class Worker:
     async def _run_batches(self) -> None:
         """Run the batches of all partitions, one at a time, in the order in which they were filled."""
         async for batch in self._filled_batches():
-            set_partition(batch.partition, of=len(self._partitions))
+            if len(self._partitions) > 1:
+                set_partition(batch.partition, of=len(self._partitions))
             async with self._context.served.one_batch():
                 await self._partitions[batch.partition].inference.run(batch)
             self._context.buffers.put_back(batch.buffer)
