@@ -158,9 +158,8 @@ class PredictBody:
         return [await read_image(request, self._limits)], in_query, None
 
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
-        document = parse_json_object(
-            await read_body(request, self._limits), smaller="images as base64", most_with_many_values=0
-        )
+        body = await read_body(request, self._limits)
+        document = await asyncio.to_thread(parse_json_object, body, smaller="images as base64", most_with_many_values=0)
         if unknown := [name for name in document if name not in _FIELDS]:
             raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
         images = _images(document, self._limits)

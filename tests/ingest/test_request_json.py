@@ -1,7 +1,11 @@
 """JSON bodies: numbers against a plain reading of the same arrays, and what is refused."""
 
+import base64
 import json
+import sys
 import time
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -94,6 +98,42 @@ def test_what_is_no_base64_takes_no_time() -> None:
             decode_base64(text, "image")
         times.append(time.thread_time() - began)
     assert min(times) < 0.02
+
+
+def test_base64_lets_other_threads_run() -> None:
+    """It is decoded in slices: no call of C code, which holds the interpreter, takes most of the time."""
+    data = bytes(range(256)) * 40_000
+    text = base64.b64encode(data).decode()
+    shares = []
+    for _ in range(3):
+        began = time.thread_time()
+        longest_s = longest_call_s(lambda: decode_base64(text, "image"))
+        shares.append(longest_s / (time.thread_time() - began))
+    assert min(shares) < 0.35
+    assert decode_base64(text, "image") == data
+    padded = text[: 2**20 - 2] + "=="
+    with pytest.raises(BadParameter, match="no base64"):
+        decode_base64(padded + text, "image")
+
+
+def longest_call_s(work: Callable[[], object]) -> float:
+    """CPU seconds of the longest call of C code."""
+    begun: list[float] = []
+    longest_s = 0.0
+
+    def note(_frame: FrameType, event: str, _function: object) -> None:
+        nonlocal longest_s
+        if event == "c_call":
+            begun.append(time.thread_time())
+        elif event in {"c_return", "c_exception"} and begun:
+            longest_s = max(longest_s, time.thread_time() - begun.pop())
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return longest_s
 
 
 def test_nothing_is_as_flat_as_it_gets() -> None:
