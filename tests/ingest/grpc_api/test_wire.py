@@ -156,6 +156,14 @@ def test_a_path_of_any_bytes_ends_its_own_call_alone(service: Service, path: byt
     assert service.ended(headers({b"x-api-key": service.key}), BODY) == {200: 1}
 
 
+@pytest.mark.parametrize("name", [b"te", b":scheme", b"grpc-encoding", b"grpc-timeout"])
+def test_a_malformed_call_writes_nothing_to_the_log(service: Service, name: bytes) -> None:
+    """gRPC's core wrote a line for each, so that any client could fill the log."""
+    with sent(service.address, headers({name: b"-1"})) as connection:
+        assert received(connection, b"grpc-status\x0213"), "INTERNAL"
+    assert "Error parsing" not in service.process.text
+
+
 def received(connection: socket.socket, wanted: bytes) -> bool:
     """Whether these bytes arrive before the connection ends."""
     arrived = b""
