@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import gc
 import json
 import re
 from collections.abc import Iterator
@@ -39,10 +40,14 @@ def parse_json_object(
         )
     if max(text.count(b"{"), text.count(b":")) > _MAX_OBJECTS:
         raise PayloadTooLarge(f"The request has more than {_MAX_OBJECTS} objects of JSON, or members of them.")
+    # JSON makes no cycles, but to look for them in its arrays took most of the time.
+    gc.disable()
     try:
         document = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise BadParameter(f"The request is no JSON: {str(error).partition(': ')[0]}.") from error
+    finally:
+        gc.enable()
     if not isinstance(document, dict):
         raise BadParameter("The request is no JSON object.")
     return document

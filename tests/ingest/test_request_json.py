@@ -1,6 +1,7 @@
 """JSON bodies: numbers against a plain reading of the same arrays, and what is refused."""
 
 import base64
+import gc
 import json
 import sys
 import time
@@ -98,6 +99,23 @@ def test_what_is_no_base64_takes_no_time() -> None:
             decode_base64(text, "image")
         times.append(time.thread_time() - began)
     assert min(times) < 0.02
+
+
+def test_json_is_parsed_without_a_search_for_cycles() -> None:
+    """500 times over all arrays took longer than to parse them, and nothing else runs meanwhile."""
+    text = b'{"data":[' + b"[1,2,3]," * 300_000 + b"[1]]}"
+    searches: list[str] = []
+
+    def note(phase: str, _info: object) -> None:
+        searches.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        parse_json_object(text)
+    finally:
+        gc.callbacks.remove(note)
+    assert len(searches) <= 4
+    assert gc.isenabled()
 
 
 def test_base64_lets_other_threads_run() -> None:
