@@ -60,14 +60,9 @@ class ModelLoader:
         return stored_versions(settings.models_dir, name, settings.version, unsuited=self._unsuited)
 
     def load(self, version: StoredVersion, provider: Provider) -> Model:
-        """Load a version on the provider of the one before. Raises as `first`, if its metadata is not its own too."""
+        """Load a version on the provider of the one before. Raises as `first`, if the file changes too."""
         same: Any = provider.name  # one of the setting's values
         model = self._load(version.path, same)
-        about = model.description
-        if (about.name, about.version) != (version.path.parent.parent.name, version.version):
-            raise ArtefactError(
-                f"{version.path} says that it is {about.name}/{about.version}: export it under its own version"
-            )
         if StoredVersion.of(version.path) != version:
             raise ArtefactError(f"{version.path} changed while it was loaded")
         return model
@@ -81,7 +76,14 @@ class ModelLoader:
         return self._load(versions[-1].path)
 
     def _load(self, path: Path, provider: ProviderSetting | None = None) -> Model:
-        return Model(path, self._execution(provider or self._settings.provider))
+        model = Model(path, self._execution(provider or self._settings.provider))
+        about = model.description
+        if (about.name, about.version) != (path.parent.parent.name, path.parent.name):
+            raise ArtefactError(
+                f"{path} says that it is {about.name}/{about.version}: move it there, or export it under this name and "
+                "version"
+            )
+        return model
 
     def _execution(self, provider: ProviderSetting) -> Execution:
         settings = self._settings

@@ -30,7 +30,7 @@ def test_the_highest_version_is_served_by_default(tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
-    """No guess between two models; no model and no version say how to make one."""
+    """No guess between two models; no model and no version say how to make one. A renamed folder is refused."""
 
     def refuses(why: str, **named: str) -> None:
         with pytest.raises(ArtefactError, match=why):
@@ -42,6 +42,8 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
     refuses("one, two")
     refuses(r"versions: 1\); make it with: python -m export one --version 2$", model="one", version="2")
     refuses(r"versions: none; models here: one, two\)", model="three")
+    (tmp_path / "two").rename(tmp_path / "copy")
+    refuses(r"copy.1.model\.onnx says that it is two/1: move it there", model="copy")
 
 
 def with_metadata(path: Path, **changes: str) -> Path:
