@@ -67,8 +67,19 @@ def configure(level: str, log_format: LogFormat) -> None:
     logging.captureWarnings(True)
     # Its lines are seldom errors, and the name would say so in each.
     logging.getLogger("uvicorn.error").name = "uvicorn"
+    logging.getLogger("asyncio").addFilter(_is_news)
     if log_format == "json":
         sys.excepthook = _log_the_end
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a connection with TLS that was given up just when its handshake ended: uvloop 0.23 still writes to it.
+
+    The caller that gave it up has an error of its own.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    is_closed = isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
+    return not (is_closed and "Fatal error on SSL protocol" in record.getMessage())
 
 
 def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -66,6 +68,21 @@ def test_a_line_names_its_partition_if_there_are_several(stream: io.StringIO) ->
         "one", "cannot read: gone partition=1", "partition=0 is full",
     ]  # fmt: skip
     assert json.loads(last)["partition"] == 1
+
+
+def test_a_connection_that_was_given_up_in_its_handshake_is_no_error() -> None:
+    """uvloop reports it with a traceback, about one in thirty. Its other errors are logged."""
+    program = """
+import uvloop
+from stream.host import logs
+logs.configure("info", "human")
+loop = uvloop.new_event_loop()
+closed = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+for message, error in ("Fatal error on SSL protocol", closed), ("Fatal error on SSL protocol", ValueError("odd")):
+    loop.call_exception_handler({"message": message, "exception": error})
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [line for line in ended.stderr.splitlines() if "Error" in line] == ["ValueError: odd"]
 
 
 def test_an_error_without_words_is_named(stream: io.StringIO) -> None:
