@@ -277,7 +277,8 @@ def test_nginx_accepts_the_files_for_hosts_and_the_block_for_operators(tls: bool
             text = re.sub(r"^listen.*\n", "", text, flags=re.MULTILINE).replace("# listen", "listen")
             text = text.replace("# ssl", "ssl").replace("/etc/ssl/images.pem", str(certificate.certificate))
             text = text.replace("/etc/ssl/private/images.key", str(certificate.key))
-        listen.write_text(text)
+        # The runbook's line of a log with times.
+        listen.write_text(text + ("" if listen.name.startswith("grpc") else "access_log access.log timing;\n"))
     (block,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/security.md").read_text(), flags=re.DOTALL)
     configuration = tmp_path / "nginx.conf"
     before = "        location / {\n            # Events"

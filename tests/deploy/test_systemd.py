@@ -30,6 +30,18 @@ def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_addition_to_the_unit_of_nginx(tmp_path: Path) -> None:
+    """It replaces each command of Debian's unit, of which this one has the lines that matter."""
+    shutil.copytree(UNIT.parent / "nginx", tmp_path / "nginx.service.d")
+    commands = "".join(f"Exec{name}=/bin/false\n" for name in ("StartPre", "Start", "Reload", "Stop"))
+    (tmp_path / "nginx.service").write_text(f"[Service]\nType=forking\nPIDFile=/run/nginx.pid\n{commands}")
+    checked = _analyze("verify", "--man=no", str(tmp_path / "nginx.service"))
+    assert (checked.returncode, checked.stderr) == (0, "")
+    added = _service(UNIT.parent / "nginx/sluice.conf")
+    assert all(added[name].startswith("/usr/sbin/nginx -p /srv/nginx ") for name in added if name.startswith("Exec"))
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_rates_a_unit_as_little_exposed(path: Path) -> None:

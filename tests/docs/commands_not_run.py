@@ -44,6 +44,7 @@ NOT_RUN_HERE: Final = {
     "sudo nginx *": _NGINX,
     "gzip --test *": _DOCKER,
     "sudo cp deploy/systemd/*": _SYSTEMD,
+    "sudo mkdir -p /etc/systemd/*": _SYSTEMD,
     "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
