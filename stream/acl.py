@@ -1,6 +1,6 @@
 """`python -m stream.acl FOLDER`: make Redis users who may do what their process needs, and nothing else.
 
-Writes, once, with random passwords:
+Writes, with random passwords, which a later run keeps while it renews the rights:
 
     FOLDER/redis/users.acl        for Redis's `aclfile`: the users with the hashes of their passwords
     FOLDER/<user>/password        one for each user, for `SLUICE_REDIS_PASSWORD_FILE`
@@ -186,30 +186,36 @@ def _fits(users: str, *, model: str, waitaof: bool) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(PROGRAM, description="Make Redis users for ingest, consumers and the operator.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; existing files stay")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; existing passwords stay")
     parser.add_argument("--model", default="*", metavar="NAME", help="the only model of these consumers")
     parser.add_argument("--scaler", action="store_true", help="also make a user for an autoscaler, who may only count")
     parser.add_argument("--redis-7-0", action="store_true", help="for Redis 7.0, which has no WAITAOF")
     given = parser.parse_args(arguments)
     file = given.folder / "redis" / "users.acl"
-    users = ("ingest", "consumer", "webhooks", "admin", *(("scaler",) if given.scaler else ()))
-    kept = {user: given.folder / user / "password" for user in users}
-    if all(path.exists() for path in (file, *kept.values())):
-        if _fits(file.read_text(), model=given.model, waitaof=not given.redis_7_0):
-            sys.stdout.write(f"{file} is there already\n")
-            return 0
+    before = file.read_text() if file.exists() else ""
+    if before and not _fits(before, model=given.model, waitaof=not given.redis_7_0):
         sys.stderr.write(f"{file} is there, for other options. To make it again, remove {given.folder} first.\n")
         return 1
-    passwords = {user: secrets.token_urlsafe(32) for user in kept}
+    kept = {user: given.folder / user / "password" for user in ("ingest", "consumer", "webhooks", "admin")}
+    scaler = given.folder / "scaler" / "password"
+    if given.scaler or scaler.exists():
+        kept["scaler"] = scaler
+    passwords = {user: path.read_text() if path.exists() else secrets.token_urlsafe(32) for user, path in kept.items()}
+    text = users_file(passwords, model=given.model, waitaof=not given.redis_7_0)
+    if text == before and all(path.exists() for path in kept.values()):
+        sys.stdout.write(f"{file} is there already\n")
+        return 0
     # Who may read a password is decided by who is given its folder; the processes there have users of their own. In
     # containers these folders exist already. Other users of this machine get none.
     given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (*kept.values(), file):
         path.parent.mkdir(parents=True, exist_ok=True)
     for user, password in passwords.items():
-        write_atomically(kept[user], password, mode=0o444)
-    write_atomically(file, users_file(passwords, model=given.model, waitaof=not given.redis_7_0), mode=0o444)
-    sys.stdout.write(f"{file} is made\n")
+        if not kept[user].exists():
+            write_atomically(kept[user], password, mode=0o444)
+    write_atomically(file, text, mode=0o444)
+    done = "has the rights of this version now, and the passwords are as before" if before else "is made"
+    sys.stdout.write(f"{file} {done}\n")
     return 0
 
 

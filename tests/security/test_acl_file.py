@@ -20,7 +20,7 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     """And of that model alone where it is named."""
     everything, one = acl.consumer_rights(), acl.consumer_rights("tiny")
     assert len(everything) == len(one)
-    common = ("sluice:{*/*}:", "sluice:{all}:models", "sluice:{all}:loads", "sluice:{all}:gpu:*")
+    common = ("sluice:{*/*}:", *(f"sluice:{{all}}:{key}" for key in ("models", "loads", "releases", "gpu:*")))
     keyed = [right for right in everything if right.read or right.write or right.both]
     assert all(any(keys in right.encode() for keys in common) for right in keyed)
     assert not [right for right in one if "{*/" in right.encode()]
@@ -92,6 +92,26 @@ def test_users_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for name in ("ingest", "consumer", "admin")
         if password(users, name) in before[users / "redis" / "users.acl"]
     ]
+
+
+def test_a_later_version_renews_the_rights_and_keeps_the_passwords(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new user gets a password, and those of the others stay."""
+    users = tmp_path / "users"
+    assert make_users(users) == 0
+    file = users / "redis" / "users.acl"
+    made = file.read_text()
+    passwords = {path: path.read_text() for path in users.glob("*/password")}
+    (old_right,) = [word for word in made.split() if word == "+hincrbyfloat"]
+    file.chmod(0o600)
+    file.write_text(made.replace(old_right, "+hincrby"))
+    assert make_users(users) == 0
+    assert "rights of this version" in capsys.readouterr().out
+    assert file.read_text() == made
+    assert make_users(users, "--scaler") == 0
+    assert passwords.items() < {path: path.read_text() for path in users.glob("*/password")}.items()
+    assert file.read_text().startswith(made)
 
 
 def test_no_other_user_of_the_machine_reads_a_password(tmp_path: Path) -> None:
