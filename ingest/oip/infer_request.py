@@ -46,7 +46,7 @@ def _images(tensor: dict[str, Any], message: Message, model: ModelDescription) -
         case "UINT8" if shape[1:] == image:
             _check_count(shape[0])
             return pixels(_data(tensor, message, numbers=True), shape[0], model.input_bytes)
-        case "BYTES" if len(shape) == 1:
+        case "BYTES" if shape[1:] in ([], [1]):
             _check_count(shape[0])
             return elements(_data(tensor, message, numbers=False), shape[0])
         case datatype:

@@ -99,13 +99,19 @@ def test_encoded_images_are_answered_like_their_pixels(
 
 
 def test_images_of_any_size_are_prepared_for_the_model(client: triton.InferenceServerClient, service: Service) -> None:
-    """A JPEG, a PNG and a WebP in one tensor: decoded and resized as /predict does it."""
+    """A JPEG, a PNG and a WebP in one tensor: decoded and resized as /predict does it.
+
+    Clients of batching Triton models send them as [3, 1].
+    """
     files = [files_of_images.encoded(files_of_images.noisy_scene(), kind) for kind in ("JPEG", "PNG", "WEBP")]
-    given = triton.InferInput("images", [3], "BYTES").set_data_from_numpy(np.array(files, np.object_))
-    result = client.infer("photo", [given])
     pixels = [to_pixels(file, files_of_images.model(224, 224), 10**6) for file in files]
     images = np.frombuffer(b"".join(pixels), np.uint8).reshape(3, 224, 224, 3)
-    assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
+    for shape in ([3], [3, 1]):
+        given = triton.InferInput("images", shape, "BYTES").set_data_from_numpy(
+            np.array(files, np.object_).reshape(shape)
+        )
+        result = client.infer("photo", [given])
+        assert_equal(result.as_numpy("probabilities"), service.direct(images, "photo"))
 
 
 def test_a_hundred_images_of_real_size_fit_one_request(client: triton.InferenceServerClient, service: Service) -> None:
