@@ -121,7 +121,7 @@ class Worker:
         return [asyncio.create_task(do(one), context=self._log_context(one)) for one in self._partitions]
 
     def _log_context(self, partition: PartitionWorker) -> Context:
-        return partition_context(partition.in_flight.partition, of=len(self._partitions))
+        return partition_context(partition.in_flight.partition)
 
     async def _hand_back_unfinished(self) -> None:
         """Let others have at once what was not finished within the grace."""
@@ -183,7 +183,7 @@ class Worker:
         """Run the batches of all partitions, one at a time, in the order in which they were filled."""
         async for batch in self._filled_batches():
             if len(self._partitions) > 1:
-                set_partition(batch.partition, of=len(self._partitions))
+                set_partition(batch.partition)
             async with self._context.served.one_batch():
                 await self._partitions[batch.partition].inference.run(batch)
             self._context.buffers.put_back(batch.buffer)

@@ -100,7 +100,7 @@ class ModelRegistry:
                 self._give_orders(client)
                 self._clients[name] = client
             for partition in new:
-                self._tasks.create_task(partition.run(), context=partition_context(partition.number, of=count))
+                self._tasks.create_task(partition.run(), context=partition_context(partition.number))
             if known:
                 await client.versions.refresh()
         await self._read_orders()

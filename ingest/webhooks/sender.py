@@ -281,7 +281,7 @@ class Sender:
             for partition in (Partition(model, number) for number in range(count)):
                 if partition not in self._running:
                     served = PartitionSender(connections, self._settings, partition, self._receivers, sender=self._name)
-                    context = partition_context(partition.number, of=count)
+                    context = partition_context(partition.number)
                     self._running[partition] = asyncio.create_task(served.run(), context=context)
 
 

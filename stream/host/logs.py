@@ -38,19 +38,23 @@ request_ids: Final[ContextVar[list[str] | None]] = ContextVar("request_ids", def
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
 
-#: The partition that this task and its children work for, if its process works for several of a model.
+#: The partition that this task and its children work for.
 _partition: ContextVar[int | None] = ContextVar("partition", default=None)
 
-
-def set_partition(number: int, *, of: int) -> None:
-    """From now on this task works for one partition of so many."""
-    _partition.set(number if of > 1 else None)
+#: The partitions that tasks of this process have worked for. Lines name theirs once there are several.
+_partitions: Final[set[int]] = set()
 
 
-def partition_context(number: int, *, of: int) -> Context:
-    """The context for a task that works for one partition of so many: its lines name the partition."""
+def set_partition(number: int) -> None:
+    """From now on this task works for this partition."""
+    _partitions.add(number)
+    _partition.set(number)
+
+
+def partition_context(number: int) -> Context:
+    """The context for a task that works for this partition."""
     context = copy_context()
-    context.run(set_partition, number, of=of)
+    context.run(set_partition, number)
     return context
 
 
@@ -101,7 +105,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
         found["request"] = ",".join(ids)
     if trace_id := _trace.get():
         found["trace_id"] = trace_id
-    if (partition := _partition.get()) is not None:
+    if (partition := _partition.get()) is not None and len(_partitions) > 1:
         found.setdefault("partition", partition)
     return found
 
