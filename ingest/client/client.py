@@ -1,5 +1,6 @@
 """`Client`: sends images to a running Sluice from a program, with retries and idempotency keys."""
 
+import http.client
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from ingest.client.connection import TIMEOUT_S, HttpConnection, Request, Response, target
-from ingest.client.decision import Decision, ItemFailed, Queued, Result, Settled, decide, decide_stored
+from ingest.client.decision import Decision, ItemFailed, Queued, Result, Settled, decide, decide_stored, label_count
 from ingest.client.retry import Retrying, RetryPolicy, StoppedError
 
 #: An encoded image, a path to one, or an open binary file.
@@ -112,6 +113,15 @@ class Client:
         settled = self._send(Request("DELETE", self._target.result_path(request_id)), _decide_deleted)
         if isinstance(settled, ItemFailed):
             raise PredictionError(settled.reason, settled.status, settled.code)
+
+    def label_count(self) -> int | None:
+        """How many labels the model has; None if the service does not say that at once."""
+        with self._connection() as connection:
+            try:
+                response = connection.send(Request("GET", self._target.models_path))
+            except (OSError, http.client.HTTPException):
+                return None
+        return label_count(response, self._model)
 
     def abort(self) -> None:
         """Stops all requests in flight, from another thread: they raise StoppedError, and so does every later one."""

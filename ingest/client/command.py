@@ -11,8 +11,8 @@ from ingest.client.connection import Target, target
 
 #: The largest batch of a consumer. With fewer requests in flight, a fast GPU waits for images.
 _JOBS = 32
-#: The number of labels that the service returns by default, and so the number of columns.
-_TOP = 5
+#: The most labels that the service returns by default, and so the number of columns.
+TOP = 5
 _GIVE_UP_AFTER_S = 60.0
 
 _MODULE = "python -m ingest.client"
@@ -48,11 +48,6 @@ class Options:
     videos: bool
     give_up_after_s: float
     retry_errors: bool
-
-    @property
-    def columns(self) -> int:
-        """How many labels a CSV row has room for."""
-        return self.top or _TOP
 
 
 def program() -> str:
@@ -100,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=_between(1, 256), default=_JOBS, help="images in flight (default: %(default)s)")
     parser.add_argument("--priority", choices=list(_PRIORITIES), default="bulk",
                         help="bulk: interactive images of others go first (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--top", type=_between(1, 10_000), metavar="K", help=f"labels per image (default: {_TOP})")
+    parser.add_argument("--top", type=_between(1, 10_000), metavar="K", help=f"labels per image (default: {TOP})")
     parser.add_argument("--output", type=_output, metavar="FILE", help=".csv or .jsonl (default: CSV to stdout)")
     parser.add_argument("--retry-errors", action="store_true", help="remove rows with an error and send them again")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="folder for copies with their labels drawn in")

@@ -32,6 +32,10 @@ class Target:
         path = f"{self.prefix}/predict" + (f"/{quote(model, safe='')}" if model else "")
         return path + (f"?top={top}" if top else "")
 
+    @property
+    def models_path(self) -> str:
+        return f"{self.prefix}/models"
+
     def result_path(self, request_id: str) -> str:
         return f"{self.prefix}/results/{quote(request_id, safe='')}"
 

@@ -107,6 +107,20 @@ def decide_stored(response: Response) -> Decision:
     return decide(response)
 
 
+def label_count(response: Response, model: str) -> int | None:
+    """How many labels the model has by this response of `GET /models`; None if it does not say.
+
+    An empty name means the only model.
+    """
+    try:
+        listed = {str(one["name"]): int(one["labels"]) for one in _document(response.body)["models"]}
+    except (KeyError, TypeError, ValueError):
+        return None
+    if model:
+        return listed.get(model)
+    return next(iter(listed.values())) if len(listed) == 1 else None
+
+
 def _result(document: dict[str, Any]) -> Result | Abort:
     try:
         by = str(document["model"]), str(document["version"]), str(document["id"])

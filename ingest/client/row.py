@@ -74,6 +74,11 @@ class Csv:
         self._top = top
         self._videos = videos
 
+    @staticmethod
+    def labels_in(header: bytes) -> int:
+        """How many labels a file with this first line has room for; 0 if it is the header of no such file."""
+        return sum(name.startswith(b"label_") for name in header.split(b","))
+
     @property
     def header(self) -> bytes:
         return _csv_line(self._columns)

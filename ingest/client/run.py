@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 from ingest.client.annotation import Annotator
 from ingest.client.client import Client
-from ingest.client.command import Options
+from ingest.client.command import TOP, Options
 from ingest.client.input_files import InputFile, find, ignored_by_suffix
 from ingest.client.interrupts import Interrupts
 from ingest.client.item import STDIN, Item, image, key, unreadable
@@ -21,6 +22,9 @@ from ingest.client.sender import Sender
 
 #: Seconds between two messages about the same outage.
 _REPORT_EVERY_S = 10.0
+
+#: The longest header that an output is searched for, in bytes: that of 10,000 labels.
+_MAX_HEADER = 2**19
 
 
 class PackageMissingError(Exception):
@@ -34,8 +38,9 @@ def run(options: Options) -> int:
     videos = [each for each in found if each.is_video]
     if videos and not importlib.util.find_spec("av"):
         raise PackageMissingError("videos need PyAV: pip install av")
-    output = _output(options, videos=options.videos or bool(videos))
     summary = RunSummary()
+    client = _client(options, summary)
+    output = _output(options, client, videos=options.videos or bool(videos))
     left = 0  # How many were to be classified, if the run is stopped before it has all of them.
     images = list(_new([each for each in found if not each.is_video], output, summary))
     shown = progress(len(images), quiet=options.output is None and sys.stdout.isatty())
@@ -49,7 +54,7 @@ def run(options: Options) -> int:
         if options.model:
             output.check_model(options.model)
         left = total
-        status = _classify(items, options, output, summary, shown, total)
+        status = _classify(items, options, _sender(client, options), output, summary, shown, total)
         left = left if status else 0
         return status or summary.status
     finally:
@@ -66,10 +71,16 @@ def _made_by(output: Output) -> str:
 
 
 def _classify(
-    items: Iterator[Item], options: Options, output: Output, summary: RunSummary, shown: Progress, total: int
+    items: Iterator[Item],
+    options: Options,
+    sender: Sender,
+    output: Output,
+    summary: RunSummary,
+    shown: Progress,
+    total: int,
 ) -> int:
     """Writes all rows. The exit status if a signal ended the run, else 0."""
-    pool = Pool(items, _sender(options, summary), threads=options.jobs)
+    pool = Pool(items, sender, threads=options.jobs)
     reported_s = -_REPORT_EVERY_S
     with closing(pool), Interrupts(pool.abort) as interrupts:
         pool.start()
@@ -86,14 +97,17 @@ def _classify(
     return interrupts.status
 
 
-def _sender(options: Options, summary: RunSummary) -> Sender:
-    client = Client(
+def _client(options: Options, summary: RunSummary) -> Client:
+    return Client(
         options.target.shown,
         model=options.model,
         api_key=options.api_key,
         give_up_after_s=options.give_up_after_s,
         on_retry=summary.retry,
     )
+
+
+def _sender(client: Client, options: Options) -> Sender:
     annotator = Annotator(options.annotate) if options.annotate else None
     return Sender(client, top=options.top, annotator=annotator, values=_is_json(options))
 
@@ -102,11 +116,25 @@ def _is_json(options: Options) -> bool:
     return options.output is not None and options.output.suffix.lower() == ".jsonl"
 
 
-def _output(options: Options, *, videos: bool) -> Output:
-    row_format: RowFormat = JsonLines(videos=videos) if _is_json(options) else Csv(top=options.columns, videos=videos)
+def _output(options: Options, client: Client, *, videos: bool) -> Output:
+    row_format: RowFormat = JsonLines(videos=videos) if _is_json(options) else _csv(options, client, videos=videos)
     if options.output is None:
         return to_stream(sys.stdout.buffer, row_format)
     return to_file(options.output, row_format, retry_errors=options.retry_errors)
+
+
+def _csv(options: Options, client: Client, *, videos: bool) -> Csv:
+    """As many columns as `--top` says, else as the output has, else as the service fills by default."""
+    top = options.top or (_columns(options.output) if options.output else 0)
+    return Csv(top=top or min(TOP, client.label_count() or TOP), videos=videos)
+
+
+def _columns(output: Path) -> int:
+    try:
+        with output.open("rb") as file:
+            return Csv.labels_in(file.readline(_MAX_HEADER))
+    except OSError:
+        return 0
 
 
 def _new(found: list[InputFile], output: Output, summary: RunSummary) -> Iterator[InputFile]:

@@ -36,7 +36,7 @@ def serve(reply: Callable[[bytes], Reply]) -> Iterator[Script]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.got.append((self.path, dict(self.headers), body))
             answer = script.reply(body)
             self.close_connection = answer.hangs_up or not answer.status
@@ -46,6 +46,8 @@ def serve(reply: Callable[[bytes], Reply]) -> Iterator[Script]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+        do_GET = do_POST
 
         def log_message(self, *_arguments: object) -> None:
             pass

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ingest.client.__main__ import main
 from ingest.client.decision import Prediction, Result
 from ingest.client.item import Item, key
 from ingest.client.output import OutputError, to_file
 from ingest.client.row import Csv, JsonLines, Row, RowFormat
+from tests.support.scripted_service import Reply, serve
 
 NAMES = ["plain.jpg", 'with, comma and "quotes".jpg', "of\ntwo lines.jpg", "with\rreturn.jpg", "naïve 写真.jpg"]
 FORMS: dict[str, RowFormat] = {"csv": Csv(top=2, videos=False), "jsonl": JsonLines(videos=False)}
@@ -144,6 +146,27 @@ def test_the_columns_are_as_documented() -> None:
         "path": "v.mp4", "frame": 20, "time_s": 0.8, "predictions": [{"label": "cat", "probability": 0.5}],
         "error": None, "model": "m", "version": "2", "id": "a1",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "top", "columns"), [(3, [], 3), (10, [], 5), (3, ["--top", "2"], 2), (None, [], 5)])
+def test_a_table_has_a_column_for_each_label_that_the_service_returns(
+    labels: int | None, top: list[str], columns: int, tmp_path: Path
+) -> None:
+    """The service says how many labels its model has. A run that goes on has the columns of the first one."""
+    (tmp_path / "a.png").write_bytes(b"an image")
+    output = tmp_path / "out.csv"
+    models = json.dumps({"models": [{"name": "m", "labels": labels}]}).encode() if labels else b"{}"
+    predictions = [{"label": f"l{number}", "probability": 0.1} for number in range(columns)]
+    good = json.dumps({"predictions": predictions, "model": "m", "version": "1", "id": "a"}).encode()
+    with serve(lambda body: Reply(200, good if body else models)) as script:
+        command = [str(tmp_path), "--url", script.url, "--output", str(output)]
+        assert main([*command, *top]) == 0
+        header, row = output.read_text().splitlines()
+        assert (header.count("label_"), ",," in row.removesuffix(",m,1,a")) == (columns, False)
+        (tmp_path / "b.png").write_bytes(b"another image")
+        models = b'{"models": [{"name": "m", "labels": 1}]}'
+        assert main([*command, *top]) == 0
+    assert len(output.read_text().splitlines()) == 3
 
 
 def test_probabilities_of_a_table_have_no_exponent() -> None:
