@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from stream import model_command as console
 from stream.cli import FAILED, OK, complain, counted
 from stream.connection.clients import Connections
-from stream.keys import LOADS, MODELS, RELEASES, Partition
+from stream.keys import LOADS, RELEASES, Partition
+from stream.presence import forget_model, raise_partition_count
 from stream.scripts import load
 
 PROGRAM: Final = "sluice forget"
@@ -63,9 +64,9 @@ class Model:
         The name goes first. A consumer that joins after that finds its version gone, and announces both again.
         """
         shared, name = self._connections.shared, self._partitions[0].model
-        await shared.zrem(MODELS, name)
+        await forget_model(shared, name)
         if refusal := (await self._each("forget")).refusal(dead_too=self._dead_too):
-            await shared.zadd(MODELS, {name: len(self._partitions)}, nx=True)
+            await raise_partition_count(shared, name, len(self._partitions))
             return refusal
         await shared.hdel(RELEASES, name)
         await shared.hdel(LOADS, f"{name}:number", f"{name}:unloaded")

@@ -37,6 +37,10 @@ _MOST_PER_S: Final = 1e9
 LEAVING: Final = "leaving"
 
 
+#: The number of partitions of a model that was forgotten.
+FORGOTTEN: Final = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumerReport:
     """What a consumer says of itself with each heartbeat; rates in images per second.
@@ -227,8 +231,25 @@ def _decode_versions(partition: Partition, found: Mapping[bytes, bytes]) -> Iter
             yield model.version, model
 
 
+async def forgotten_models(shared: Redis) -> list[str]:
+    """The models that `forget_model` took from the list, and that no consumer has announced since."""
+    found: Any = await shared.zrange(MODELS, FORGOTTEN, FORGOTTEN, byscore=True)
+    return [name.decode(errors="replace") for name in found]
+
+
+async def forget_model(shared: Redis, model: str) -> None:
+    """Take a model from the list, until a consumer announces it again.
+
+    Its name stays, so that each ingest can tell it from a model that Redis has lost with its other data.
+    """
+    await shared.zadd(MODELS, {model: FORGOTTEN}, xx=True)
+
+
 async def partition_counts(shared: Redis) -> dict[str, int]:
-    """All models that consumers have announced, sorted by name, and how many partitions each has or ever had."""
+    """All models that consumers have announced, sorted by name, and how many partitions each has or ever had.
+
+    Those that were forgotten since, and so have no partitions, are left out.
+    """
     found: Any = await shared.zrange(MODELS, 0, -1, withscores=True)
     return dict(_decode_counts(found))
 
@@ -238,7 +259,9 @@ def _decode_counts(found: list[tuple[bytes, float]]) -> Iterator[tuple[str, int]
         name = raw.decode(errors="replace")
         if not valid_model_name(name):
             unreadable.skip("model name", MODELS, ValueError(repr(raw[:60])))
-        elif not 0 <= count <= MAX_PARTITIONS:
+        elif count == FORGOTTEN:
+            continue
+        elif not 0 < count <= MAX_PARTITIONS:
             unreadable.skip("number of partitions", MODELS, ValueError(f"{name}: {count}"))
         else:
             yield name, max(1, int(count))

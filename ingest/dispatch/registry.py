@@ -21,7 +21,7 @@ from stream.connection.clients import Backoff, Connections
 from stream.host.logs import partition_context
 from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
-from stream.presence import partition_counts, raise_partition_count
+from stream.presence import forgotten_models, partition_counts, raise_partition_count
 from stream.releases import Release, Releases
 from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
@@ -62,6 +62,8 @@ class ModelRegistry:
         self._wanted: dict[str, Release] = {}
         self._missing = MissingConsumers(settings)
         self._tasks: asyncio.TaskGroup | None = None
+        #: What receives the replies of each model.
+        self._receiving: dict[str, list[asyncio.Task[None]]] = {}
         self.outage: str | None = "Redis has not answered yet"
         #: Set after the first attempt to read from Redis, whether it succeeded or not.
         self.first_refresh = asyncio.Event()
@@ -99,14 +101,30 @@ class ModelRegistry:
                 await self._read_orders()
                 self._give_orders(client)
                 self._clients[name] = client
-            for partition in new:
+            receiving = self._receiving.setdefault(name, [])
+            receiving += [
                 self._tasks.create_task(partition.run(), context=partition_context(partition.number))
+                for partition in new
+            ]
             if known:
                 await client.versions.refresh()
+        await self._drop_forgotten()
         await self._read_orders()
         for client in self._clients.values():
             self._give_orders(client)
         await asyncio.gather(*(self._write_counts(client) for client in self._clients.values()))
+
+    async def _drop_forgotten(self) -> None:
+        """Drop the models that an operator has forgotten. None of their images waits: such a model is not forgotten."""
+        try:
+            forgotten = await forgotten_models(self._connections.shared)
+        except RedisError as error:
+            logger.debug("cannot read which models were forgotten: %s", error)
+            return
+        for name in forgotten:
+            if self._clients.pop(name, None):
+                for task in self._receiving.pop(name):
+                    task.cancel()
 
     async def _read_orders(self) -> None:
         """Read what operators want. In a Cluster its server may be unavailable: then all stays as it was."""

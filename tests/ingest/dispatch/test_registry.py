@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from ingest.dispatch.partition_client import PreparedImage
 from ingest.dispatch.partitions import Partitions, Versions
 from ingest.dispatch.registry import ModelRegistry
-from ingest.errors import Overloaded
+from ingest.errors import Overloaded, UnknownModel
+from sluice.forget import Model
 from stream.connection.clients import Connections
 from stream.keys import LOADS, MODELS, RELEASES, Partition, release_figures
 from stream.load_requests import LoadRequests
@@ -44,10 +45,14 @@ async def test_a_model_that_cannot_be_reached_leaves_nothing_running(
 
         await eventually(tried_often, "it has tried again and again")
         assert registry.outage
-        listening = [task for task in asyncio.all_tasks() if "PartitionClient.run" in str(task.get_coro())]
+        listening = _listening()
         running.cancel()
         await asyncio.wait({running})
     assert listening == []
+
+
+def _listening() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if "PartitionClient.run" in str(task.get_coro())]
 
 
 async def test_the_first_consumer_is_looked_for_often(client: Redis, ingest_settings: IngestSettings) -> None:
@@ -64,12 +69,17 @@ async def test_the_first_consumer_is_looked_for_often(client: Redis, ingest_sett
         await asyncio.wait({running})
 
 
+DESCRIPTIONS = [
+    ModelDescription("flowers", version, f"digest {version}", 4, 4, Resize(), ("a", "b")) for version in "12"
+]
+
+
 @pytest.fixture
 async def flowers(client: Redis) -> None:
     """A model of which two versions are served."""
     presence = Presence(client, Partition("flowers"))
-    for version in "12":
-        await presence.announce(ModelDescription("flowers", version, f"digest {version}", 4, 4, Resize(), ("a", "b")))
+    for version, description in zip("12", DESCRIPTIONS, strict=True):
+        await presence.announce(description)
         one = replace(report(f"of-{version}"), version=version, bulk_images_per_s=1.0)
         await presence.heartbeat(one, lease_s=600)
 
@@ -97,6 +107,35 @@ async def test_the_first_request_to_a_new_ingest_obeys(client: Redis, ingest_set
         assert found.unloaded
         assert found.release
         assert found.release.choose("") == "1"
+
+
+@pytest.mark.usefixtures("flowers")
+async def test_a_forgotten_model_is_dropped_until_it_is_announced_again(
+    client: Redis, ingest_settings: IngestSettings
+) -> None:
+    """Nothing of it runs on. A model that Redis has lost is kept: its consumers announce it again."""
+    partition = Partition("flowers")
+    presence, (description, _) = Presence(client, partition), DESCRIPTIONS
+    async with registry_of(ingest_settings) as registry, Connections(ingest_settings) as connections:
+
+        async def known() -> bool:
+            return "flowers" in registry._clients
+
+        await eventually(known, "ingest knows it")
+        await client.delete(MODELS)
+        await client.zadd(MODELS, {"roses": 1})
+        await eventually(lambda: asyncio.sleep(0, "roses" in registry._clients), "ingest has read the list again")
+        assert await known()
+        await presence.announce(description)
+        for version in "12":
+            await presence.leave(f"of-{version}")
+        assert await Model(connections, [partition], dead_too=False).forget() == ""
+        await eventually(lambda: asyncio.sleep(0, "flowers" not in registry._clients), "ingest has dropped it")
+        with pytest.raises(UnknownModel):
+            registry.find("flowers")
+        await eventually(lambda: asyncio.sleep(0, len(_listening()) == 1), "roses alone has a task")
+        await presence.announce(description)
+        await eventually(known, "ingest knows it again")
 
 
 @pytest.mark.usefixtures("flowers")
