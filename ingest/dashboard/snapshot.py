@@ -128,6 +128,7 @@ class _Model:
             "pid": report.pid if report else None,
             "provider": report.provider if report else None,
             "version": report.version if report else None,
+            "passed_over": report.passed_over if report and member.alive else "",
             "state": report.state if report and member.alive else "dead",
             "images_per_s": images_per_s if member.alive else 0.0,
             "capacity_per_s": max(report.images_per_s, images_per_s or 0.0) if report else None,

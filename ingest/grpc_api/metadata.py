@@ -1,6 +1,6 @@
 """The methods for health, metadata and the repository. They do what the endpoints of REST do, by the same functions."""
 
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.json_format import ParseDict
 
@@ -8,8 +8,12 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import Problem
 from ingest.grpc_api import inference_pb2 as pb
+from ingest.grpc_api.calls import Call
 from ingest.oip.metadata import model_configuration, model_metadata, repository_index, server_metadata
 from ingest.oip.repository import ModelRepository
+
+#: The metadata that says which versions were not loaded, and why.
+_PASSED_OVER: Final = "sluice-passed-over"
 
 
 class MetadataMethods:
@@ -61,8 +65,11 @@ class RepositoryMethods:
     def __init__(self, repository: ModelRepository) -> None:
         self._repository = repository
 
-    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
-        await self._repository.load(self._repository.find(request.model_name), request.parameters)
+    async def load(self, request: pb.RepositoryModelLoadRequest, call: Call) -> pb.RepositoryModelLoadResponse:
+        """The protocol's response is empty, so what was passed over is in the metadata that follows it."""
+        loaded = await self._repository.load(self._repository.find(request.model_name), request.parameters)
+        if passed_over := loaded.get("passed_over"):
+            call.trailing[_PASSED_OVER] = "; ".join(passed_over).encode("ascii", "replace").decode()
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:

@@ -43,7 +43,7 @@ class Service:
             "ModelMetadata": self._simple("ModelMetadata", pb.ModelMetadataRequest, metadata.model_metadata),
             "ModelConfig": self._simple("ModelConfig", pb.ModelConfigRequest, metadata.model_configuration),
             "RepositoryIndex": self._simple("RepositoryIndex", pb.RepositoryIndexRequest, metadata.repository_index),
-            "RepositoryModelLoad": self._simple("RepositoryModelLoad", pb.RepositoryModelLoadRequest, repository.load),
+            "RepositoryModelLoad": self._unary("RepositoryModelLoad", pb.RepositoryModelLoadRequest, repository.load),
             "RepositoryModelUnload": self._simple(
                 "RepositoryModelUnload", pb.RepositoryModelUnloadRequest, repository.unload
             ),

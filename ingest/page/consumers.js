@@ -39,7 +39,7 @@ function fill(row, one, model) {
   const texts = [
     [one.state, one.state === "dead" ? silence(one) : ""],
     [one.host ?? "unknown", one.pid ? `process ${one.pid}` : one.name],
-    [model, one.version ? `version ${one.version}` : ""],
+    [model, one.version ? `version ${one.version}${one.passed_over ? `, passes over ${one.passed_over}` : ""}` : ""],
     [(one.provider ?? "–").replace("ExecutionProvider", ""), ""],
     [rate(one.images_per_s), one.capacity_per_s && one.state !== "dead" ? `of ${rate(one.capacity_per_s)}` : ""],
     [one.last_batch ?? "–", ""],

@@ -1,10 +1,12 @@
 """Loading and unloading by an operator: what it changes, who may, and what is said when it cannot be done."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
+import grpc
 import httpx
 import pytest
 import tritonclient.grpc as triton_grpc
@@ -63,12 +65,16 @@ def test_an_operator_loads_a_newer_version(service: tuple[Process, str, Path]) -
 
 
 def test_a_version_that_is_slow_here_is_passed_over_with_the_reason(service: tuple[Process, str, Path]) -> None:
-    """The response has it, and so has the status of its consumers, which are healthy all the same."""
+    """The response has it, and so have the page and the status of its consumers, which are healthy all the same."""
     _, url, repository = service
     with_metadata(tiny_model.build(repository, version="2"), precision="fp16")
     why = "2: it is fp16, which this provider computes slowly"
     loaded = post(url, "/v2/repository/models/tiny/load").json()
     assert loaded == {"name": "tiny", "versions": ["1"], "passed_over": [why]}
+    with httpx.stream("GET", f"{url}/live", headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60) as live:
+        snapshot = json.loads(next(line for line in live.iter_lines() if line.startswith("data:"))[5:])
+    (consumer,) = snapshot["models"][0]["consumers"]
+    assert consumer["passed_over"] == why
 
 
 def test_a_version_that_is_refused_is_a_409(service: tuple[Process, str, Path]) -> None:
@@ -136,6 +142,12 @@ def test_the_same_over_grpc(service: tuple[Process, str, Path], processes: Proce
         whole.write_bytes(content)
         client.load_model("tiny", headers=admin)
     wait_until(lambda: classify(url).json().get("version") == "2", "version 2 answers")
+    with_metadata(tiny_model.build(repository, version="3"), precision="fp16")
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        load = channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelLoad")
+        _, call = load.with_call(b"\x12\x04tiny", metadata=tuple(admin.items()))
+    trailing = dict(call.trailing_metadata())
+    assert trailing["sluice-passed-over"] == "3: it is fp16, which this provider computes slowly"
 
 
 def test_every_ingest_obeys(service: tuple[Process, str, Path], processes: Processes, keys: Path) -> None:
