@@ -6,13 +6,14 @@ part is written to a file.
 
 import io
 import re
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 
-from ingest.errors import MalformedUpload, NoImage, PayloadTooLarge
+from ingest.errors import BadParameter, MalformedUpload, NoImage, PayloadTooLarge
 from ingest.request_body import Limits, Upload, arrived_body, receiving, refuse_base64
 
 #: The name of the parts that are images.
@@ -35,13 +36,13 @@ _BARE_BOUNDARY: Final = re.compile(r";\s*boundary=([^\s;,\"]+)", re.IGNORECASE)
 _MAX_TYPED: Final = 400
 
 
-async def read_form(request: Request, limits: Limits) -> list[Upload]:
-    """The images of the form in the order sent, at least one.
+async def read_form(request: Request, limits: Limits, *, options: Collection[str]) -> list[Upload]:
+    """The images of the form in the order sent, at least one. `options` may be in the query, and not in the form.
 
     Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
     and starlette's ClientDisconnect.
     """
-    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images)
+    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images, options=options)
     arrived = await arrived_body(request, limits)
     if arrived is not None:
         form.feed(arrived)
@@ -71,10 +72,11 @@ def boundary_of(content_type: str) -> str:
 class Form:
     """Collects the parts named `image`. Of the others it keeps the names only."""
 
-    def __init__(self, boundary: str, *, max_images: int) -> None:
+    def __init__(self, boundary: str, *, max_images: int, options: Collection[str] = ()) -> None:
         self.images: list[tuple[str | None, bytes]] = []
         self.other_names: list[str] = []
         self._max_images = max_images
+        self._options = options
         self._filename: str | None = None
         self._image: io.BytesIO | None = None
         self._is_empty = True
@@ -87,7 +89,7 @@ class Form:
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Parse the next bytes of the body; raises MalformedUpload and PayloadTooLarge."""
+        """Parse the next bytes of the body; raises MalformedUpload, BadParameter and PayloadTooLarge."""
         if not chunk:
             return  # The parser would take it for the end.
         self._is_empty = False
@@ -138,6 +140,11 @@ class Form:
             self._filename = _filename(part)
             self._image = io.BytesIO()
             return
+        if part.name in self._options:
+            raise BadParameter(
+                f"The form has a part {part.name!r}, which has no effect there. Put it into the query, as in "
+                f"/predict?{part.name}=..."
+            )
         self._image = None
         self.other_names.append(_text(part.name)[:40])
         if len(self.other_names) > _MAX_OTHER_PARTS:

@@ -86,13 +86,13 @@ def decode_base64(given: object, name: str) -> bytes:
             raise BadParameter(f"{name} is a data: URI without base64. Write data:image/jpeg;base64, and then base64.")
         text = given[found.end() :]
     if not text.isascii():  # To translate it would hold the interpreter for 15 ms per MB.
-        raise BadParameter(f"{name} is no base64: it has characters that base64 does not have.")
+        raise BadParameter(f"{name} is not base64: it has characters that base64 does not have.")
     text = text.translate(_TO_STANDARD).rstrip("=")
     try:
         return b"".join([_decode_slice(one) for one in _slices(text)])
     except (binascii.Error, ValueError) as error:
         cut = "it ends within a byte" if len(text) % 4 == 1 else "it has characters that base64 does not have"
-        raise BadParameter(f"{name} is no base64: {cut}.") from error
+        raise BadParameter(f"{name} is not base64: {cut}.") from error
 
 
 def _slices(text: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
+from ingest.priority import PRIORITY
 from ingest.request_body import CONTENT_CODINGS, Limits, Upload, media_type, read_body, read_image
 from ingest.request_json import decode_base64, is_url, parse_json_object
 from stream.model import ModelDescription
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 TOP: Final = "top"
 THRESHOLD: Final = "threshold"
+
+#: The options that the query of a request to classify may have.
+IN_QUERY: Final = (TOP, THRESHOLD, PRIORITY)
 
 #: How many labels a client gets if it does not say.
 DEFAULT_TOP: Final = 5
@@ -49,7 +53,9 @@ class Options:
 
     @classmethod
     def parse_query(cls, query: QueryParams) -> Self:
-        """Raises BadParameter."""
+        """Raises BadParameter, also for a name that is none of the options: it may be misspelled."""
+        if unknown := [name for name in query if name not in IN_QUERY]:
+            raise BadParameter(f"The query has {unknown[0][:40]!r}; supported are {', '.join(IN_QUERY)}.")
         top = _only(query, TOP)
         return cls(None if top is None else _whole(top), parse_threshold(query))
 
@@ -154,7 +160,7 @@ class PredictBody:
         if kind == JSON or kind.endswith("+json"):
             return await self._read_json(request, in_query)
         if kind.startswith("multipart/"):
-            return await read_form(request, self._limits), in_query, None
+            return await read_form(request, self._limits, options=IN_QUERY), in_query, None
         return [await read_image(request, self._limits)], in_query, None
 
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:

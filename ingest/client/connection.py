@@ -30,7 +30,7 @@ class Target:
 
     def predict_path(self, model: str, top: int | None) -> str:
         path = f"{self.prefix}/predict" + (f"/{quote(model, safe='')}" if model else "")
-        return path + (f"?top={top}" if top else "")
+        return path + ("" if top is None else f"?top={top}")
 
     @property
     def models_path(self) -> str:

@@ -111,6 +111,7 @@ def test_top_says_how_many_labels_are_wanted(service: httpx.Client, top: int) ->
     ("path", "content", "status", "code"),
     [
         ("/predict?top=0", None, 400, "bad_parameter"),
+        ("/predict?treshold=0.5", None, 400, "bad_parameter"),
         ("/predict?top=11", None, 400, "bad_parameter"),
         ("/predict?top=many", None, 400, "bad_parameter"),
         ("/predict/nowhere", None, 404, "unknown_model"),

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import requests
 
-from ingest.errors import MalformedUpload
+from ingest.errors import BadParameter, MalformedUpload
 from ingest.form import Form
 from tests.support.images import encoded, noisy_scene, scene
 from tests.support.upload_server import UploadServer
@@ -88,8 +88,8 @@ def test_dotnet_sends_forms_that_are_read(site: UploadServer, case: str) -> None
     """Its boundary is a GUID in quotes. The first one opens the body, and others follow a line break."""
     headers, name = DOTNET_PARTS[case]
     boundary = b"6b5f8c31-56a9-4c3c-9a0c-2a1f0e7d9b44"
-    top = b"Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=top\r\n\r\n3"
-    body = b"--%s\r\n%s\r\n--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (boundary, top, boundary, headers, CAT, boundary)
+    note = b"Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=note\r\n\r\n3"
+    body = b"--%s\r\n%s\r\n--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (boundary, note, boundary, headers, CAT, boundary)
     response = post(site, body, b'multipart/form-data; boundary="%s"' % boundary)
     assert response.json() == [described(name, CAT)]
 
@@ -145,6 +145,13 @@ def test_a_form_may_be_cut_anywhere(size: int) -> None:
     assert collected.images == [("cat.jpg", b"\r\n--pixels\r\n------boundar\r\n")]
     assert collected.other_names == ["x"]
     collected.end()
+
+
+def test_an_option_in_the_form_is_refused_with_its_place() -> None:
+    """It would have no effect."""
+    collected = Form(BOUNDARY.decode(), max_images=1, options=["top"])
+    with pytest.raises(BadParameter, match=r"a part 'top', which .* as in /predict\?top="):
+        collected.feed(form(image_part(), part(b'Content-Disposition: form-data; name="top"')))
 
 
 def test_a_form_leaves_nothing_to_the_garbage_collector() -> None:

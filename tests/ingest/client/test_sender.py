@@ -158,6 +158,12 @@ def test_a_pause_longer_than_the_limit_is_not_begun() -> None:
         assert len(service.got) == 1
 
 
+def test_a_number_of_labels_that_cannot_be_is_sent_as_it_is() -> None:
+    """The service says what is wrong with 0. Left out, it would mean five."""
+    to = target("http://x/y", api_key="")
+    assert [to.predict_path("", top) for top in (None, 0, 3)] == ["/y/predict", "/y/predict?top=0", "/y/predict?top=3"]
+
+
 def test_a_pause_ends_when_the_run_is_stopped() -> None:
     """Ctrl-C does not wait for Retry-After."""
     with serve(lambda _: Reply(503, headers={"Retry-After": "20"})) as service, Job(service) as job:

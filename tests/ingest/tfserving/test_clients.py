@@ -165,7 +165,7 @@ def with_pixel(value: object) -> dict[str, Any]:
         ({"instances": [7]}, "instances[0] must be an image"),
         ({"instances": ["x"]}, "instances[0] must be an image"),
         ({"instances": [{"a": black()[0], "b": black()[0]}]}, "names 2 inputs"),
-        ({"instances": [{"b64": "!"}]}, "instances[0] is no base64"),
+        ({"instances": [{"b64": "!"}]}, "instances[0] is not base64"),
         ({"instances": [{"b64": 7}]}, "instances[0] is no string"),
         ({"instances": [[1, [2]]]}, "no array of numbers"),
         ({"instances": [[[1, 2, 3]]]}, "the shape [1, 3]"),
