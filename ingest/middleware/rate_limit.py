@@ -128,7 +128,8 @@ class RateLimitMiddleware:
 
 def refusal(state: RateLimitState) -> Problem:
     return TooManyRequests(
-        f"The rate limit is reached. Send the next request in {state.wait_s:.1f} s.", retry_after_s=state.wait_s
+        f"The rate limit is reached. Send the next request in {math.ceil(state.wait_s * 10) / 10} s.",
+        retry_after_s=state.wait_s,
     )
 
 

@@ -11,7 +11,7 @@ import redis
 from redis.asyncio import Redis
 
 from ingest.auth.owner import set_owner
-from ingest.middleware.rate_limit import RateLimit, RateLimitState, _client
+from ingest.middleware.rate_limit import RateLimit, RateLimitState, _client, refusal
 from stream import keys
 from tests.ingest.test_app import png
 from tests.security.test_keys import ALICE, BOB, bearer
@@ -85,6 +85,11 @@ async def test_without_keys_an_address_is_somebody(host: str, who: str) -> None:
     assert _client(scope) == who
     set_owner("alice")
     assert _client(scope) == "key:alice"
+
+
+def test_the_time_to_wait_is_never_none() -> None:
+    """A client that sends at once would be refused again."""
+    assert "in 0.1 s." in refusal(RateLimitState(0, 1.0, 0.004)).detail
 
 
 def test_beyond_the_limit_is_429(processes: Processes) -> None:
