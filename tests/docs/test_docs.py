@@ -244,6 +244,12 @@ def test_no_document_knows_the_machine_it_was_written_on(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_extra_is_installed_so_that_the_clone_stays_in_use(name: str) -> None:
+    """Without -e, pip would copy the sources, and `git pull` would change nothing for `.venv/bin/sluice`."""
+    assert re.findall(r"pip install '?\.\[\S*", text(name)) == []
+
+
 def test_the_changelog_says_what_is_unreleased() -> None:
     """Keep a Changelog: the newest first, each part with one of its words."""
     parts = re.findall(r"^## \[(.+?)\]", text("CHANGELOG.md"), re.MULTILINE)
