@@ -39,7 +39,8 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
         order = "first that of outputs near 0, as in Keras's class_indices, or with the one name of outputs near 1"
     raise LabelsMismatch(
         f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names,"
-        f" {order}{imagenet}, or --images FOLDER with a subfolder for each"
+        f" {order}{imagenet}, or --images FOLDER with a subfolder for each. If they have no names, number them:"
+        f" seq 0 {outputs - 1} > labels.txt"
     )
 
 

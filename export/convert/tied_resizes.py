@@ -38,6 +38,8 @@ class Cost:
         return self.contradicting >= _MIN_CONTRADICTING and self.contradicting > MAX_CONTRADICTING * self.images
 
     def __str__(self) -> str:
+        if self.probability == 0:
+            return "no answer differs, since all images have the model's own size or come out the same"
         return (
             f"the top class of up to {self.changed} of {self.images} images differs, and a probability by up to"
             f" {self.probability:.2g}"

@@ -108,8 +108,9 @@ def find(name: str) -> Architecture:
         return ARCHITECTURES[_key(name)]
     except KeyError:
         names = sorted(architecture.name for architecture in ARCHITECTURES.values())
-        near = difflib.get_close_matches(_key(name), names, n=3) or names
-        raise BadArgument(f"there is no architecture {name!r}; try one of: {', '.join(near)}") from None
+        near = difflib.get_close_matches(_key(name), names, n=3)
+        file = "" if near else f", nor such a file (write its whole name, such as {name}.keras)"
+        raise BadArgument(f"there is no architecture {name!r}{file}; try one of: {', '.join(near or names)}") from None
 
 
 def known(name: str) -> bool:

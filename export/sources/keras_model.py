@@ -60,10 +60,15 @@ def _input(model: Model, layout: Layout | None, size: Size | None) -> ImageInput
             "the file holds a model whose input is not known: call it once with an image before model.save(), or use"
             " model.export()"
         )
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1:
         raise NotAClassifier(
-            f"the model has {len(inputs)} inputs and {len(outputs)} outputs, and one image in and one row of numbers"
-            f" out is needed. Cut it: keras.Model(model.inputs[0], model.outputs[0]).save(...)"
+            f"the model has {len(inputs)} inputs, and Sluice sends one image. Give the others fixed values:"
+            " keras.Model(image, model([image, ...])).save(...)"
+        )
+    if len(outputs) != 1:
+        raise NotAClassifier(
+            f"the model has {len(outputs)} outputs, and one row of numbers is needed. Cut it:"
+            " keras.Model(model.inputs[0], model.outputs[0]).save(...)"
         )
     shape, dtype = tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype).name
     # A float model computes in float32 (keras_archive), whatever its input layer says.

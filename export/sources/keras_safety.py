@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from export.errors import UnsafeFile
+from export.errors import UnsafeFile, program
 from export.sources import operations
 
 Config = dict[str, Any]
@@ -121,7 +121,7 @@ def own_code_advice(path: Path) -> str:
     return (
         "Load it where your own code is, and export it from there:\n"
         f'    model.export("{folder}")          # in Python; in Keras 2: model.save("{folder}", save_format="tf")\n'
-        f"    python -m export --keras {folder}  # in a shell"
+        f"    {program()} {folder}  # in a shell"
     )
 
 

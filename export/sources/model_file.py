@@ -49,6 +49,8 @@ def kind_of(path: Path) -> Kind:
     if path.is_dir():
         if (path / _SAVED_MODEL).is_file():
             return "saved_model"
+        if _is_teachable_machine(path):
+            return "teachable_machine"
         raise UnreadableFile(f"{path} is a folder, but not a SavedModel: {_what_folder(path)}")
     if path.name == _SAVED_MODEL:
         raise UnreadableFile(f"{path} is {_OTHERS['.pb']}, {path.parent}")
@@ -61,6 +63,12 @@ def kind_of(path: Path) -> Kind:
     if path.suffix.lower() == ".onnx":
         return "onnx"
     raise UnreadableFile(f"{path} is {_what_else(path, first)}")
+
+
+def _is_teachable_machine(folder: Path) -> bool:
+    """Whether a download from there was unpacked into the folder."""
+    models = (folder / "keras_model.h5", folder / "model.savedmodel" / _SAVED_MODEL)
+    return (folder / "labels.txt").is_file() and any(model.is_file() for model in models)
 
 
 def _kind_of_zip(path: Path) -> Kind:
@@ -119,9 +127,9 @@ def _similar(path: Path) -> str:
     """The model whose name is most like that of a path that does not exist: `; is it flowers.keras?`, or nothing."""
     if path.exists() or not path.parent.is_dir():
         return ""
-    models = [there.name for there in path.parent.iterdir() if there.suffix.lower() in SUFFIXES]
-    near = difflib.get_close_matches(path.name, models, n=1)
-    return f"; is it {path.parent / near[0]}?" if near else ""
+    models = {there.stem: there.name for there in path.parent.iterdir() if there.suffix.lower() in SUFFIXES}
+    near = difflib.get_close_matches(path.stem, models, n=1)
+    return f"; is it {path.parent / models[near[0]]}?" if near else ""
 
 
 def digest(path: Path) -> str:

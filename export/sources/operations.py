@@ -107,3 +107,12 @@ NEVER_RUN = frozenset(
     StatelessRandomGetKeyCounterAlg StaticRegexFullMatch StringJoin
     """.split()  # noqa: SIM905
 )
+
+#: What layers do that are at work in training only: random numbers, and variables that change.
+TRAINING = frozenset(
+    """
+    AssignAddVariableOp AssignSubVariableOp AssignVariableOp RandomStandardNormal RandomUniform RngReadAndSkip
+    StatefulStandardNormalV2 StatefulUniform StatelessRandomGetAlg StatelessRandomGetKeyCounter
+    StatelessRandomGetKeyCounterAlg StatelessRandomNormalV2 StatelessRandomUniformV2
+    """.split()  # noqa: SIM905
+)

@@ -118,11 +118,20 @@ def check(graph: MetaGraphDef, signature: str, folder: Path) -> None:
 
 
 def _check_allowed(operation: str, allowed: Iterable[str], folder: Path) -> None:
-    if operation not in allowed:
+    if operation in allowed:
+        return
+    if operation in operations.TRAINING:
         raise UnsafeFile(
-            f"{folder} is refused: it holds the operation {operation}, and only plain arithmetic is run. If it is part"
-            " of your own preprocessing, export the model without it"
+            f"{folder} is refused: it holds the operation {operation}, which draws random numbers or changes the model"
+            " at each image. model.export() of Keras 3 leaves layers such as RandomFlip at work. Pass the .keras file"
+            " instead. If that has code of your own, export the model so that these layers do nothing:\n"
+            "    image = keras.Input(model.input_shape[1:])\n"
+            f'    keras.Model(image, model(image, training=False)).export("{folder.name}")'
         )
+    raise UnsafeFile(
+        f"{folder} is refused: it holds the operation {operation}, and only plain arithmetic is run. If it is part"
+        " of your own preprocessing, export the model without it"
+    )
 
 
 def _run_names(graph: MetaGraphDef, signature: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A download from Teachable Machine: a zip with a Keras model or a SavedModel, and labels.txt."""
+"""A download from Teachable Machine, zipped or unpacked: a Keras model or a SavedModel, and labels.txt."""
 
 import zipfile
 from collections.abc import Iterator
@@ -37,6 +37,9 @@ def load(path: Path, *, layout: Layout | None = None, size: tuple[int, int] | No
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield path
+        return
     with TemporaryDirectory(prefix="sluice-zip-") as folder, zipfile.ZipFile(path) as archive:
         keras_safety.check_members(archive, path)
         for member in archive.infolist():

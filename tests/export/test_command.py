@@ -73,6 +73,8 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         ("--keras {folder}/gone.keras", "gone.keras: No such file"),
         ("{folder}/tiny.kears", "tiny.kears: No such file or directory; is it {folder}/tiny.keras?"),
         ("gone.kears", "gone.kears: No such file or directory"),
+        ("{folder}/other.keras", "other.keras: No such file or directory\n"),
+        ("my_flowers", "there is no architecture 'my_flowers', nor such a file (write its whole name, such as my_"),
         ("--keras {folder}/tiny.keras --weights none", "leave out --weights"),
         ("--weights {folder}/gone.h5", "gone.h5: No such file"),
         ("--labels {folder}/gone.txt", "gone.txt: No such file"),

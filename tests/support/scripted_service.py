@@ -47,7 +47,7 @@ def serve(reply: Callable[[bytes], Reply]) -> Iterator[Script]:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 (the name that http.server calls)
 
         def log_message(self, *_arguments: object) -> None:
             pass

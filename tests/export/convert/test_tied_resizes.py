@@ -44,6 +44,13 @@ def test_an_assumed_resize_comes_with_its_price() -> None:
     )
 
 
+def test_images_on_which_the_resize_changes_nothing_are_called_so() -> None:
+    """Those of the model's own size, for one."""
+    best = trial(FIRST, right(39))
+    found = tied_resizes.assumption(best, [best, trial(SECOND, right(39))])
+    assert "with them, no answer differs, since all images have the model's own size or" in found.why
+
+
 @pytest.mark.parametrize(
     ("wins", "losses", "images", "refuses"),
     [(4, 0, 40, False), (4, 2, 40, False), (3, 3, 40, True), (1, 1, 8, False), (2, 2, 8, True), (8, 6, 120, False),

@@ -37,7 +37,7 @@ def endings() -> Iterator[Case]:
     yield case("decoder, as values", decoder, "--output-kind", "values", outputs=8)
     yield case("three augmentations in front", augmented)
     yield case("noise and dropout of many kinds", noisy)
-    yield case("two heads", heads, *STATED, asks="1 inputs and 2 outputs")
+    yield case("two heads", heads, *STATED, asks="2 outputs")
     yield case("a Lambda layer", lambda: functional(dense(), before=layers.Lambda(lambda x: x / 2)), asks="never run")
     yield case("quantised to int8 by Keras", quantised, asks="--precision int8")
     yield case("float16 throughout", low("float16"), twin=lambda: functional(dense()))

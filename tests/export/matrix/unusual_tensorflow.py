@@ -34,7 +34,7 @@ def keras_2(suffix: str) -> Iterator[Case]:
     yield case("float64 throughout", float64, suffix)
     if suffix == ".h5":
         yield Case("mixed_float16 of TensorFlow 2.1", old_mixed)
-    yield case("two heads", heads, suffix, asks="1 inputs and 2 outputs")
+    yield case("two heads", heads, suffix, asks="2 outputs")
     yield case("a loss of one's own", lambda: compiled(functional(rescaled), lambda y, p: p - y), suffix)
     yield case("a dict of losses", lambda: compiled(named(), {"scores": logits_loss()}), suffix, head=softmax)
     yield case("embedding of unit length", embedding, suffix, "--output-kind", "values", outputs=4)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -44,6 +45,16 @@ def test_a_saved_model_with_other_operations_isrefused(
     signatures = {"serving_default": getattr(module, function)}
     tf.saved_model.save(module, str(tmp_path / "trap"), signatures=signatures)
     refused(tmp_path / "trap", tmp_path, capsys, "it holds the operation")
+
+
+def test_a_saved_model_with_augmentation_at_work_is_refused_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """model.export() of Keras 3 leaves it so: each answer would be another one."""
+    given = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.RandomFlip()(given))
+    keras.Model(given, pooled).export(str(tmp_path / "random"), verbose=False)
+    refused(tmp_path / "random", tmp_path, capsys, 'model(image, training=False)).export("random")')
 
 
 def test_a_saved_model_that_restores_by_writing_isrefused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

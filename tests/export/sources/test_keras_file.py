@@ -206,7 +206,8 @@ def test_a_model_without_labels_must_have_some(tmp_path: Path, capsys: pytest.Ca
     options = ["--keras", str(file), "--output", str(tmp_path)]
     assert main([*options, "--preprocess", "unit"]) == 2
     message = capsys.readouterr().err
-    assert message.endswith("3 names, in the order of the outputs, or --images FOLDER with a subfolder for each\n")
+    assert "3 names, in the order of the outputs, or --images FOLDER with a subfolder for each" in message
+    assert message.endswith(". If they have no names, number them: seq 0 2 > labels.txt\n")
     assert main(options) == 2
     message = capsys.readouterr().err
     assert "3 names, in the order of the outputs" in message

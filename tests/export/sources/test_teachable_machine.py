@@ -12,6 +12,7 @@ import tf_keras
 
 from export.__main__ import main
 from export.convert.parity import sample_images
+from export.sources import model_file, teachable_machine
 from tests.support.models import tiny_keras
 
 pytestmark = [tiny_keras.quiet_keras, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -27,7 +28,10 @@ def classifier() -> tf_keras.Model:
 
 @pytest.mark.parametrize("kind", ["keras", "savedmodel"])
 def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its labels, its normalisation (pixels / 127.5 - 1) and its resize are its own; nothing is guessed."""
+    """Its labels, its normalisation (pixels / 127.5 - 1) and its resize are its own; nothing is guessed.
+
+    Many users unpack it first.
+    """
     model, download = classifier(), tmp_path / f"converted_{kind}.zip"
     saved = tmp_path / ("keras_model.h5" if kind == "keras" else "model.savedmodel")
     model.save(saved, save_format="h5" if kind == "keras" else "tf")
@@ -44,6 +48,9 @@ def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pyte
     images = sample_images(16, 16)
     (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(given, model.predict(images / np.float32(127.5) - 1, verbose=0), atol=1e-5)
+    (tmp_path / "labels.txt").write_text("0 Cat\n1 My dog\n")
+    assert model_file.kind_of(tmp_path) == "teachable_machine"
+    assert teachable_machine.load(tmp_path).labels == ("Cat", "My dog")
     printed = capsys.readouterr()
     assert "Teachable Machine's models take pixels / 127.5 - 1" in printed.out
     assert "warning" not in printed.err
