@@ -170,8 +170,9 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     consumer = processes.consumer(rogue="raise", version=1, log_format="json")
     ingest, url = processes.ingest(log_format="json", log_level="debug")
     good = httpx.post(f"{url}/predict", content=png(random_images(1)[0])).json()["id"]
-    bad = httpx.post(f"{url}/predict?secret=hunter2", content=png(marked()))
+    bad = httpx.post(f"{url}/predict", content=png(marked()))
     assert bad.status_code == 500
+    assert httpx.post(f"{url}/predict?secret=hunter2", content=png(marked())).status_code == 400
     (failed,) = [line for line in lines(consumer) if line["level"] == "error"]
     assert failed["request"] == bad.json()["id"]
     assert str(failed["message"]).startswith("inference failed entry=")
@@ -182,9 +183,10 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
         for line in lines(ingest)
         if line["logger"] == "ingest.middleware.request_metrics" and line["method"] == "POST"
     ]
-    assert [(line["request"], line["status"], line["route"]) for line in answered] == [
+    assert [(line.get("request", ""), line["status"], line["route"]) for line in answered] == [
         (good, 200, "/predict"),
         (failed["request"], 500, "/predict"),
+        ("", 400, "/predict"),
     ]
     written = lines(ingest) + lines(consumer)
     assert {"uvicorn", "ingest.middleware.request_metrics", "consumers.onnx.loader", "consumers.worker"} <= {
