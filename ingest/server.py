@@ -1,5 +1,6 @@
 """Runs the application in uvicorn: one process, or several that share the port."""
 
+import contextlib
 import functools
 import gc
 import logging
@@ -63,10 +64,21 @@ def serve(settings: IngestSettings, listening: socket.socket, *, plain: bool = F
         accept_balancing.ConnectionCounts.create(counts, settings.worker_count)
         os.environ[accept_balancing.PATH_VARIABLE] = str(counts)
         config = _config(settings, folder, _ALONE if plain else _SHARED)
-        workers = Multiprocess(config, sockets=[listening])
+        workers = _Workers(config, sockets=[listening])
         workers.run()
         # Uvicorn stops all workers if one could not start, and says so only in its log.
         return int(any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes))
+
+
+class _Workers(Multiprocess):
+    def terminate_all(self) -> None:
+        """As uvicorn's, but refuses new connections from now on.
+
+        As long as the socket is open, the kernel completes connections that no worker accepts, and resets them at last.
+        """
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def _serve_alone(settings: IngestSettings, listening: socket.socket) -> None:
@@ -97,6 +109,7 @@ def _application(settings: IngestSettings, metrics_folder: Path | None) -> ASGIA
     # Runs in each worker process, which starts without its parent's logging configuration. The import is here because
     # the parent of several workers needs none of the application, and the workers start when it has imported its own.
     _end_with_parent()
+    _keep_descriptors()
     configure(settings.log_level, settings.log_format)
     try:
         from ingest.app import create_app
@@ -123,6 +136,17 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_wait_for_end, args=(parent,), daemon=True).start()
+
+
+def _keep_descriptors() -> None:
+    """Give the processes that a worker starts none of the descriptors that it got from its parent, as inheritable ones.
+
+    A decoding process would keep the listening socket open after all workers have closed it.
+    """
+    if multiprocessing.parent_process() is not None:
+        for descriptor in (int(path.name) for path in Path("/dev/fd").iterdir()):
+            with contextlib.suppress(OSError):  # That of the listing itself is closed already.
+                os.set_inheritable(descriptor, descriptor <= sys.stderr.fileno())
 
 
 def _wait_for_end(parent: BaseProcess) -> None:

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP/1.1 protocol with five corrections.
+"""Uvicorn's HTTP/1.1 protocol with six corrections.
 
 It also says in the scope when a whole body has arrived.
 
@@ -12,6 +12,8 @@ It also says in the scope when a whole body has arrived.
 - Uvicorn reads and keeps requests without limit that a client sends before it has the responses to earlier ones, and
   does not tell the running one when the client has gone. Here they wait in the connection.
 - Uvicorn logs a warning for each malformed request, which lets any client fill the log. Here there is one a minute.
+- When the process must stop, uvicorn closes connections between two requests at once. A request that is on its way
+  then meets a reset, and its client cannot know whether it was accepted. Here it gets a response.
 """
 
 import asyncio
@@ -32,6 +34,9 @@ _MAX_HEAD: Final = 64 * 1024
 _MAX_HEADERS: Final = 128
 #: Seconds until the head of a request must be there, once its first byte is.
 _HEAD_S: Final = 10.0
+
+#: Seconds for which a connection without a request stays open once the process must stop.
+_LAST_REQUEST_S: Final = 0.3
 
 #: Seconds between two warnings about malformed requests.
 _WARN_EVERY_S: Final = 60.0
@@ -97,6 +102,8 @@ class HttpProtocol(HttpToolsProtocol):
     _bytes_between = 0
     #: Whether the parser reads a head that was made here, whose request has begun already.
     _resuming = False
+    #: Whether the next request is the last one of the connection.
+    _stops = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn's."""
@@ -167,6 +174,22 @@ class HttpProtocol(HttpToolsProtocol):
             self._running.message_event.set()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The process must stop: respond to the request that is there, or comes within a moment, and close."""
+        self._stops = True
+        if self._is_idle():
+            self.loop.call_later(_LAST_REQUEST_S, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and not self._in_head:
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 (uvicorn's type)
         self._running = cycle
         super()._start_asgi_task(cycle, app)
@@ -209,6 +232,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._end_head()
         self._bytes_between = 0
         super().on_headers_complete()
+        if self._stops:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of a body has arrived."""

@@ -1,10 +1,12 @@
 """The HTTP server around the service: its connections, its workers and its end."""
 
 import concurrent.futures
+import http.client
 import os
 import signal
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -55,6 +57,53 @@ def test_an_ingest_that_must_stop_answers_what_it_accepted(processes: Processes,
         for answer, image in zip(answers, images, strict=True):
             assert answer.result().json()["predictions"] == ranked(image)
         assert client.xpending(TINY.entries, GROUP)["pending"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_ingest_that_must_stop_responds_to_requests_on_their_way(processes: Processes, workers: int) -> None:
+    """A client that sends one request after the other on its connection reads of its end in a response."""
+    ingest, url = processes.ingest(ready=False, workers=workers)
+    count = 16
+    begun = threading.Barrier(count + 1)
+
+    def send_until_closed() -> list[int]:
+        connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(url).port, timeout=30)
+        statuses = []
+        while True:
+            connection.request("GET", "/healthz")
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+            if len(statuses) == 1:
+                begun.wait(30)
+            if response.will_close:
+                return statuses
+            time.sleep(0.01)  # The client's own work between two requests.
+
+    with concurrent.futures.ThreadPoolExecutor(count) as clients:
+        sent = [clients.submit(send_until_closed) for _ in range(count)]
+        begun.wait(30)
+        assert ingest.stop() == 0
+        assert all(set(statuses.result()) == {200} for statuses in sent)
+
+
+def test_workers_that_must_stop_refuse_new_connections_at_once(processes: Processes, server: Server) -> None:
+    """A connection that nobody accepts would be reset at the end, and its client would not know why."""
+    consumer = processes.consumer(version=1).ready()
+    ingest, url = processes.ingest(workers=2)
+    image = random_images(1)[0]
+    consumer.send(signal.SIGSTOP)
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as clients,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        answer = clients.submit(httpx.post, f"{url}/predict", content=png(image), timeout=30)
+        wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is queued")
+        ingest.send(signal.SIGTERM)
+        wait_until(lambda: not _connects(url), "connections are refused")
+        assert not answer.done()
+        consumer.send(signal.SIGCONT)
+        assert answer.result().json()["predictions"] == ranked(image)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
