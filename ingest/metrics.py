@@ -1,6 +1,8 @@
 """The metrics of an ingest process.
 
-ingest/api/metrics.py adds those that Redis knows, and stream/connection/metrics.py has those of Redis connections.
+ingest/api/metrics.py adds those that Redis knows, and ingest/api/release_metrics.py those of releases. Those of Redis
+connections are in stream/connection/metrics.py. Those of consumers are in consumers/metrics.py, and those of
+predictions in consumers/prediction_metrics.py.
 
 If several workers share the port, prometheus_client keeps the values in files of one folder. It reads the folder's
 name from the environment when it is first imported. So each worker can respond for all of them.
