@@ -36,7 +36,7 @@ from stream.host.logs import configure
 from stream.releases import Releases
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
-from stream.unreadable import lacks_rights
+from stream.unreadable import lacks_rights, with_remedy
 
 logger = logging.getLogger("consumers")
 
@@ -69,7 +69,7 @@ def main() -> int:
     except ResponseError as error:
         if not lacks_rights(error):
             raise
-        return _restart(f"Redis refuses a command of this consumer: {error}")
+        return _restart(f"Redis refuses a command of this consumer: {with_remedy(error)}")
     except (asyncio.CancelledError, StoppedWhileLoading) as stopped:
         if isinstance(stopped, asyncio.CancelledError):
             logger.info("stopped before it was ready")

@@ -39,7 +39,7 @@ from ingest.metrics import REDIS
 from ingest.middleware.auth import AuthMiddleware
 from ingest.middleware.browsers import SECURITY_HEADERS, SameOriginMiddleware, SecurityHeadersMiddleware
 from ingest.middleware.rate_limit import RateLimit, RateLimitMiddleware
-from ingest.middleware.request_metrics import RequestMetricsMiddleware, RequestRecorder, server_timing
+from ingest.middleware.request_metrics import RequestMetricsMiddleware, RequestRecorder, headers_of_all
 from ingest.oip.endpoints import oip_routes
 from ingest.oip.infer_runner import InferRunner
 from ingest.oip.repository import ModelRepository, RepositoryEndpoints
@@ -255,5 +255,5 @@ async def _answer_internal_error(request: Request, _error: Exception) -> Respons
     response = problem_response(
         Problem("An error of the service, not of the image. It has been logged."), request.url.path
     )
-    response.headers.update({**SECURITY_HEADERS, "Server-Timing": server_timing(request.scope)})
+    response.headers.update({**SECURITY_HEADERS, **headers_of_all(request.scope)})
     return response

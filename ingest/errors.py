@@ -272,8 +272,9 @@ def unavailable(error: "RedisError | TimeoutError") -> StreamUnavailable:
 
     from stream.connection.clients import is_temporary
     from stream.server_check import reason_of
+    from stream.unreadable import with_remedy
 
     if isinstance(error, RedisError) and not is_temporary(error):
         # The traceback would show our code, and nothing of ours has failed.
-        logger.error("Redis refuses a command of ingest: %s", error)
+        logger.error("Redis refuses a command of ingest: %s", with_remedy(error))
     return StreamUnavailable(f"{reason_of(error)}. Send the request again later.", retry_after_s=RETRY_S)

@@ -5,6 +5,7 @@ A running ingest reads the file again within a second of a change.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     about = {
         "add": "print a new key, once; the file keeps its hash. A name may have several keys",
         "remove": "remove all keys of this name, or all but the newest",
-        "list": "print the names, one line for each key",
+        "list": "print the names, one line for each key, the oldest first",
     }
     for command, does in about.items():
         one = commands.add_parser(command, help=does, description=does)
@@ -86,9 +87,15 @@ def remove(path: Path, name: str, *, but_newest: bool = False) -> int:
 
 
 def show(path: Path) -> int:
-    """Print the names, each with the marks of its key."""
-    for key in from_lines(path.read_text()):
-        sys.stdout.write(" ".join([key.name, *sorted(key.marks)]) + "\n")
+    """Print the names, each with the marks of its key, and which key it is if the name has several."""
+    keys = from_lines(path.read_text())
+    several = Counter(key.name for key in keys)
+    shown: Counter[str] = Counter()
+    for key in keys:
+        shown[key.name] += 1
+        number, count = shown[key.name], several[key.name]
+        which = f"(key {number} of {count}{', the newest' if number == count else ''})"
+        sys.stdout.write(" ".join([key.name, *sorted(key.marks), *([which] if count > 1 else [])]) + "\n")
     return 0
 
 

@@ -200,9 +200,10 @@ def main(arguments: Sequence[str]) -> int:
     scaler = given.folder / "scaler" / "password"
     if given.scaler or scaler.exists():
         kept["scaler"] = scaler
+    renewed = [user for user, path in kept.items() if not path.exists()]
     passwords = {user: path.read_text() if path.exists() else secrets.token_urlsafe(32) for user, path in kept.items()}
     text = users_file(passwords, model=given.model, waitaof=not given.redis_7_0)
-    if text == before and all(path.exists() for path in kept.values()):
+    if text == before and not renewed:
         sys.stdout.write(f"{file} is there already\n")
         return 0
     # Who may read a password is decided by who is given its folder; the processes there have users of their own. In
@@ -210,12 +211,11 @@ def main(arguments: Sequence[str]) -> int:
     given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (*kept.values(), file):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for user, password in passwords.items():
-        if not kept[user].exists():
-            write_atomically(kept[user], password, mode=0o444)
+    for user in renewed:
+        write_atomically(kept[user], passwords[user], mode=0o444)
     write_atomically(file, text, mode=0o444)
-    done = "has the rights of this version now, and the passwords are as before" if before else "is made"
-    sys.stdout.write(f"{file} {done}\n")
+    new = f"there are new passwords of {', '.join(renewed)}" if renewed else "the passwords are as before"
+    sys.stdout.write(f"{file} {f'has the rights of this version now, and {new}' if before else 'is made'}\n")
     return 0
 
 

@@ -31,6 +31,12 @@ listeners: list[Callable[[str], None]] = []
 #: How a server says that a script may not do what it tries.
 _NO_RIGHTS: Final = ("ACL failure", "user executing the script")
 
+#: What to do then.
+_RENEW_RIGHTS: Final = (
+    "Is this the right user for the process? Then renew its rights with `python -m stream.acl FOLDER` and ACL LOAD "
+    "(docs/security.md)"
+)
+
 #: Beginnings of errors of the server's state for which redis-py has no class.
 _STATES: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 
@@ -44,7 +50,7 @@ def skip(kind: str, key: str, error: Exception) -> None:
     """
     if lacks_rights(error):
         if _is_due(kind, key):
-            logger.warning("Redis refuses its user the %s: key=%s: %s", kind, key, error)
+            logger.warning("Redis refuses its user the %s: key=%s: %s", kind, key, with_remedy(error))
     elif _is_of_the_server(error):
         logger.debug("cannot use the %s: key=%s: %s", kind, key, error)
     else:
@@ -72,6 +78,11 @@ def lacks_rights(error: Exception) -> bool:
     return isinstance(error, NoPermissionError) or (
         isinstance(error, ResponseError) and any(text in str(error) for text in _NO_RIGHTS)
     )
+
+
+def with_remedy(error: Exception) -> str:
+    """The error for a log, with what to do if Redis refuses a command because of the rights of its user."""
+    return f"{error}. {_RENEW_RIGHTS}" if lacks_rights(error) else str(error)
 
 
 def _is_of_the_server(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol, TypeVar
 
+from ingest import request_id
 from ingest.errors import Problem
 from ingest.grpc_api.access import Access, is_open, is_traced
 from ingest.grpc_api.context import Context, Metadata
@@ -18,7 +19,6 @@ from ingest.grpc_api.status import problem_metadata, status_code
 from ingest.metrics import PROBLEMS
 from ingest.middleware.request_metrics import CLIENT_GONE, RequestRecorder
 from ingest.priority import PRIORITY, header_priority
-from stream.host.logs import request_ids
 from stream.keys import Priority
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,12 @@ class Call:
         """The class that the metadata `priority` asks for, as the header does over HTTP; raises BadParameter."""
         return header_priority(str(value) for name, value in self.metadata if name == PRIORITY)
 
+    def begin_request(self) -> None:
+        """From now on, log lines name the request that the metadata names, and its images."""
+        request_id.begin(self.headers.get(request_id.METADATA, ""))
+
     def send_trailing(self) -> None:
+        self.trailing[request_id.METADATA] = request_id.current()
         self.context.set_trailing_metadata(tuple(self.trailing.items()))
 
 
@@ -97,7 +102,7 @@ class Calls:
 
     async def run(self, call: Call, serve: Callable[[Call], Awaitable[T]], *, streamed: bool = False) -> T:
         """What `serve` returns for one call. If it is `streamed`, it counts, records and traces its requests itself."""
-        request_ids.set([])
+        call.begin_request()
         with nullcontext() if streamed else self.trace(call):
             return await self._run(call, serve, streamed=streamed)
 
@@ -158,6 +163,6 @@ def as_problem(error: Exception, call: Call) -> Problem:
 
 
 async def _abort(call: Call, problem: Problem) -> NoReturn:
-    call.trailing |= problem_metadata(problem)
+    call.trailing |= problem_metadata(problem) | {request_id.METADATA: request_id.current()}
     detail = problem.detail.encode(errors="replace")[:_MOST_DETAIL].decode(errors="ignore")
     await call.context.abort(status_code(problem), detail, tuple(call.trailing.items()))

@@ -68,6 +68,7 @@ class InferMethods:
             closing.cancel()
 
     async def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
+        call.begin_request()
         with self._calls.trace(call):
             return await self._answer_traced(request, call)
 

@@ -1,4 +1,4 @@
-"""Counts, times and logs every request."""
+"""Counts, times, names and logs every request."""
 
 import asyncio
 import logging
@@ -8,9 +8,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ingest import request_id
 from ingest.dashboard.request_window import RequestWindow
 from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
-from stream.host.logs import request_ids
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class RequestMetricsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_ids.set([])
+        request_id.begin(dict(scope["headers"]).get(request_id.RAW_HEADER, b"").decode("latin-1"))
         began = scope[_BEGAN] = time.perf_counter()
         response = _TimedSend(send, began)
         try:
@@ -94,9 +94,9 @@ def _is_classification(method: str, path: str) -> bool:
     return method == "POST" and (path.startswith("/predict") or path.endswith(("/infer", ":predict", ":classify")))
 
 
-def server_timing(scope: Scope) -> str:
-    """The value of Server-Timing for a response that is made outside this middleware."""
-    return _total(scope[_BEGAN])
+def headers_of_all(scope: Scope) -> dict[str, str]:
+    """The headers of each response, for one that is made outside this middleware."""
+    return {"Server-Timing": _total(scope[_BEGAN]), request_id.HEADER: request_id.current()}
 
 
 def _total(began: float) -> str:
@@ -104,7 +104,7 @@ def _total(began: float) -> str:
 
 
 class _TimedSend:
-    """Sends the response, adds Server-Timing if the endpoint did not, and remembers the status.
+    """Sends the response with X-Request-Id, and Server-Timing if the endpoint did not add it. Remembers the status.
 
     The status is 500 until a response has `started`.
     """
@@ -121,7 +121,9 @@ class _TimedSend:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            headers = message.setdefault("headers", [])
-            if b"server-timing" not in dict(headers):
-                message["headers"] = [*headers, (b"server-timing", _total(self._began).encode())]
+            own = message.setdefault("headers", [])
+            headers = [*own, (request_id.RAW_HEADER, request_id.current().encode())]
+            if b"server-timing" not in dict(own):
+                headers.append((b"server-timing", _total(self._began).encode()))
+            message["headers"] = headers
         await self._send(message)

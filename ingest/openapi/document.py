@@ -20,10 +20,14 @@ from ingest.errors import (
 from ingest.openapi.operation import JSON, DocumentedResponse, DocumentedRoute, Operation, Parameter
 from ingest.openapi.schemas import Schemas
 from ingest.paths import SAFE_METHODS, is_open, is_protocol
+from ingest.request_id import HEADER
 from ingest.responses import ProtocolError
 
-_TIMING: Final = {"Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}}}
-
+#: The headers of each response.
+_OF_ALL: Final = {
+    "Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}},
+    HEADER: {"description": "The id of the request, which logs name", "schema": {"type": "string"}},
+}
 
 #: The groups of routes, each with the beginnings of its paths. The first match counts.
 _GROUPS: Final = {
@@ -112,7 +116,7 @@ class Document:
         }  # fmt: skip
 
     def _response(self, response: DocumentedResponse) -> dict[str, Any]:
-        headers = _TIMING | {
+        headers = _OF_ALL | {
             one.name: {"description": one.description, "required": one.always, "schema": {"type": "string"}}
             for one in response.headers
         }
@@ -163,8 +167,8 @@ def _example(status: int, code: str, title: str) -> dict[str, Any]:
 def _problem_headers(status: int) -> dict[str, Any]:
     names = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
     if status not in names:
-        return dict(_TIMING)
-    return {**_TIMING, names[status]: {"required": True, "schema": {"type": "string"}}}
+        return dict(_OF_ALL)
+    return {**_OF_ALL, names[status]: {"required": True, "schema": {"type": "string"}}}
 
 
 def _in_path(name: str) -> dict[str, Any]:

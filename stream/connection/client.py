@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection.resolver import ResolvingTcp, ResolvingTls
+from stream.connection.rights import with_command
 
 T = TypeVar("T")
 
@@ -199,16 +200,16 @@ class Client(Redis):
     async def execute_together(self, *commands: Sequence[Any]) -> list[Any]:
         """Send the commands in one write on one connection; returns their replies as the server sent them, with its
         errors among them."""
-        return await self._exchange(commands, lambda connection: self._replies(connection, len(commands)))
+        return await self._exchange(commands, lambda connection: self._replies(connection, commands))
 
-    async def _replies(self, connection: Connection, count: int) -> list[Any]:
-        replies = []
-        for _ in range(count):
+    async def _replies(self, connection: Connection, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        replies: list[Any] = []
+        for command in commands:
             try:
                 replies.append(await connection.read_response())
             except ResponseError as error:
                 self._observer.failed(error)
-                replies.append(error)
+                replies.append(with_command(error, command))
         return replies
 
     @property
@@ -233,7 +234,7 @@ class Client(Redis):
                 except RedisError as error:
                     self._observer.failed(error)
                     if not isinstance(error, RedisConnectionError):
-                        raise
+                        raise with_command(error, commands[0]) from None
                     await connection.disconnect()
                     if attempts == 0:
                         raise

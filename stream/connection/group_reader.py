@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stream.connection.client import ConnectionObserver, NullObserver, pack
 from stream.connection.clients import connect_blocking
 from stream.connection.resolver import REDIRECTS, Resolve, translate
+from stream.connection.rights import with_command
 from stream.keys import Partition
 from stream.settings import RedisSettings
 
@@ -145,6 +146,8 @@ class Reader:
             packed = pack(str(command), *rest, encode=self._connection.encoder.encode)
             self._connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
             return read() if read else self._connection.read_response()
+        except ResponseError as error:
+            raise with_command(error, words) from None
         except TimeoutError as error:
             raise RedisTimeoutError("Redis did not answer in time") from error
         except OSError as error:

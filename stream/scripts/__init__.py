@@ -1,12 +1,16 @@
 """The Lua scripts of stream, and how a package loads its scripts."""
 
 from importlib.resources import files
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 #: The functions that scripts share, each in a file of its name.
 _SHARED = ("wrong_type", "fields_of")
+
+#: The names of the scripts that were loaded, by the hashes by which they are called.
+names: Final[dict[str, str]] = {}
 
 
 def load(redis: Redis, package: str, name: str) -> AsyncScript:
@@ -17,4 +21,6 @@ def load(redis: Redis, package: str, name: str) -> AsyncScript:
     text = files(package).joinpath(f"{name}.lua").read_text()
     flags, _, rest = text.partition("\n")
     shared = "".join(files(__name__).joinpath(f"{one}.lua").read_text() for one in _SHARED if one in text)
-    return redis.register_script(f"{flags}\n{shared}{rest}")
+    script = redis.register_script(f"{flags}\n{shared}{rest}")
+    names[script.sha] = f"{package}/{name}.lua"
+    return script

@@ -33,6 +33,7 @@ def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
         "model": status.model,
         "healthy": not problems,
         "problems": problems,
+        "partitions": len(status.backlogs),
         "backlog": status.backlog,
         "classes": {priority: asdict(one) for priority, one in status.classes.items()},
         "pending": status.pending,
@@ -69,18 +70,19 @@ def _observed(consumer: ConsumerStatus) -> dict[str, Any]:
 def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, width: int | None) -> list[str]:
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
+    partitions = f", {counted(len(status.backlogs), 'partition')}" if status.backlogs else ""
     # A consumer's images count from its own start, and these from that of the queue.
     images = {event: count for event, count in status.counters.items() if not event.startswith(_OF_WEBHOOKS)}
-    counted = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in images.items())
+    events = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in images.items())
     listed = _results("dead-letters list") if status.dead_letters else ""
     return [
-        f"{status.model}: {status.living} of {len(status.members)} consumers alive{rate}",
+        f"{status.model}: {status.living} of {len(status.members)} consumers alive{partitions}{rate}",
         *(f"! {problem}" for problem in status.problems(max_age_s=max_age_s)),
         _backlog(status),
         *_classes(status),
         *([f"release: {status.release.line()}"] if status.release else []),
         f"dead letters {status.dead_letters}{listed}",
-        *([f"images since the queue was made: {counted}"] if counted else []),
+        *([f"images since the queue was made: {events}"] if events else []),
         *_webhooks(status),
         *_notes(status),
         *(

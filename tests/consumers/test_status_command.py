@@ -69,6 +69,8 @@ async def test_the_counters_of_a_consumer_agree_with_those_of_the_partition(
     """Soon after the first images, long before the next heartbeat: in two partitions, which report one by one."""
     processes.consumer(version=1, partitions=2, lease_s=600).ready()
     await outcomes(client, await send(client, random_images(3)))
+    assert (await _command(server, capsys))[1].startswith("tiny: 1 of 1 consumers alive, 2 partitions\n")
+    assert json.loads((await _command(server, capsys, "--json"))[1])["partitions"] == 2
 
     async def counted() -> tuple[int, int, int]:
         document = json.loads((await _command(server, capsys, "--json"))[1])
@@ -178,5 +180,5 @@ async def test_a_terminal_is_refreshed_in_place(client: Redis, partition: Partit
             await watch.wait()
         os.close(master)
     first, second, *_ = seen.decode().split("\x1b[J")
-    assert first.startswith(f"\x1b[H{partition.model}: 0 of 0 consumers alive\x1b[K")
+    assert first.startswith(f"\x1b[H{partition.model}: 0 of 0 consumers alive, 1 partition\x1b[K")
     assert ", completing 0.0 images/s" in second

@@ -185,6 +185,7 @@ def test_what_ingest_says_arrives_as_it_says_it(balancer: Balancer, processes: P
     gone = httpx.get(f"{balancer.url}/healthz", timeout=30)
     assert (gone.status_code, gone.json()["code"], gone.json()["success"]) == (502, "bad_gateway", False)
     assert gone.headers["content-type"] == "application/problem+json"
+    assert gone.headers["x-request-id"]
 
 
 def test_what_is_too_large_is_refused_in_the_words_of_ingest(balancer: Balancer, processes: Processes) -> None:
@@ -201,6 +202,7 @@ def test_what_is_too_large_is_refused_in_the_words_of_ingest(balancer: Balancer,
             assert direct.json().items() <= words.items()
             assert words["detail"] == words["error"]
             assert passed.headers["content-type"] == "application/problem+json"
+            assert passed.headers["x-request-id"]
             direct, passed = (client.post(one + path, content=most) for one in (url, balancer.url))
             assert (passed.status_code, passed.json()) == (direct.status_code, direct.json())
         for size in (300_000, 3_000_000) * 10:

@@ -47,6 +47,7 @@ NOT_RUN_HERE: Final = {
     "sudo mkdir -p /etc/systemd/*": _SYSTEMD,
     "journalctl *": _SYSTEMD,
     "kubectl *": _CLUSTER,
+    "until kubectl *": _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
     "REDISCLI_AUTH=* redis-cli *": _OTHER_SERVER,
     "python -m stream.acl FOLDER --redis-7-0": "tests/security/test_acl_file.py, against Redis 7",

@@ -1,4 +1,4 @@
-"""`Server-Timing`: every answer says how long it took."""
+"""`Server-Timing` and `X-Request-Id`: every answer says how long it took, and which request it answers."""
 
 import re
 import signal
@@ -9,10 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ingest import request_id
 from ingest.app import create_app
 from stream.settings import IngestSettings
 from tests.support.images import encoded, scene
-from tests.support.processes import Processes
+from tests.support.processes import Process, Processes
+from tests.support.waiting import wait_until
 
 IMAGE = encoded(scene(), "PNG")
 TENSOR = {"inputs": [{"name": "images", "shape": [1, 16, 16, 3], "datatype": "UINT8", "data": [7] * 768}]}
@@ -20,11 +22,19 @@ TENSOR = {"inputs": [{"name": "images", "shape": [1, 16, 16, 3], "datatype": "UI
 TOTAL = r"total;dur=\d+\.\d\d"
 
 
-def test_every_answer_says_how_long_it_took(processes: Processes) -> None:
-    """One image by its stages; several, tensors, what is answered later, problems and pages by their total, once."""
+def wait_for_line(process: Process, pattern: str) -> None:
+    wait_until(lambda: re.search(pattern, process.text), f"a line of the log has {pattern}")
+
+
+def test_every_answer_says_how_long_it_took_and_names_its_request(processes: Processes) -> None:
+    """One image by its stages; several, tensors, what is answered later, problems and pages by their total, once.
+
+    The request is named by its first image, or by an id of its own.
+    """
     consumer = processes.consumer()
-    _, url = processes.ingest()
+    ingest, url = processes.ingest(log_level="debug")
     one = httpx.post(f"{url}/predict", content=IMAGE)
+    assert one.headers["x-request-id"] == one.json()["id"]
     assert re.fullmatch(rf"decode;\S+, queue;\S+, inference;\S+, {TOTAL}", one.headers["server-timing"])
     consumer.send(signal.SIGSTOP)
     later = httpx.post(f"{url}/predict", content=IMAGE, headers={"Prefer": "respond-async, wait=0"})
@@ -43,6 +53,46 @@ def test_every_answer_says_how_long_it_took(processes: Processes) -> None:
     for answer in answers:
         (timing,) = answer.headers.get_list("server-timing")
         assert re.fullmatch(TOTAL, timing), answer.url
+    named = [answer.headers.get_list("x-request-id") for answer in answers]
+    assert len({only for (only,) in named}) == len(answers), "each answer has one id, and no other answer has it"
+    assert named[0][0] in {result["id"] for result in answers[0].json()["results"]}
+    assert named[1] == [later.json()["id"]]
+    for (name,), status in zip(named, (200, 202, 200, 200, 400, 404, 200, 200), strict=True):
+        wait_for_line(ingest, rf"status={status} .* request={name}\b")
+
+
+@pytest.mark.parametrize(
+    ("sent", "accepted"),
+    [
+        ("f47ac10b-58cc-4372-a567-0e02b2c3d479", True),
+        ("Root=1-67891233-abcdef012345678912345678", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("one,two", False),
+        ("one two", False),
+        ("id\x1b[2J", False),
+        ("caf\xe9", False),
+        ("", False),
+    ],
+)
+def test_a_client_names_its_request(sent: str, accepted: bool) -> None:
+    """What could forge a log line, or fill one, is no name."""
+    request_id.begin(sent)
+    assert (request_id.current() == sent) is accepted
+    assert request_id.current() == request_id.current()
+
+
+def test_the_answer_and_the_log_have_the_name_that_the_client_gave(processes: Processes) -> None:
+    """Beside the id of the image, which finds it at the consumers. A name that is not well-formed is replaced."""
+    processes.consumer()
+    ingest, url = processes.ingest(log_level="debug")
+    one = httpx.post(f"{url}/predict", content=IMAGE, headers={"X-Request-Id": "shop-17"})
+    refused = httpx.post(f"{url}/predict", headers={"X-Request-Id": "shop-18"})
+    forged = httpx.get(f"{url}/healthz", headers={"X-Request-Id": "a, b"})
+    assert [one.headers["x-request-id"], refused.headers["x-request-id"]] == ["shop-17", "shop-18"]
+    assert re.fullmatch("[0-9a-f]{32}", forged.headers["x-request-id"])
+    for line in (f"status=200 .* request=shop-17,{one.json()['id']}", "status=400 .* request=shop-18"):
+        wait_for_line(ingest, line)
 
 
 @pytest.mark.anyio
@@ -59,3 +109,4 @@ async def test_our_own_mistakes_say_so_too() -> None:
         answer = await client.get("/broken")
     assert answer.status_code == 500
     assert re.fullmatch(TOTAL, answer.headers["server-timing"])
+    assert answer.headers["x-request-id"]

@@ -112,6 +112,12 @@ def test_a_later_version_renews_the_rights_and_keeps_the_passwords(
     assert make_users(users, "--scaler") == 0
     assert passwords.items() < {path: path.read_text() for path in users.glob("*/password")}.items()
     assert file.read_text().startswith(made)
+    capsys.readouterr()
+    (users / "ingest" / "password").unlink()
+    assert make_users(users) == 0
+    assert capsys.readouterr().out.endswith(", and there are new passwords of ingest\n")
+    changed = {path.parent.name for path, before in passwords.items() if path.read_text() != before}
+    assert changed == {"ingest"}
 
 
 def test_no_other_user_of_the_machine_reads_a_password(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_keys_are_looked_after_from_the_command_line(tmp_path: Path) -> None:
     assert (file.stat().st_mode & 0o777, key in file.read_text()) == (0o600, False)
     manage("add", "bob", file=file)
     manage("add", "alice", file=file)
-    assert manage("list", file=file) == (0, "alice\nbob\nalice")
+    assert manage("list", file=file) == (0, "alice (key 1 of 2)\nbob\nalice (key 2 of 2, the newest)")
     assert [manage("remove", "alice", file=file)[0] for _ in range(2)] == [0, 1]
     assert manage("list", file=file) == (0, "bob")
     assert [manage(*words, file=file)[0] for words in (("add", "a b"), ("remove", "bob"))] == [2, 0]

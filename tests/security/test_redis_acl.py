@@ -1,12 +1,14 @@
 """Redis users with least privilege: the main path works under them."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from redis.exceptions import ResponseError
 
 from consumers.gpu.leases import GpuLeases
 from results.completion import Completed, Completion
@@ -139,11 +141,24 @@ def test_a_process_with_another_user_says_what_is_wrong(processes: Processes) ->
     """A consumer ends in a line and may start again. Ingest takes no value in Redis for damaged."""
     consumer = processes.consumer(version=1, user="ingest")
     assert consumer.wait() == os.EX_TEMPFAIL
-    assert "Redis refuses a command of this consumer: " in consumer.text
+    (refusal,) = re.findall("Redis refuses a command of this consumer: (.*); this consumer exits", consumer.text)
+    assert re.search(rf"\((XGROUP|[A-Z ]+|the script .*\.lua) on .*{re.escape(TINY.entries)}", refusal), refusal
+    assert "renew its rights with `python -m stream.acl FOLDER` and ACL LOAD" in refusal
     assert "Traceback" not in consumer.text
     ingest, _ = processes.ingest(ready=False, user="consumer")
     wait_until(lambda: ingest.says("Redis refuses its user the hash of orders: "), "it is logged")
     assert "skipped a value" not in ingest.text
+
+
+async def test_a_refusal_names_the_command_or_the_script_with_its_keys(users: Path, server: Server) -> None:
+    """Redis itself names no key. So an operator would have to look into ACL LOG."""
+    async with under(users, server, "webhooks") as sender:
+        with pytest.raises(ResponseError, match=rf"\(XADD on {re.escape(TINY.entries)}\)$"):
+            await sender.xadd(TINY.entries, {"a": "b"})
+        with pytest.raises(
+            ResponseError, match=rf"\(the script stream.scripts/status.lua on {re.escape(TINY.alive)}, "
+        ):
+            await read_status(sender, TINY)
 
 
 def test_an_operator_learns_which_user_to_use(

@@ -199,7 +199,7 @@ def test_status_finds_the_server_of_the_run(folder: Path) -> None:
         wait_until(lambda: is_ready(folder, first), "the service is ready")
         status = sluice(folder, "status")
         assert status.returncode == 0, status.stdout
-        assert status.stdout.startswith("resnet50: 1 of 1 consumers alive\n")
+        assert status.stdout.startswith("resnet50: 1 of 1 consumers alive, 1 partition\n")
         assert sluice(folder, "results", "dead-letters", "list").stdout == "No dead letters.\n"
         with serving(folder, "--port", second, log="second"):
             wait_until(lambda: is_ready(folder, second, "second"), "the other service is ready")

@@ -1,6 +1,7 @@
 """A reader against a real server: its connection breaks, comes back, and is left in the middle of a wait."""
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ async def test_an_error_in_place_of_pixels_is_reported(own_server: Server, parti
         await group.create()
         await client.xadd(partition.entries, {"id": "a"})
         await client.execute_command("ACL", "SETUSER", "default", "-mget")  # type: ignore[no-untyped-call]
-        with pytest.raises(NoPermissionError):
+        with pytest.raises(NoPermissionError, match=rf"\(MGET on {re.escape(partition.pixels('a'))}\)"):
             await group.read(1)
         await client.execute_command("ACL", "SETUSER", "default", "+mget")  # type: ignore[no-untyped-call]
         await client.xadd(partition.entries, {"id": "b"})

@@ -172,7 +172,8 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     good = httpx.post(f"{url}/predict", content=png(random_images(1)[0])).json()["id"]
     bad = httpx.post(f"{url}/predict", content=png(marked()))
     assert bad.status_code == 500
-    assert httpx.post(f"{url}/predict?secret=hunter2", content=png(marked())).status_code == 400
+    refused = httpx.post(f"{url}/predict?secret=hunter2", content=png(marked()))
+    assert refused.status_code == 400
     (failed,) = [line for line in lines(consumer) if line["level"] == "error"]
     assert failed["request"] == bad.json()["id"]
     assert str(failed["message"]).startswith("inference failed entry=")
@@ -186,7 +187,7 @@ def test_one_id_finds_what_happened_to_an_image_everywhere(processes: Processes)
     assert [(line.get("request", ""), line["status"], line["route"]) for line in answered] == [
         (good, 200, "/predict"),
         (failed["request"], 500, "/predict"),
-        ("", 400, "/predict"),
+        (refused.headers["x-request-id"], 400, "/predict"),
     ]
     written = lines(ingest) + lines(consumer)
     assert {"uvicorn", "ingest.middleware.request_metrics", "consumers.onnx.loader", "consumers.worker"} <= {

@@ -1,6 +1,7 @@
 """Calls under pressure: deadlines, cancellation, full queues, several workers, shutdown, and proxies in front."""
 
 import queue
+import re
 import signal
 
 import grpc
@@ -69,15 +70,23 @@ def counted(url: str, route: str, status: int) -> float:
 
 
 def test_metrics_and_the_page_count_calls(processes: Processes) -> None:
-    """Under the method's name, with the status that REST would have."""
+    """Under the method's name, with the status that REST would have. Log lines name calls as over REST."""
     processes.consumer(version=1)
-    _, address, url = ingest(processes)
+    process, address, url = ingest(processes, log_level="debug")
     with triton.InferenceServerClient(address) as client:
         for _ in range(3):
             client.infer("tiny", tensor(random_images(1)))
         with pytest.raises(InferenceServerException, match="There is no model"):
             client.infer("nowhere", tensor(random_images(1)))
         assert client.is_server_ready()
+        answered: list[object] = []
+        client.start_stream(lambda **answer: answered.append(answer["result"]), headers={"x-request-id": "shop-17"})
+        for _ in range(2):
+            client.async_stream_infer("tiny", tensor(random_images(1)))
+        wait_until(lambda: len(answered) == 2, "both requests of the stream are answered")
+        client.stop_stream()
+    named = re.findall(r"request=shop-17,([0-9a-f]{32})$", process.text, re.MULTILINE)
+    assert len(set(named)) == 2, "each request of a stream is named by its own image"
     wait_until(lambda: counted(url, INFER, 404) == 1, "the last call is counted")
     assert counted(url, INFER, 200) == 3
     assert counted(url, "/inference.GRPCInferenceService/ServerReady", 200) == 1
@@ -101,6 +110,7 @@ def test_a_full_queue_is_unavailable_and_says_when_to_call_again(processes: Proc
     assert (error.code().name, error.details()) == ("UNAVAILABLE", rest.json()["detail"])
     metadata = dict(error.trailing_metadata())
     assert metadata["sluice-problem"] == "overloaded"
+    assert metadata["x-request-id"]
     assert int(metadata["retry-after"]) >= 1
 
 
