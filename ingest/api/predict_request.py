@@ -12,7 +12,7 @@ from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.form import IMAGE, read_form
-from ingest.images.formats import MEDIA_TYPES
+from ingest.images.formats import MEDIA_TYPES, SUPPORTED
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.priority import PRIORITY
@@ -202,17 +202,19 @@ class PredictBody:
                 IMAGE: {"type": "array", "minItems": 1, "maxItems": self._limits.max_images, "items": image}
             },
         }
-        raw = {kind: {"schema": {"maxLength": self._limits.max_bytes}} for kind in MEDIA_TYPES.values()}
+        # The image itself may have any other type. Generators of clients know this one, and warn of others.
+        raw = {"type": "string", "format": "binary", "maxLength": self._limits.max_bytes}
         return Body(
-            f"A form with one or more parts named {IMAGE}; the image itself, whose first bytes decide its format; or "
-            f"JSON with base64 or data: URIs{', or with URLs that ingest fetches' if self._urls else ''}.",
+            f"A form with one or more parts named {IMAGE}; the image itself, with any other content type, since its "
+            f"first bytes decide its format ({SUPPORTED}); or JSON with base64 or data: URIs"
+            f"{', or with URLs that ingest fetches' if self._urls else ''}.",
             {
                 "multipart/form-data": {
                     "schema": form,
                     "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
                 },
                 JSON: {"schema": self._json_schema()},
-                **raw,
+                "application/octet-stream": {"schema": raw},
             },
         )
 

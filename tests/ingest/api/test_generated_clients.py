@@ -2,6 +2,7 @@
 
 import base64
 import importlib
+import io
 import json
 import shutil
 import subprocess
@@ -72,7 +73,7 @@ def generated(url: str, tmp_path: Path) -> Iterator[str]:
     program = Path(sys.executable).with_name("openapi-python-client")
     made = subprocess.run([program, "generate", *options], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
-    assert "will be omitted" not in made.stdout, made.stdout
+    assert "warning" not in made.stdout.lower(), made.stdout
     assert "will not be generated" not in made.stdout, made.stdout
     sys.path.insert(0, str(tmp_path))
     yield "sluice_client"
@@ -82,7 +83,7 @@ def generated(url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_generated_python_client_classifies_an_image(url: str, generated: str) -> None:
-    """openapi-python-client: a file goes in, a typed prediction or problem comes out."""
+    """openapi-python-client: a file goes in, in a form or as it is, and a typed prediction or problem comes out."""
 
     def module(name: str) -> ModuleType:
         return importlib.import_module(f"{generated}.{name}")
@@ -96,9 +97,10 @@ def test_a_generated_python_client_classifies_an_image(url: str, generated: str)
             )
             return predict.sync(client=client, body=body, top=2)
 
-        prediction = send(png(IMAGE))
-        assert isinstance(prediction, models.Prediction)
-        assert [one.to_dict() for one in prediction.predictions] == ranked(IMAGE, 2)
+        alone = types.File(payload=io.BytesIO(png(IMAGE)))
+        for prediction in (send(png(IMAGE)), predict.sync(client=client, body=alone, top=2)):
+            assert isinstance(prediction, models.Prediction)
+            assert [one.to_dict() for one in prediction.predictions] == ranked(IMAGE, 2)
         problem = send(png(IMAGE)[:60])
         assert isinstance(problem, models.ProblemDocument)
         assert (problem.status, problem.code) == (422, "damaged_image")
