@@ -43,7 +43,7 @@ def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportRep
         original.reference,
         plan.assumptions,
         _lines(plan, accuracy),
-        _warnings(job, plan, found),
+        _warnings(job, original, plan, found),
     )
 
 
@@ -134,8 +134,9 @@ def _description(
     )
 
 
-def _warnings(job: Job, plan: Plan, found: Parity) -> tuple[str, ...]:
-    guessed = job.file is not None and plan.assumptions["resize"].basis == "assumed" and plan.truth is None
+def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[str, ...]:
+    unnamed = job.file is not None and original.loader is None and plan.truth is None
+    guessed = unnamed and plan.assumptions["resize"].basis == "assumed"
     return (*([UNNAMED_LOADER] if guessed else []), *([CONSTANT] if found.constant else []))
 
 

@@ -193,7 +193,8 @@ def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
     if job.resize.stated:
         return resize, job.resize.assumption(resize)
     if original.loader is not None:
-        return resize, Assumption(str(resize), "known", f"as {original.loader}, which the file is from")
+        basis = original.preprocess.basis if original.preprocess else "known"
+        return resize, Assumption(str(resize), basis, f"as {original.loader}, which the file is from")
     if job.architecture is not None:
         return resize, Assumption(str(resize), "assumed", "the default for this network")
     return resize, Assumption(str(resize), "assumed", "--like LOADER names the loader of the training")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from export.convert.original import Layout, Original
 from export.errors import ExportError, UnreadableFile
-from export.sources import keras_archive, keras_model, keras_safety
+from export.sources import keras_archive, keras_model, keras_safety, teachable_machine_layers
 from export.sources.keras_archive import KerasArchive
 from export.sources.keras_model import Model, Size
 from export.sources.model_file import digest
@@ -19,7 +19,8 @@ def load(path: Path, *, layout: Layout | None = None, size: Size | None = None) 
     source = {"file": path.name, "sha256": digest(path), "keras_major": str(archive.major)}
     if archive.trained_in is not None:
         source["trained_in"] = archive.trained_in
-    return keras_model.original(_model(archive), source=source, layout=layout, size=size, loss=archive.loss)
+    original = keras_model.original(_model(archive), source=source, layout=layout, size=size, loss=archive.loss)
+    return teachable_machine_layers.recognised(original, archive.config)
 
 
 def _model(archive: KerasArchive) -> Model:

@@ -13,8 +13,9 @@ from export.convert.original import Layout, Original
 from export.errors import UnreadableFile
 from export.sources import keras_file, keras_safety, saved_model
 from export.sources.model_file import digest
+from export.sources.teachable_machine_layers import FORMULA
 
-_NORMALISATION = Assumption("tf", "known", "Teachable Machine's models take pixels / 127.5 - 1")
+_NORMALISATION = Assumption("tf", "known", FORMULA)
 
 #: What a download consists of; nothing else in the zip is looked at.
 _WANTED = (".h5", ".pb", ".index", ".txt")

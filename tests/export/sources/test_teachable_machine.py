@@ -56,6 +56,45 @@ def test_a_download_is_exported_as_it_is(tmp_path: Path, kind: str, capsys: pyte
     assert "warning" not in printed.err
 
 
+def trained(*, bias: bool = False) -> tf_keras.Model:
+    """The last layers of a download behind a small network, with the names that TensorFlow.js gives."""
+    layers = tf_keras.layers
+    base = tf_keras.Sequential([layers.Conv2D(4, 3, input_shape=(16, 16, 3))])
+    pooled = layers.GlobalAveragePooling2D(name="global_average_pooling2d_GlobalAveragePooling2D1")
+    initial = tf_keras.initializers.HeNormal(3)
+    top = [
+        layers.Dense(100, activation="relu", kernel_initializer=initial, name="dense_Dense1"),
+        layers.Dense(2, activation="softmax", kernel_initializer=initial, use_bias=bias, name="dense_Dense2"),
+    ]
+    return tf_keras.Sequential([tf_keras.Sequential([base, pooled]), tf_keras.Sequential(top)])
+
+
+def test_its_keras_file_alone_is_recognised_by_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was assumed is printed, and what the user states counts. Labels are asked for; other layers are not its."""
+    file, output = tmp_path / "keras_model.h5", ["--output", str(tmp_path / "models")]
+    model = trained()
+    model.save(file)
+    assert main([str(file), *output]) == 2
+    said = capsys.readouterr().err
+    assert "pass --labels FILE with 2 names" in said
+    assert "--preprocess" not in said
+    (tmp_path / "names.txt").write_text("0 Cat\n1 My dog\n")
+    named = [str(file), *output, "--labels", str(tmp_path / "names.txt")]
+    assert main(named) == 0
+    printed = capsys.readouterr()
+    assert "tf (assumed: the last layers have the names that Teachable Machine gives, and" in printed.out
+    assert "(assumed: as teachable_machine, which the file is from)" in printed.out
+    path = tmp_path / "models" / "keras_model" / "1" / "model.onnx"
+    images = sample_images(16, 16)
+    (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
+    np.testing.assert_allclose(given, model.predict(images / np.float32(127.5) - 1, verbose=0), atol=1e-5)
+    assert main([*named, "--preprocess", "unit", "--like", "load_img"]) == 0
+    assert "unit (stated: --preprocess, although the last layers" in capsys.readouterr().out
+    trained(bias=True).save(file)
+    assert main(named) == 2
+    assert "the file does not tell how the pixels were scaled" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file", ["model.json", "model_unquant.tflite"])
 def test_downloads_for_browsers_and_phones_are_refused(
     tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
