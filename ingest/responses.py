@@ -190,16 +190,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
     path = request.url.path
+    use = headers.get("Allow", "").replace(", ", " or ")
+    missing = f"There is no {path[:200]!r} here. /openapi.json lists what there is."
+    detail = f"{request.method} is not supported here. Use {use}." if use else missing
     if is_protocol(path):
-        use = headers.get("Allow", "").replace(", ", " or ")
-        missing = f"There is no {path[:200]!r} here. /openapi.json lists what there is."
-        detail = f"{request.method} is not supported here. Use {use}." if use else missing
         return protocol_error(error.status_code, detail, headers)
     document = {
         "type": "about:blank",
         "title": error.detail,
         "status": error.status_code,
-        "detail": f"{error.detail}. Send images by POST to /predict.",
+        "detail": detail,
         "code": error.detail.lower().replace(" ", "_"),
         "success": False,
     }

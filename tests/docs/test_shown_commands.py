@@ -189,14 +189,16 @@ def test_commands_stand_in_console_blocks(path: Path) -> None:
     ("document", "number", "printed"),
     [
         ("README.md", 0, r"(0\.\d{4} class_\d\n){5}"),
-        ("docs/api.md", 1, r"\[\[b'0\.\d+:\d:class_\d' b'0\.\d+:\d:class_\d'\]\]\n"),
         ("docs/api.md", 2, r"\[\[b'0\.\d+:\d:class_\d' b'0\.\d+:\d:class_\d'\]\]\n"),
+        ("docs/api.md", 3, r"\[\[b'0\.\d+:\d:class_\d' b'0\.\d+:\d:class_\d'\]\]\n"),
     ],
 )
 def test_every_python_program_prints_what_it_says(
     document: str, number: int, printed: str, service: Service, clone: Path
 ) -> None:
-    """The others are run by tests/ingest/client/test_client.py, and by examples/receive_webhook.py."""
+    """The others are run by tests/ingest/client/test_client.py and tests/ingest/api/test_generated_clients.py, and by
+    examples/receive_webhook.py.
+    """
     program = re.findall(r"^```python\n(.*?)^```", text(document), re.MULTILINE | re.DOTALL)[number]
     done = subprocess.run(
         [sys.executable, "-c", service.here(program)],

@@ -147,7 +147,9 @@ def test_methods_that_make_no_sense_are_refused(service: httpx.Client) -> None:
     """GET on /predict says what to do instead."""
     answer = service.get("/predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert "POST" in answer.json()["detail"]
+    assert answer.json()["detail"] == "GET is not supported here. Use POST."
+    lost = service.get("/result/1").json()["detail"]
+    assert lost == "There is no '/result/1' here. /openapi.json lists what there is."
 
 
 def test_many_clients_and_consumers_and_each_image_is_classified_once(processes: Processes, server: Server) -> None:

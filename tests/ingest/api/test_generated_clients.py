@@ -1,9 +1,10 @@
 """Clients that are generated from `/openapi.json` classify an image, and know the type of an error."""
 
+import ast
 import base64
 import importlib
-import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from tests.ingest.test_app import png, ranked
+from tests.support.documents import text
 from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import random_images
 
@@ -82,8 +84,8 @@ def generated(url: str, tmp_path: Path) -> Iterator[str]:
         del sys.modules[name]
 
 
-def test_a_generated_python_client_classifies_an_image(url: str, generated: str) -> None:
-    """openapi-python-client: a file goes in, in a form or as it is, and a typed prediction or problem comes out."""
+def test_a_generated_python_client_classifies_an_image(url: str, generated: str, tmp_path: Path) -> None:
+    """openapi-python-client: a file goes in, a typed prediction or problem comes out, as the documents show."""
 
     def module(name: str) -> ModuleType:
         return importlib.import_module(f"{generated}.{name}")
@@ -97,13 +99,19 @@ def test_a_generated_python_client_classifies_an_image(url: str, generated: str)
             )
             return predict.sync(client=client, body=body, top=2)
 
-        alone = types.File(payload=io.BytesIO(png(IMAGE)))
-        for prediction in (send(png(IMAGE)), predict.sync(client=client, body=alone, top=2)):
-            assert isinstance(prediction, models.Prediction)
-            assert [one.to_dict() for one in prediction.predictions] == ranked(IMAGE, 2)
+        prediction = send(png(IMAGE))
+        assert isinstance(prediction, models.Prediction)
+        assert [one.to_dict() for one in prediction.predictions] == ranked(IMAGE, 2)
         problem = send(png(IMAGE)[:60])
         assert isinstance(problem, models.ProblemDocument)
         assert (problem.status, problem.code) == (422, "damaged_image")
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples/cat.jpg").write_bytes(png(IMAGE))
+    (program,) = re.findall(r"```python\n(from sluice_client .*?)```", text("docs/api.md"), re.DOTALL)
+    shown = program.replace("http://127.0.0.1:5000", url)
+    done = subprocess.run([sys.executable, "-c", shown], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ast.literal_eval(done.stdout) == [(one["label"], one["probability"]) for one in ranked(IMAGE, 2)]
 
 
 @pytest.mark.skipif(
