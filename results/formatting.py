@@ -8,8 +8,8 @@ from typing import Any, Final
 from results.dead_letters import DeadLetter
 from results.outcome import Done, Failed
 from results.store import State
-from stream.cli import Column, duration, printable, size, table
 from stream.entry import FIELDS
+from stream.host.text import Column, duration, printable, size, table
 
 #: Classes that people are shown; programs get all that there are.
 _SHOWN = 10

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from results.commands import CommandContext, show
 from results.deliveries import DeadWebhook, DeadWebhooks
-from stream.cli import NOT_FOUND, OK, Column, complain, program, table
+from stream.cli import NOT_FOUND, OK, complain, program
+from stream.host.text import Column, table
 from stream.keys import Partition
 
 _COLUMNS = (Column("ID"), Column("REQUEST"), Column("ATTEMPTS", right=True), Column("URL", cut=True), Column("REASON"))

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 from redis.asyncio import Redis
 
 from stream import model_command as console
-from stream.cli import FAILED, OK, complain, counted
+from stream.cli import FAILED, OK, complain
 from stream.connection.clients import Connections
+from stream.host.text import counted
 from stream.keys import LOADS, RELEASES, Partition
 from stream.presence import forget_model, raise_partition_count
 from stream.scripts import load

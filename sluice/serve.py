@@ -18,9 +18,10 @@ from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, newest_version, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
-from stream.cli import counted, sluice
+from stream.cli import sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
+from stream.host.text import counted
 
 #: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.
 STOP_S: Final = 25.0

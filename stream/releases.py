@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream import unreadable
-from stream.cli import counted
+from stream.host.text import counted
 from stream.keys import RELEASES, release_figures, valid_version
 from stream.scripts import load
 

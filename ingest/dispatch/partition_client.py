@@ -23,9 +23,9 @@ from results.replies import Replies
 from results.store import Store
 from results.webhook import Webhook
 from stream.admission import Admission, NoLiveConsumer, NotDurable, NotReplicated, QueueFull
-from stream.cli import counted
 from stream.connection.clients import Connections, connect_reader
 from stream.entry import Entry
+from stream.host.text import counted
 from stream.keys import PRIORITIES, EntryStream, Partition, Priority
 from stream.model import ModelDescription
 from stream.server_check import reason_of

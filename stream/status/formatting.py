@@ -4,7 +4,8 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from stream.cli import PROGRAM_VARIABLE, Column, counted, duration, sluice, table
+from stream.cli import PROGRAM_VARIABLE, sluice
+from stream.host.text import Column, counted, duration, table
 from stream.status.report import ConsumerStatus, Sending, Status
 
 _COLUMNS = (

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stream.cli import counted
+from stream.host.text import counted
 from stream.keys import Priority
 from stream.presence import ConsumerReport
 from stream.releases import ReleaseStatus

@@ -1,6 +1,6 @@
 """Tables and figures as commands print them."""
 
-from stream.cli import Column, duration, size, table
+from stream.host.text import Column, duration, size, table
 
 
 def test_a_table_fits_where_it_must() -> None:
