@@ -231,12 +231,6 @@ def _decode_versions(partition: Partition, found: Mapping[bytes, bytes]) -> Iter
             yield model.version, model
 
 
-async def forgotten_models(shared: Redis) -> list[str]:
-    """The models that `forget_model` took from the list, and that no consumer has announced since."""
-    found: Any = await shared.zrange(MODELS, FORGOTTEN, FORGOTTEN, byscore=True)
-    return [name.decode(errors="replace") for name in found]
-
-
 async def forget_model(shared: Redis, model: str) -> None:
     """Take a model from the list, until a consumer announces it again.
 
@@ -245,13 +239,18 @@ async def forget_model(shared: Redis, model: str) -> None:
     await shared.zadd(MODELS, {model: FORGOTTEN}, xx=True)
 
 
-async def partition_counts(shared: Redis) -> dict[str, int]:
+async def listed_models(shared: Redis) -> dict[str, int]:
     """All models that consumers have announced, sorted by name, and how many partitions each has or ever had.
 
-    Those that were forgotten since, and so have no partitions, are left out.
+    Those that were forgotten since have FORGOTTEN.
     """
     found: Any = await shared.zrange(MODELS, 0, -1, withscores=True)
     return dict(_decode_counts(found))
+
+
+async def partition_counts(shared: Redis) -> dict[str, int]:
+    """`listed_models` without those that were forgotten."""
+    return {name: count for name, count in (await listed_models(shared)).items() if count != FORGOTTEN}
 
 
 def _decode_counts(found: list[tuple[bytes, float]]) -> Iterator[tuple[str, int]]:
@@ -259,12 +258,10 @@ def _decode_counts(found: list[tuple[bytes, float]]) -> Iterator[tuple[str, int]
         name = raw.decode(errors="replace")
         if not valid_model_name(name):
             unreadable.skip("model name", MODELS, ValueError(repr(raw[:60])))
-        elif count == FORGOTTEN:
-            continue
-        elif not 0 < count <= MAX_PARTITIONS:
+        elif not FORGOTTEN <= count <= MAX_PARTITIONS:
             unreadable.skip("number of partitions", MODELS, ValueError(f"{name}: {count}"))
         else:
-            yield name, max(1, int(count))
+            yield name, max(1, int(count)) if count else FORGOTTEN
 
 
 class CachedPartitionCounts:

@@ -21,7 +21,7 @@ from stream.connection.clients import Backoff, Connections
 from stream.host.logs import partition_context
 from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
-from stream.presence import forgotten_models, partition_counts, raise_partition_count
+from stream.presence import FORGOTTEN, listed_models, raise_partition_count
 from stream.releases import Release, Releases
 from stream.server_check import WritesRefused
 from stream.settings import IngestSettings
@@ -89,42 +89,40 @@ class ModelRegistry:
                     await asyncio.sleep(_REFRESH_S if self.accepting else _REFRESH_UNREADY_S)
 
     async def _refresh(self) -> None:
-        assert self._tasks is not None
-        for name, count in (await self._counts()).items():
-            known = self._clients.get(name)
-            client = known or ModelClient(self._connections, self._settings, name, ingest=self._name)
-            new = client.partitions.ensure(count)
-            if not known:
-                # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
-                await client.versions.refresh()
-                # Before a request can find it: the first one is to obey, too.
-                await self._read_orders()
-                self._give_orders(client)
-                self._clients[name] = client
-            receiving = self._receiving.setdefault(name, [])
-            receiving += [
-                self._tasks.create_task(partition.run(), context=partition_context(partition.number))
-                for partition in new
-            ]
-            if known:
-                await client.versions.refresh()
-        await self._drop_forgotten()
+        for name, count in (await self._listed()).items():
+            if count == FORGOTTEN:
+                self._drop(name)
+            else:
+                await self._follow(name, count)
         await self._read_orders()
         for client in self._clients.values():
             self._give_orders(client)
         await asyncio.gather(*(self._write_counts(client) for client in self._clients.values()))
 
-    async def _drop_forgotten(self) -> None:
-        """Drop the models that an operator has forgotten. None of their images waits: such a model is not forgotten."""
-        try:
-            forgotten = await forgotten_models(self._connections.shared)
-        except RedisError as error:
-            logger.debug("cannot read which models were forgotten: %s", error)
-            return
-        for name in forgotten:
-            if self._clients.pop(name, None):
-                for task in self._receiving.pop(name):
-                    task.cancel()
+    async def _follow(self, name: str, count: int) -> None:
+        """Send images to this model, with so many partitions."""
+        assert self._tasks is not None
+        known = self._clients.get(name)
+        client = known or ModelClient(self._connections, self._settings, name, ingest=self._name)
+        new = client.partitions.ensure(count)
+        if not known:
+            # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
+            await client.versions.refresh()
+            # Before a request can find it: the first one is to obey, too.
+            await self._read_orders()
+            self._give_orders(client)
+            self._clients[name] = client
+        self._receiving.setdefault(name, []).extend(
+            self._tasks.create_task(partition.run(), context=partition_context(partition.number)) for partition in new
+        )
+        if known:
+            await client.versions.refresh()
+
+    def _drop(self, name: str) -> None:
+        """Drop a model that an operator has forgotten. None of its images waits: such a model is not forgotten."""
+        if self._clients.pop(name, None):
+            for task in self._receiving.pop(name):
+                task.cancel()
 
     async def _read_orders(self) -> None:
         """Read what operators want. In a Cluster its server may be unavailable: then all stays as it was."""
@@ -161,18 +159,18 @@ class ModelRegistry:
             if isinstance(error, ResponseError):
                 unreadable.skip("hash of figures", release_figures(client.name, router.release.id), error)
 
-    async def _counts(self) -> dict[str, int]:
+    async def _listed(self) -> dict[str, int]:
         """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""
         try:
-            counts = await partition_counts(self._connections.shared)
-            for name, count in counts.items():
-                if count < self._settings.partitions:
+            listed = await listed_models(self._connections.shared)
+            for name, count in listed.items():
+                if FORGOTTEN < count < self._settings.partitions:
                     await raise_partition_count(self._connections.shared, name, self._settings.partitions)
         except RedisError:
             if not self._clients:
                 raise
             return dict.fromkeys(self._clients, 1)
-        return counts
+        return listed
 
     @property
     def degraded(self) -> list[Degraded]:

@@ -56,8 +56,8 @@ def _listening() -> list[asyncio.Task[object]]:
 
 
 async def test_the_first_consumer_is_looked_for_often(client: Redis, ingest_settings: IngestSettings) -> None:
-    """Clients wait until ingest knows it: five looks in half a second, not in five."""
-    before = await _calls(client, "zrange")
+    """Clients wait until ingest knows it: five looks in half a second, not in five. Each reads the list once."""
+    before, orders = await _calls(client, "zrange"), await _calls(client, "hgetall")
     async with Connections(ingest_settings) as connections:
         running = asyncio.create_task(ModelRegistry(connections, ingest_settings).run())
 
@@ -67,6 +67,7 @@ async def test_the_first_consumer_is_looked_for_often(client: Redis, ingest_sett
         await eventually(looked_often, "it has looked again and again", timeout_s=3.5)
         running.cancel()
         await asyncio.wait({running})
+    assert await _calls(client, "zrange") - before <= await _calls(client, "hgetall") - orders + 1
 
 
 DESCRIPTIONS = [
