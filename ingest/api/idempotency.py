@@ -4,14 +4,13 @@ Admission recognises ids that it has seen. So a client that lost the response an
 result, and no second entry is added. `results/scripts/idempotency.lua` keeps the key.
 """
 
-import asyncio
 import hashlib
 from typing import Final
 
 from starlette.requests import Request
 
 from ingest.auth.owner import owner
-from ingest.classification import Target
+from ingest.classification import Target, in_thread_if_large
 from ingest.errors import BadParameter, IdempotencyKeyReused
 from ingest.openapi.operation import Parameter
 from ingest.request_body import Upload
@@ -24,9 +23,6 @@ IDEMPOTENCY_KEY: Final = Parameter(
     "The same key with the same image gives the same result, however often it is sent",
     {"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH},
 )
-
-#: Bytes of an image whose fingerprint is computed on the event loop, in about a millisecond.
-_MAX_INLINE: Final = 2**20
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -53,11 +49,11 @@ async def reserve(key: str, upload: Upload, number: int, target: Target) -> str:
 
 
 async def _fingerprint(about: bytes, image: bytes) -> str:
-    """Of a request. A large image takes some time, so that is another thread's."""
+    """Of a request."""
 
     def fingerprint() -> str:
         digest = hashlib.sha256(about)
         digest.update(image)
         return digest.hexdigest()
 
-    return fingerprint() if len(image) <= _MAX_INLINE else await asyncio.to_thread(fingerprint)
+    return await in_thread_if_large(fingerprint, size=len(image))

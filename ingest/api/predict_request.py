@@ -1,7 +1,5 @@
 """A request to `/predict`: its options, in the query or in JSON, and its images, as uploads or as JSON."""
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -9,7 +7,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
-from ingest.classification import cancel_on_disconnect
+from ingest.classification import cancel_on_disconnect, in_thread_if_large
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES, SUPPORTED
@@ -143,6 +141,16 @@ _SOURCES: Final = (IMAGE, _IMAGES, _IMAGE_URL)
 _FIELDS: Final = (*_SOURCES, TOP, THRESHOLD, WEBHOOK)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """What a JSON body says. Each image has its position: those in `images` are there, the others have `urls`."""
+
+    options: Options
+    webhook: str | None
+    images: dict[int, bytes]
+    urls: dict[int, str]
+
+
 class PredictBody:
     """Reads the images of a request. Without `urls`, those by URL are refused. `webhooks`: whether they are on."""
 
@@ -165,30 +173,33 @@ class PredictBody:
 
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
         body = await read_body(request, self._limits)
-        document = await asyncio.to_thread(parse_json_object, body, smaller="images as base64", most_with_many_values=0)
-        if unknown := [name for name in document if name not in _FIELDS]:
-            raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
-        images = _images(document, self._limits)
-        options = Options.parse_json(document).or_else(in_query)
-        webhook = document.get(WEBHOOK)
-        if webhook is not None and not isinstance(webhook, str):
-            raise BadParameter(f"{WEBHOOK} is no string. Send a URL.")
-        return await self._uploads(request, images), options, webhook
-
-    async def _uploads(self, request: Request, images: Sequence[Any]) -> list[Upload]:
-        urls = {number: image[_IMAGE_URL] for number, image in enumerate(images) if isinstance(image, dict)}
-        encoded = {number: image for number, image in enumerate(images) if number not in urls}
-        if self._urls:
-            _refuse_bare_urls(encoded, len(images))
-        data = await asyncio.to_thread(_decoded, encoded, len(images))
-        if urls:
+        parsed = await in_thread_if_large(lambda: self._parse(body), size=len(body))
+        data = parsed.images
+        if parsed.urls:
             if self._urls is None:
                 raise BadParameter(
                     f"{_IMAGE_URL} is not supported here: fetch_urls is off. Send the image's bytes as base64 in image."
                 )
-            fetched = await cancel_on_disconnect(request, self._urls.fetch(list(urls.values()), self._limits))
-            data |= dict(zip(urls, fetched, strict=True))
-        return [Upload(None, data[number]) for number in range(len(images))]
+            fetched = await cancel_on_disconnect(request, self._urls.fetch(list(parsed.urls.values()), self._limits))
+            data |= dict(zip(parsed.urls, fetched, strict=True))
+        uploads = [Upload(None, data[number]) for number in range(len(data))]
+        return uploads, parsed.options.or_else(in_query), parsed.webhook
+
+    def _parse(self, body: bytes) -> "_Parsed":
+        document = parse_json_object(body, smaller="images as base64", most_with_many_values=0)
+        if unknown := [name for name in document if name not in _FIELDS]:
+            raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
+        images = _images(document, self._limits)
+        options = Options.parse_json(document)
+        webhook = document.get(WEBHOOK)
+        if webhook is not None and not isinstance(webhook, str):
+            raise BadParameter(f"{WEBHOOK} is no string. Send a URL.")
+        urls = {number: image[_IMAGE_URL] for number, image in enumerate(images) if isinstance(image, dict)}
+        encoded = {number: image for number, image in enumerate(images) if number not in urls}
+        if self._urls:
+            _refuse_bare_urls(encoded, len(images))
+        decoded = {number: decode_base64(image, _name(number, len(images))) for number, image in encoded.items()}
+        return _Parsed(options, webhook, decoded, urls)
 
     def documented(self) -> Body:
         """The body as OpenAPI describes it."""
@@ -280,7 +291,3 @@ def _refuse_bare_urls(images: dict[int, Any], count: int) -> None:
 def _check_by_url(image: dict[str, Any], name: str) -> None:
     if set(image) != {_IMAGE_URL} or not isinstance(image[_IMAGE_URL], str):
         raise BadParameter(f'{name} is an object. Send base64, or {{"{_IMAGE_URL}": "https://..."}}.')
-
-
-def _decoded(images: dict[int, Any], count: int) -> dict[int, bytes]:
-    return {number: decode_base64(image, _name(number, count)) for number, image in images.items()}

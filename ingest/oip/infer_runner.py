@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
 
-from ingest.classification import BulkClassifier, Classifier, Target
+from ingest.classification import BulkClassifier, Classifier, Target, in_thread_if_large
 from ingest.dispatch.registry import ModelRegistry
 from ingest.oip.infer_request import InferRequest, parse_request
 from ingest.oip.infer_response import Answer, make_answer
 from ingest.oip.wire import Message
 from stream.keys import Priority
-
-#: A message with more bytes of JSON, or numbers, is parsed in a thread.
-_MAX_INLINE: Final = 2**16
 
 
 class InferRunner:
@@ -37,14 +33,7 @@ class InferRunner:
 
     async def parse(self, read: Callable[[], Message], target: Target, *, size: int) -> InferRequest:
         """The request in the message that `read` returns. `size` is how much of it must be parsed value by value."""
-
-        def parsed() -> InferRequest:
-            return parse_request(read(), target.model)
-
-        if size <= _MAX_INLINE:
-            return parsed()
-        async with self._parsing:
-            return await asyncio.to_thread(parsed)
+        return await in_thread_if_large(lambda: parse_request(read(), target.model), size=size, lock=self._parsing)
 
     async def run(self, asked: InferRequest, target: Target, *, remaining_s: float | None = None) -> Answer:
         """Classify all images. Cancelling this call cancels the work, as does the end of the client's `remaining_s`."""

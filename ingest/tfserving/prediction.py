@@ -8,7 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from ingest.classification import MAX_IMAGES, BulkClassifier, Classifier, Image, Target, cancel_on_disconnect
+from ingest.classification import (
+    MAX_IMAGES,
+    BulkClassifier,
+    Classifier,
+    Image,
+    Target,
+    cancel_on_disconnect,
+    in_thread_if_large,
+)
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
     BadParameter,
@@ -23,9 +31,6 @@ from ingest.responses import JSONResponse, cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
 from results.outcome import Done
 from stream.model import ModelDescription
-
-#: A body of more bytes is parsed in a thread.
-_MAX_INLINE: Final = 2**16
 
 T = TypeVar("T")
 
@@ -91,10 +96,7 @@ class PredictionEndpoints:
         if is_form(request):
             raise UnsupportedMediaType("This API has no multipart forms. Send JSON, with images as base64.")
         body = await read_body(request, self._limits)
-        if len(body) <= _MAX_INLINE:
-            return parse(_document(body), model)
-        async with self._parsing:
-            return await asyncio.to_thread(lambda: parse(_document(body), model))
+        return await in_thread_if_large(lambda: parse(_document(body), model), size=len(body), lock=self._parsing)
 
     async def _classify(self, request: Request, images: Sequence[Image], target: Target) -> list[Done]:
         bulk = BulkClassifier(self._classifier, target, timeout_s=self._timeout_s)
