@@ -18,7 +18,6 @@ from consumers.completer import Completer
 from consumers.context import WorkerContext
 from consumers.in_flight import InFlight
 from consumers.onnx.model import ModelFailed
-from consumers.prediction_metrics import PREDICTIONS
 from results.completion import Completed
 from results.outcome import Done, Failed
 from results.store import Store
@@ -105,7 +104,7 @@ class InferenceRunner:
             return
         self._count(batch, seconds)
         if max_labels := self._context.settings.prediction_labels:
-            PREDICTIONS.observe(self._served.description, outputs, max_labels=max_labels)
+            metrics.PREDICTIONS.observe(self._served.description, outputs, max_labels=max_labels)
         self._completer.add(*self._done(batch, outputs, began_ms=began_ms, run_ms=seconds * 1000))
         if self._context.tracer is not None:
             self._context.tracer.record(batch.deliveries, self._served.model, began_ms=began_ms, run_ms=seconds * 1000)

@@ -1,9 +1,9 @@
 """The metrics of a consumer, and the endpoint that shows them.
 
-Those of predictions are in consumers/prediction_metrics.py, those of Redis connections in stream/connection/metrics.py.
+Those of Redis connections are declared in stream/connection/metrics.py, because ingest has the same ones.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from itertools import accumulate
 from typing import Final
@@ -17,6 +17,7 @@ from prometheus_client.utils import floatToGoString
 from consumers.batch_size import BatchSizer
 from consumers.health import Health, health_app
 from consumers.in_flight import BOUNDS_S, Counts, WorkerState
+from consumers.predictions import BOUNDS, Predictions
 from stream.connection.metrics import ConnectionMetrics
 from stream.model import ModelDescription
 
@@ -97,13 +98,50 @@ class ConsumerCollector(Collector):
 
 
 def _queue_seconds(counts: Counts) -> Metric:
-    bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
     about = "Time of one image from its acceptance to its inference."
     family = HistogramMetricFamily("sluice_queue_seconds", about, labels=["class"])
     for priority, times in counts.queue.items():
-        buckets = list(zip(bounds, map(float, accumulate(times.counts)), strict=True))
-        family.add_metric([priority], buckets, times.sum_s)
+        family.add_metric([priority], _buckets(BOUNDS_S, times.counts), times.sum_s)
     return family
+
+
+class PredictionCollector(Collector):
+    """What a consumer has predicted, read at each scrape."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self._predictions = predictions
+
+    def collect(self) -> Iterable[Metric]:
+        names = ["model", "version"]
+        labels = CounterMetricFamily(
+            "sluice_predictions_total",
+            "Predictions of each label; the first prediction_labels of a version have their names, the rest is other.",
+            labels=[*names, "label"],
+        )
+        confidence = HistogramMetricFamily(
+            "sluice_prediction_confidence", "Probability of the most probable label of an image.", labels=names
+        )
+        entropy = HistogramMetricFamily(
+            "sluice_prediction_entropy",
+            "Entropy of an image's probabilities: 0 is one certain label, 1 is all labels alike.",
+            labels=names,
+        )
+        for version, seen in self._predictions:
+            for label, count in list(seen.labels.items()):
+                labels.add_metric([*version, label], count)
+            for family, found in ((confidence, seen.confidence), (entropy, seen.entropy)):
+                family.add_metric(version, _buckets(BOUNDS, found.counts.tolist()), found.total)
+        return labels, confidence, entropy
+
+
+#: What this consumer has predicted.
+PREDICTIONS: Final = Predictions()
+REGISTRY.register(PredictionCollector(PREDICTIONS))
+
+
+def _buckets(bounds: Sequence[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    """The buckets of a histogram, from how many values lie up to each of the bounds, and beyond the last one."""
+    return list(zip([*map(floatToGoString, bounds), "+Inf"], map(float, accumulate(counts)), strict=True))
 
 
 def listen(host: str, port: int, health: Health) -> None:

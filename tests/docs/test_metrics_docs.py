@@ -5,6 +5,7 @@ import re
 
 import yaml
 
+from tests.docs.vocabulary import files
 from tests.support.declared_metrics import declared
 from tests.support.documents import ROOT, rows, text
 
@@ -17,6 +18,15 @@ def test_every_metric_is_in_the_docs_and_the_reverse() -> None:
     documented = sorted(rows("docs/observability.md", "metric", "shown by", "type", "what it says"))
     there = [(name, who, *about) for who, metrics in declared().items() for name, about in metrics.items()]
     assert documented == sorted(there)
+
+
+def test_metrics_are_declared_where_contributing_says() -> None:
+    """Somebody who looks for one, or adds one, has these files to open and no other."""
+    (paragraph,) = re.findall(r"^\*\*A metric\.\*\*.+?\n\n", text("CONTRIBUTING.md"), re.M | re.S)
+    declaring = re.compile(r"^from prometheus_client.* import .*\b(Counter|Gauge|Histogram)(MetricFamily)?\b", re.M)
+    packages = ("sluice", "export", "ingest", "stream", "consumers", "results")
+    found = {name for name in files(packages) if declaring.search((ROOT / name).read_text())}
+    assert found == set(re.findall(r"`([a-z/_]+\.py)`", paragraph))
 
 
 def test_every_alert_has_its_entry_in_the_runbook_and_the_reverse() -> None:

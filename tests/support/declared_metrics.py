@@ -4,11 +4,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from consumers import metrics as consumer
-from consumers import prediction_metrics  # noqa: F401 (it declares the metrics of predictions)
 from consumers.batch_size import BatchSizer
 from consumers.in_flight import WorkerState
 from ingest import metrics as ingest
-from ingest.api.metrics import GroupCollector
 from stream.model import ModelDescription, Resize
 from stream.presence import ConsumerReport
 from stream.releases import Release, ReleaseFigures, ReleaseStatus
@@ -43,7 +41,7 @@ Declared = dict[str, dict[str, tuple[str, str]]]
 def declared() -> Declared:
     """What ingest and a consumer show of their own, without what prometheus_client says of the process."""
     return {
-        "ingest": _named(ingest.REGISTRY, GroupCollector([STATUS])),
+        "ingest": _named(ingest.REGISTRY, ingest.GroupCollector([STATUS])),
         "consumer": _named(consumer.REGISTRY, FIGURES),
     }
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consumers.prediction_metrics import OTHER, PredictionMetrics
+from consumers.metrics import PredictionCollector
+from consumers.predictions import OTHER, Predictions
 from stream.model import ModelDescription, OutputKind, Resize
 
 LABELS = ("cat", "dog", "owl", "elk")
@@ -19,12 +20,12 @@ def observed(
     rows: list[list[float]], *, about: ModelDescription | None = None, max_labels: int = 9
 ) -> dict[tuple[str, ...], float]:
     """Samples that are not 0, by name and labels."""
-    metrics = PredictionMetrics()
+    predictions = Predictions()
     for row in rows:
-        metrics.observe(about or model(), np.asarray([row], np.float32), max_labels=max_labels)
+        predictions.observe(about or model(), np.asarray([row], np.float32), max_labels=max_labels)
     return {
         (sample.name.removeprefix("sluice_prediction"), *list(sample.labels.values())[2:]): sample.value
-        for family in metrics.collect()
+        for family in PredictionCollector(predictions).collect()
         for sample in family.samples
         if sample.value
     }
@@ -68,10 +69,10 @@ def test_values_are_no_predictions_of_labels() -> None:
 
 def test_each_version_is_counted_by_itself() -> None:
     """A new version may well predict something else."""
-    metrics = PredictionMetrics()
+    predictions = Predictions()
     for version in ("1", "2", "2"):
-        metrics.observe(replace(model(), version=version), np.eye(4, dtype=np.float32)[:1], max_labels=1)
-    labels, *_ = metrics.collect()
+        predictions.observe(replace(model(), version=version), np.eye(4, dtype=np.float32)[:1], max_labels=1)
+    labels, *_ = PredictionCollector(predictions).collect()
     assert {(one.labels["version"], one.labels["label"]): one.value for one in labels.samples} == {
         ("1", "cat"): 1, ("1", OTHER): 0, ("2", "cat"): 2, ("2", OTHER): 0
     }  # fmt: skip
