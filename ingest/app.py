@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from ingest.api.dead_letters import REPLAY, ReplayEndpoint
 from ingest.api.health import ALIVE, READY, ReadyEndpoint, alive
+from ingest.api.idempotency import IdempotencyKeys
 from ingest.api.live import LIVE, LiveEvents
 from ingest.api.metrics import METRICS, MetricsEndpoint
 from ingest.api.models import LABELS, MODELS, LabelsEndpoint, ModelsEndpoint
@@ -128,7 +129,8 @@ def create_app(
     urls = _image_urls(settings)
     body = PredictBody(limits, urls, webhooks=settings.webhooks)
     webhooks = WebhookRequests(_webhook_policy(settings))
-    predict = PredictEndpoint(registry, classifier, body, webhooks, timeout_s=timeout_s)
+    idempotency = IdempotencyKeys(connections, ttl_s=settings.result_ttl_s)
+    predict = PredictEndpoint(registry, classifier, body, webhooks, idempotency, timeout_s=timeout_s)
     result = ResultEndpoint(registry, timeout_s=timeout_s)
     window = RequestWindow()
     recorder = RequestRecorder(window)

@@ -28,7 +28,6 @@ class Store:
         self._cancel = load(redis, "results.scripts", "cancel")
         self._delete = load(redis, "results.scripts", "delete")
         self._state = load(redis, "results.scripts", "state")
-        self._idempotency = load(redis, "results.scripts", "idempotency")
         self._report_vanished = load(redis, "results.scripts", "report_vanished")
 
     async def state(self, request_id: str) -> State:
@@ -57,14 +56,6 @@ class Store:
         ids = list(request_ids)
         values: Any = await self._redis.mget([self._partition.request(request_id) for request_id in ids])
         return [self._decode(request_id, value) for request_id, value in zip(ids, values, strict=True)]
-
-    async def reserve_idempotency_key(
-        self, key: str, request_id: str, fingerprint: str, *, ttl_s: float
-    ) -> tuple[str, str]:
-        """The request id and the fingerprint that this idempotency key was first used with."""
-        keys = [self._partition.idempotency(key)]
-        first_id, first_fingerprint = await self._idempotency(keys, [request_id, fingerprint, int(ttl_s * 1000)])
-        return first_id.decode(), first_fingerprint.decode()
 
     async def put_if_absent(self, outcome: Outcome, *, ttl_s: float) -> bool:
         """Keep the outcome of a request that needs no entry; False if its id is known, and then nothing changes."""

@@ -11,7 +11,7 @@ from typing import Final, Self
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.api.idempotency import idempotency_key, reserve
+from ingest.api.idempotency import IdempotencyKeys
 from ingest.classification import Classifier, Target, gather_or_problem
 from ingest.dispatch.model_client import ModelClient
 from ingest.errors import Cancelled, DeadlinePassed, Problem, problem_of
@@ -97,19 +97,22 @@ def _split(text: str, separator: str) -> list[str]:
 class AsyncRequest:
     """A request whose results are stored under ids that the client can come back to."""
 
-    def __init__(self, preferences: Preferences, key: str | None, *, timeout_s: float) -> None:
+    def __init__(
+        self, preferences: Preferences, key: str | None, idempotency: IdempotencyKeys, *, timeout_s: float
+    ) -> None:
         self._preferences = preferences
         self._key = key
+        self._idempotency = idempotency
         self._timeout_s = timeout_s
         self._done: list[Done] = []
 
     @classmethod
-    def parse(cls, request: Request, *, timeout_s: float) -> Self | None:
+    def parse(cls, request: Request, idempotency: IdempotencyKeys, *, timeout_s: float) -> Self | None:
         """None if the client asks neither by Prefer nor by Idempotency-Key. Raises BadParameter."""
-        preferences, key = Preferences.of(request), idempotency_key(request)
+        preferences, key = Preferences.of(request), idempotency.of(request)
         if key is None and not preferences.accepts_202:
             return None
-        return cls(preferences, key, timeout_s=timeout_s)
+        return cls(preferences, key, idempotency, timeout_s=timeout_s)
 
     @property
     def default_priority(self) -> Priority:
@@ -139,7 +142,7 @@ class AsyncRequest:
         client = target.client
         # A damaged image must not use up the key, so the image is decoded first.
         image = await classifier.prepare(upload, target)
-        reserved = "" if self._key is None else await reserve(self._key, upload, number, target)
+        reserved = "" if self._key is None else await self._idempotency.request_id(self._key, upload, number, target)
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
         request_id = await client.submit(image, request_id=reserved)

@@ -1,7 +1,8 @@
 """The Idempotency-Key header: a key leads to one request id for as long as results are kept.
 
-Admission recognises ids that it has seen. So a client that lost the response and sends the request again gets the first
-result, and no second entry is added. `results/scripts/idempotency.lua` keeps the key.
+So a client that lost the response and sends the request again gets the first result. idempotency.lua keeps the id that
+belongs to a key. ingest/api/async_requests.py asks for it once the image is decoded, and has the image accepted under
+it: `stream/scripts/admit.lua` adds no second entry for an id that it has seen.
 """
 
 import hashlib
@@ -11,11 +12,17 @@ from starlette.requests import Request
 
 from ingest.auth.owner import owner
 from ingest.classification import Target, in_thread_if_large
-from ingest.errors import BadParameter, IdempotencyKeyReused
+from ingest.errors import BadParameter, IdempotencyKeyReused, redis_errors_as_503
 from ingest.openapi.operation import Parameter
 from ingest.request_body import Upload
+from stream.connection.clients import Connections
+from stream.keys import Partition, new_id
+from stream.scripts import load
 
 _MAX_LENGTH: Final = 255
+
+#: Bytes that are hashed in the time in which one byte of JSON is parsed.
+_HASHED_PER_PARSED: Final = 16
 
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
@@ -25,35 +32,54 @@ IDEMPOTENCY_KEY: Final = Parameter(
 )
 
 
-def idempotency_key(request: Request) -> str | None:
-    """The key, None if there is none; raises BadParameter."""
-    key: str | None = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is not None and not 0 < len(key) <= _MAX_LENGTH:
-        raise BadParameter(f"Idempotency-Key must have 1 to {_MAX_LENGTH} characters, for example a UUID.")
-    return key
+class IdempotencyKeys:
+    """The keys of all clients, each kept for `ttl_s`."""
+
+    def __init__(self, connections: Connections, *, ttl_s: float) -> None:
+        self._connections = connections
+        self._ttl_ms = int(ttl_s * 1000)
+        self._script = load(connections.shared, "ingest.api", "idempotency")
+
+    def of(self, request: Request) -> str | None:
+        """The key that a request has, None if it has none; raises BadParameter."""
+        key: str | None = request.headers.get(IDEMPOTENCY_KEY.name)
+        if key is not None and not 0 < len(key) <= _MAX_LENGTH:
+            raise BadParameter(f"Idempotency-Key must have 1 to {_MAX_LENGTH} characters, for example a UUID.")
+        return key
+
+    async def request_id(self, key: str, upload: Upload, number: int, target: Target) -> str:
+        """The id of the image with this number in the request: a new one, or that of the first time.
+
+        Raises IdempotencyKeyReused and StreamUnavailable.
+        """
+        fingerprint = await _fingerprint(upload, target)
+        # Two owners may choose the same key and must not meet. The name of an owner has no space.
+        digest = hashlib.sha256(f"{number} {owner.get()} {key}".encode()).hexdigest()
+        takers = target.client.partitions.candidates(target.model.preparation)
+        offered = new_id(takers[0].number, owner.get())
+        # All keys are in the first partition: they must be found again after the number of partitions has changed.
+        first = Partition(target.client.name)
+        with redis_errors_as_503():
+            request_id, known = await self._script(
+                [first.idempotency(digest)],
+                [offered, fingerprint, self._ttl_ms],
+                client=self._connections.client_for(first),
+            )
+        if known.decode() != fingerprint:
+            raise IdempotencyKeyReused(
+                "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."
+            )
+        return str(request_id.decode())
 
 
-async def reserve(key: str, upload: Upload, number: int, target: Target) -> str:
-    """The request id of the image with this number, new or that of the first time; raises IdempotencyKeyReused."""
-    # Two owners may choose the same key and must not meet. The name of an owner has no space.
-    digest = hashlib.sha256(f"{number} {owner.get()} {key}".encode()).hexdigest()
-    webhook = f"{target.webhook_url} ".encode() if target.webhook_url else b""
-    fingerprint = await _fingerprint(b"%d " % target.top + webhook, upload.data)
-    preparation = target.model.preparation
-    request_id, first = await target.client.requests.reserve(digest, fingerprint, preparation=preparation)
-    if first != fingerprint:
-        raise IdempotencyKeyReused(
-            "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."
-        )
-    return request_id
-
-
-async def _fingerprint(about: bytes, image: bytes) -> str:
-    """Of a request."""
+async def _fingerprint(upload: Upload, target: Target) -> str:
+    """What must be the same each time: the image, and what else decides the outcome."""
 
     def fingerprint() -> str:
-        digest = hashlib.sha256(about)
-        digest.update(image)
+        digest = hashlib.sha256(b"%d " % target.top)
+        if target.webhook_url:
+            digest.update(f"{target.webhook_url} ".encode())
+        digest.update(upload.data)
         return digest.hexdigest()
 
-    return await in_thread_if_large(fingerprint, size=len(image))
+    return await in_thread_if_large(fingerprint, size=len(upload.data) // _HASHED_PER_PARSED)

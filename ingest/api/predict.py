@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingest.api.async_requests import POLL_HEADER, PREFER, PREFERENCE_APPLIED, AsyncRequest
-from ingest.api.idempotency import IDEMPOTENCY_KEY
+from ingest.api.idempotency import IDEMPOTENCY_KEY, IdempotencyKeys
 from ingest.api.predict_request import (
     CONTENT_ENCODING,
     DEFAULT_TOP,
@@ -70,6 +70,7 @@ class PredictEndpoint:
         classifier: Classifier,
         body: PredictBody,
         webhooks: WebhookRequests,
+        idempotency: IdempotencyKeys,
         *,
         timeout_s: float,
     ) -> None:
@@ -77,6 +78,7 @@ class PredictEndpoint:
         self._classifier = classifier
         self._body = body
         self._webhooks = webhooks
+        self._idempotency = idempotency
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +122,7 @@ class PredictEndpoint:
         ):
             return _NO_WISHES
         options = Options.parse_query(request.query_params)
-        async_request = AsyncRequest.parse(request, timeout_s=self._timeout_s)
+        async_request = AsyncRequest.parse(request, self._idempotency, timeout_s=self._timeout_s)
         default = async_request.default_priority if async_request else "interactive"
         priority = priority_of(request.headers, request.query_params, default=default)
         return _Wishes(options, async_request, priority)

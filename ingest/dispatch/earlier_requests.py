@@ -2,12 +2,10 @@
 
 import asyncio
 
-from ingest.auth.owner import owner
 from ingest.dispatch.partitions import Partitions
 from ingest.errors import redis_errors_as_503
 from results.outcome import Done, Failed, Outcome
 from results.store import State
-from stream.keys import new_id
 
 
 class EarlierRequests:
@@ -56,17 +54,6 @@ class EarlierRequests:
             return await self.state(request_id)
         finally:
             reply.cancel()
-
-    async def reserve(self, key: str, fingerprint: str, *, preparation: str) -> tuple[str, str]:
-        """The request id and the fingerprint that an idempotency key was first used with.
-
-        A new id is for an image with this preparation.
-        """
-        offered = new_id(self._partitions.candidates(preparation)[0].number, owner.get())
-        # All keys are in the first partition: they must be found again after the number of partitions has changed.
-        store = self._partitions.first.store
-        with redis_errors_as_503():
-            return await store.reserve_idempotency_key(key, offered, fingerprint, ttl_s=self._result_ttl_s)
 
     async def at_deadline(self, request_id: str) -> Outcome:
         """The outcome of a request that was not answered in time.

@@ -38,11 +38,6 @@ class Partitions:
     def __iter__(self) -> Iterator[PartitionClient]:
         return iter(self._all)
 
-    @property
-    def first(self) -> PartitionClient:
-        """The partition of what is not spread: idempotency keys and cached predictions."""
-        return self._all[0]
-
     def ensure(self, count: int) -> list[PartitionClient]:
         """Have at least this many partitions, and those of the settings. Returns the new ones."""
         numbers = range(len(self._all), max(count, self._settings.partitions))

@@ -152,7 +152,7 @@ def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {
         str(path.relative_to(ROOT))
-        for house in ("stream", "results", "consumers")
+        for house in ("ingest", "stream", "results", "consumers")
         for path in ROOT.glob(f"{house}/**/*.lua")
     }
 
