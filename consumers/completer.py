@@ -1,4 +1,7 @@
-"""Completes finished entries in Redis, in order and a batch at a time, and keeps them while Redis is unavailable."""
+"""Completes finished entries in Redis, in order and a batch at a time, and keeps them while Redis is unavailable.
+
+It also says how an entry ends that is not run: cancelled, expired, malformed, damaged, or prepared for another version.
+"""
 
 import asyncio
 import logging
@@ -6,11 +9,14 @@ from collections.abc import Iterable
 
 from redis.exceptions import RedisError
 
+from consumers.batch import shape_of
 from consumers.in_flight import InFlight
 from results.completion import Completed, Completion
 from results.outcome import Failed, Reason
 from stream.connection.clients import Backoff
-from stream.entry import DamagedEntry, Entry
+from stream.entry import DamagedEntry, Entry, MalformedEntry
+from stream.group import Delivery
+from stream.model import ModelDescription
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +52,46 @@ class Completer:
     def _add_unclassified(self, entry_id: str, image: Entry | DamagedEntry, reason: Reason, what: str) -> None:
         outcome = Failed(image.id or f"{reason}-{entry_id}", reason, f"{what} before the image was classified.")
         self.add(Completed(entry_id, outcome, image.reply, webhook=image.webhook))
+
+    def refuse(self, delivery: Delivery, about: ModelDescription) -> None:
+        """The entry is malformed, or its image was prepared for another version than this one."""
+        if isinstance(delivery.entry, MalformedEntry):
+            self.refuse_malformed(delivery, delivery.entry)
+        else:
+            self._refuse_preparation(delivery, delivery.entry, about)
+
+    def refuse_malformed(self, delivery: Delivery, error: MalformedEntry) -> None:
+        """The entry cannot be read. What nobody cancelled, and did not expire, is kept as a dead letter."""
+        if isinstance(error, DamagedEntry):
+            self._refuse_damaged(delivery, error)
+            return
+        logger.error("malformed entry=%s: %s", delivery.entry_id, error)
+        outcome = Failed(id=f"malformed-{delivery.entry_id}", reason="malformed", detail=str(error))
+        self.add(Completed(delivery.entry_id, outcome, "", f"malformed: {error}"))
+
+    def _refuse_damaged(self, delivery: Delivery, error: DamagedEntry) -> None:
+        if error.is_cancelled:
+            self.add_cancelled(delivery.entry_id, error)
+            return
+        if not error.has_pixels and 0 < error.due_ms < self._in_flight.clock.now_ms():
+            # Pixels expire with their request, long after its deadline.
+            self.add_expired(delivery.entry_id, error)
+            return
+        logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
+        detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
+        outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
+        self.add(Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook))
+
+    def _refuse_preparation(self, delivery: Delivery, entry: Entry, about: ModelDescription) -> None:
+        """An ingest that waits prepares the image again. If none does, the image is kept as a dead letter."""
+        detail = (
+            f"the image was prepared as {_product(shape_of(entry))} for another version, and version {about.version} "
+            f"takes {_product(about.shape)}{', resized differently' if shape_of(entry) == about.shape else ''}"
+        )
+        logger.info("refused entry=%s request=%s: %s", delivery.entry_id, entry.id, detail)
+        outcome = Failed(entry.id, "other_preparation", f"{detail}; send it again")
+        kept = "" if entry.reply else f"other_preparation: {detail}"
+        self.add(Completed(delivery.entry_id, outcome, entry.reply, kept, delivery.deliveries, entry.webhook))
 
     def close(self) -> None:
         """Nothing more will be added: `run` ends when all is completed."""
@@ -87,3 +133,7 @@ class Completer:
         self._in_flight.counts.superseded += was_ours.count(False)
         self._in_flight.remove(entry_ids)
         self.end_waits(entry_ids)
+
+
+def _product(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,6 +1,6 @@
-"""Reads new entries in batches, and claims the entries that dead consumers held, which go into quarantine.
+"""Reads new entries in batches. Entries that another consumer has handed back, and had not run, are part of the next.
 
-Entries that another consumer has handed back, and had not run, are part of the next batches.
+Those that a dead consumer held run alone: see consumers/quarantine.py.
 
 A free buffer is taken before reading, so that at most one batch waits while another runs.
 """
@@ -50,7 +50,7 @@ class Fetcher:
         self._state = context.state
         self._reader = BatchReader(group, in_flight, context.sizer, bulk_share=context.settings.bulk_share)
         self._served = context.served
-        self._quarantine = Quarantine(context, in_flight, completer, self._queue)
+        self._quarantine = Quarantine(context, group, in_flight, completer, self._queue)
         self._leave_s = min(_LEAVE_S, context.settings.shutdown_grace_s / 2)
         self._claim_pause_s = min(context.settings.lease_s / 4, _LONGEST_CLAIM_PAUSE_S)
 
@@ -132,9 +132,12 @@ class Fetcher:
     def _queue(self, buffer: Buffer, deliveries: list[Delivery]) -> None:
         """Queue those deliveries that can be run, and refuse the others."""
         about = self._served.description
-        runnable = [delivery for delivery in deliveries if is_prepared_for(about, delivery)]
-        if len(runnable) < len(deliveries):
-            self._quarantine.refuse(delivery for delivery in deliveries if not is_prepared_for(about, delivery))
+        runnable = []
+        for delivery in deliveries:
+            if is_prepared_for(about, delivery):
+                runnable.append(delivery)
+            else:
+                self._completer.refuse(delivery, about)
         if runnable:
             buffer = self._buffers.fitting(buffer)  # Another version may have come while we waited for entries.
             self._buffers.batches.put_nowait(Batch.fill(buffer, runnable, partition=self._in_flight.partition))
@@ -168,24 +171,21 @@ class Fetcher:
     async def _claim_stale(self) -> None:
         while not self._state.stopping.is_set():
             try:
-                while not self._state.stopping.is_set() and await self._claim_next():
+                while not self._state.stopping.is_set() and await self._take_over():
                     pass
             except RedisError as error:
                 # The reading loop meets the same error, and recovers from it.
                 logger.debug("cannot claim: %s", error)
             await self._pause()
 
-    async def _claim_next(self) -> bool:
-        """Take over entries and wait until they are completed; False if there are none."""
-        if returned := await self._group.take_back(self._sizer.batch_size):
-            await self._take_back(returned)
-        elif delivery := await self._group.claim():
-            await self._quarantine.take_over(delivery)
-        else:
-            return False
-        return True
+    async def _take_over(self) -> bool:
+        """Take over what others held, and wait until it is completed; False if there is nothing."""
+        return await self._take_back() or await self._quarantine.claim_next()
 
-    async def _take_back(self, returned: list[Delivery]) -> None:
+    async def _take_back(self) -> bool:
+        """Queue entries that were handed back, and wait until they are completed; False if there are none."""
+        if not (returned := await self._group.take_back(self._sizer.batch_size)):
+            return False
         logger.info("took over %d entries that were handed back", len(returned))
         held = self._in_flight.add(returned)
         if self._reader.waits:
@@ -195,6 +195,7 @@ class Fetcher:
             self._reader.keep_first(held)
         for delivery in held:
             await self._completer.completed(delivery.entry_id)
+        return True
 
     async def _pause(self) -> None:
         try:

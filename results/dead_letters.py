@@ -1,7 +1,7 @@
 """Reads, replays and drops dead letters: entries that Sluice gave up.
 
-consumers/quarantine.py gives up an entry after `max_deliveries`, and one that it cannot read. A dead letter is an entry
-of the stream `dead_letters`, written by complete.lua:
+consumers/quarantine.py gives up an entry after `max_deliveries`, and consumers/completer.py one that cannot be read. A
+dead letter is an entry of the stream `dead_letters`, written by complete.lua:
 
     field        value
     -----------  ----------------------------------------------------------
