@@ -11,13 +11,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from ingest import request_id
 from ingest.errors import Problem
 from ingest.grpc_api.access import Access, is_open, is_traced
 from ingest.grpc_api.context import Context, Metadata
 from ingest.grpc_api.status import problem_metadata, status_code
 from ingest.metrics import PROBLEMS
-from ingest.middleware.request_metrics import CLIENT_GONE, RequestRecorder
+from ingest.middleware.request_metrics import (
+    CLIENT_GONE,
+    ID_METADATA,
+    RequestRecorder,
+    begin_request,
+    current_request_id,
+)
 from ingest.priority import PRIORITY, header_priority
 from stream.keys import Priority
 
@@ -72,10 +77,10 @@ class Call:
 
     def begin_request(self) -> None:
         """From now on, log lines name the request that the metadata names, and its images."""
-        request_id.begin(self.headers.get(request_id.METADATA, ""))
+        begin_request(self.headers.get(ID_METADATA, ""))
 
     def send_trailing(self) -> None:
-        self.trailing[request_id.METADATA] = request_id.current()
+        self.trailing[ID_METADATA] = current_request_id()
         self.context.set_trailing_metadata(tuple(self.trailing.items()))
 
 
@@ -163,6 +168,6 @@ def as_problem(error: Exception, call: Call) -> Problem:
 
 
 async def _abort(call: Call, problem: Problem) -> NoReturn:
-    call.trailing |= problem_metadata(problem) | {request_id.METADATA: request_id.current()}
+    call.trailing |= problem_metadata(problem) | {ID_METADATA: current_request_id()}
     detail = problem.detail.encode(errors="replace")[:_MOST_DETAIL].decode(errors="ignore")
     await call.context.abort(status_code(problem), detail, tuple(call.trailing.items()))

@@ -1,27 +1,58 @@
-"""Counts, times, names and logs every request."""
+"""Counts, times, names and logs every request.
+
+The id of a request is the name that it has in the logs of its client, of a proxy and of ingest. A client may choose it.
+Otherwise it is the id of the first image, which results, dead letters and the logs of consumers name, too. A request
+without an image gets a new one.
+"""
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest import request_id
 from ingest.dashboard.request_window import RequestWindow
 from ingest.metrics import BATCH_SIZE, REQUEST_SECONDS, REQUESTS
+from stream.host.logs import request_ids
+from stream.keys import new_id
 
 logger = logging.getLogger(__name__)
 
 #: A page of metrics, and the live view, may be this old.
 _WRITE_EVERY_S: Final = 0.25
 
+#: The header with the id, as responses, ASGI and gRPC's metadata have it.
+ID_HEADER: Final = "X-Request-Id"
+ID_METADATA: Final = ID_HEADER.lower()
+_RAW_ID_HEADER: Final = ID_METADATA.encode()
+
+#: Ids that other programs use: hexadecimal digits, UUIDs, base64, `Root=1-...`. No comma, which separates ids in log
+#: lines.
+_WELL_FORMED: Final = re.compile(r"[\w.:/+=@~-]{1,128}", re.ASCII)
+
 #: Key in a request's scope: when the request began, in seconds of the performance counter.
 _BEGAN = "sluice.began"
 
 #: The status of a response that no client reads, because the client has disconnected (ingest/app.py).
 CLIENT_GONE = 499
+
+
+def begin_request(sent: str) -> None:
+    """From now on, the log lines of this task name the id that the client sent, if it is well-formed."""
+    request_ids.set([sent] if sent and _WELL_FORMED.fullmatch(sent) else [])
+
+
+def current_request_id() -> str:
+    """The id of the current request. From now on, the log lines of this task name it."""
+    ids = request_ids.get()
+    if ids is None:
+        request_ids.set(ids := [])
+    if not ids:
+        ids.append(new_id())
+    return ids[0]
 
 
 class RequestRecorder:
@@ -76,7 +107,7 @@ class RequestMetricsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id.begin(dict(scope["headers"]).get(request_id.RAW_HEADER, b"").decode("latin-1"))
+        begin_request(dict(scope["headers"]).get(_RAW_ID_HEADER, b"").decode("latin-1"))
         began = scope[_BEGAN] = time.perf_counter()
         response = _TimedSend(send, began)
         try:
@@ -96,7 +127,7 @@ def _is_classification(method: str, path: str) -> bool:
 
 def headers_of_all(scope: Scope) -> dict[str, str]:
     """The headers of each response, for one that is made outside this middleware."""
-    return {"Server-Timing": _total(scope[_BEGAN]), request_id.HEADER: request_id.current()}
+    return {"Server-Timing": _total(scope[_BEGAN]), ID_HEADER: current_request_id()}
 
 
 def _total(began: float) -> str:
@@ -122,7 +153,7 @@ class _TimedSend:
             self.started = True
             self.status = message["status"]
             own = message.setdefault("headers", [])
-            headers = [*own, (request_id.RAW_HEADER, request_id.current().encode())]
+            headers = [*own, (_RAW_ID_HEADER, current_request_id().encode())]
             if b"server-timing" not in dict(own):
                 headers.append((b"server-timing", _total(self._began).encode()))
             message["headers"] = headers

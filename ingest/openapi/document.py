@@ -20,13 +20,12 @@ from ingest.errors import (
 from ingest.openapi.operation import JSON, DocumentedResponse, DocumentedRoute, Operation, Parameter
 from ingest.openapi.schemas import Schemas
 from ingest.paths import SAFE_METHODS, is_open, is_protocol
-from ingest.request_id import HEADER
 from ingest.responses import ProtocolError
 
 #: The headers of each response.
 _OF_ALL: Final = {
     "Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}},
-    HEADER: {"description": "The id of the request, which logs name", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "The id of the request, which logs name", "schema": {"type": "string"}},
 }
 
 #: The groups of routes, each with the beginnings of its paths. The first match counts.

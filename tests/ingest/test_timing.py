@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest import request_id
 from ingest.app import create_app
+from ingest.middleware.request_metrics import begin_request, current_request_id
 from stream.settings import IngestSettings
 from tests.support.images import encoded, scene
 from tests.support.processes import Process, Processes
@@ -77,9 +77,9 @@ def test_every_answer_says_how_long_it_took_and_names_its_request(processes: Pro
 )
 def test_a_client_names_its_request(sent: str, accepted: bool) -> None:
     """What could forge a log line, or fill one, is no name."""
-    request_id.begin(sent)
-    assert (request_id.current() == sent) is accepted
-    assert request_id.current() == request_id.current()
+    begin_request(sent)
+    assert (current_request_id() == sent) is accepted
+    assert current_request_id() == current_request_id()
 
 
 def test_the_answer_and_the_log_have_the_name_that_the_client_gave(processes: Processes) -> None:
