@@ -2,8 +2,17 @@
 
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+#: Where Linux shares the cores between sessions, and then between the processes of each (CONFIG_SCHED_AUTOGROUP).
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
+
+#: A user may weigh one session in a tenth of a second. Several processes may start at once.
+_AUTOGROUP_TRIES: Final = 20
+_AUTOGROUP_PAUSE_S: Final = 0.1
 
 
 def usable_cores() -> int:
@@ -27,3 +36,28 @@ def use_batch_scheduling() -> None:
     if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def lower_priority(niceness: int) -> None:
+    """Have this process take less of a core that others want, by its niceness (0 to 19).
+
+    Where Linux shares the cores between sessions, a process's niceness counts only within its own. It would take as
+    much time from the Redis server, whose session is another. So this process starts a session, and weighs that less,
+    too.
+    """
+    os.nice(niceness)
+    if not (niceness and _AUTOGROUP.exists()):
+        return
+    with suppress(OSError):
+        os.setsid()
+        _weigh_session(niceness)
+
+
+def _weigh_session(niceness: int) -> None:
+    for _ in range(_AUTOGROUP_TRIES):
+        try:
+            _AUTOGROUP.write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(_AUTOGROUP_PAUSE_S)
+        else:
+            return

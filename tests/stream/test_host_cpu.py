@@ -1,6 +1,7 @@
 """A consumer does not interrupt those who work, unless somebody wants it to."""
 
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,3 +33,16 @@ def test_a_policy_that_was_chosen_stays() -> None:
 
     with ThreadPoolExecutor(1) as thread:  # A policy is a thread's own.
         assert thread.submit(chosen).result() == os.SCHED_IDLE
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
+def test_a_low_priority_counts_beside_other_sessions() -> None:
+    """A Redis server that was started in a session of its own waited up to 140 ms for a core."""
+    code = (
+        "import os; from stream.host.cpu import lower_priority; lower_priority(10); "
+        "print(os.nice(0), os.getsid(0) == os.getpid(), open('/proc/self/autogroup').read())"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in started:
+        niceness, leads, *_, weight = process.communicate()[0].split()
+        assert (niceness, leads, weight) == ("10", "True", "10")
