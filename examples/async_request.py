@@ -26,6 +26,9 @@ POLL_S = 10
 #: Attempts after the first one, while the service is unavailable or busy.
 RETRIES = 5
 
+#: The statuses that another attempt may change (docs/api.md).
+TRY_AGAIN = (408, 429, 502, 503, 504)
+
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description="Queue images, and poll for their results.")
@@ -60,12 +63,18 @@ async def classify(client: httpx.AsyncClient, path: Path) -> str:
 async def send(
     client: httpx.AsyncClient, method: str, path: str, *, headers: dict[str, str], content: bytes | None = None
 ) -> httpx.Response:
-    """Repeats a request that the service refuses for now. The idempotency key makes that safe."""
+    """Repeats a request that the service refuses for now or leaves unanswered. The idempotency key makes that safe."""
     for attempt in range(RETRIES + 1):
-        response = await client.request(method, path, headers=headers, content=content)
-        if response.status_code not in (429, 502, 503) or attempt == RETRIES:
-            return response
-        await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+        pause_s = 1.0
+        try:
+            response = await client.request(method, path, headers=headers, content=content)
+            if response.status_code not in TRY_AGAIN or attempt == RETRIES:
+                return response
+            pause_s = float(response.headers.get("Retry-After", pause_s))
+        except httpx.TransportError:
+            if attempt == RETRIES:
+                raise
+        await asyncio.sleep(pause_s)
     raise AssertionError("the loop always returns")
 
 

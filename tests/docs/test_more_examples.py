@@ -126,6 +126,21 @@ def test_images_are_queued_and_polled(url: str, damaged: Path) -> None:
     assert f"{damaged}: 422 Damaged image: " in mixed.stdout
 
 
+def test_an_image_that_gets_no_response_is_sent_again_under_its_key() -> None:
+    """A broken connection, and a deadline that has passed; then the same request is answered."""
+    done = json.dumps({"success": True, "predictions": [{"label": "cat", "probability": 0.5}]}).encode()
+
+    def broken(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+
+    attempts = iter([broken, body(b"{}", status=504, Retry_After="0"), body(done)])
+    with serve({"/predict": lambda handler: next(attempts)(handler)}) as recorded:
+        found = run(sys.executable, EXAMPLES / "async_request.py", CAT, "--url", recorded.url)
+    assert found.stdout == f"{CAT}: cat 0.5000\n", found
+    assert len(recorded.posts) == 3
+    assert len({(post.headers["Idempotency-Key"], post.body) for post in recorded.posts}) == 1
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_node(url: str, damaged: Path) -> None:
     """Ranked labels, or the reason on standard error."""
