@@ -1,6 +1,7 @@
 """A user's own model in a file of Keras 3 or Keras 2."""
 
 from pathlib import Path
+from types import ModuleType
 
 from export.convert.original import Layout, Original
 from export.errors import ExportError, UnreadableFile
@@ -28,11 +29,14 @@ def _model(archive: KerasArchive) -> Model:
         with archive.loadable() as file:
             if archive.major >= KERAS_3:
                 import keras
+                from keras.src.applications import convnext, inception_resnet_v2
 
-                return keras.saving.load_model(file, compile=False, safe_mode=True)
+                own = _application_layers(convnext, inception_resnet_v2)
+                return keras.saving.load_model(file, custom_objects=own, compile=False, safe_mode=True)
             import tf_keras
+            from tf_keras.src.applications import convnext, inception_resnet_v2
 
-            own = _application_layers()
+            own = _application_layers(convnext, inception_resnet_v2)
             return tf_keras.models.load_model(file, custom_objects=own, compile=False, safe_mode=True)
     except ExportError:
         raise
@@ -41,10 +45,8 @@ def _model(archive: KerasArchive) -> Model:
         raise UnreadableFile(_message(archive, error)) from error
 
 
-def _application_layers() -> dict[str, type]:
-    """Layers of keras.applications that Keras 2 stores by a name which it does not know itself."""
-    from tf_keras.src.applications import convnext, inception_resnet_v2
-
+def _application_layers(convnext: ModuleType, inception_resnet_v2: ModuleType) -> dict[str, type]:
+    """Layers of keras.applications that Keras stores in an .h5 by a name which it does not know itself."""
     layers = (convnext.LayerScale, convnext.StochasticDepth, inception_resnet_v2.CustomScaleLayer)
     return {layer.__name__: layer for layer in layers}
 
@@ -56,7 +58,9 @@ def _message(archive: KerasArchive, error: Exception) -> str:
             f"{archive.path} uses a layer or function of your own ({_short(text)}), whose code is not in the file."
             f" {keras_safety.own_code_advice(archive.path)}"
         )
-    return f"{archive.path} can't be read as a Keras {archive.major} model: {type(error).__name__}: {text}"
+    as_keras = f'. Keras 3 can\'t load every .h5 that it writes: use model.save("{archive.path.stem}.keras")'
+    advice = as_keras if archive.major >= KERAS_3 and not archive.zipped else ""
+    return f"{archive.path} can't be read as a Keras {archive.major} model: {type(error).__name__}: {text}{advice}"
 
 
 def _short(text: str) -> str:
