@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 #: (two cores, a network that takes next to no time). With 30 ms the cores were idle at times.
 _LONGEST_DELAY_S = 0.016
 
+#: A read right after another competes with the model's thread for the interpreter. Without this delay, a client that
+#: sends one image at a time waits 0.4 of 5 ms longer.
+_SHORTEST_DELAY_S = 0.001
+
 #: Longest pause between two looks for entries of dead consumers and for those handed back, in seconds.
 _LONGEST_CLAIM_PAUSE_S = 0.25
 
@@ -212,7 +216,7 @@ def batching_delay_s(found: list[Delivery]) -> float:
     estimates.
     """
     longest_ms = max((delivery.entry.more_ms for delivery in found if isinstance(delivery.entry, Entry)), default=0)
-    return min(max(0, longest_ms) / 1000, _LONGEST_DELAY_S)
+    return min(max(_SHORTEST_DELAY_S, longest_ms / 1000), _LONGEST_DELAY_S)
 
 
 def _rows(buffer: Buffer) -> list[memoryview]:

@@ -42,12 +42,12 @@ def fetcher_of(
 
 async def test_entries_are_awaited_while_other_images_are_decoded() -> None:
     """For the ingest with the most to decode; never long, and not for malformed entries."""
-    assert batching_delay_s([]) == 0
-    assert batching_delay_s(delivered(0, 0)) == 0
+    assert batching_delay_s([]) == 0.001
+    assert batching_delay_s(delivered(0, 0)) == 0.001
     assert batching_delay_s(delivered(3, 5, 0)) == 0.005
     assert batching_delay_s(delivered(60_000)) == 0.016
-    assert batching_delay_s(delivered(-5)) == 0
-    assert batching_delay_s([Delivery("9-0", MalformedEntry("no pixels"))]) == 0
+    assert batching_delay_s(delivered(-5)) == 0.001
+    assert batching_delay_s([Delivery("9-0", MalformedEntry("no pixels"))]) == 0.001
     assert batching_delay_s([*delivered(5), Delivery("9-0", MalformedEntry("no pixels"))]) == 0.005
 
 
