@@ -26,26 +26,15 @@ NODE_MODULES = ROOT / ".venv" / "node" / "node_modules"
 (IMAGE,) = random_images(1)
 
 _TYPESCRIPT = """
-import createClient from "openapi-fetch";
-import type { components, paths } from "./api.d.ts";
+import type { components } from "./api.d.ts";
+import { classify } from "./classify.js";
 
 declare const process: { argv: string[] };
 
-const [, , url, encoded] = process.argv;
-const client = createClient<paths>({ baseUrl: url });
-const send = (bytes: Uint8Array<ArrayBuffer>) =>
-  client.POST("/predict", {
-    params: { query: { top: 2 } },
-    body: { image: [new Blob([bytes]) as unknown as string] },
-    bodySerializer: (body) => {
-      const form = new FormData();
-      (body as { image: string[] }).image.forEach((file) => form.append("image", file as unknown as Blob, "cat.png"));
-      return form;
-    },
-  });
+const [, , encoded] = process.argv;
 const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-const good = await send(bytes);
-const bad = await send(bytes.slice(0, 60));
+const good = await classify(new Blob([bytes]));
+const bad = await classify(new Blob([bytes.slice(0, 60)]));
 const problem: components["schemas"]["ProblemDocument"] | undefined = bad.error;
 console.log(JSON.stringify([good.data, problem?.code]));
 """
@@ -119,17 +108,17 @@ def test_a_generated_python_client_classifies_an_image(url: str, generated: str,
     reason="needs Node.js, and npm on the PATH at `make install`",
 )
 def test_a_generated_typescript_client_classifies_an_image(url: str, tmp_path: Path) -> None:
-    """openapi-typescript with openapi-fetch: the program passes the type check, and runs."""
+    """openapi-typescript with openapi-fetch: the shown program passes the type check, and runs."""
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "classify.ts").write_text(_TYPESCRIPT)
+    (shown,) = re.findall(r"```ts\n(.*?)```", text("docs/api.md"), re.DOTALL)
+    (tmp_path / "classify.ts").write_text(shown.replace("http://127.0.0.1:5000", url))
+    (tmp_path / "main.ts").write_text(_TYPESCRIPT)
     node_run(tmp_path, "openapi-typescript", f"{url}/openapi.json", "-o", "api.d.ts")
-    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": _TSC, "files": ["classify.ts"]}))
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": _TSC, "files": ["main.ts"]}))
     node_run(tmp_path, "tsc", "--project", ".")
     encoded = base64.b64encode(png(IMAGE)).decode()
-    found = subprocess.run(
-        ["node", "classify.js", url, encoded], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    found = subprocess.run(["node", "main.js", encoded], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     prediction, code = json.loads(found.stdout)
     assert prediction["predictions"] == ranked(IMAGE, 2)
