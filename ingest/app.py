@@ -1,4 +1,8 @@
-"""The web application: all routes, all middleware in order, the error handlers, and the life of all parts."""
+"""The web application: all routes, all middleware in order, the error handlers, and the life of all parts.
+
+A request passes the middleware in the order of `_middleware`, and then the endpoint of its route. CONTRIBUTING.md says
+what else a new endpoint needs.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

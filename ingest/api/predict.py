@@ -1,4 +1,8 @@
-"""`POST /predict`: images in, labels out."""
+"""`POST /predict`: images in, labels out.
+
+In this order: find the model and its version, read the options, refuse if the queue is full, read the body. Each image
+is then decoded and sent to the stream, and its outcome awaited (`Classifier` in ingest/classification.py).
+"""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""The authentication schemes by which a request presents its API key: how each is read, offered and documented."""
+"""The authentication schemes by which a request presents its API key: how each is read, offered and documented.
+
+CONTRIBUTING.md says what else a new one needs.
+"""
 
 import base64
 import binascii
