@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     if chosen is not None:
         model = given.model or runs[chosen].model
         print(f"The images go to {_url(runs[chosen])}{f', to the model {model}' if model else ''}.", file=sys.stderr)
-        return classify(["--url", _url(runs[chosen]), *arguments])
+        return classify(["--url", _url(runs[chosen]), *(["--model", model] if model else []), *arguments])
     # Elsewhere, no service has the named model: it is served from this folder.
     starts = not runs or (given.model and not here and given.model not in {run.model for run in runs.values()})
     if not starts:

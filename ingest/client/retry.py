@@ -98,7 +98,10 @@ class Retrying:
         try:
             response = connection.send(request)
         except ssl.SSLCertVerificationError as error:
-            return Abort(f"its certificate is not trusted: {error.verify_message}")
+            return Abort(
+                f"its certificate is not trusted: {error.verify_message}. "
+                "Name the file of an authority of your own in SSL_CERT_FILE"
+            )
         except (OSError, http.client.HTTPException) as error:
             if self.stop.is_set():
                 raise StoppedError from error

@@ -1,6 +1,7 @@
 """`sluice classify` as the first command in a folder: it starts a service for its images, and ends it."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.processes import ROOT
 from tests.support.redis.servers import free_port
+from tests.support.scripted_service import Reply, serve
 
 
 def state_of(folder: Path) -> Path:
@@ -60,6 +62,20 @@ def test_a_service_that_cannot_start_ends_the_command(tmp_path: Path) -> None:
     done = classify(tmp_path, "image.jpg", "--model", "no_such_model")
     assert done.returncode == 2
     assert "there is no architecture 'no_such_model'" in done.stderr
+
+
+def test_the_model_that_is_printed_decides_on_the_columns(tmp_path: Path) -> None:
+    """Among several of one service: the table has no column that stays empty."""
+    (tmp_path / "image.jpg").write_bytes(encoded(scene(), "JPEG"))
+    models = json.dumps({"models": [{"name": "roses", "labels": 9}, {"name": "flowers", "labels": 2}]}).encode()
+    predictions = [{"label": "tulip", "probability": 0.9}, {"label": "daisy", "probability": 0.1}]
+    good = json.dumps({"predictions": predictions, "model": "flowers", "version": "1", "id": "a"}).encode()
+    with serve(lambda body: Reply(200, good if body else models)) as script:
+        port = int(script.url.rpartition(":")[2])
+        (tmp_path / ".sluice" / str(port)).mkdir(parents=True)
+        with RunFile(tmp_path / ".sluice" / str(port) / "serve.json").held(port=port, model="flowers"):
+            done = classify(tmp_path, "image.jpg")
+    assert done.stdout.splitlines()[1].endswith(",tulip,0.9,daisy,0.1,,flowers,1,a"), done.stderr
 
 
 def test_services_elsewhere_are_named_and_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import pytest
 from ingest.client import AsyncClient, Client, PredictionError, Result, ServiceError, StoppedError
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import ROOT, Processes
+from tests.support.redis import tls_terminator
+from tests.support.redis.certificates import Authority
 from tests.support.redis.requests_direct import random_images
 from tests.support.scripted_service import Reply, serve
 
@@ -77,6 +79,22 @@ def test_failures_say_whether_other_images_may_succeed(url: str) -> None:
     with Client("http://127.0.0.1:9", give_up_after_s=0) as client, pytest.raises(ServiceError) as stopped:
         client.predict(png(IMAGES[0]))
     assert (str(stopped.value), stopped.value.passing) == ("http://127.0.0.1:9: Connection refused", True)
+
+
+def test_an_authority_of_ones_own_is_named_in_a_variable(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error for an unknown one says in which."""
+    authority = Authority(tmp_path)
+    own = authority.issue("ingest", address="127.0.0.1")
+    terminator, port = tls_terminator.start(tmp_path, int(url.rpartition(":")[2]), own)
+    secured = f"https://127.0.0.1:{port}"
+    with Client(secured) as client, pytest.raises(ServiceError, match=r"not trusted: .* in SSL_CERT_FILE$"):
+        client.predict(png(IMAGES[0]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with Client(secured) as client:
+        assert found(client.predict(png(IMAGES[0]))) == ranked(IMAGES[0])
+    terminator.kill()
 
 
 def test_a_queued_request_can_be_awaited_and_cancelled(processes: Processes) -> None:
