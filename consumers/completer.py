@@ -128,7 +128,9 @@ class Completer:
                 break
             except RedisError as error:
                 backoff = backoff or Backoff()
-                logger.log(backoff.log_level, "cannot complete %d entries, keeping them: %s", len(finished), error)
+                logger.log(
+                    backoff.log_level(error), "cannot complete %d entries, keeping them: %s", len(finished), error
+                )
                 await backoff.pause()
         self._in_flight.counts.superseded += was_ours.count(False)
         self._in_flight.remove(entry_ids)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.settings import Durability
 from stream.unreadable import lacks_rights
@@ -232,4 +233,8 @@ def reason_of(error: RedisError | TimeoutError) -> str:
         return "Redis is full (OutOfMemoryError)"
     if lacks_rights(error):
         return "Redis refuses a command of its user (NoPermissionError)"
+    if isinstance(error, AuthenticationError):
+        return "Redis refuses the login (AuthenticationError)"
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, TimeoutError)):
+        return f"Redis does not answer ({type(error).__name__})"
     return f"Redis cannot answer at present ({type(error).__name__})"

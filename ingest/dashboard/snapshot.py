@@ -12,6 +12,7 @@ from results.dead_letters import AllDeadLetters, DeadLetter
 from stream.connection.clients import Connections
 from stream.keys import PRIORITIES, Partition, added_ms
 from stream.presence import CachedPartitionCounts
+from stream.server_check import reason_of
 from stream.settings import IngestSettings
 from stream.status.reader import read_model
 from stream.status.report import ConsumerStatus, Status
@@ -42,7 +43,7 @@ class SnapshotReader:
             counts = await self._counts.counts()
             models = [await self._model(name).read(count) for name, count in counts.items()]
         except (RedisError, TimeoutError) as error:
-            outage = f"Redis does not answer ({type(error).__name__})."
+            outage = f"{reason_of(error)}."
             return {"outage": outage, "requests": self._requests(total([self._window.own()])), "models": None}
         return {"outage": None, "requests": self._requests(await self._all_requests()), "models": models}
 

@@ -14,7 +14,7 @@ from results.dead_letters import DeadLetters
 from stream.keys import Partition
 from stream.model import ModelDescription
 from stream.presence import RECOVERY_S, ConsumerReport, Presence
-from stream.server_check import WritesRefused, refused_writes
+from stream.server_check import WritesRefused, reason_of, refused_writes
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class PartitionState:
                 reason = "" if alive else await refused_writes(self._redis)
         except (RedisError, TimeoutError) as error:
             self.answers, self._in_outage = False, True
-            self._mark_unavailable(f"Redis does not answer ({type(error).__name__})")
+            self._mark_unavailable(reason_of(error))
             return error
         self.answers = True
         if reason:

@@ -23,7 +23,7 @@ from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
 from stream.presence import FORGOTTEN, listed_models, raise_partition_count
 from stream.releases import Release, Releases
-from stream.server_check import WritesRefused
+from stream.server_check import reason_of
 from stream.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,8 @@ class ModelRegistry:
                 try:
                     await self._refresh()
                 except (RedisError, TimeoutError) as error:
-                    refused = isinstance(error, WritesRefused)
-                    self.outage = str(error) if refused else f"Redis does not answer ({type(error).__name__})"
-                    logger.log(backoff.log_level, "cannot refresh the model registry: %s", error)
+                    self.outage = reason_of(error)
+                    logger.log(backoff.log_level(error), "cannot refresh the model registry: %s", error)
                     self.first_refresh.set()
                     await backoff.pause()
                 else:

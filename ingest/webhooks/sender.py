@@ -162,7 +162,7 @@ class PartitionSender:
                 await step()
                 backoff.reset()
             except RedisError as error:
-                level = backoff.log_level if is_temporary(error) else logging.ERROR
+                level = backoff.log_level(error) if is_temporary(error) else logging.ERROR
                 logger.log(level, "cannot read webhooks: %s", error)
                 await backoff.pause()
                 await self._create_group()
@@ -269,7 +269,7 @@ class Sender:
                 self._start(connections, await partition_counts(connections.shared))
                 backoff.reset()
             except RedisError as error:
-                logger.log(backoff.log_level, "cannot read the list of models: %s", error)
+                logger.log(backoff.log_level(error), "cannot read the list of models: %s", error)
                 await backoff.pause()
             await asyncio.sleep(_LOOK_S)
             for task in self._running.values():

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection as BlockingConnection
 from redis.crc import key_slot
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -235,20 +236,27 @@ class Backoff:
         self._first_s = first_s
         self._longest_s = longest_s
         self._attempts = 0
+        self._login_refused = False
 
     def reset(self) -> None:
         self._attempts = 0
+        self._login_refused = False
 
-    @property
-    def log_level(self) -> int:
-        """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event."""
-        return logging.DEBUG if self._attempts else logging.WARNING
+    def log_level(self, error: BaseException) -> int:
+        """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event.
+
+        WARNING once more if Redis then refuses the login: the outage has ended, and a password is wrong.
+        """
+        first = not self._attempts
+        if isinstance(error, AuthenticationError) and not self._login_refused:
+            self._login_refused = first = True
+        return logging.WARNING if first else logging.DEBUG
 
     async def wait_for_redis(self, error: RedisError) -> None:
         """Log an error that ends without a change of the settings, and pause; raises any other."""
         if not is_temporary(error):
             raise error
-        logger.log(self.log_level, "waiting for Redis: %s", error)
+        logger.log(self.log_level(error), "waiting for Redis: %s", error)
         await self.pause()
 
     async def pause(self) -> None:

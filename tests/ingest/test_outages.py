@@ -127,6 +127,19 @@ def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Serv
     assert consumer.text.count("cannot read") == 1
 
 
+def test_a_login_that_is_refused_after_an_outage_is_in_every_log(processes: Processes, own_server: Server) -> None:
+    """Otherwise the log would keep to the cause before, for as long as the password is wrong."""
+    consumer = processes.consumer(version=1, redis_url=own_server.url)
+    ingest, url = processes.ingest(redis_url=own_server.url)
+    own_server.kill()
+    wait_until(lambda: ingest.says("cannot refresh the model registry"), "ingest has noticed")
+    wait_until(lambda: consumer.says("cannot read"), "the consumer has noticed")
+    own_server.start("--requirepass", "another")
+    wait_until(lambda: ingest.says("Authentication required"), "ingest logs the cause")
+    wait_until(lambda: consumer.says("Authentication required"), "the consumer logs the cause")
+    wait_until(lambda: "refuses the login" in httpx.get(url + "/readyz").json()["detail"], "ingest says so")
+
+
 @pytest.mark.parametrize("outage", [become_read_only, run_out_of_memory])
 def test_an_outage_of_writing_alone_is_one_warning_too(
     outage: Callable[[Server, redis.Redis], Callable[[], object]], processes: Processes, own_server: Server

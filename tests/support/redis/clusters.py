@@ -258,9 +258,9 @@ class Sentinel(Server):
         )
         self._command = [self._command[0], str(file), "--sentinel"]
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """It looks around as often as tests need; by default every 10 s at servers, every 2 s for other Sentinels."""
-        super().start()
+        super().start(*options)
         with redis.Redis.from_url(self.url) as client:
             client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 200)  # type: ignore[no-untyped-call,unused-ignore]
 
