@@ -194,7 +194,10 @@ def main(arguments: Sequence[str]) -> int:
     file = given.folder / "redis" / "users.acl"
     before = file.read_text() if file.exists() else ""
     if before and not _fits(before, model=given.model, waitaof=not given.redis_7_0):
-        sys.stderr.write(f"{file} is there, for other options. To make it again, remove {given.folder} first.\n")
+        sys.stderr.write(
+            f"{file} is there, for other options. Give those again, or remove this file to change them: "
+            "the passwords stay.\n"
+        )
         return 1
     kept = {user: given.folder / user / "password" for user in ("ingest", "consumer", "webhooks", "admin")}
     scaler = given.folder / "scaler" / "password"

@@ -83,7 +83,7 @@ def test_users_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert make_users(users, "--model", TINY.model) == 0
     for other in (["--model", "other"], []):
         assert make_users(users, *other) == 1
-        assert f"remove {users} first" in capsys.readouterr().err
+        assert "or remove this file to change them: the passwords stay" in capsys.readouterr().err
     assert {path: path.read_text() for path in users.rglob("*") if path.is_file()} == before
     acl.main([str(again)])
     assert not {password(again, name) for name in ("ingest", "consumer", "admin")} & set(before.values())
@@ -92,6 +92,10 @@ def test_users_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for name in ("ingest", "consumer", "admin")
         if password(users, name) in before[users / "redis" / "users.acl"]
     ]
+    (users / "redis" / "users.acl").unlink()
+    assert make_users(users, "--model", "other") == 0
+    changed = [path for path, text in before.items() if path.read_text() != text]
+    assert changed == [users / "redis" / "users.acl"]
 
 
 def test_a_later_version_renews_the_rights_and_keeps_the_passwords(
