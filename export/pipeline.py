@@ -15,9 +15,9 @@ from export.convert.original import EXPORT_AGAIN, BareGraph, Original
 from export.convert.parity import Floats, Parity
 from export.errors import ConversionFailed, ExportError, NotAClassifier
 from export.job import Job
-from export.plan import Plan
+from export.plan import STATED, Plan
 from export.progress import Progress
-from export.report import CONSTANT, UNNAMED_LOADER, ExportReport
+from export.report import CONSTANT, CONTRADICTED, UNNAMED_LOADER, ExportReport
 
 STEPS = 4
 
@@ -137,7 +137,13 @@ def _description(
 def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[str, ...]:
     unnamed = job.file is not None and original.loader is None and plan.truth is None
     guessed = unnamed and plan.assumptions["resize"].basis == "assumed"
-    return (*([UNNAMED_LOADER] if guessed else []), *([CONSTANT] if found.constant else []))
+    normalisation = plan.assumptions["normalisation"]
+    contradicted = normalisation.basis == "stated" and normalisation.why != STATED
+    return (
+        *([CONTRADICTED.format(f"{normalisation.value} by {normalisation.why}")] if contradicted else []),
+        *([UNNAMED_LOADER] if guessed else []),
+        *([CONSTANT] if found.constant else []),
+    )
 
 
 def _lines(plan: Plan, accuracy: dict[str, float | int] | None) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ from export.job import Job
 #: may round at other places. What goes by mistake is off by a tenth and more.
 LOWER_PRECISION_TOLERANCE = 5e-3
 
+#: The reason for a normalisation that the user stated, and the file does not contradict.
+STATED = "--preprocess"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -111,7 +114,7 @@ def _normalisation(job: Job, original: Original, bare: BareGraph) -> Assumption 
     if job.preprocess is None or (found is not None and found.value == job.preprocess):
         return found
     although = f", although {found.why}" if found is not None else ""
-    return Assumption(job.preprocess, "stated", f"--preprocess{although}")
+    return Assumption(job.preprocess, "stated", f"{STATED}{although}")
 
 
 def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) -> Floats:

@@ -12,6 +12,11 @@ UNNAMED_LOADER = (
     " your notebook. Name the loader with --like, or measure it with --images"
 )
 
+CONTRADICTED = (
+    "warning: the normalisation is {}. Leave --preprocess out, unless your training scaled the pixels before the model,"
+    " too"
+)
+
 CONSTANT = (
     "the model gives the same answer to every image, so the comparison proves little: is it trained, and is the"
     " normalisation right?"

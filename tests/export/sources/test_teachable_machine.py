@@ -89,7 +89,10 @@ def test_its_keras_file_alone_is_recognised_by_its_layers(tmp_path: Path, capsys
     (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(given, model.predict(images / np.float32(127.5) - 1, verbose=0), atol=1e-5)
     assert main([*named, "--preprocess", "unit", "--like", "load_img"]) == 0
-    assert "unit (stated: --preprocess, although the last layers" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "unit (stated: --preprocess, although the last layers" in printed.out
+    assert "warning: the normalisation is unit by --preprocess, although the last layers" in printed.err
+    assert "Leave --preprocess out, unless" in printed.err
     trained(bias=True).save(file)
     assert main(named) == 2
     assert "the file does not tell how the pixels were scaled" in capsys.readouterr().err
