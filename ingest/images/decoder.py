@@ -43,8 +43,8 @@ _MODERATE_S: Final = 0.08
 #: and both together must stay below two seconds by default.
 _MODERATE_CPU_S: Final = 0.2
 
-#: The priority of expensive images: about a tenth of a core that others want, all of one that is free.
-_LOW_PRIORITY: Final = 10
+#: The priority of expensive images: a thirtieth of a core that others want, all of one that is free.
+_LOW_PRIORITY: Final = 15
 
 
 class Decoder:
