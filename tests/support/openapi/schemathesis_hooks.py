@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from ingest.images.formats import MEDIA_TYPES
 from tests.support.images import encoded, scene
 
-for name, kind in MEDIA_TYPES.items():
-    images = [encoded(scene(width, height), name) for width, height in ((16, 16), (7, 31))]
-    schemathesis.openapi.media_type(kind, st.sampled_from(images))
-    if name == "PNG":
-        schemathesis.openapi.format("byte", st.sampled_from([base64.b64encode(image).decode() for image in images]))
+IMAGES = {name: [encoded(scene(*size), name) for size in ((16, 16), (7, 31))] for name in MEDIA_TYPES}
 
+for name, kind in MEDIA_TYPES.items():  # the parts of a form
+    schemathesis.openapi.media_type(kind, st.sampled_from(IMAGES[name]))
+schemathesis.openapi.media_type("application/octet-stream", st.sampled_from(IMAGES["JPEG"]))
+schemathesis.openapi.format("byte", st.sampled_from([base64.b64encode(image).decode() for image in IMAGES["PNG"]]))
 schemathesis.openapi.format("uri", st.just(os.environ["SCHEMATHESIS_IMAGE_URL"]))
 
 
