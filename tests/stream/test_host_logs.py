@@ -21,14 +21,16 @@ Lines = list[dict[str, object]]
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """What a logger of this test's own writes."""
+    """What a logger of this test's own writes, about no request that an earlier test has named."""
     stream = io.StringIO()
+    before = logs.request_ids.set(None)
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("a.room")
     logger.addHandler(handler)
     logger.propagate = False
     yield stream
     logger.removeHandler(handler)
+    logs.request_ids.reset(before)
 
 
 def log(form: logging.Formatter, message: str, *arguments: object, error: Exception | None = None) -> None:
