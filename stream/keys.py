@@ -41,10 +41,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, get_args
 
-MODELS = "sluice:{all}:models"
-REQUESTS = "sluice:{all}:requests"
-RELEASES = "sluice:{all}:releases"
-LOADS = "sluice:{all}:loads"
+#: How every key begins.
+PREFIX: Final = "sluice:"
+
+MODELS = f"{PREFIX}{{all}}:models"
+REQUESTS = f"{PREFIX}{{all}}:requests"
+RELEASES = f"{PREFIX}{{all}}:releases"
+LOADS = f"{PREFIX}{{all}}:loads"
 GROUP = "consumers"
 SENDERS = "senders"
 
@@ -62,17 +65,17 @@ _ENTRY_NAME = re.compile(rf"(?P<bulk>bulk:)?(v(?P<version>[0-9]{{1,{_MAX_VERSION
 
 def rate(who: str) -> str:
     """The rate limit of one API key or one address."""
-    return f"sluice:{{all}}:rate:{who}"
+    return f"{PREFIX}{{all}}:rate:{who}"
 
 
 def release_figures(model: str, release: str) -> str:
     """What was counted since a release began."""
-    return f"sluice:{{all}}:release:{model}:{release}"
+    return f"{PREFIX}{{all}}:release:{model}:{release}"
 
 
 def gpu_lease(gpu: str, slot: int | str) -> str:
     """One of the leases of a GPU, named by its UUID."""
-    return f"sluice:{{all}}:gpu:{gpu}:{slot}"
+    return f"{PREFIX}{{all}}:gpu:{gpu}:{slot}"
 
 
 def split_name(entry: str) -> tuple[str, str]:
@@ -93,7 +96,7 @@ def age_s(now_ms: int, id_in_stream: str) -> float:
 
 def partition_key(model: str, number: int | str, rest: str) -> str:
     """A key of one partition; `*` as a number makes a pattern for all of them."""
-    return f"sluice:{{{model}/{number}}}:{rest}"
+    return f"{PREFIX}{{{model}/{number}}}:{rest}"
 
 
 def valid_model_name(name: str) -> bool:

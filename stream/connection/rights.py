@@ -4,15 +4,13 @@ The server's own message names no key, and for a script neither the script nor w
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from stream.keys import PREFIX
 from stream.scripts import names
 from stream.unreadable import lacks_rights
-
-#: How all keys of Sluice begin.
-_KEYS: Final = "sluice:"
 
 E = TypeVar("E", bound=RedisError)
 
@@ -24,5 +22,5 @@ def with_command(error: E, command: Sequence[Any]) -> E:
     name, *words = command
     if name == "EVALSHA":
         name = f"the script {names.get(words[0], words[0])}"
-    keys = [word for word in words if isinstance(word, str) and word.startswith(_KEYS)]
+    keys = [word for word in words if isinstance(word, str) and word.startswith(PREFIX)]
     return type(error)(f"{error} ({name}{' on ' if keys else ''}{', '.join(keys)})")
