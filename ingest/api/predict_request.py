@@ -185,7 +185,7 @@ class PredictBody:
         uploads = [Upload(None, data[number]) for number in range(len(data))]
         return uploads, parsed.options.or_else(in_query), parsed.webhook
 
-    def _parse(self, body: bytes) -> "_Parsed":
+    def _parse(self, body: bytes) -> _Parsed:
         document = parse_json_object(body, smaller="images as base64", most_with_many_values=0)
         if unknown := [name for name in document if name not in _FIELDS]:
             raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
