@@ -1,15 +1,14 @@
 """Decodes images and sends them to the consumers of a model: the one way that all endpoints share.
 
-Several images of one request are classified at the same time, and work ends when its client disconnects. What endpoints
-do themselves with large bodies runs in a thread.
+Several images of one request are classified at the same time, and work ends when its client disconnects.
 """
 
 import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -41,9 +40,6 @@ _MAX_IN_FLIGHT: Final = 64
 
 #: How often one image is prepared again because the model was replaced.
 _MOST_CHANGES: Final = 3
-
-#: Bytes of JSON, or numbers, that are parsed in the event loop. It takes a millisecond, and a thread a tenth of that.
-_MAX_INLINE: Final = 2**16
 
 #: Seconds until an image is tried again: the first time, and at most.
 _FIRST_PAUSE_S: Final = 0.02
@@ -236,17 +232,6 @@ async def gather_or_problem(work: Iterable[Coroutine[Any, Any, T]]) -> list[T | 
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(result_or_problem(one)) for one in work]
     return [task.result() for task in running]
-
-
-async def in_thread_if_large(work: Callable[[], T], *, size: int, lock: asyncio.Lock | None = None) -> T:
-    """What `work` returns. It takes as long as parsing `size` bytes of JSON does.
-
-    Large work with the same lock runs one at a time.
-    """
-    if size <= _MAX_INLINE:
-        return work()
-    async with lock or nullcontext():
-        return await asyncio.to_thread(work)
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:

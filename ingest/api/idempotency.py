@@ -11,10 +11,10 @@ from typing import Final
 from starlette.requests import Request
 
 from ingest.auth.owner import owner
-from ingest.classification import Target, in_thread_if_large
+from ingest.classification import Target
 from ingest.errors import BadParameter, IdempotencyKeyReused, redis_errors_as_503
 from ingest.openapi.operation import Parameter
-from ingest.request_body import Upload
+from ingest.request_body import Upload, in_thread_if_large
 from stream.connection.clients import Connections
 from stream.keys import Partition, new_id
 from stream.scripts import load

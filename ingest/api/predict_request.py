@@ -7,14 +7,22 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
-from ingest.classification import cancel_on_disconnect, in_thread_if_large
+from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, NoImage, PayloadTooLarge
 from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES, SUPPORTED
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.priority import PRIORITY
-from ingest.request_body import CONTENT_CODINGS, Limits, Upload, media_type, read_body, read_image
+from ingest.request_body import (
+    CONTENT_CODINGS,
+    Limits,
+    Upload,
+    in_thread_if_large,
+    media_type,
+    read_body,
+    read_image,
+)
 from ingest.request_json import decode_base64, is_url, parse_json_object
 from stream.model import ModelDescription
 

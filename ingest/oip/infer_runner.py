@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from ingest.classification import BulkClassifier, Classifier, Target, in_thread_if_large
+from ingest.classification import BulkClassifier, Classifier, Target
 from ingest.dispatch.registry import ModelRegistry
 from ingest.oip.infer_request import InferRequest, parse_request
 from ingest.oip.infer_response import Answer, make_answer
 from ingest.oip.wire import Message
+from ingest.request_body import in_thread_if_large
 from stream.keys import Priority
 
 

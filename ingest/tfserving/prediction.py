@@ -15,7 +15,6 @@ from ingest.classification import (
     Image,
     Target,
     cancel_on_disconnect,
-    in_thread_if_large,
 )
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import (
@@ -25,7 +24,7 @@ from ingest.errors import (
 from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
-from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
+from ingest.request_body import CONTENT_CODINGS, Limits, in_thread_if_large, is_form, read_body
 from ingest.request_json import parse_json_object
 from ingest.responses import JSONResponse, cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ingest.classification import in_thread_if_large
+from ingest.request_body import in_thread_if_large
 
 pytestmark = pytest.mark.anyio
 
