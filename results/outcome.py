@@ -28,7 +28,8 @@ from stream.model import OutputKind
 
 Reason = Literal["malformed", "other_preparation", "inference_failed", "expired", "cancelled", "dead_letter", "damaged"]
 
-_CRC = b', "crc": '
+_BEGINNING: Final = b'{"kind": "'
+_CRC: Final = b', "crc": '
 
 _REASONS: Final = frozenset(get_args(Reason))
 _OUTPUT_KINDS: Final[dict[object, OutputKind]] = {kind: kind for kind in get_args(OutputKind)}
@@ -124,11 +125,11 @@ def _check_crc(raw: bytes) -> None:
 
 
 def decode(raw: bytes) -> Outcome:
-    """Read what `encode` wrote; raises ValueError for anything else, and DamagedOutcome if the CRC does not fit."""
+    """Read what `encode` wrote; raises ValueError for anything else, and DamagedOutcome for what has changed since."""
     _check_crc(raw)
     line, _, numbers = raw.partition(b"\n")
+    header = _header(line)
     try:
-        header = json.loads(line)
         match header["kind"]:
             case "done":
                 return _decode_done(header, numbers)
@@ -138,8 +139,21 @@ def decode(raw: bytes) -> Outcome:
                 return Failed(id=_text_of(header, "id"), reason=header["reason"], detail=_text_of(header, "detail"))
             case kind:
                 raise ValueError(f"unknown kind {kind!r}")
-    except (KeyError, TypeError, RecursionError, struct.error) as error:
+    except (KeyError, TypeError, struct.error) as error:
         raise ValueError(f"not an outcome: {error}") from error
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    """The line of JSON. If only the name of the CRC is damaged, the CRC was not checked, but the line is no JSON."""
+    try:
+        header: dict[str, Any] = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"not an outcome: {error}") from error
+    except ValueError as error:
+        if line.startswith(_BEGINNING):
+            raise DamagedOutcome(f"its line is not JSON: {error}") from error
+        raise
+    return header
 
 
 def _decode_done(header: Mapping[str, Any], numbers: bytes) -> Done:
