@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from results.outcome import DamagedOutcome, Done, Failed, Outcome, decode
-from results.store import DAMAGED
+from results.outcome import Done, Failed, Outcome, decode, is_lost_in_redis
+from results.store import State, Store
 from stream.keys import GROUP, Partition
 
 
@@ -17,8 +17,8 @@ from stream.keys import GROUP, Partition
 class Audit:
     """What is left of a run.
 
-    Every admitted request has a key; `outcomes` are those that ended, `open` those that did not, with the word that
-    stands there. `replies` are all outcomes that any ingest received, in order, by request id.
+    Every admitted request has a key; `outcomes` are those that ended, `open` those that did not, with what a client
+    hears of them. `replies` are all outcomes that any ingest received, in order, by request id.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -33,23 +33,22 @@ class Audit:
     def accepted(self) -> int:
         return len(self.outcomes) + len(self.open)
 
-    def note(self, request_id: str, value: Any) -> None:
-        """What stands under the id of a request. A key that SCAN names twice changes nothing."""
-        assert isinstance(value, bytes), f"{request_id} has expired: result_ttl_s is too short for this run"
-        if value.startswith((b"queued", b"cancelled")):
-            self.open[request_id] = value.decode()
+    def note(self, request_id: str, state: State) -> None:
+        """What a client hears of its request. A key that SCAN names twice changes nothing."""
+        if isinstance(state, Done | Failed):
+            self.outcomes[request_id] = state
         else:
-            try:
-                self.outcomes[request_id] = decode(value)
-            except DamagedOutcome:
-                # What its client hears.
-                self.outcomes[request_id] = Failed(request_id, "damaged", DAMAGED)
+            self.open[request_id] = state
 
     def note_reply(self, value: bytes) -> None:
         """An outcome in a reply stream. Its reader skips one that is damaged, and looks under the id."""
-        with suppress(DamagedOutcome):
+        with suppress(ValueError):
             outcome = decode(value)
             self.replies.setdefault(outcome.id, []).append(outcome)
+
+    def waiting(self) -> list[str]:
+        """Requests of which Sluice says that their images still wait."""
+        return [request_id for request_id, state in self.open.items() if state == "queued"]
 
     def reasons(self) -> Counter[str]:
         """How often each reason stands in a failed outcome."""
@@ -64,13 +63,13 @@ class Audit:
     def changed(self) -> list[str]:
         """Requests whose stored outcome is another one than that in the reply.
 
-        One that is known to be damaged counts as neither. One that is gone is no second one.
+        One that Sluice calls damaged or lost is no second one, and neither is one that is gone.
         """
         return [
             request_id
             for request_id, replied in self.replies.items()
             if (stored := self.outcomes.get(request_id)) is not None
-            and not is_damaged(stored)
+            and not is_lost_in_redis(stored)
             and any(outcome != stored for outcome in replied)
         ]
 
@@ -86,16 +85,17 @@ async def outstanding(redis: Redis, partition: Partition) -> int:
 
 
 async def audit(redis: Redis, partition: Partition) -> Audit:
-    """Read it all, through a connection that no fault touches."""
+    """Ask for all requests, as their clients may, and read the rest, through a connection that no fault touches."""
     found = Audit(in_stream=await outstanding(redis, partition))
     for stream in partition.streams():
         found.pending += int((await redis.xpending(stream.key, GROUP))["pending"])
     found.dead_letters = int(await redis.xlen(partition.dead_letters))
+    prefix, store = partition.request(""), Store(redis, partition)
+    async for name in redis.scan_iter(f"{_literal(prefix)}*", count=1000):
+        request_id = name.decode().removeprefix(prefix)
+        found.note(request_id, await store.state(request_id))
     counters: Any = await redis.hgetall(partition.counters)
     found.counters = {name.decode(): int(count) for name, count in counters.items()}
-    prefix = partition.request("")
-    async for name in redis.scan_iter(f"{_literal(prefix)}*", count=1000):
-        found.note(name.decode().removeprefix(prefix), await redis.get(name))
     async for name in redis.scan_iter(f"{_literal(partition.replies(''))}*", count=1000):
         replies: Any = await redis.xrange(name)
         for value in (value for _, fields in replies for value in fields.values()):

@@ -54,11 +54,13 @@ class _Sender:
 
     def __init__(self, port: int, clients: int, files: Sequence[Path], per_s: float = 0) -> None:
         words = map(str, (port, clients, per_s, *files))
-        self._began_s = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.sender", *words],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
+        assert self._process.stdout
+        self._process.stdout.readline()  # Its start takes a core, and is no file.
+        self._began_s = time.monotonic()
 
     def end(self) -> tuple[Counter[str], float]:
         output, _ = self._process.communicate()

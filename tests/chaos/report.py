@@ -58,9 +58,10 @@ class Report:
         """Images that Redis has lost, and of which Sluice does not say so: an ingest that lives remembers them."""
         if self.done("kill an ingest"):
             return []
-        queued = [one for one in self.ledger.requests if one.result == "queued" and not one.direct]
+        queued = [one.id for one in self.ledger.requests if one.result == "queued" and not one.direct]
         known = {*self.audit.outcomes, *self.audit.open}
-        return [f"{one.id} was accepted and is gone, and nobody says so" for one in queued if one.id not in known]
+        silent = [request_id for request_id in queued if request_id not in known] + self.audit.waiting()
+        return [f"{request_id} was accepted and is gone, and nobody says so" for request_id in silent]
 
     def _without_outcome(self) -> Iterator[tuple[str, bool]]:
         """Each accepted image that Redis has lost or has no outcome of, and whether a fault may have lost it.
@@ -71,9 +72,7 @@ class Report:
         for request_id, state in self.audit.open.items():
             yield f"{request_id} is still {state}", self._may_be_lost(by_id.get(request_id))
         for one in self.ledger.requests:
-            if one.result == "queued" and self._has_vanished(one):
-                yield f"{one.id} was accepted and has vanished", self._may_be_lost(one)
-            if one.id in self.audit.outcomes or one.id in self.audit.open:
+            if one.id in self.audit.open or (one.id in self.audit.outcomes and not self._has_vanished(one)):
                 continue
             answered = one.result in ("right", "wrong", "cancelled")
             if one.result == "queued" or (answered and not self._may_be_lost(one)):

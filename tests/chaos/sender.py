@@ -1,13 +1,12 @@
 """`python -m tests.chaos.sender PORT CLIENTS PER_S FILE ...`: sends files as images, one after the other and again.
 
 Users' clients are on other machines, so this takes as little as it can of the cores that it shares with the service:
-whole files through plain sockets, from a process of the lowest priority. It ends with its stdin, but not before 50
-files are sent, and prints one JSON.
+whole files through plain sockets, from a process of the lowest priority. It prints a line when it begins to send. It
+ends with its stdin, but not before 50 files are sent, and prints one JSON.
 """
 
 import itertools
 import json
-import os
 import socket
 import sys
 import threading
@@ -17,6 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from stream.host.cpu import lower_priority
 
 LEAST: Final = 50
 
@@ -56,9 +57,11 @@ class Sender:
 
 
 def main(port: int, clients: int, per_s: float, paths: Sequence[str]) -> None:
-    os.nice(19)
+    lower_priority(19)
     sender = Sender(port, [Path(path).read_bytes() for path in paths], per_s)
     threads = [threading.Thread(target=sender.run) for _ in range(clients)]
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     for thread in threads:
         thread.start()
     sys.stdin.read()
