@@ -47,7 +47,7 @@ _URL_ENCODED: Final = re.compile(rb"[\w.%+\[\]-]{1,64}=[ -~]{0,64}(?:$|[ -~])")
 #: How base64 of a JPEG, PNG, GIF, WebP, TIFF, BMP, or HEIC and AVIF begins, as such or in a data: URI.
 _BASE64_IMAGE: Final = re.compile(
     rb"\s{0,8}\"?(?:data:image/[\w.+-]{1,40};base64,"
-    rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A|Qk|AAAA..Z0eXB)[A-Za-z0-9+/\r\n]{60})"
+    rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUk[qr]|TU0A|Qk|AA[A-D]...Z0eXB)[A-Za-z0-9+/\r\n]{60})"
 )
 
 #: What `curl -d` removes from a file. Each image has at least one of these bytes.

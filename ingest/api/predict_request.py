@@ -14,15 +14,7 @@ from ingest.images.formats import MEDIA_TYPES, SUPPORTED
 from ingest.openapi.operation import JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.priority import PRIORITY
-from ingest.request_body import (
-    CONTENT_CODINGS,
-    Limits,
-    Upload,
-    in_thread_if_large,
-    media_type,
-    read_body,
-    read_image,
-)
+from ingest.request_body import CONTENT_CODINGS, Limits, Upload, in_thread_if_large, media_type, read_body, read_image
 from ingest.request_json import decode_base64, is_url, parse_json_object
 from stream.model import ModelDescription
 

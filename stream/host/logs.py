@@ -21,8 +21,13 @@ _LINE = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 #: A conversion of a message's template, with the name of its field where it has one; `%%` is none.
 _FIELD = re.compile(r"%%|(?:\b(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
 
-#: What comes before an @ in a URL, and what follows the word Bearer or the name of the header for keys.
-_SECRETS = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=bearer )\S+|(?<=x-api-key: )\S+", re.IGNORECASE)
+#: What comes before an @ in a URL, and what follows the word Bearer or the name of a header for keys, in text or where
+#: Python shows headers. The groups are what stays.
+_SECRETS = re.compile(
+    r"(://)[^\s/@]+(?=@)|(bearer )\S+"
+    r"|((?:x-api-key|authorization)['\"]?[:,] ?(?:b(?=['\"]))?['\"]?)(?:(?:basic|bearer) )?[^\s'\"]+",
+    re.IGNORECASE,
+)
 
 #: Characters with which a client could forge a line or command a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -114,7 +119,11 @@ def message(record: logging.LogRecord) -> str:
     """The event in words, without bytes and passwords."""
     arguments = tuple(_plain(one) for one in record.args) if isinstance(record.args, tuple) else record.args
     words = str(record.msg) % arguments if arguments else str(record.msg)
-    return _SECRETS.sub("***", words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…")
+    return _masked(words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…")
+
+
+def _masked(text: str) -> str:
+    return _SECRETS.sub(lambda found: "".join(kept for kept in found.groups() if kept) + "***", text)
 
 
 def _plain(value: object) -> object:
@@ -127,7 +136,7 @@ def _plain(value: object) -> object:
             # asyncio's TimeoutError has no words.
             return type(value).__name__
         case _:
-            return _SECRETS.sub("***", str(value))
+            return _masked(str(value))
 
 
 #: Fields that a line for people names even if its message does not.
@@ -145,7 +154,7 @@ class HumanFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:  # noqa: N802 (logging's name)
-        return _SECRETS.sub("***", super().formatException(ei))  # type: ignore[arg-type]
+        return _masked(super().formatException(ei))  # type: ignore[arg-type]
 
 
 class JsonFormatter(logging.Formatter):
@@ -160,5 +169,5 @@ class JsonFormatter(logging.Formatter):
         }
         line.update((name, value) for name, value in fields(record).items() if name not in line)
         if record.exc_info:
-            line["exception"] = _SECRETS.sub("***", self.formatException(record.exc_info))
+            line["exception"] = _masked(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)

@@ -15,6 +15,7 @@ from consumers.onnx.providers import (
     CUDA,
     TENSORRT,
     Execution,
+    Provider,
     ProviderError,
     cuda_options,
     session_options,
@@ -70,8 +71,9 @@ def test_expensive_operations_on_the_cpu_are_refused(tmp_path: Path) -> None:
     """A session reports CUDA as its first provider also if all of the network runs on the CPU."""
     found = assigned(tiny_model.build(tmp_path))
     check_assignment(found, CPU)
-    with pytest.raises(ProviderError, match=r"leaves expensive operations to the CPU: 1 \w*MatMul"):
-        check_assignment(found, CUDA)
+    for provider in (CUDA, Provider("openvino", "OpenVINOExecutionProvider")):
+        with pytest.raises(ProviderError, match=r"leaves expensive operations to the CPU: 1 \w*MatMul"):
+            check_assignment(found, provider)
     with pytest.raises(ProviderError, match="TensorRT runs no operation"):
         check_assignment(found, TENSORRT)
 

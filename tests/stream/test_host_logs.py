@@ -128,6 +128,10 @@ def test_an_error_s_traceback_belongs_to_its_line(stream: io.StringIO, form: log
         ("cannot reach url=%s", "redis://:hunter2@redis"),
         ("header %s", "Authorization: Bearer hunter2"),
         ("header %s", "x-api-key: hunter2"),
+        ("header %s", "Authorization: Basic hunter2"),
+        ("headers %s", {"X-API-Key": "hunter2"}),
+        ("headers %s", {"authorization": "Bearer hunter2"}),
+        ("headers %s", [("authorization", "Basic hunter2")]),
     ],
 )
 @pytest.mark.parametrize("form", [human(), logs.JsonFormatter()])
