@@ -61,7 +61,7 @@ _EVENTS: Final = {
     "failed": "Images on which the model failed.",
     "dead_letters": "Images that became dead letters after max_deliveries.",
 }
-assert {*_EVENTS, "last_batch", "queue"} == {field.name for field in fields(Counts)}
+assert {*_EVENTS, "last_batch", "queue"} == {field.name for field in fields(Counts)}, "each count needs its help here"
 
 
 class ConsumerCollector(Collector):

@@ -29,8 +29,8 @@ def assignment_of(session: ort.InferenceSession) -> Assignment:
 
 
 def check_assignment(assignment: Assignment, provider: Provider) -> None:
-    """Raises ProviderError if a GPU provider leaves expensive operations to the CPU; logs what else runs elsewhere."""
-    if not provider.on_gpu:
+    """Raises ProviderError if expensive operations are left to the CPU by another provider; logs what else is."""
+    if provider is CPU:
         return
     if provider is TENSORRT and not any(name == TENSORRT.ort_name for name, _ in assignment):
         raise ProviderError("TensorRT runs no operation of this network")

@@ -148,7 +148,7 @@ def open_session(path: Path, provider: Provider, execution: Execution, *, graphs
     options = session_options(execution.threads)
     # On the CPU, memory planned ahead for each batch size saves no time, and ResNet50 takes 50 MB more.
     options.enable_mem_pattern = provider.on_gpu
-    if provider.on_gpu:
+    if provider is not CPU:
         options.add_session_config_entry(*RECORD)
     chosen = _with_options(path, provider, execution, graphs=graphs)
     try:
@@ -157,7 +157,7 @@ def open_session(path: Path, provider: Provider, execution: Execution, *, graphs
         raise ProviderError(f"cannot load {path}: {' '.join(str(error).split())}") from error
     if (reported := provider_of(session)) is not provider:
         raise ProviderError(f"asked for {provider.ort_name}, ONNX Runtime took {reported.ort_name}")
-    if provider.on_gpu:
+    if provider is not CPU:
         check_assignment(assignment_of(session), provider)
     return session
 

@@ -23,7 +23,17 @@ from stream.all_settings import all_fields
 from stream.entry import Entry
 from stream.settings import IngestSettings
 from tests.docs import settings
-from tests.support.documents import DOCUMENTS, ROOT, anchors, code, links, links_to_headings, rows, text
+from tests.support.documents import (
+    DOCUMENTS,
+    ROOT,
+    anchors,
+    assert_same,
+    code,
+    links,
+    links_to_headings,
+    rows,
+    text,
+)
 from tests.support.redis.inline import inline
 
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
@@ -52,8 +62,10 @@ def test_the_api_has_every_route_and_no_other() -> None:
     """A route is a heading of its own."""
     documented = re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.MULTILINE)
     routes = [route for route in create_app(IngestSettings()).routes if isinstance(route, Route)]
-    assert sorted(documented) == sorted(
-        (method, route.path_format) for route in routes for method in (route.methods or set()) - {"HEAD"}
+    assert_same(
+        "docs/api.md",
+        documented,
+        [(method, route.path_format) for route in routes for method in (route.methods or set()) - {"HEAD"}],
     )
 
 
@@ -61,7 +73,7 @@ def test_the_api_has_every_problem_with_its_status() -> None:
     """And none that no request can meet."""
     documented = [(int(status), code) for status, code, _ in rows("docs/api.md", "status", "code", "when")]
     problems: list[type[Problem]] = [Problem, *_below(Problem)]
-    assert sorted(documented) == sorted({(one.status, one.code) for one in problems})
+    assert_same("docs/api.md", documented, {(one.status, one.code) for one in problems})
 
 
 def _below(problem: type[Problem]) -> list[type[Problem]]:
@@ -79,7 +91,7 @@ def test_every_list_of_image_formats_is_whole(document: str) -> None:
 def test_the_client_page_has_every_suffix() -> None:
     """Those that it finds in folders, and no other."""
     (listed,) = re.findall(r"by suffix \(`([^`]*)`", text("docs/client.md"))
-    assert sorted(listed.split()) == sorted(SUFFIXES)
+    assert_same("docs/client.md", listed.split(), SUFFIXES)
 
 
 def test_the_tables_of_settings_are_current() -> None:
@@ -93,7 +105,7 @@ def test_the_tables_of_settings_are_current() -> None:
 def test_the_docs_say_when_to_change_every_setting() -> None:
     """But for none that does not exist; a setting's group may differ from the code's."""
     documented = [name for name, _ in rows("docs/settings.md", "setting", "change it when")]
-    assert sorted(documented) == sorted(all_fields())
+    assert_same("docs/settings.md", documented, all_fields())
 
 
 def test_the_runbook_has_every_problem_of_the_service() -> None:

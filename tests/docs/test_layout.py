@@ -24,7 +24,8 @@ def test_no_file_is_too_long_and_no_folder_too_full() -> None:
     lines = {str(name): (ROOT / name).read_text().count("\n") for name in code}
     assert not {name: count for name, count in lines.items() if count > MAX_LINES}
     folders = Counter(str(name.parent) for name in names)
-    assert not {folder: count for folder, count in folders.items() if count > MAX_FILES}
+    full = {folder: count for folder, count in folders.items() if count > MAX_FILES}
+    assert not full, f"{full}: put files that belong together into a folder of their own"
 
 
 def test_no_constructor_has_too_many_parameters() -> None:

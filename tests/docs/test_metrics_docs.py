@@ -7,7 +7,7 @@ import yaml
 
 from tests.docs.vocabulary import files
 from tests.support.declared_metrics import declared
-from tests.support.documents import ROOT, rows, text
+from tests.support.documents import ROOT, assert_same, rows, text
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/sluice.json"
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -15,9 +15,9 @@ RULES = ROOT / "deploy/prometheus/rules.yml"
 
 def test_every_metric_is_in_the_docs_and_the_reverse() -> None:
     """With the process that shows it, its type and its help, word for word."""
-    documented = sorted(rows("docs/observability.md", "metric", "shown by", "type", "what it says"))
+    documented = rows("docs/observability.md", "metric", "shown by", "type", "what it says")
     there = [(name, who, *about) for who, metrics in declared().items() for name, about in metrics.items()]
-    assert documented == sorted(there)
+    assert_same("docs/observability.md", documented, there)
 
 
 def test_metrics_are_declared_where_contributing_says() -> None:

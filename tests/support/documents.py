@@ -1,7 +1,8 @@
 """The documents, taken apart: tables, commands, links and anchors."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def rows(name: str, *heading: str) -> list[tuple[str, ...]]:
             inside = True
     assert found, f"{name} has no table that begins with {heading}"
     return found
+
+
+def assert_same(document: str, listed: Iterable[object], there: Iterable[object]) -> None:
+    """A document lists each of what is there, once, and nothing else."""
+    counted, wanted = Counter(list(listed)), Counter(list(there))
+    missing, foreign = list((wanted - counted).elements()), list((counted - wanted).elements())
+    assert not missing, f"{document} lacks {missing}"
+    assert not foreign, f"{document} has {foreign}, which do not exist, or are listed twice"
 
 
 def _bare(cell: str) -> str:
