@@ -1,10 +1,12 @@
 """The export of one model, step by step: model, graph, what it takes and gives, artefact, comparison."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
 
+from export import changes
 from export import plan as plans
 from export.artefact import file as artefact
 from export.artefact.description import Description
@@ -17,7 +19,7 @@ from export.errors import ConversionFailed, ExportError, NotAClassifier
 from export.job import Job
 from export.plan import STATED, Plan
 from export.progress import Progress
-from export.report import CONSTANT, CONTRADICTED, UNNAMED_LOADER, ExportReport
+from export.report import BY_ORDER, CONSTANT, CONTRADICTED, TWICE, UNNAMED_LOADER, ExportReport
 
 STEPS = 4
 
@@ -43,8 +45,13 @@ def run(job: Job, load: Callable[[], Original], progress: Progress) -> ExportRep
         original.reference,
         plan.assumptions,
         _lines(plan, accuracy),
-        _warnings(job, original, plan, found),
+        (*_warnings(job, original, plan, found), *_of_change(job, description)),
     )
+
+
+def _of_change(job: Job, description: Description) -> Iterator[str]:
+    if old := changes.predecessor(job.output, description):
+        yield from changes.warnings(description, old)
 
 
 def _graph(bare: BareGraph, original: Original, plan: Plan) -> onnx.ModelProto:
@@ -139,9 +146,13 @@ def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[
     guessed = unnamed and plan.assumptions["resize"].basis == "assumed"
     normalisation = plan.assumptions["normalisation"]
     contradicted = normalisation.basis == "stated" and normalisation.why != STATED
+    twice = [label for label, count in Counter(plan.labels).items() if count > 1]
+    subfolders = ", ".join(plan.truth.unnamed) if plan.truth else ""
     return (
         *([CONTRADICTED.format(f"{normalisation.value} by {normalisation.why}")] if contradicted else []),
         *([UNNAMED_LOADER] if guessed else []),
+        *([BY_ORDER.format(subfolders)] if subfolders else []),
+        *(TWICE.format(name) for name in twice),
         *([CONSTANT] if found.constant else []),
     )
 

@@ -17,6 +17,13 @@ CONTRADICTED = (
     " too"
 )
 
+BY_ORDER = (
+    "warning: no subfolder of --images ({}) is named as a label, so they count as the classes in this order. Name each"
+    " as its class is named in --labels"
+)
+
+TWICE = "warning: the labels name {!r} twice. Responses cannot tell these classes apart"
+
 CONSTANT = (
     "the model gives the same answer to every image, so the comparison proves little: is it trained, and is the"
     " normalisation right?"

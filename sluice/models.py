@@ -181,6 +181,11 @@ def newest_version(models_dir: Path, name: str) -> str:
     return max(_versions(models_dir, name), key=int, default="")
 
 
+def later_versions(models_dir: Path, served: Served) -> list[str]:
+    """The versions in the repository that are higher than the served one, in order."""
+    return sorted((one for one in _versions(models_dir, served.name) if int(one) > int(served.version)), key=int)
+
+
 def _value_of(name: str, options: Sequence[str]) -> str:
     """The value of an option, in either form; empty if it is not given."""
     for option, value in zip(options, [*options, ""][1:], strict=True):

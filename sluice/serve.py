@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingest.health import not_ready
-from sluice.models import ExportFailed, Served, newest_version, prepare
+from sluice.models import ExportFailed, Served, later_versions, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
 from stream.cli import sluice
@@ -72,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped before the model was exported", file=sys.stderr)
         return 130
-    if options.watch and (newest := newest_version(options.models_dir, served.name)) != served.version:
-        print(_not_the_newest(options, served, newest), file=sys.stderr)
+    if options.watch and (later := later_versions(options.models_dir, served)):
+        print(_not_the_newest(options, served, later), file=sys.stderr)
         return 2
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, advice in unknown_variables(os.environ).items():
@@ -144,11 +144,11 @@ def _port_taken(port: int, run_file: RunFile) -> str:
     )
 
 
-def _not_the_newest(options: Options, served: Served, newest: str) -> str:
+def _not_the_newest(options: Options, served: Served, later: list[str]) -> str:
     folder = options.models_dir / served.name
     return (
-        f"{folder} holds version {newest}, but {options.model} is version {served.version}; with --watch consumers "
-        f"serve the newest.\nRemove {folder / newest}, or serve version {served.version} without --watch."
+        f"{folder} holds version {', '.join(later)}, but {options.model} is version {served.version}; with --watch "
+        f"consumers serve the newest.\nRemove {', '.join(str(folder / one) for one in later)}, or leave --watch out."
     )
 
 

@@ -47,7 +47,9 @@ def parse(text: str, origin: str, *, is_json: bool = False) -> tuple[str, ...]:
     # A blank line in between may be a class without a name, which would shift all that follow.
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
-        raise UnreadableFile(f"the labels {origin} have an empty line {lines.index('') + 1}")
+        raise UnreadableFile(
+            f"the labels {origin} have an empty line {lines.index('') + 1}: delete it, or name that class"
+        )
     return _without_numbers(lines, origin)
 
 

@@ -15,10 +15,14 @@ def path(output: Path, *, name: str, version: int) -> Path:
     return output / name / str(version) / FILE_NAME
 
 
+def versions(output: Path, *, name: str) -> list[int]:
+    """The numbers of all versions, in no order."""
+    return [int(folder.name) for folder in (output / name).glob("*") if folder.name.isdecimal()]
+
+
 def next_version(output: Path, *, name: str) -> int:
     """One more than the highest that is there, or 1."""
-    folders = (output / name).glob("*")
-    return max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=0) + 1
+    return max(versions(output, name=name), default=0) + 1
 
 
 def newest(output: Path, *, name: str) -> Path | None:

@@ -82,19 +82,23 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Images that could be decoded, with the output that is right for each."""
+    """Images that could be decoded, with the output that is right for each.
+
+    `unnamed` are the subfolders if none is named as a label: they count as the classes in their order.
+    """
 
     files: tuple[Path, ...]
     classes: npt.NDArray[np.intp]
     skipped: int
+    unnamed: tuple[str, ...] = ()
 
 
 def truth(images: LabelledImages, labels: Sequence[str], *, limit: int = MAX_IMAGES) -> Truth:
-    """Subfolders matched to outputs by name, else by their order. Raises ImagesUnusable."""
-    names = list(labels)
+    """Subfolders matched to outputs by name; by their order if none is a name. Raises ImagesUnusable."""
+    names, by_order = list(labels), False
     if set(images.classes) <= set(names) and len(set(names)) == len(names):
         output_of = [names.index(name) for name in images.classes]
-    elif len(images.classes) == len(names):
+    elif by_order := len(images.classes) == len(names) and not set(images.classes) & set(names):
         output_of = list(range(len(names)))
     else:
         unknown = next(name for name in images.classes if name not in names)
@@ -106,7 +110,12 @@ def truth(images: LabelledImages, labels: Sequence[str], *, limit: int = MAX_IMA
     skipped = min(limit, len(images.files)) - len(chosen)
     if len(chosen) < MIN_IMAGES:
         raise ImagesUnusable(f"{images.folder} has {len(chosen)} images that can be read, and {MIN_IMAGES} are needed")
-    return Truth(tuple(file for file, _ in chosen), np.array([index for _, index in chosen]), skipped)
+    return Truth(
+        tuple(file for file, _ in chosen),
+        np.array([index for _, index in chosen]),
+        skipped,
+        tuple(images.classes if by_order else ()),
+    )
 
 
 def _decodes(file: Path) -> bool:

@@ -70,6 +70,25 @@ def test_the_normalisation_is_found_on_forty_images(
     np.testing.assert_allclose(given, model.predict(images / np.float32(255), verbose=0), atol=1e-5)
 
 
+def test_what_may_be_a_mistake_is_said(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Subfolders that are no labels, a label that is there twice, and what a new version changes."""
+    classifier(tmp_path / "light.keras")
+    words = [str(tmp_path / "light.keras"), "--output", str(tmp_path / "models"), "--labels"]
+
+    def warnings(names: str, *options: str) -> str:
+        (tmp_path / "names.txt").write_text(names)
+        assert main([*words, str(tmp_path / "names.txt"), *options]) == 0
+        return capsys.readouterr().err
+
+    first = warnings("hell\nhell", "--images", str(photos))
+    assert "warning: no subfolder of --images (bright, dark) is named as a label" in first
+    assert "warning: the labels name 'hell' twice" in first
+    assert "another order" not in warnings("bright\ndark", "--preprocess", "unit")
+    third = warnings("dark\nbright", "--preprocess", "unit", "--like", "image_dataset_from_directory")
+    assert "warning: version 2 has the same labels in another order" in third
+    assert "warning: version 2 was exported with the resize squash, bicubic" in third
+
+
 def blue_or_red(folder: Path, layers: list[keras.Layer], weights: list[np.ndarray]) -> list[str]:
     """A classifier of the mean colour in BGR, and twenty images for it; returns the words that export it."""
     head = keras.layers.Dense(2, activation="softmax")

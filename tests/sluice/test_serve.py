@@ -169,13 +169,14 @@ def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:
 def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
     """Consumers would serve another file than the one that was named."""
     (folder / "flowers.keras").write_bytes(b"kept")
-    for version in "12":
+    for version in "123":
         tiny_model.build(folder / "models", name="flowers", version=version)
     record = {"fingerprint": _fingerprint(_digest(folder / "flowers.keras"), ())}
     (folder / "models" / "flowers" / "1" / "export.json").write_text(json.dumps(record))
     with serving(folder, "flowers.keras", "--port", free_port(), "--watch") as running:
         assert running.wait(PATIENCE_S) == 2
-    assert "holds version 2, but flowers.keras is version 1" in said(folder)[-2]
+    assert "holds version 2, 3, but flowers.keras is version 1" in said(folder)[-2]
+    assert "Remove models/flowers/2, models/flowers/3, or leave --watch out." in said(folder)[-1]
 
 
 def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:

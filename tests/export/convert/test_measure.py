@@ -90,9 +90,12 @@ def test_subfolders_are_matched_by_name_or_in_order(labelled: Path) -> None:
     by_name = measure.truth(images, ("dark", "other", "bright"))
     assert by_name.classes.tolist() == [2] * 6 + [0] * 6
     assert by_name.skipped == 1
-    assert measure.truth(images, ("hell", "dunkel")).classes.tolist() == [0] * 6 + [1] * 6
-    with pytest.raises(ImagesUnusable, match="there is no class 'bright'"):
-        measure.truth(images, ("one", "two", "three"))
+    by_order = measure.truth(images, ("hell", "dunkel"))
+    assert by_order.classes.tolist() == [0] * 6 + [1] * 6
+    assert (by_name.unnamed, by_order.unnamed) == ((), ("bright", "dark"))
+    for labels in (("one", "two", "three"), ("dark", "hell")):
+        with pytest.raises(ImagesUnusable, match="there is no class 'bright'"):
+            measure.truth(images, labels)
 
 
 def test_every_combination_runs_on_the_owners_model(labelled: Path) -> None:
