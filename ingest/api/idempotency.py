@@ -27,7 +27,7 @@ _HASHED_PER_PARSED: Final = 16
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
-    "The same key with the same image gives the same result, however often it is sent",
+    "The same key with the same image, top and webhook gives the same result, while results are kept",
     {"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH},
 )
 

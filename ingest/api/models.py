@@ -1,7 +1,8 @@
 """`GET /models` and `GET /models/{model}/labels`: the models and versions that are served, and what they can see."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -26,8 +27,8 @@ class ServedModel(TypedDict):
     name: str
     version: str
     input: Size
-    labels: int
-    provider: str
+    labels: Annotated[int, Field(examples=[1000])]
+    provider: Annotated[str, Field(examples=["CPUExecutionProvider"])]
     consumers: int
 
 

@@ -1,8 +1,9 @@
 """`GET /openapi.json`: the OpenAPI document of the service in its present state."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -13,7 +14,9 @@ from ingest.openapi.operation import DocumentedResponse, Operation
 from ingest.responses import JSONResponse
 from stream.host.packages import own_version
 
-OPENAPI: Final = Operation("Get this document", {200: DocumentedResponse("OpenAPI 3.1.", dict[str, Any])})
+_Document = Annotated[dict[str, Any], Field(examples=[{"openapi": "3.1.0", "paths": {}}])]
+
+OPENAPI: Final = Operation("Get this document", {200: DocumentedResponse("OpenAPI 3.1.", _Document)})
 
 
 class OpenApiEndpoint:
@@ -28,5 +31,13 @@ class OpenApiEndpoint:
     async def __call__(self, _request: Request) -> Response:
         served = [self._registry.find(name).model for name in self._registry.served]
         classes = max((len(model.labels) for model in served), default=None)
-        service = Service(own_version(), keys=self._keys, limited=self._limited, classes=classes)
+        first = next(iter(served), None)
+        service = Service(
+            own_version(),
+            keys=self._keys,
+            limited=self._limited,
+            classes=classes,
+            model=first.name if first else "",
+            model_version=first.version if first else "",
+        )
         return JSONResponse(Document(service).build(self._routes))

@@ -33,8 +33,8 @@ from ingest.errors import (
     BulkKey,
     DamagedImage,
     IdempotencyKeyReused,
-    ImageNotFetched,
     MalformedUpload,
+    ModelUnloaded,
     NoConsumer,
     NoImage,
     PayloadTooLarge,
@@ -43,7 +43,6 @@ from ingest.errors import (
     TooManyPixels,
     UnknownModel,
     UnsupportedMediaType,
-    UrlNotAllowed,
 )
 from ingest.metrics import BATCH_SIZE
 from ingest.openapi.operation import DocumentedResponse, Header, Operation, Parameter
@@ -214,9 +213,9 @@ def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation
                 ),
             ),
         },
-        (NoImage, MalformedUpload, BadParameter, BulkKey, UrlNotAllowed, UnknownModel, RequestTimeout, PayloadTooLarge,
-         TooManyPixels, UnsupportedMediaType, DamagedImage, ImageNotFetched, IdempotencyKeyReused, NoConsumer,
-         *ACCEPTED_PROBLEMS),
+        (NoImage, MalformedUpload, BadParameter, BulkKey, UnknownModel, RequestTimeout, PayloadTooLarge, TooManyPixels,
+         UnsupportedMediaType, DamagedImage, IdempotencyKeyReused, NoConsumer, ModelUnloaded, *ACCEPTED_PROBLEMS,
+         *dict.fromkeys((*body.problems, *webhooks.problems))),
         (
             Parameter(TOP, "query", _ABOUT_TOP, _top_schema),
             THRESHOLD_PARAMETER,

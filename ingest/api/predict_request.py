@@ -8,10 +8,10 @@ from starlette.requests import Request
 
 from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
-from ingest.errors import BadParameter, NoImage, PayloadTooLarge
+from ingest.errors import BadParameter, ImageNotFetched, NoImage, PayloadTooLarge, Problem, UrlNotAllowed
 from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES, SUPPORTED
-from ingest.openapi.operation import JSON, Body, Parameter
+from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.priority import PRIORITY
 from ingest.request_body import CONTENT_CODINGS, Limits, Upload, in_thread_if_large, media_type, read_body, read_image
@@ -34,7 +34,7 @@ THRESHOLD_SCHEMA: Final = {"type": "number", "minimum": 0, "maximum": 1}
 THRESHOLD_PARAMETER: Final = Parameter(
     THRESHOLD,
     "query",
-    "Only labels with at least this probability; all of them, unless top says less",
+    "Leaves out labels with a lower probability",
     THRESHOLD_SCHEMA,
 )
 CONTENT_ENCODING: Final = Parameter(
@@ -201,6 +201,11 @@ class PredictBody:
         decoded = {number: decode_base64(image, _name(number, len(images))) for number, image in encoded.items()}
         return _Parsed(options, webhook, decoded, urls)
 
+    @property
+    def problems(self) -> tuple[type[Problem], ...]:
+        """Those of images by URL, as OpenAPI describes them."""
+        return (UrlNotAllowed, ImageNotFetched) if self._urls else ()
+
     def documented(self) -> Body:
         """The body as OpenAPI describes it."""
         # OpenAPI 3.1 has contentMediaType alone; generators of clients know a file by the older format.
@@ -224,7 +229,7 @@ class PredictBody:
                     "schema": form,
                     "encoding": {IMAGE: {"contentType": ", ".join(MEDIA_TYPES.values())}},
                 },
-                JSON: {"schema": self._json_schema()},
+                JSON: {"schema": self._json_schema(), "example": {IMAGE: EXAMPLE_BASE64}},
                 "application/octet-stream": {"schema": raw},
             },
         )

@@ -16,7 +16,7 @@ from ingest.api.async_requests import (
 from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, Cancelled, StreamUnavailable, UnknownResult
-from ingest.openapi.operation import DocumentedResponse, Operation
+from ingest.openapi.operation import DocumentedResponse, Operation, Parameter
 from ingest.openapi.problems import ACCEPTED_PROBLEMS
 from ingest.responses import JSONResponse, Prediction, Queued, Values
 
@@ -64,6 +64,8 @@ class ResultEndpoint:
         raise UnknownResult("The result has just expired.")
 
 
+_WAIT: Final = Parameter(PREFER.name, "header", "wait=N: how many seconds to wait for the result", PREFER.schema)
+
 FETCH: Final = Operation(
     "Fetch a result",
     {
@@ -71,7 +73,7 @@ FETCH: Final = Operation(
         202: DocumentedResponse("Still queued.", Queued, headers=(POLL_HEADER, PREFERENCE_APPLIED)),
     },
     (BadParameter, UnknownResult, *ACCEPTED_PROBLEMS),
-    (THRESHOLD_PARAMETER, PREFER),
+    (THRESHOLD_PARAMETER, _WAIT),
 )
 CANCEL: Final = Operation(
     "Cancel a request, or delete its result",

@@ -51,9 +51,9 @@ class Root(TypedDict):
     """The process answers. The paths are for browsers, but for `openapi`."""
 
     status: Literal["alive"]
-    page: str
-    docs: str
-    openapi: str
+    page: Literal["/"]
+    docs: Literal["/docs"]
+    openapi: Literal["/openapi.json"]
 
 
 _ROOT: Final = Root(status="alive", page="/", docs="/docs", openapi="/openapi.json")

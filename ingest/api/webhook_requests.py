@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import Request
 
 from ingest.api.async_requests import Preferences
-from ingest.errors import BadParameter, UrlNotAllowed
+from ingest.errors import BadParameter, Problem, UrlNotAllowed
 from ingest.openapi.operation import Parameter
 from ingest.outbound.addresses import MAX_URL
 
@@ -32,6 +32,11 @@ class WebhookRequests:
     def parameters(self) -> tuple[Parameter, ...]:
         """As OpenAPI describes them."""
         return (WEBHOOK_URL,) if self._policy else ()
+
+    @property
+    def problems(self) -> tuple[type[Problem], ...]:
+        """As OpenAPI describes them."""
+        return (UrlNotAllowed,) if self._policy else ()
 
     def url(self, request: Request, in_json: str | None) -> str:
         """The URL in ASCII; empty if the request names none. Raises BadParameter and UrlNotAllowed."""

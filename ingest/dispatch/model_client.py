@@ -15,6 +15,7 @@ from ingest.dispatch.partitions import Partitions, Versions
 from ingest.dispatch.release import ReleaseRouter, caller
 from ingest.dispatch.shadow import Shadow
 from ingest.errors import (
+    RETRY_S,
     ModelUnloaded,
     NoConsumer,
     Overloaded,
@@ -89,7 +90,10 @@ class ModelClient:
     def model(self) -> ModelDescription:
         """The newest version on offer, for which images are prepared. Raises NoConsumer or ModelUnloaded."""
         if self.unloaded:
-            raise ModelUnloaded(f"{self.name} was unloaded. Load it with: POST /v2/repository/models/{self.name}/load")
+            raise ModelUnloaded(
+                f"{self.name} was unloaded. Load it with: POST /v2/repository/models/{self.name}/load",
+                retry_after_s=RETRY_S,
+            )
         return self.versions.newest
 
     @property

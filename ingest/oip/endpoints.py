@@ -1,7 +1,7 @@
 """The routes below `/v2`: inference, and the endpoints for health, metadata and the index."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from ingest.errors import BadParameter, NoConsumer, StreamUnavailable
 from ingest.oip.infer_runner import InferRunner
 from ingest.oip.inference import InferEndpoint, infer_operation, refuse_form
 from ingest.oip.metadata import (
+    Configuration,
     IndexEntry,
     IndexRequest,
     Model,
@@ -49,7 +50,7 @@ MODEL: Final = Operation(
 MODEL_READY: Final = Operation("Is this model served?", {200: DocumentedResponse("It is.", ModelReady)}, MODEL_PROBLEMS)
 CONFIGURATION: Final = Operation(
     "Get a model's configuration in Triton's form",
-    {200: DocumentedResponse("The configuration.", dict[str, Any])},
+    {200: DocumentedResponse("The configuration.", Configuration)},
     MODEL_PROBLEMS,
 )
 INDEX: Final = Operation(

@@ -4,9 +4,10 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 import numpy as np
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -26,13 +27,16 @@ class OutputTensor(TypedDict):
     parameters: NotRequired[dict[str, int]]
 
 
+_EXAMPLE: Final = OutputTensor(name="probabilities", datatype="FP32", shape=[1, 2], data=[0.62, 0.38])
+
+
 class InferResponse(TypedDict):
     """The response to an inference request."""
 
     model_name: str
     model_version: NotRequired[str]
     id: NotRequired[str]
-    outputs: list[OutputTensor]
+    outputs: Annotated[list[OutputTensor], Field(examples=[[_EXAMPLE]])]
 
 
 @dataclass(frozen=True, slots=True)

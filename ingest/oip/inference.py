@@ -15,7 +15,7 @@ from ingest.oip.infer_response import InferResponse, encode_response
 from ingest.oip.infer_runner import InferRunner
 from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
-from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.operation import EXAMPLE_IMAGE, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
@@ -56,8 +56,9 @@ _LENGTH: Final = {"type": "integer", "minimum": 0}
 
 def infer_operation(limits: Limits) -> Operation:
     """The declaration, with these limits."""
+    tensor = {"name": INPUT, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE.decode()]}
     content: dict[str, dict[str, Any]] = {
-        JSON: {"schema": REQUEST_SCHEMA},
+        JSON: {"schema": REQUEST_SCHEMA, "example": {"inputs": [tensor]}},
         _OCTETS: {"schema": {"maxLength": limits.max_bytes}},
     }
     return Operation(
@@ -81,5 +82,9 @@ def infer_operation(limits: Limits) -> Operation:
             PRIORITY_PARAMETER,
             PRIORITY_HEADER,
         ),
-        Body(f"One tensor {INPUT}: UINT8 [N, height, width, channels] or BYTES [N].", content),
+        Body(
+            f"One tensor {INPUT}: UINT8 [N, height, width, channels] or BYTES [N]. JPEG and PNG need binary data after "
+            "the JSON: it holds text alone, such as the GIF of the example.",
+            content,
+        ),
     )

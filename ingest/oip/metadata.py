@@ -1,7 +1,8 @@
 """What the protocol says about the server, a model and the models that are served."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from ingest.classification import MAX_IMAGES
@@ -20,9 +21,9 @@ _EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configurati
 class Server(TypedDict):
     """The server, and the protocol's extensions that it supports."""
 
-    name: str
-    version: str
-    extensions: list[str]
+    name: Literal["sluice"]
+    version: Annotated[str, Field(examples=[own_version()])]
+    extensions: Annotated[list[str], Field(examples=[list(_EXTENSIONS)])]
 
 
 class ServerLive(TypedDict):
@@ -52,14 +53,43 @@ class Tensor(TypedDict):
     shape: list[int]
 
 
+def _tensor(name: str, datatype: str, shape: list[int]) -> Tensor:
+    return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+
+
+def _policy(versions: list[int]) -> dict[str, Any]:
+    return {"specific": {"versions": versions}}
+
+
+def _input(dims: list[int]) -> dict[str, Any]:
+    return {"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": dims}
+
+
+def _output(name: str, classes: int) -> dict[str, Any]:
+    return {"name": name, "data_type": "TYPE_FP32", "dims": [classes]}
+
+
 class Model(TypedDict):
     """A model, its versions that are served, its input and its output."""
 
     name: str
     versions: list[str]
-    platform: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
+    platform: Literal["onnxruntime_onnx"]
+    inputs: Annotated[list[Tensor], Field(examples=[[_tensor(INPUT, "UINT8", [224, 224, 3])]])]
+    outputs: Annotated[list[Tensor], Field(examples=[[_tensor("probabilities", "FP32", [1000])]])]
+
+
+class Configuration(TypedDict):
+    """The part of Triton's model configuration that applies here."""
+
+    name: str
+    platform: Literal["onnxruntime_onnx"]
+    backend: Literal["onnxruntime"]
+    version_policy: Annotated[dict[str, Any], Field(examples=[_policy([1])])]
+    max_batch_size: Annotated[int, Field(examples=[MAX_IMAGES])]
+    input: Annotated[list[dict[str, Any]], Field(examples=[[_input([224, 224, 3])]])]
+    output: Annotated[list[dict[str, Any]], Field(examples=[[_output("probabilities", 1000)]])]
+    dynamic_batching: dict[str, Any]
 
 
 class IndexRequest(TypedDict, total=False):
@@ -102,23 +132,22 @@ async def model_metadata(client: ModelClient, version: str | None) -> Model:
         "name": client.name,
         "versions": client.versions.served,
         "platform": _PLATFORM,
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, model.height, model.width, model.channels]}],
-        "outputs": [{"name": output_name(model.output_kind), "datatype": "FP32", "shape": [-1, classes]}],
+        "inputs": [_tensor(INPUT, "UINT8", [model.height, model.width, model.channels])],
+        "outputs": [_tensor(output_name(model.output_kind), "FP32", [classes])],
     }
 
 
-async def model_configuration(client: ModelClient, version: str | None) -> dict[str, Any]:
-    """The part of Triton's model configuration that applies here. Shapes are without the number of images."""
+async def model_configuration(client: ModelClient, version: str | None) -> Configuration:
+    """Shapes are without the number of images."""
     model = client.model
     classes = len((await client.versions.described(version or model.version)).labels)
-    dims = [model.height, model.width, model.channels]
     return {
         "name": client.name,
         "platform": _PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"specific": {"versions": [int(one) for one in client.versions.served]}},
+        "version_policy": _policy([int(one) for one in client.versions.served]),
         "max_batch_size": MAX_IMAGES,
-        "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": dims}],
-        "output": [{"name": output_name(model.output_kind), "data_type": "TYPE_FP32", "dims": [classes]}],
+        "input": [_input([model.height, model.width, model.channels])],
+        "output": [_output(output_name(model.output_kind), classes)],
         "dynamic_batching": {},
     }

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 from ingest.auth.schemes import SECURITY_SCHEMES
 from ingest.errors import (
     MEDIA_TYPE,
+    BulkKey,
     CrossOriginRequest,
     Problem,
     ProblemDocument,
@@ -17,7 +18,7 @@ from ingest.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from ingest.openapi.operation import JSON, DocumentedResponse, DocumentedRoute, Operation, Parameter
+from ingest.openapi.operation import EXAMPLE_ID, JSON, DocumentedResponse, DocumentedRoute, Operation, Parameter
 from ingest.openapi.schemas import Schemas
 from ingest.paths import SAFE_METHODS, is_open, is_protocol
 from ingest.responses import ProtocolError
@@ -39,6 +40,9 @@ _GROUPS: Final = {
     "Page and reference": ("/",),
 }
 
+#: Examples of what paths name, besides models and versions.
+_IN_PATH: Final = {"id": EXAMPLE_ID, "name": "icon.svg", "label": "stable"}
+
 
 class UndocumentedRoute(TypeError):
     """A route without an operation."""
@@ -48,13 +52,16 @@ class UndocumentedRoute(TypeError):
 class Service:
     """The settings and the state of the service that the document depends on.
 
-    `classes` is the largest number of classes of a served model; None if no model is served.
+    `classes` is the largest number of classes of a served model; None if no model is served. `model` and its
+    `model_version` are served, and examples name them; they are empty if none is.
     """
 
     version: str
     keys: bool
     limited: bool
     classes: int | None
+    model: str = ""
+    model_version: str = ""
 
 
 class Document:
@@ -95,7 +102,8 @@ class Document:
             "tags": [next(name for name, beginnings in _GROUPS.items() if route.path_format.startswith(beginnings))],
             "summary": operation.summary,
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path_format)]),
-            "parameters": [_in_path(name) for name in names] + [self._parameter(one) for one in operation.parameters],
+            "parameters": [self._in_path(name) for name in names]
+            + [self._parameter(one) for one in operation.parameters],
             "responses": {str(status): self._response(one) for status, one in operation.responses.items()}
             | self._problems(route.path_format, method, operation),
         }
@@ -107,6 +115,12 @@ class Document:
         if self._service.keys:
             written["security"] = [] if is_open(route.path_format) else [{name: []} for name in SECURITY_SCHEMES]
         return written
+
+    def _in_path(self, name: str) -> dict[str, Any]:
+        service = self._service
+        known = {"model": service.model, "version": service.model_version, **_IN_PATH}
+        example = {"example": known[name]} if known.get(name) else {}
+        return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, **example}
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
         schema = parameter.schema(self._service.classes) if callable(parameter.schema) else parameter.schema
@@ -126,7 +140,8 @@ class Document:
         return written
 
     def _problems(self, path: str, method: str, operation: Operation) -> dict[str, Any]:
-        found: list[type[Problem]] = [Problem, *operation.problems, *self._middleware_problems(path, method)]
+        declared = [one for one in operation.problems if self._service.keys or one is not BulkKey]
+        found: list[type[Problem]] = [Problem, *declared, *self._middleware_problems(path, method)]
         statuses = {one.status for one in found} | ({404} if "{" in path else set())
         return {str(status): self._problem(path, status, found) for status in sorted(statuses)}
 
@@ -141,12 +156,12 @@ class Document:
 
     def _problem(self, path: str, status: int, found: Sequence[type[Problem]]) -> dict[str, Any]:
         here = sorted({one for one in found if one.status == status}, key=lambda one: one.code)
-        titles = [one.title for one in here] + (["Not found"] if status == 404 else [])
+        titles = [one.title for one in here] + (["Not Found"] if status == 404 else [])
         written: dict[str, Any] = {"description": "; ".join(dict.fromkeys(titles)), "headers": _problem_headers(status)}
         if is_protocol(path):
             return {**written, "content": {JSON: {"schema": self._schemas.schema_for(ProtocolError)}}}
         # A plain reference: generators of clients cannot merge the schema with the values of one status.
-        kinds = [(one.code, one.title) for one in here] + ([("not_found", "Not found")] if status == 404 else [])
+        kinds = [(one.code, one.title) for one in here] + ([("not_found", "Not Found")] if status == 404 else [])
         examples = {code: {"summary": title, "value": _example(status, code, title)} for code, title in kinds}
         schema = self._schemas.schema_for(ProblemDocument)
         return {**written, "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}}}
@@ -154,7 +169,7 @@ class Document:
 
 def _example(status: int, code: str, title: str) -> dict[str, Any]:
     return {
-        "type": f"urn:sluice:problem:{code}",
+        "type": "about:blank" if code == "not_found" else f"urn:sluice:problem:{code}",
         "title": title,
         "status": status,
         "detail": "What was wrong, and what to do.",
@@ -168,7 +183,3 @@ def _problem_headers(status: int) -> dict[str, Any]:
     if status not in names:
         return dict(_OF_ALL)
     return {**_OF_ALL, names[status]: {"required": True, "schema": {"type": "string"}}}
-
-
-def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}

@@ -4,6 +4,7 @@ The types of responses are those that endpoints build (mypy checks it), problems
 limits and names are the constants that they check by.
 """
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,13 @@ from ingest.errors import Problem
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 JSON: Final = "application/json"
+
+#: The request id of examples.
+EXAMPLE_ID: Final = "0dc4e132ea6449a0a3e49e0b06f4aa32"
+
+#: The image of examples in JSON: a GIF with one pixel. All of its bytes are ASCII, so text can hold it.
+EXAMPLE_IMAGE: Final = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+EXAMPLE_BASE64: Final = base64.b64encode(EXAMPLE_IMAGE).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from ingest.errors import (
     DeadlinePassed,
     InferenceFailed,
     MixedVersions,
+    ModelUnloaded,
     NoConsumer,
     Overloaded,
     PayloadTooLarge,
+    PreparedForAnother,
     RequestTimeout,
     StreamUnavailable,
     TooManyPixels,
@@ -25,15 +27,14 @@ from ingest.errors import (
 BODY_PROBLEMS: Final = (BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType)
 
 #: Of the model that a path names.
-MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, MixedVersions, StreamUnavailable)
+MODEL_PROBLEMS: Final = (UnknownModel, NoConsumer, ModelUnloaded, MixedVersions, StreamUnavailable)
 
 #: Of an image that was accepted.
 ACCEPTED_PROBLEMS: Final = (
-    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, StreamUnavailable, DeadlinePassed,
+    Cancelled, InferenceFailed, DamagedInRedis, Overloaded, PreparedForAnother, StreamUnavailable, DeadlinePassed,
 )  # fmt: skip
 
 #: Of a request for the outputs of one model.
 INFERENCE_PROBLEMS: Final = (
-    *BODY_PROBLEMS, *MODEL_PROBLEMS, BulkKey, TooManyPixels, DamagedImage, Cancelled, InferenceFailed, DamagedInRedis,
-    Overloaded, DeadlinePassed,
+    *BODY_PROBLEMS, *MODEL_PROBLEMS, *ACCEPTED_PROBLEMS, BulkKey, TooManyPixels, DamagedImage,
 )  # fmt: skip

@@ -29,6 +29,7 @@ METADATA: Final = Operation(
     {200: DocumentedResponse("The signature.", Metadata)},
     MODEL_PROBLEMS,
 )
+LABEL: Final = Operation("Versions have no labels here (TensorFlow Serving): always 404", {}, MODEL_PROBLEMS)
 
 
 class _NameConvertor(Convertor[str]):
@@ -54,15 +55,16 @@ def tfserving_routes(
     predictions = PredictionEndpoints(registry, classifier, limits, timeout_s=timeout_s)
     routes = [DocumentedRoute("/v1/models", endpoints.names, NAMES)]
     model = "/v1/models/{model:name}"
-    for path in (f"{model}/versions/{{version:name}}", f"{model}/labels/{{label:name}}", model):
-        by_label = "{label" in path
+    by_label = f"{model}/labels/{{label:name}}"
+    for verb in ("predict", "classify"):
+        routes += [DocumentedRoute(f"{by_label}:{verb}", endpoints.label, {"POST": LABEL})]
+    routes += [DocumentedRoute(path, endpoints.label, LABEL) for path in (f"{by_label}/metadata", by_label)]
+    for path in (f"{model}/versions/{{version:name}}", model):
         routes += [
-            DocumentedRoute(f"{path}:predict", endpoints.label if by_label else predictions.predict, {"POST": PREDICT}),
-            DocumentedRoute(
-                f"{path}:classify", endpoints.label if by_label else predictions.classify, {"POST": CLASSIFY}
-            ),
-            DocumentedRoute(f"{path}/metadata", endpoints.label if by_label else endpoints.metadata, METADATA),
-            DocumentedRoute(path, endpoints.label if by_label else endpoints.status, STATUS),
+            DocumentedRoute(f"{path}:predict", predictions.predict, {"POST": PREDICT}),
+            DocumentedRoute(f"{path}:classify", predictions.classify, {"POST": CLASSIFY}),
+            DocumentedRoute(f"{path}/metadata", endpoints.metadata, METADATA),
+            DocumentedRoute(path, endpoints.status, STATUS),
         ]
     return routes
 

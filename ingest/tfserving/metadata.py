@@ -1,7 +1,8 @@
 """What TensorFlow Serving's REST API says about a model: the status of its versions, and its signature."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from ingest.dispatch.model_client import ModelClient
@@ -50,11 +51,26 @@ class ModelSpec(TypedDict):
     version: str
 
 
+def _signature_def(image: list[int], outputs: int) -> dict[str, Any]:
+    signature = {
+        "inputs": {_INPUT: _tensor("DT_UINT8", [-1, *image], _INPUT)},
+        "outputs": {_OUTPUT: _tensor("DT_FLOAT", [-1, outputs], _OUTPUT)},
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
+    }
+    return {"signature_def": {"signature_def": {SIGNATURE: signature}}}
+
+
+def _tensor(dtype: str, shape: list[int], name: str) -> dict[str, Any]:
+    dimensions = [{"size": str(size), "name": ""} for size in shape]
+    return {"dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": name}
+
+
 class Metadata(TypedDict):
     """The signature of a model, in the form of TensorFlow's MetaGraphDef."""
 
     model_spec: ModelSpec
-    metadata: dict[str, Any]
+    metadata: Annotated[dict[str, Any], Field(examples=[_signature_def([224, 224, 3], 1000)])]
 
 
 def model_status(client: ModelClient, version: str | None) -> ModelStatus:
@@ -72,23 +88,12 @@ def model_status(client: ModelClient, version: str | None) -> ModelStatus:
 async def model_metadata(client: ModelClient, version: str | None) -> Metadata:
     model = client.model
     outputs = output_count(model, len((await client.versions.described(version or model.version)).labels))
-    signature = {
-        "inputs": {_INPUT: _tensor("DT_UINT8", [-1, model.height, model.width, model.channels], _INPUT)},
-        "outputs": {_OUTPUT: _tensor("DT_FLOAT", [-1, outputs], _OUTPUT)},
-        "method_name": "tensorflow/serving/predict",
-        "defaults": {},
-    }
     return {
         "model_spec": {"name": client.name, "signature_name": "", "version": version or model.version},
-        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
+        "metadata": _signature_def([model.height, model.width, model.channels], outputs),
     }
 
 
 def output_count(model: ModelDescription, labels: int) -> int:
     """How many numbers the response has for each image: one for a binary model, as its sigmoid has."""
     return 1 if model.output_kind == "binary" else labels
-
-
-def _tensor(dtype: str, shape: list[int], name: str) -> dict[str, Any]:
-    dimensions = [{"size": str(size), "name": ""} for size in shape]
-    return {"dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": name}

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -21,7 +22,7 @@ from ingest.errors import (
     BadParameter,
     UnsupportedMediaType,
 )
-from ingest.openapi.operation import JSON, Body, DocumentedResponse, Header, Operation, Parameter
+from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
 from ingest.request_body import CONTENT_CODINGS, Limits, in_thread_if_large, is_form, read_body
@@ -37,19 +38,19 @@ T = TypeVar("T")
 class Predictions(TypedDict):
     """The outputs of each image, for a request in row format."""
 
-    predictions: list[list[float]]
+    predictions: Annotated[list[list[float]], Field(examples=[[[0.62, 0.38]]])]
 
 
 class Outputs(TypedDict):
     """The outputs of each image, for a request in column format."""
 
-    outputs: list[list[float]]
+    outputs: Annotated[list[list[float]], Field(examples=[[[0.62, 0.38]]])]
 
 
 class Classifications(TypedDict):
     """All labels of each image with their scores, in the order of the model's classes."""
 
-    results: list[list[tuple[str, float]]]
+    results: Annotated[list[list[tuple[str, float]]], Field(examples=[[[["tabby", 0.62], ["tiger_cat", 0.38]]]])]
 
 
 class PredictionEndpoints:
@@ -129,6 +130,7 @@ _HEADERS: Final = (
 _CODING: Final = Parameter(
     "Content-Encoding", "header", "How the body is compressed", {"enum": sorted(CONTENT_CODINGS)}
 )
+_EXAMPLE: Final = {"b64": EXAMPLE_BASE64}
 _SIGNATURE_NAME: Final = {"type": ["string", "null"]}
 
 
@@ -146,7 +148,12 @@ PREDICT: Final = Operation(
     (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
     Body(
         'Images as arrays of pixels or as {"b64": "..."}, in row format (instances) or in column format (inputs).',
-        {JSON: {"schema": {"oneOf": [_list_of("instances"), _list_of("inputs")]}}},
+        {
+            JSON: {
+                "schema": {"oneOf": [_list_of("instances"), _list_of("inputs")]},
+                "example": {"instances": [_EXAMPLE]},
+            }
+        },
     ),
 )
 CLASSIFY: Final = Operation(
@@ -154,5 +161,8 @@ CLASSIFY: Final = Operation(
     {200: DocumentedResponse("All labels of each image.", Classifications, headers=_HEADERS)},
     INFERENCE_PROBLEMS,
     (_CODING, PRIORITY_PARAMETER, PRIORITY_HEADER),
-    Body("Examples with one feature each, the image.", {JSON: {"schema": _list_of("examples")}}),
+    Body(
+        "Examples with one feature each, the image.",
+        {JSON: {"schema": _list_of("examples"), "example": {"examples": [{"image": _EXAMPLE}]}}},
+    ),
 )

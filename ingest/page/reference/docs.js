@@ -1,7 +1,7 @@
 // The API reference: the OpenAPI document as a page, with examples and a form for each operation.
 
 import { copy } from "./curl.js";
-import { requestExamples, responseExamples } from "./docs_examples.js";
+import { isStream, requestExamples, responseExamples } from "./docs_examples.js";
 import { byId, element } from "./element.js";
 
 function show(api) {
@@ -66,7 +66,7 @@ function examples(api, path, method, operation) {
 
 function form(path, method, operation) {
   // A stream without an end cannot be shown as one response.
-  if (operation.responses[200]?.content?.["text/event-stream"]) return [];
+  if (isStream(operation)) return [];
   const fields = operation.parameters.map(field);
   const content = operation.requestBody?.content ?? {};
   const body = "multipart/form-data" in content ? file(operation) : "application/json" in content ? text(operation) : null;

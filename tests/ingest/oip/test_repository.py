@@ -100,6 +100,7 @@ def test_an_unloaded_model_refuses_images_until_it_is_loaded(service: tuple[Proc
     assert "unloaded model=tiny version=1" in consumer.text
     refused = classify(url)
     assert (refused.status_code, refused.json()["code"]) == (503, "model_unloaded")
+    assert int(refused.headers["Retry-After"]) == refused.json()["retry_after"]
     index = client.get_model_repository_index(headers=headers)
     assert index == [{"name": "tiny", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}]
     ready_only = post(url, "/v2/repository/index", json={"ready": True})
