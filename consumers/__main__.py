@@ -28,7 +28,7 @@ from consumers.onnx.providers import ProviderError, require_cuda
 from consumers.worker import ConsumerFailed, Worker
 from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
-from stream.connection.clients import Backoff, connect
+from stream.connection.clients import AT_START, Backoff, connect
 from stream.embedded.run_file import missed_service
 from stream.host import tracing
 from stream.host.cpu import use_batch_scheduling
@@ -139,7 +139,7 @@ async def _follow_release(loader: ModelLoader, settings: ConsumerSettings) -> No
     """
     if settings.version:
         return
-    backoff = Backoff()
+    backoff = Backoff(quiet=AT_START)
     async with connect(settings) as redis:
         while True:
             try:

@@ -16,7 +16,7 @@ from consumers.metrics import REDIS
 from results.completion import Completion
 from results.store import Store
 from stream import server_check
-from stream.connection.clients import Backoff
+from stream.connection.clients import AT_START, Backoff
 from stream.connection.group_reader import Reader
 from stream.group import Group
 from stream.keys import Partition
@@ -62,7 +62,7 @@ class PartitionWorker:
 
     async def join(self) -> None:
         """Announce the model and send a heartbeat; tried until it succeeds, or the consumer stops."""
-        backoff = Backoff()
+        backoff = Backoff(quiet=AT_START)
         while not self._joined.is_set() and not self._context.state.stopping.is_set():
             try:
                 await self._leases.join()

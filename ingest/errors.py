@@ -177,7 +177,7 @@ class TooManyPixels(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    status, code, title = 415, "unsupported_media_type", "Not a supported image format"
+    status, code, title = 415, "unsupported_media_type", "Not a supported format"
 
 
 class DamagedImage(Problem):

@@ -80,6 +80,7 @@ class Form:
         self._filename: str | None = None
         self._image: io.BytesIO | None = None
         self._is_empty = True
+        self._has_empty_image = False
         # Latin-1 keeps each byte of a header. Whether a name is UTF-8 is checked when it is read.
         self._parser = PushMultipartParser(
             boundary.encode("latin-1"),
@@ -116,6 +117,8 @@ class Form:
         if self._is_empty:
             raise NoImage("The form is empty. Send the image in a part named image.")
         self.end()
+        if not self.images and self._has_empty_image:
+            raise NoImage("The part image is empty. Send a file in it, as in curl -F image=@cat.jpg.")
         if not self.images:
             named = ", ".join(repr(name) for name in self.other_names[:8]) or "no part at all"
             raise NoImage(
@@ -168,7 +171,7 @@ class Form:
         self._image = None
         if not image and not self._filename:
             # A browser sends this for a file input without a file.
-            self.other_names.append("image (empty)")
+            self._has_empty_image = True
             return
         if len(self.images) == self._max_images:
             raise PayloadTooLarge(f"The form has more than {self._max_images} images. Send them in several requests.")

@@ -53,6 +53,11 @@ def parse_json_object(
     return document
 
 
+def shown(value: object, most: int = 100) -> str:
+    """The beginning of a value of JSON, for messages."""
+    return repr(value[:most]) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)[:most]
+
+
 def flatten(data: list[Any]) -> list[Any]:
     """The elements of arrays in arrays, in order; raises ValueError if they are not all equally deep."""
     while data and isinstance(data[0], list):

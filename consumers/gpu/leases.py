@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connection.clients import Backoff
+from stream.connection.clients import AT_START, Backoff
 from stream.keys import gpu_lease as key_of
 from stream.scripts import load
 
@@ -98,7 +98,7 @@ class GpuLeases:
             await lease.release()
 
     async def _wait(self) -> GpuLease:
-        backoff = Backoff()
+        backoff = Backoff(quiet=AT_START)
         reported = after_outage = False
         while True:
             try:

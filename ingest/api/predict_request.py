@@ -15,7 +15,7 @@ from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
 from ingest.priority import PRIORITY
 from ingest.request_body import CONTENT_CODINGS, Limits, Upload, in_thread_if_large, media_type, read_body, read_image
-from ingest.request_json import decode_base64, is_url, parse_json_object
+from ingest.request_json import decode_base64, is_url, parse_json_object, shown
 from stream.model import ModelDescription
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Options:
         if top is not None and type(top) is not int:
             raise _bad_top(top)
         if threshold is not None and type(threshold) not in {int, float}:
-            raise _bad_threshold(_shown(threshold))
+            raise _bad_threshold(shown(threshold))
         return cls(top, None if threshold is None else _probability(threshold))
 
     def or_else(self, other: "Options") -> "Options":
@@ -99,8 +99,7 @@ def parse_threshold(query: QueryParams) -> float | None:
 def _only(query: QueryParams, name: str) -> str | None:
     given = query.getlist(name)
     if len(given) > 1:
-        shown = ", ".join(given)[:40]
-        raise BadParameter(f"{name} is {shown!r}; it must be given once.")
+        raise BadParameter(f"{name} is {shown(', '.join(given))}; it must be given once.")
     return given[0] if given else None
 
 
@@ -116,21 +115,16 @@ def _probability(given: str | float) -> float:
     except (ValueError, OverflowError):
         value = None
     if value is None or not 0 <= value <= 1:
-        raise _bad_threshold(_shown(given) if value is None else f"{value:g}")
+        raise _bad_threshold(shown(given) if value is None else f"{value:g}")
     return value
 
 
 def _bad_top(given: object) -> BadParameter:
-    return BadParameter(f"{TOP} is {_shown(given)}; it must be one whole number.")
+    return BadParameter(f"{TOP} is {shown(given)}; it must be one whole number.")
 
 
-def _bad_threshold(shown: str) -> BadParameter:
-    return BadParameter(f"{THRESHOLD} is {shown}; it must be a number from 0 to 1.")
-
-
-def _shown(given: object) -> str:
-    """The beginning of a value; only text has quotation marks."""
-    return repr(given[:40]) if isinstance(given, str) else str(given)[:40]
+def _bad_threshold(given: str) -> BadParameter:
+    return BadParameter(f"{THRESHOLD} is {given}; it must be a number from 0 to 1.")
 
 
 _IMAGES: Final = "images"
@@ -294,5 +288,7 @@ def _refuse_bare_urls(images: dict[int, Any], count: int) -> None:
 
 
 def _check_by_url(image: dict[str, Any], name: str) -> None:
-    if set(image) != {_IMAGE_URL} or not isinstance(image[_IMAGE_URL], str):
+    if set(image) != {_IMAGE_URL}:
         raise BadParameter(f'{name} is an object. Send base64, or {{"{_IMAGE_URL}": "https://..."}}.')
+    if not isinstance(url := image[_IMAGE_URL], str):
+        raise BadParameter(f'{_IMAGE_URL} is {shown(url)}; it must be a URL, such as "https://example.com/cat.jpg".')

@@ -63,7 +63,8 @@ class SameOriginMiddleware:
             headers = Headers(scope=scope)
             if not self._trusts(headers["origin"], headers.get("host", "")):
                 problem = CrossOriginRequest(
-                    "Pages of this origin may not use the service. The operator can allow them."
+                    "Pages of this origin may not use the service. The operator can list it in SLUICE_CORS_ORIGINS "
+                    "(cors_origins)."
                 )
                 await send_problem(problem, scope, receive, send)
                 return

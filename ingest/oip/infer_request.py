@@ -7,6 +7,7 @@ from ingest.classification import MAX_IMAGES, Image
 from ingest.errors import BadParameter
 from ingest.oip.tensors import INPUT, OUTPUT_NAMES, elements, output_name, pixels
 from ingest.oip.wire import Message
+from ingest.request_json import shown
 from stream.model import ModelDescription
 
 
@@ -51,7 +52,7 @@ def _images(tensor: dict[str, Any], message: Message, model: ModelDescription) -
             return elements(_data(tensor, message, numbers=False), shape[0])
         case datatype:
             raise BadParameter(
-                f"{INPUT} is {_shown(datatype)} {_shown(shape)}; this model takes UINT8 "
+                f"{INPUT} is {shown(datatype)} {shown(shape)}; this model takes UINT8 "
                 f"[N, {model.height}, {model.width}, {model.channels}] (pixels) or BYTES [N] (encoded images, such as "
                 "JPEG or PNG)."
             )
@@ -71,7 +72,7 @@ def _data(tensor: dict[str, Any], message: Message, *, numbers: bool) -> memoryv
     if size is not None:
         if type(size) is not int or size != len(message.binary) or "data" in tensor:
             raise BadParameter(
-                f"binary_data_size of {INPUT} is {_shown(size)}, and {len(message.binary)} bytes follow the JSON; "
+                f"binary_data_size of {INPUT} is {shown(size)}, and {len(message.binary)} bytes follow the JSON; "
                 "they must be equal, and the tensor must have no data of its own."
             )
         return message.binary
@@ -92,7 +93,7 @@ def _output(outputs: object, binary: bool, model: ModelDescription) -> tuple[boo
         raise BadParameter("Shared memory is not supported. The response contains the tensor.")
     classes = parameters.get("classification", 0)
     if type(classes) is not int or classes < 0:
-        raise BadParameter(f"classification is {_shown(classes)}; it must say how many labels are wanted.")
+        raise BadParameter(f"classification is {shown(classes)}; it must say how many labels are wanted.")
     if classes and model.output_kind == "values":
         raise BadParameter(f"{model.name} gives values, which have no classification.")
     return _flag(parameters, "binary_data") if "binary_data" in parameters else binary, classes
@@ -102,7 +103,7 @@ def _only(tensors: object, name: str) -> dict[str, Any]:
     """The one tensor of the list, which has this name."""
     named = [one.get("name") if isinstance(one, dict) else None for one in tensors] if isinstance(tensors, list) else []
     if named != [name]:
-        raise BadParameter(f"The tensors are {_shown(named)}; there must be one, named {name}.")
+        raise BadParameter(f"The tensors are {shown(named)}; there must be one, named {name}.")
     assert isinstance(tensors, list)
     found: dict[str, Any] = tensors[0]
     return found
@@ -120,7 +121,7 @@ def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
 def _flag(parameters: dict[str, Any], name: str) -> bool:
     flag = parameters.get(name, False)
     if not isinstance(flag, bool):
-        raise BadParameter(f"{name} is {_shown(flag)}; it must be true or false.")
+        raise BadParameter(f"{name} is {shown(flag)}; it must be true or false.")
     return flag
 
 
@@ -129,12 +130,8 @@ def _text(document: dict[str, Any], name: str) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise BadParameter(f"{name} is {_shown(text)}; it must be a string.")
+        raise BadParameter(f"{name} is {shown(text)}; it must be a string.")
     return text
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:100]
 
 
 _PARAMETERS: Final = {"type": ["object", "null"]}

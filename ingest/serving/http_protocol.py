@@ -61,11 +61,12 @@ class _Warnings:
         self._count = 0
         self._next_s = 0.0
 
-    def note(self, reason: str, client: Any) -> None:  # noqa: ANN401 (uvicorn's address)
+    def note(self, reason: str, client: tuple[str, int] | None) -> None:
         self._count += 1
         if time.monotonic() < self._next_s:
             return
-        logger.warning("refused %d malformed requests, the last one from %s: %s", self._count, client, reason)
+        address = "{}:{}".format(*client) if client else "an unknown address"
+        logger.warning("refused %d malformed requests, the last one from %s: %s", self._count, address, reason)
         self._count = 0
         self._next_s = time.monotonic() + _WARN_EVERY_S
 

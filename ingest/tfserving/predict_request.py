@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from ingest.classification import MAX_IMAGES, Image
 from ingest.errors import BadParameter
 from ingest.request_body import Upload
-from ingest.request_json import decode_base64, flatten
+from ingest.request_json import decode_base64, flatten, shown
 from stream.model import ModelDescription
 
 SIGNATURE: Final = "serving_default"
@@ -60,7 +60,7 @@ def parse_classify(document: dict[str, Any], model: ModelDescription) -> list[Im
 def _check_signature(document: dict[str, Any]) -> None:
     name = document.get("signature_name")
     if name not in (None, "", SIGNATURE):
-        raise BadParameter(f"There is no signature {str(name)[:40]!r}; the only one is {SIGNATURE!r}.")
+        raise BadParameter(f"There is no signature {shown(name)}; the only one is {SIGNATURE!r}.")
 
 
 def _columns(inputs: object) -> object:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -47,10 +47,15 @@ class Outputs(TypedDict):
     outputs: Annotated[list[list[float]], Field(examples=[[[0.62, 0.38]]])]
 
 
+# Not prefixItems, which many readers of OpenAPI do not know.
+_PAIR: Final = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": ["string", "number"]}}
+_LabelAndScore = Annotated[tuple[str, float], WithJsonSchema(_PAIR)]
+
+
 class Classifications(TypedDict):
     """All labels of each image with their scores, in the order of the model's classes."""
 
-    results: Annotated[list[list[tuple[str, float]]], Field(examples=[[[["tabby", 0.62], ["tiger_cat", 0.38]]]])]
+    results: Annotated[list[list[_LabelAndScore]], Field(examples=[[[["tabby", 0.62], ["tiger_cat", 0.38]]]])]
 
 
 class PredictionEndpoints:

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import redis
@@ -229,12 +229,20 @@ def is_temporary(error: RedisError) -> bool:
     )
 
 
-class Backoff:
-    """Growing pauses between attempts, with jitter so that processes do not retry at the same moment."""
+#: Failures in a row while a process starts that are no outage: Redis may start with it, and has two seconds.
+AT_START: Final = 6
 
-    def __init__(self, *, first_s: float = 0.05, longest_s: float = 1.0) -> None:
+
+class Backoff:
+    """Growing pauses between attempts, with jitter so that processes do not retry at the same moment.
+
+    `quiet`: how many failures in a row are no outage.
+    """
+
+    def __init__(self, *, first_s: float = 0.05, longest_s: float = 1.0, quiet: int = 0) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
+        self._quiet = quiet
         self._attempts = 0
         self._login_refused = False
 
@@ -243,11 +251,11 @@ class Backoff:
         self._login_refused = False
 
     def log_level(self, error: BaseException) -> int:
-        """WARNING for the first failure in a row, DEBUG for its repetitions: an outage is one event.
+        """WARNING for the first failure in a row that is not quiet, DEBUG for all others: an outage is one event.
 
         WARNING once more if Redis then refuses the login: the outage has ended, and a password is wrong.
         """
-        first = not self._attempts
+        first = self._attempts == self._quiet
         if isinstance(error, AuthenticationError) and not self._login_refused:
             self._login_refused = first = True
         return logging.WARNING if first else logging.DEBUG

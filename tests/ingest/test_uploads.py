@@ -205,7 +205,9 @@ def test_an_empty_body_has_no_image(site: UploadServer, content_type: bytes | No
 
 def test_a_form_in_which_no_file_was_chosen_has_no_image(site: UploadServer) -> None:
     """A browser sends an empty part with an empty name."""
-    assert problem(post(site, form(image_part(b"", b'; filename=""')))) == (400, "no_image")
+    response = post(site, form(image_part(b"", b'; filename=""')))
+    assert problem(response) == (400, "no_image")
+    assert response.json()["detail"].startswith("The part image is empty.")
 
 
 def test_an_empty_form_has_no_image(site: UploadServer) -> None:

@@ -76,3 +76,4 @@ def test_another_site_s_page_changes_nothing(processes: Processes) -> None:
             answer = client.request(method, "/nowhere", headers=headers)
             assert answer.status_code == status, (origin, method)
             assert (answer.json()["code"] == "cross_origin_request") == (status == 403)
+            assert ("SLUICE_CORS_ORIGINS" in answer.json()["detail"]) == (status == 403)

@@ -10,7 +10,7 @@ from redis.asyncio import Connection, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.connection.client import CONNECTIONS, NullObserver, Pool, pack
-from stream.connection.clients import connect, connect_reader
+from stream.connection.clients import AT_START, Backoff, connect, connect_reader
 from stream.settings import RedisSettings
 from tests.chaos.proxy import Proxy
 from tests.support.redis.servers import Server
@@ -120,3 +120,14 @@ def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvl
         "observer": NullObserver(),
     }
     uvloop_runner.run(_two_at_once(Pool(max_connections=1, wait_s=0.05, **options)))
+
+
+def test_a_redis_that_starts_with_its_client_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """One that stays unavailable is a warning, once."""
+    caplog.set_level("DEBUG")
+    backoff = Backoff(first_s=0, longest_s=0, quiet=AT_START)
+    with asyncio.Runner() as runner:
+        for _ in range(AT_START + 3):
+            runner.run(backoff.wait_for_redis(RedisConnectionError("no socket")))
+    levels = [one.levelname for one in caplog.records if "waiting for Redis" in one.message]
+    assert levels == [*["DEBUG"] * AT_START, "WARNING", "DEBUG", "DEBUG"]

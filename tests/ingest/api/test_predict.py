@@ -96,7 +96,9 @@ def test_json_works_with_prefer_and_an_idempotency_key(client: httpx.Client) -> 
         ({"image": TEXT, "top": 11}, 400, "from 1 to 10"),
         ({"image": TEXT, "top": 2.5}, 400, "top is 2.5"),
         ({"image": TEXT, "top": 12.0}, 400, "from 1 to 10"),
-        ({"image": TEXT, "top": True}, 400, "top is True"),
+        ({"image": TEXT, "top": True}, 400, "top is true;"),
+        ({"image_url": 5}, 400, "image_url is 5; it must be a URL"),
+        ({"images": [{"image_url": None}]}, 400, "image_url is null;"),
         ({"image": TEXT, "threshold": 2}, 400, "threshold is 2;"),
         ({"image": TEXT, "threshold": "0.5"}, 400, "threshold is '0.5'"),
         ({"image": TEXT, "threshold": 10**400}, 400, "threshold is"),
@@ -132,6 +134,7 @@ def test_a_compressed_body_is_decompressed(client: httpx.Client, coding: str, co
         assert (plain.status_code, plain.json()["code"]) == (400, "bad_parameter")
     unknown = client.post("/predict", content=FILE, headers={"Content-Encoding": "br"})
     assert (unknown.status_code, unknown.json()["code"]) == (415, "unsupported_media_type")
+    assert "image" not in unknown.json()["title"] + unknown.json()["detail"]
 
 
 def test_a_body_that_grows_beyond_the_limit_is_a_413(client: httpx.Client) -> None:

@@ -69,7 +69,7 @@ MIXED.contents.fp32_contents.extend([0.0] * 768)
         (
             request(outputs=[{"name": "logits"}], raw_input_contents=BLACK),
             "INVALID_ARGUMENT",
-            "The tensors are ['logits']; there must be one, named probabilities.",
+            "The tensors are [\"logits\"]; there must be one, named probabilities.",
         ),
         (
             request(

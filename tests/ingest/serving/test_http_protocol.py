@@ -197,6 +197,7 @@ def test_malformed_requests_and_lost_clients_do_not_fill_the_log(processes: Proc
             client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
     assert process.text.count("malformed") == 1
+    assert "the last one from 127.0.0.1:" in process.text
     assert len(process.text.splitlines()) < 10
 
 
