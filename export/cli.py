@@ -62,7 +62,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="ARCHITECTURE",
         help="exported instead if the ImageNet weights can't be downloaded, such as efficientnet-lite0",
     )
-    add("--labels", metavar="FILE|imagenet", help="names of the classes: one per line, or JSON, in any usual form")
+    add(
+        "--labels",
+        metavar="FILE|imagenet",
+        help="names of the classes in the order of the outputs: one per line, or JSON (docs/artefact.md, Labels)",
+    )
     add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in {**_preprocess_meanings(), BGR: BGR_MEANING}.items())
     add(
@@ -83,7 +87,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="classes: one of N; binary: one of two; labels: independent; values: any numbers (default: what the file"
         " proves)",
     )
-    add("--size", type=_size, metavar="HxW", help="input size in pixels, if the model leaves it open")
+    add(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="input size in pixels, if the model leaves it open; of a named network, another one than its own",
+    )
     add("--layout", choices=("nchw", "nhwc"), help="where the channels are (default: seen in the input's shape)")
 
 

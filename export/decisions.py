@@ -14,7 +14,7 @@ def labels_for(job: Job, original: Original, kind: OutputKind, outputs: int) -> 
     names, assumption = _chosen(job, original, kind, outputs)
     if kind == "binary" and len(names) == 1:
         names = (f"not {names[0]}", names[0])
-    labels.check(names, classes=outputs, origin=f"the list of names ({assumption.why})")
+    labels.check(names, classes=outputs, order=_order(kind), origin=f"the list of names ({assumption.why})")
     return names, assumption
 
 
@@ -34,21 +34,24 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
             "stated", "the subfolders of --images, in alphabetical order as Keras has them"
         )
     imagenet = " (--labels imagenet: ImageNet's names, in Keras's order)" if outputs == IMAGENET_CLASSES else ""
-    order = "in the order of the outputs"
-    if kind == "binary":
-        order = "first that of outputs near 0, as in Keras's class_indices, or with the one name of outputs near 1"
     raise LabelsMismatch(
         f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names,"
-        f" {order}{imagenet}, or --images FOLDER with a subfolder for each. If they have no names, number them:"
+        f" {_order(kind)}{imagenet}, or --images FOLDER with a subfolder for each. If they have no names, number them:"
         f" seq 0 {outputs - 1} > labels.txt"
     )
+
+
+def _order(kind: OutputKind) -> str:
+    if kind == "binary":
+        return "first that of outputs near 0, as in Keras's class_indices, or with the one name of outputs near 1"
+    return labels.OUTPUT_ORDER
 
 
 def _of_random_weights(outputs: int) -> tuple[Names, Assumption]:
     if outputs == IMAGENET_CLASSES:
         return labels.imagenet(), _named("assumed", "ImageNet's, for a network with random weights")
     raise LabelsMismatch(
-        f"the ImageNet list has {IMAGENET_CLASSES} labels, but the model has {outputs} outputs: pass --labels FILE with"
+        f"the ImageNet list has {IMAGENET_CLASSES} labels, but the model has {outputs} classes: pass --labels FILE with"
         f" {outputs} names"
     )
 

@@ -9,6 +9,7 @@ import onnx
 from export import changes
 from export import plan as plans
 from export.artefact import file as artefact
+from export.artefact import labels
 from export.artefact.description import Description
 from export.convert import measure, output_kind, parity, runtime, wrap
 from export.convert.measure import Truth
@@ -146,7 +147,8 @@ def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[
     guessed = unnamed and plan.assumptions["resize"].basis == "assumed"
     normalisation = plan.assumptions["normalisation"]
     contradicted = normalisation.basis == "stated" and normalisation.why != STATED
-    twice = [label for label, count in Counter(plan.labels).items() if count > 1]
+    own = plan.labels != labels.imagenet()  # It has two cranes.
+    twice = [name for name, count in Counter(plan.labels).items() if own and count > 1]
     subfolders = ", ".join(plan.truth.unnamed) if plan.truth else ""
     return (
         *([CONTRADICTED.format(f"{normalisation.value} by {normalisation.why}")] if contradicted else []),

@@ -11,6 +11,8 @@ from export.errors import LabelsMismatch, UnreadableFile
 #: What --labels takes instead of a file.
 IMAGENET = "imagenet"
 
+OUTPUT_ORDER = "in the order of the outputs"
+
 _FORMS = (
     'one name per line, a JSON list of names, {"0": "cat", "1": "dog"}, Keras\'s class_indices {"cat": 0, "dog": 1},'
     ' its class index {"0": ["n01440764", "tench"], ...} or the config.json of a Hugging Face model'
@@ -104,10 +106,10 @@ def _last(entry: object) -> object:
     return entry[-1] if isinstance(entry, list) and entry else entry
 
 
-def check(labels: Sequence[str], *, classes: int, origin: str) -> None:
-    """Raises LabelsMismatch unless there is one label for each of the model's outputs."""
+def check(labels: Sequence[str], *, classes: int, origin: str, order: str = OUTPUT_ORDER) -> None:
+    """Raises LabelsMismatch unless there is one label for each class. `order` says in which one they must be."""
     if len(labels) != classes:
         raise LabelsMismatch(
-            f"{origin} has {len(labels)} labels, but the model has {classes} outputs:"
-            f" pass --labels FILE with {classes} names, in the order of the outputs"
+            f"{origin} has {len(labels)} labels, but the model has {classes} classes:"
+            f" pass --labels FILE with {classes} names, {order}"
         )

@@ -86,5 +86,5 @@ def test_there_is_one_name_for_each_output() -> None:
     """Neither more nor fewer."""
     labels.check(("cat", "dog"), classes=2, origin="the list")
     for classes in (1, 3):
-        with pytest.raises(LabelsMismatch, match=f"the list has 2 labels, but the model has {classes} outputs"):
+        with pytest.raises(LabelsMismatch, match=f"the list has 2 labels, but the model has {classes} classes"):
             labels.check(("cat", "dog"), classes=classes, origin="the list")

@@ -36,7 +36,7 @@ def rank_2() -> onnx.ModelProto:
         (tiny_onnx.model, "--size 32", "--size 32x32 does not fit the model's input, which is 16x16"),
         (tiny_onnx.model, "--classes 4", "a model's file brings its own weights and classes"),
         (lambda: tiny_onnx.model(ends="Sigmoid"), "", "it ends in Sigmoid, and the numbers are between"),
-        (lambda: tiny_onnx.model(classes=3), "", "has 4 labels, but the model has 3 outputs"),
+        (lambda: tiny_onnx.model(classes=3), "", "has 4 labels, but the model has 3 classes"),
         (tiny_onnx.model, "--tolerance 1e-12", "is allowed"),
     ],
 )
