@@ -11,14 +11,26 @@ import java.nio.file.Path;
 import java.time.Duration;
 
 public class SimpleRequest {
-    public static void main(String[] arguments) throws IOException, InterruptedException {
-        String url = arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000";
+    public static void main(String[] arguments) throws InterruptedException {
+        if (arguments.length == 0) {
+            System.err.println("SimpleRequest: name an image: java SimpleRequest.java cat.jpg [URL]");
+            System.exit(1);
+        }
+        try {
+            classify(Path.of(arguments[0]), arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000");
+        } catch (IOException | IllegalArgumentException error) { // no file, no connection, no URL
+            System.err.println("SimpleRequest: " + error);
+            System.exit(1);
+        }
+    }
+
+    private static void classify(Path image, String url) throws IOException, InterruptedException {
         // The body is the image itself; its first bytes decide the format.
         HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + "/predict?top=3"))
                 .header("Content-Type", "application/octet-stream")
                 // Longer than the deadline of the service (30 s by default), so that the service answers first.
                 .timeout(Duration.ofSeconds(60))
-                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[0])));
+                .POST(HttpRequest.BodyPublishers.ofFile(image));
         // If the service asks for API keys, this variable has yours.
         String key = System.getenv("SLUICE_API_KEY");
         if (key != null) {

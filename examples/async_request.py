@@ -26,8 +26,8 @@ POLL_S = 10
 #: Attempts after the first one, while the service is unavailable or busy.
 RETRIES = 5
 
-#: The statuses that another attempt may change (docs/api.md).
-TRY_AGAIN = (408, 429, 502, 503, 504)
+#: The statuses with which a request has no outcome yet (docs/api.md).
+TRY_AGAIN = (408, 429, 502, 503)
 
 
 async def main() -> int:
@@ -47,10 +47,13 @@ async def classify(client: httpx.AsyncClient, path: Path) -> str:
     """The most probable label. Raises RuntimeError with the service's reason, and OSError."""
     data = await asyncio.to_thread(path.read_bytes)
     headers = {"Prefer": "respond-async", "Idempotency-Key": hashlib.sha256(data).hexdigest()}
-    response = await send(client, "POST", "/predict", content=data, headers=headers)
-    while response.status_code == 202:
-        location = response.json()["location"]
-        response = await send(client, "GET", location, headers={"Prefer": f"wait={POLL_S}"})
+    for _ in range(RETRIES + 1):
+        response = await send(client, "POST", "/predict", content=data, headers=headers)
+        while response.status_code == 202:
+            location = response.json()["location"]
+            response = await send(client, "GET", location, headers={"Prefer": f"wait={POLL_S}"})
+        if not must_be_sent_again(response):
+            break
     body = response.json()
     if not body["success"]:
         raise RuntimeError(f"{response.status_code} {body['title']}: {body['detail']}")
@@ -58,6 +61,11 @@ async def classify(client: httpx.AsyncClient, path: Path) -> str:
         return " ".join(f"{value:.4f}" for value in body["values"])
     best = body["predictions"][0]
     return f"{best['label']} {best['probability']:.4f}"
+
+
+def must_be_sent_again(response: httpx.Response) -> bool:
+    """Whether the image has an outcome, but only because its deadline has passed or Redis has damaged it."""
+    return response.status_code == 504 or (response.status_code == 500 and "damaged_in_redis" in response.text)
 
 
 async def send(

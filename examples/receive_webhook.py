@@ -7,10 +7,11 @@ than once, so a receiver keeps the ids of what it has handled. This one keeps th
 import argparse
 import os
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
 #: A delivery is a few kilobytes.
 LARGEST = 1_000_000
@@ -40,21 +41,25 @@ class Receiver(BaseHTTPRequestHandler):
 def handle(message: dict[str, Any]) -> None:
     """What you want to do with a prediction. It takes less than the sender's time limit, 15 s."""
     data = message["data"]
-    if message["type"] == "prediction.succeeded":
-        best = data["predictions"][0]
-        print(f"{data['id']}: {best['label']} {best['probability']:.4f}", flush=True)
+    if message["type"] != "prediction.succeeded":
+        found = f"{data['title']}: {data['detail']}"
+    elif "values" in data:  # a regression or an embedding
+        found = " ".join(f"{value:.4f}" for value in data["values"])
     else:
-        print(f"{data['id']}: {data['title']}: {data['detail']}", flush=True)
+        labels = [f"{one['label']} {one['probability']:.4f}" for one in data["predictions"][:1]]
+        found = labels[0] if labels else "no label reaches the threshold"
+    print(f"{data['id']}: {found}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Receive webhooks on http://127.0.0.1:PORT/.")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    if "WEBHOOK_SECRET" not in os.environ:
-        print("WEBHOOK_SECRET is not set: it is the secret that the operator of Sluice gave you", file=sys.stderr)
-        return 2
-    Receiver.webhook = Webhook(os.environ["WEBHOOK_SECRET"])
-    with ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Receiver) as server:
+    port = parser.parse_args().port
+    try:
+        Receiver.webhook = Webhook(os.environ["WEBHOOK_SECRET"])
+    except (KeyError, ValueError, EmptyWebhookSecretError):
+        parser.error("WEBHOOK_SECRET must be the secret that the operator of Sluice gave you, such as whsec_...")
+    with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
     return 0
 

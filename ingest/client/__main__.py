@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 try:
     from ingest.client.command import Options, options, program
@@ -11,7 +12,11 @@ try:
     from ingest.client.retry import ServiceError
     from ingest.client.run import PackageMissingError, run
 except ModuleNotFoundError as error:
-    print(f"python -m ingest.client: needs {error.name}: pip install {error.name}", file=sys.stderr)
+    packages = {"PIL": "pillow", "tqdm": "tqdm"}
+    if error.name not in packages:
+        raise
+    missing = " ".join(package for module, package in packages.items() if find_spec(module) is None)
+    print(f"python -m ingest.client: packages are missing: pip install {missing}", file=sys.stderr)
     sys.exit(2)
 
 

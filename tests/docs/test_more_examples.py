@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -141,6 +142,35 @@ def test_an_image_that_gets_no_response_is_sent_again_under_its_key() -> None:
     assert len({(post.headers["Idempotency-Key"], post.body) for post in recorded.posts}) == 1
 
 
+def test_an_image_that_redis_has_damaged_is_sent_again_under_its_key() -> None:
+    """Also if a poll says so: to poll again would not help."""
+    queued = {"success": True, "status": "queued", "id": "x", "location": "/results/x"}
+    damaged = {"success": False, "title": "Damaged", "detail": "Its checksum does not fit.", "code": "damaged_in_redis"}
+    done = {"success": True, "predictions": [{"label": "cat", "probability": 0.5}]}
+    attempts = iter([body(json.dumps(queued).encode(), status=202), body(json.dumps(done).encode())])
+    routes = {
+        "/predict": lambda handler: next(attempts)(handler),
+        "/results/x": body(json.dumps(damaged).encode(), status=500),
+    }
+    with serve(routes) as recorded:
+        found = run(sys.executable, EXAMPLES / "async_request.py", CAT, "--url", recorded.url)
+    assert found.stdout == f"{CAT}: cat 0.5000\n", found
+    assert len({post.headers["Idempotency-Key"] for post in recorded.posts}) == 1
+
+
+def test_every_client_says_in_a_line_what_it_cannot_do() -> None:
+    """Without an image, without a service, and without a file: no trace of its calls."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    commands = [
+        *([("node", EXAMPLES / "node_request.mjs")] if shutil.which("node") else []),
+        *([("java", EXAMPLES / "SimpleRequest.java")] if shutil.which("javac") else []),
+    ]
+    for command in commands:
+        for arguments in ((), (CAT, nowhere), (EXAMPLES / "none.jpg", nowhere)):
+            done = run(*command, *arguments)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_node(url: str, damaged: Path) -> None:
     """Ranked labels, or the reason on standard error."""
@@ -180,12 +210,17 @@ def test_the_receiver_prints_what_it_is_sent() -> None:
     port = free_port()
     command = [sys.executable, str(ROOT / "examples/receive_webhook.py"), "--port", str(port)]
     environment = {**os.environ, "WEBHOOK_SECRET": secret}
-    document = {"type": "prediction.failed", "data": {"id": "x", "title": "Cancelled", "detail": "It was cancelled."}}
-    text, now = json.dumps(document), datetime.now(UTC)
+    failed = {"type": "prediction.failed", "data": {"id": "x", "title": "Cancelled", "detail": "It was cancelled."}}
+    succeeded = "prediction.succeeded"
+    values = {"type": succeeded, "data": {"id": "y", "values": [0.5, 2]}}
+    nothing = {"type": succeeded, "data": {"id": "z", "predictions": []}}
+    now = datetime.now(UTC)
 
-    def post(signature: str) -> int:
+    def post(document: dict[str, Any], signature: str = "") -> int:
+        text, webhook_id = json.dumps(document), f"msg_{document['data']['id']}"
+        signature = signature or Webhook(secret).sign(webhook_id, now, text)
         headers = {
-            "webhook-id": "msg_1",
+            "webhook-id": webhook_id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signature,
         }
@@ -195,8 +230,13 @@ def test_the_receiver_prints_what_it_is_sent() -> None:
             return 0
 
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
-        wait_until(lambda: post(f"v1,{'A' * 43}=") == 401, "it listens, and refuses a wrong signature")
-        assert [post(Webhook(secret).sign("msg_1", now, text)) for _ in range(2)] == [204, 204]
+        wait_until(lambda: post(failed, f"v1,{'A' * 43}=") == 401, "it listens, and refuses a wrong signature")
+        assert [post(one) for one in (failed, failed, values, nothing)] == [204, 204, 204, 204]
         it.terminate()
         assert it.stdout
-        assert it.stdout.read() == "x: Cancelled: It was cancelled.\n"
+        lines = ["x: Cancelled: It was cancelled.", "y: 0.5000 2.0000", "z: no label reaches the threshold"]
+        assert it.stdout.read().splitlines() == lines
+    for wrong in ({}, {"WEBHOOK_SECRET": "whsec_a"}, {"WEBHOOK_SECRET": "whsec_?"}):
+        done = subprocess.run(command, env=os.environ | wrong, check=False, capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), done
+    assert "usage:" in run(*command, "--help").stdout

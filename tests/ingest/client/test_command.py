@@ -1,6 +1,8 @@
 """The client's command line: what is refused, and that its page has all of it."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -37,3 +39,11 @@ def test_the_key_may_come_from_either_side() -> None:
         assert found.headers["Authorization"] == f"Bearer {expected}"
         assert found.shown == "http://127.0.0.1:5000"
     assert "Authorization" not in options(["photos"], api_key="").target.headers
+
+
+def test_packages_that_are_missing_are_named_as_pip_knows_them() -> None:
+    """All at once. Without site-packages there are none."""
+    command = [sys.executable, "-S", "-m", "ingest.client", "photos"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+    assert done.stderr.endswith("pip install pillow tqdm\n")
