@@ -7,7 +7,10 @@ import time
 import urllib.error
 import urllib.request
 
+from stream.cli import from_command_line
 from stream.settings import IngestSettings
+
+_PROGRAM = "python -m ingest.health"
 
 _INTERVAL_S = 0.1
 
@@ -16,12 +19,12 @@ _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m ingest.health", description=__doc__)
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__)
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="wait up to this long until it is ready"
     )
     wait_s = parser.parse_args().wait
-    settings = IngestSettings()
+    settings = from_command_line(IngestSettings, _PROGRAM, [])
     url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"
     deadline = time.monotonic() + wait_s
     while (why := not_ready(url)) and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.auth.api_keys import ADMIN, BULK, BadKey, StoredKey, from_lines, new_key, why_unreadable
-from stream.cli import complain, write_atomically
+from stream.cli import complain, from_command_line, write_atomically
 from stream.settings import IngestSettings
 
 PROGRAM = "python -m ingest.keys"
@@ -22,7 +22,7 @@ _MARKS = {ADMIN: "the key may also load and unload models", BULK: "all images of
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    file = given.file or IngestSettings().api_keys_file
+    file = given.file or from_command_line(IngestSettings, PROGRAM, []).api_keys_file
     if not file:
         return complain(PROGRAM, "say which file with --file FILE or SLUICE_API_KEYS_FILE", 2)
     path = Path(file)

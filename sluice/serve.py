@@ -18,10 +18,11 @@ from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, later_versions, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
-from stream.cli import sluice
+from stream.cli import from_command_line, sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
 from stream.host.text import counted
+from stream.settings import RedisSettings
 
 #: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.
 STOP_S: Final = 25.0
@@ -59,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     data_dir = Path(os.environ.get("SLUICE_DATA_DIR", f".sluice/{options.port}"))
     run_file = RunFile(data_dir / "serve.json")
+    # Before the export, which may take minutes. The processes check the settings that they alone have.
+    from_command_line(RedisSettings, "sluice serve", ["--data-dir", str(data_dir)])
     if not _port_is_free(options.port):
         print(_port_taken(options.port, run_file), file=sys.stderr)
         return 2
@@ -91,7 +94,7 @@ def _parse(argv: Sequence[str]) -> Options:
         "processes are environment variables, such as SLUICE_API_KEYS_FILE; docs/settings.md lists them.",
         epilog="example: sluice serve flowers.keras --labels flowers.txt --preprocess unit",
     )
-    parser.add_argument("--port", type=int, default=int(os.environ.get("SLUICE_PORT", "5000")), help="default: 5000")
+    parser.add_argument("--port", type=int, default=os.environ.get("SLUICE_PORT", "5000"), help="default: 5000")
     parser.add_argument("--consumers", type=_positive, default=1, help="consumer processes; default: 1")
     parser.add_argument(
         "--models-dir", type=Path, default=Path(os.environ.get("SLUICE_MODELS_DIR", "models")), help="default: models"
@@ -115,7 +118,7 @@ def _parse(argv: Sequence[str]) -> Options:
 
 
 def _differs(parser: argparse.ArgumentParser, given: argparse.Namespace, name: str) -> bool:
-    return bool(getattr(given, name) != parser.get_default(name))
+    return str(getattr(given, name)) != str(parser.get_default(name))  # That of the port is a text.
 
 
 def _positive(text: str) -> int:

@@ -12,8 +12,10 @@ from typing import Annotated, Final, Literal, TypeVar, Union, get_args, get_orig
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
+from stream.all_settings import warn_of_unknown_variables
 from stream.host.logs import LogFormat, configure, log_refusal
 from stream.host.packages import as_typed
 
@@ -68,11 +70,25 @@ def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> 
     except ValidationError as error:
         log_format = _log_format(arguments)
         configure("info", log_format)
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"])
-            why = problem["msg"].removeprefix("Value error, ")  # pydantic's, before the text of a validator
-            refuse(program, f"{name + ': ' if name else ''}{why}", log_format)
+        warn_of_unknown_variables(os.environ)
+        for fault in dict.fromkeys(_fault(kind, problem) for problem in error.errors()):
+            refuse(program, fault, log_format)
         raise SystemExit(2) from error
+
+
+def _fault(kind: type[BaseSettings], problem: ErrorDetails) -> str:
+    """What is wrong with a setting, or with several together. Where several types fit, pydantic has one for each."""
+    if not problem["loc"]:
+        return _without_prefix(problem["msg"])
+    name, *types = map(str, problem["loc"])
+    if not types:
+        return f"{name}: {_without_prefix(problem['msg'])}"
+    words = _value_words(name, kind.model_fields[name])
+    return f"{name}: it may be {' or '.join('a whole number' if word == 'N' else word for word in words)}"
+
+
+def _without_prefix(message: str) -> str:
+    return message.removeprefix("Value error, ")  # pydantic's, before the text of a validator
 
 
 #: How --help names the value of an option, by the end of the option's name. The first that fits counts.
@@ -86,9 +102,13 @@ _VALUES: Final = {
 
 def value_name(name: str, field: FieldInfo) -> str:
     """How --help names the value of a setting: its choices, else a word in capitals."""
-    kinds = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
-    words = [word for kind in kinds for word in _words(name, kind)]
+    words = _value_words(name, field)
     return words[0] if len(words) == 1 else f"{{{','.join(words)}}}"
+
+
+def _value_words(name: str, field: FieldInfo) -> list[str]:
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
+    return [word for kind in kinds for word in _words(name, kind)]
 
 
 def _words(name: str, kind: object) -> Sequence[str]:

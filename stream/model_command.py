@@ -13,10 +13,11 @@ from pathlib import Path
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.cli import FAILED, NOT_FOUND, complain, described, from_command_line, sluice, value_name
+from stream.all_settings import unknown_variables
+from stream.cli import FAILED, NOT_FOUND, OK, complain, described, from_command_line, sluice, value_name
 from stream.connection.clients import Connections
 from stream.embedded.run_file import Running, running_folders, running_in
-from stream.host.private_folder import socket_path
+from stream.host.private_folder import UnsafeFolder, check_private, socket_path
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -65,7 +66,10 @@ def settings(program: str, given: argparse.Namespace, *, served: bool = False) -
     for folder, run in runs.items():
         values |= {"data_dir": str(folder), "model": values["model"] or (run.model if served else None)}
     arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
-    return from_command_line(QueueSettings, program, arguments)
+    found = from_command_line(QueueSettings, program, arguments)
+    for name, advice in unknown_variables(os.environ).items():
+        complain(program, f"{name} is no setting and has no effect: {advice}", OK)
+    return found
 
 
 def _running_server(program: str) -> dict[Path, Running]:
@@ -104,7 +108,7 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
     async def connected() -> int:
         try:
             connections = Connections(settings)
-        except ValueError as error:  # The URL cannot be read.
+        except (ValueError, OSError) as error:  # The socket's folder cannot be used.
             return complain(program, str(error), FAILED)
         async with connections:
             return await work(connections)
@@ -125,7 +129,13 @@ def _nothing_runs(settings: QueueSettings) -> str:
             f"the service on port {run.port} has no server in {settings.data_dir}. If it was started with "
             "SLUICE_REDIS_URL, set that here, too. Otherwise its server is starting, or ended: its log says why"
         )
-    servers = [str(folder) for folder in sorted(settings.data_dir.glob("*/")) if socket_path(folder).exists()]
+    folders = sorted(settings.data_dir.glob("*/"))
+    for folder in folders:
+        try:
+            check_private(folder)
+        except UnsafeFolder as error:
+            return str(error)
+    servers = [str(folder) for folder in folders if socket_path(folder).exists()]
     if servers:
         listed = ", ".join(servers)
         return f"no server runs in {settings.data_dir}. Others may run in: {listed}. Choose one with --data-dir"

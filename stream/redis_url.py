@@ -1,15 +1,30 @@
 """Parses the URL of Redis: one server, the nodes of a Cluster, or Sentinels.
 
-It imports no client of Redis: settings are checked with it, and a process that only reads settings starts sooner.
+It imports no client of Redis unless the URL has options: settings are checked with it, and a process that only reads
+settings starts sooner.
 """
 
 from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 #: A host and a port.
 Address = tuple[str, int]
 
-_PORTS = {"cluster": 6379, "sentinel": 26379}
+_PORTS: Final = {"cluster": 6379, "sentinel": 26379}
+
+#: Options of a URL besides those of TLS, which begin with `ssl_`. Sluice has settings for the others of redis-py.
+_OPTIONS: Final = {"db", "username", "password", "client_name"}
+
+# What could not be read may be a piece of a password with a slash in it: no message shows it.
+_NO_URL: Final = (
+    "it is no URL of Redis, such as redis://HOST:6379/0, rediss://HOST:6379/0, unix:///PATH, "
+    "redis+cluster://HOST:6379,HOST:6379 or redis+sentinel://HOST:26379,HOST:26379/SERVICE"
+)
+_NO_ADDRESS: Final = (
+    "the URL names no host:port, or a port that is no number up to 65535; in a password /, @ and : are written %2F, "
+    "%40 and %3A"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +49,9 @@ class RedisUrl:
         parts = urlsplit(url)
         scheme, plus, kind = parts.scheme.partition("+")
         if not plus:
-            return cls("server", url)
+            return cls("server", _checked(url))
         if scheme not in {"redis", "rediss"} or kind not in _PORTS:
-            raise ValueError(f"{parts.scheme}:// is not known: it may be redis+cluster:// or redis+sentinel://")
+            raise ValueError(_NO_URL)
         user, at, hosts = parts.netloc.rpartition("@")
         addresses = tuple(_address(one, _PORTS[kind]) for one in hosts.split(","))
         service, _, database = parts.path.lstrip("/").partition("/")
@@ -46,8 +61,45 @@ class RedisUrl:
             raise ValueError("redis+sentinel:// names the service at its end: redis+sentinel://host:26379/mymaster")
         host, port = addresses[0]
         own, theirs = _divided(parts.query)
-        server_url = urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", own, ""))
+        server_url = _checked(urlunsplit((scheme, f"{user}{at}{host}:{port}", f"/{database}", own, "")))
         return cls(kind, server_url, addresses, service, _sentinel(scheme, own, theirs) if kind == "sentinel" else "")
+
+
+def _checked(url: str) -> str:
+    """The URL of one server, if redis-py takes all of it; raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError(_NO_URL)
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("unix:// names no socket, as in unix:///run/redis/redis.sock")
+    else:
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError(_NO_ADDRESS) from None
+        if parts.path.strip("/") and not parts.path[1:].isdecimal():
+            raise ValueError("the path of the URL is no number of a database, as the 0 in redis://HOST:6379/0")
+    if parts.query:
+        _check_options(url)
+    return url
+
+
+def _check_options(url: str) -> None:
+    from redis.asyncio.connection import Connection, parse_url
+    from redis.exceptions import RedisError
+
+    try:
+        options: dict[str, Any] = dict(parse_url(url))
+        names = {name for name, _ in parse_qsl(urlsplit(url).query)}
+        if any(not name.startswith("ssl_") for name in names - _OPTIONS):
+            raise ValueError
+        options.pop("connection_class", Connection)(**options)
+    except (TypeError, ValueError, RedisError) as error:
+        raise ValueError(
+            f"an option of the URL is unknown or wrong: it may be {', '.join(sorted(_OPTIONS))} or, with rediss://, "
+            "one of redis-py's that begin with ssl_"
+        ) from error
 
 
 def _divided(query: str) -> tuple[str, dict[str, str]]:
@@ -70,7 +122,7 @@ def _sentinel(scheme: str, own: str, theirs: dict[str, str]) -> str:
 
 def _address(text: str, default_port: int) -> Address:
     host, colon, port = text.rpartition(":")
-    # What could not be read may be a piece of a password with a slash in it: it is not shown.
-    if not (host if colon else text) or (colon and not port.isdecimal()):
-        raise ValueError("the URL names no host:port,host:port; in a password /, @ and : are written %2F, %40 and %3A")
-    return (host, int(port)) if colon else (text, default_port)
+    number = int(port) if port.isdecimal() else default_port
+    if not (host if colon else text) or (colon and not port.isdecimal()) or number > 65_535:
+        raise ValueError(_NO_ADDRESS)
+    return (host if colon else text, number)

@@ -12,8 +12,9 @@ Uploads and their decoding have stream/upload_settings.py, and requests to other
 """
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,7 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from stream.host.logs import LogFormat
 from stream.host.private_folder import check_private, socket_path
 from stream.keys import MAX_PARTITIONS, valid_model_name
-from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings, Seconds
+from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings, Seconds, listed
 from stream.redis_url import RedisUrl
 from stream.upload_settings import UploadSettings
 
@@ -29,6 +30,9 @@ Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
 #: What an accepted image survives: neither of the following for certain, the end of Redis's process, a power failure.
 Durability = Literal["memory", "process", "disk"]
+
+#: scheme://host or scheme://host:port in lower case, as browsers send it (RFC 6454, "Serializing Origins").
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class RedisSettings(BaseSettings):
@@ -68,14 +72,21 @@ class RedisSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _url_is_readable(cls, url: str) -> str:
-        RedisUrl.parse(url)
+        if url:
+            RedisUrl.parse(url)
         return url
 
     @field_validator("redis_password_file", "redis_sentinel_password_file", "redis_ca_file")
     @classmethod
-    def _file_exists(cls, name: str) -> str:
-        if name and not Path(name).is_file():
+    def _file_is_readable(cls, name: str) -> str:
+        if not name:
+            return name
+        if not Path(name).is_file():
             raise ValueError(f"there is no file {name}")
+        try:
+            Path(name).open("rb").close()
+        except OSError as error:
+            raise ValueError(f"cannot read {name}: {error.strerror}") from error
         return name
 
 
@@ -181,6 +192,14 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
         for proxy in proxies.split(",") if proxies not in {"", "*"} else ():
             ipaddress.ip_network(proxy.strip())
         return proxies
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: str) -> str:
+        for origin in listed(origins):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write https://example.com or http://localhost:3000, or *")
+        return origins
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

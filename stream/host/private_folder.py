@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import pwd
+import shlex
 import stat
 import tempfile
 from pathlib import Path
@@ -27,15 +29,32 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def check_private(folder: Path) -> None:
-    """Raises UnsafeFolder if another user could replace files in this folder; a missing folder is safe."""
+    """Raises UnsafeFolder if another user could replace files in this folder, or this user may not look into it.
+
+    A missing folder is safe.
+    """
     try:
         found = folder.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.getuid(), 0}:
-        raise UnsafeFolder(f"{folder} belongs to another user: remove it, or choose another data_dir")
+    except PermissionError:
+        check_private(folder.parent)
+        raise
+    if not stat.S_ISDIR(found.st_mode):
+        raise UnsafeFolder(f"{folder} is no folder: choose another data_dir")
+    if found.st_uid not in {os.getuid(), 0} or not os.access(folder, os.R_OK | os.X_OK):
+        raise UnsafeFolder(_of_another(folder, found.st_uid))
     if found.st_mode & _WRITABLE_BY_OTHERS:
         raise UnsafeFolder(f"other users can write in {folder}: run chmod go-w on it, or choose another data_dir")
+
+
+def _of_another(folder: Path, uid: int) -> str:
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:  # Of a container, perhaps.
+        owner = f"#{uid}"
+    as_owner = f"run this as that user (sudo -u {shlex.quote(owner)} ...)"
+    return f"{folder} belongs to the user {owner}: {as_owner}, or choose another data_dir"
 
 
 def make_private(folder: Path) -> None:

@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,36 @@ def test_status_where_nothing_runs_says_how_to_start(
     socket_path(Path(".sluice/5371")).touch()
     assert main(["status"]) == 2
     assert "Others may run in: .sluice/5371. Choose one with --data-dir" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_status_of_another_user_s_service_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found in this folder, or named. No message says to remove the folder, which has the queue."""
+    monkeypatch.delenv("SLUICE_REDIS_URL", raising=False)
+    with tempfile.TemporaryDirectory() as folder:  # That of pytest is closed to others.
+        monkeypatch.chdir(folder)
+        Path(folder).chmod(0o755)
+        Path(".sluice/5000").mkdir(parents=True)
+        socket_path(Path(".sluice/5000")).touch()
+        Path(".sluice/5000").chmod(0o700)
+        with as_another_user():
+            for words in ([], ["--data-dir", ".sluice/5000"]):
+                with suppress(SystemExit):
+                    assert main(["status", *words]) == 2
+                assert ".sluice/5000 belongs to the user root: run this as that user (sudo -u root ...)" in (
+                    capsys.readouterr().err
+                )
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    os.setresuid(65_534, 65_534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 def test_status_of_a_service_with_a_redis_of_its_own_asks_for_the_address(

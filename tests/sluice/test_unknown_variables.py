@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from consumers.status import main
 from stream.all_settings import OTHER_VARIABLES, all_fields, unknown_variables
 from tests.support.processes import ROOT
+from tests.support.redis.servers import Server
 
 
 def test_a_misspelt_variable_is_reported_with_the_nearest_name() -> None:
@@ -32,3 +34,12 @@ def test_every_variable_that_the_code_reads_is_known(folder: str) -> None:
     code = "".join(path.read_text() for path in Path(ROOT, folder).rglob("*.py"))
     read = set(re.findall(r'"(SLUICE_[A-Z_]*[A-Z])"', code))
     assert read <= OTHER_VARIABLES | {f"SLUICE_{name.upper()}" for name in all_fields()}
+
+
+def test_a_command_about_a_model_reports_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, so that JSON stays whole."""
+    monkeypatch.setenv("SLUICE_REDIS_ULR", "x")
+    main(["--redis-url", server.url, "--json"])
+    assert "SLUICE_REDIS_ULR is no setting and has no effect: did you mean SLUICE_REDIS_URL?" in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """The settings: where they come from, and which combinations are refused."""
 
+import os
 import re
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,51 @@ def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.
         from_command_line(ConsumerSettings, "python -m consumers", arguments)
     assert caught.value.code == 2
     assert "python -m consumers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["x", "-1"])
+def test_a_setting_of_two_types_has_one_line(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which says what either may be, in words for people."""
+    with pytest.raises(SystemExit):
+        from_command_line(ConsumerSettings, "python -m consumers", ["--device", device])
+    assert capsys.readouterr().err == "python -m consumers: device: it may be auto or a whole number\n"
+
+
+@pytest.mark.parametrize(
+    ("origins", "fine"),
+    [
+        ("", True),
+        ("*", True),
+        ("https://a.example, http://localhost:3000,http://[::1]:1", True),
+        ("x", False),
+        ("https://a.example/", False),
+        ("https://A.example", False),
+        ("https://a.example,b.example", False),
+    ],
+)
+def test_origins_are_as_browsers_send_them(origins: str, fine: bool) -> None:
+    """Any other would match no page and say nothing."""
+    with nullcontext() if fine else pytest.raises(ValidationError):
+        assert IngestSettings(cors_origins=origins).cors_origins == origins
+
+
+def test_no_process_starts_with_a_wrong_url(tmp_path: Path) -> None:
+    """Each says so in one line and ends with status 2, after a line on the variable that is misspelt."""
+    environment = {**os.environ, "SLUICE_REDIS_URL": "redis://h:abc/0", "SLUICE_REDIS_ULR": "x", "SLUICE_WORKERS": "2"}
+    programs = ["ingest", "ingest.health", "ingest.webhooks", "consumers", "results get x", "sluice serve"]
+    started = {
+        program: subprocess.Popen(
+            [sys.executable, "-m", *program.split()], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for program in programs
+    }
+    for program, process in started.items():
+        with process:
+            _, error = process.communicate(timeout=60)
+        assert process.returncode == 2, program
+        misspelt, wrong = error.splitlines()
+        assert "SLUICE_REDIS_ULR is no setting and has no effect: did you mean SLUICE_REDIS_URL?" in misspelt
+        assert "redis_url: the URL names no host:port" in wrong
 
 
 @pytest.mark.parametrize("name", ["../etc", "a b", "{x}", "-x", "x" * 101])
