@@ -185,6 +185,6 @@ async def state_document(
         case Failed():
             raise problem_of(state)
         case "cancelled":
-            raise Cancelled("The request was cancelled. Send the image again.")
+            raise Cancelled("The request was cancelled. Send the image again.", request_id=request_id)
         case _:
             return {"success": True, "status": "queued", "id": request_id, "location": result_url(request_id)}

@@ -60,7 +60,7 @@ class ResultEndpoint:
         if await client.requests.cancel(request_id) or await client.requests.delete(request_id):
             return Response(status_code=204)
         if state == "cancelled":
-            raise Cancelled("The request was cancelled before.")
+            raise Cancelled("The request was cancelled before.", request_id=request_id)
         raise UnknownResult("The result has just expired.")
 
 

@@ -84,6 +84,8 @@ def test_pixels_are_gone_in_every_state(open_server: Server, tmp_path: Path) -> 
         wait_until(lambda: client.xlen(TINY.entries) + client.xlen(TINY.stream("bulk").key) == 0, "all are skipped")
         for state in ("held", "waiting", "bulk", "webhook"):
             assert httpx.get(f"{url}/results/{ids[state]}").json()["code"] == "cancelled", state
+            assert httpx.delete(f"{url}/results/{ids[state]}").status_code == 204, state
+            assert httpx.get(f"{url}/results/{ids[state]}").json()["code"] == "unknown_result", state
         assert client.xlen(TINY.dead_letters) == 0
         # Not all keys of pixels: while no consumer is alive, ingest writes an empty one now and then to try the server.
         assert client.exists(*map(TINY.pixels, ids.values())) == 0

@@ -45,7 +45,8 @@ def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Proc
     assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
     assert int(waiting.headers["retry-after"]) >= 1
     assert httpx.delete(location).status_code == 204
-    assert httpx.get(location).json()["code"] == "cancelled"
+    cancelled = httpx.get(location).json()
+    assert (cancelled["code"], cancelled["id"]) == ("cancelled", late.json()["id"])
     assert httpx.delete(location).status_code == 410
 
 
