@@ -29,13 +29,15 @@ _ENDING = re.compile(r"\.[A-Za-z]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Either `job` or `source`, a finished artefact's file, is given; `precision` if another one is wanted.
+    """One of these is given: `job`; `source`, a finished artefact's file; or `present`, one that --if-missing finds and
+    whose name is no architecture's. `precision` is given if another one is wanted.
 
     `next_version`: the job becomes the next version, whatever number it has.
     """
 
     job: Job | None
     source: Path | None
+    present: Path | None
     precision: PrecisionJob | None
     fallback: Architecture | None
     if_missing: bool
@@ -54,9 +56,11 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
     _check_precision(given)
     source = None if given.source is None else repository.find(given.source)
     output = given.output or (source and repository.around(source)) or MODELS
+    present = _present(given, output)
     return Arguments(
-        job=None if source is not None else _job(given, output),
+        job=None if source is not None or present is not None else _job(given, output),
         source=source,
+        present=present,
         precision=_precision(given, output),
         fallback=None if given.fallback is None else architectures.find(given.fallback),
         if_missing=given.if_missing,
@@ -113,6 +117,12 @@ def _file(given: argparse.Namespace) -> Path | None:
     if there := next((file for file in files if Path(file).exists()), None):
         raise BadArgument(f"there is no architecture {given.model!r}; for the file {there}, write its whole name")
     return None
+
+
+def _present(given: argparse.Namespace, output: Path) -> Path | None:
+    """An artefact that was copied there: nothing else is known of it, so it could not be exported."""
+    nameable = given.if_missing and given.model is not None and not architectures.known(given.model)
+    return repository.newest(output, name=given.model) if nameable and _file(given) is None else None
 
 
 def _job(given: argparse.Namespace, output: Path) -> Job:

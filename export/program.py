@@ -29,6 +29,9 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Arguments) -> int:
+    if given.present is not None:
+        print(f"{given.present} is there already")
+        return 0
     jobs = _jobs(given)
     if given.if_missing:
         for present in (target for target in _targets(given, jobs) if target.is_file()):

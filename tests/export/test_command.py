@@ -148,6 +148,17 @@ def test_a_fallback_that_is_there_is_enough_for_if_missing(tmp_path: Path, capsy
     assert capsys.readouterr().out == f"{path} is there already\n"
 
 
+def test_a_model_that_was_copied_there_is_enough_for_if_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is no architecture's. Compose starts the service `export` so, whatever is in the volume."""
+    options = ["flowers", "--output", str(tmp_path), "--if-missing", "--fallback", "efficientnet-lite0"]
+    assert main(options) == 2
+    path = present(tmp_path, "flowers")
+    assert main(options) == 0
+    assert capsys.readouterr().out == f"{path} is there already\n"
+
+
 def test_without_a_network_the_ways_out_are_named(tmp_path: Path) -> None:
     """Status 2, in seconds, one sentence, no traceback."""
     ended = python("-m", "export", "--output", str(tmp_path), KERAS_HOME=str(tmp_path / "home"), **NO_NETWORK)
