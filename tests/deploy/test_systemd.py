@@ -1,6 +1,7 @@
 """The units of systemd: systemd itself accepts them, they start and stop Sluice as they should, with few rights."""
 
 import configparser
+import re
 import shlex
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.serve import STOP_S, _parse
-from tests.support.containers import ROOT
+from tests.support.containers import ROOT, composed
 
 UNIT = ROOT / "deploy/systemd/sluice.service"
 UNITS = sorted(UNIT.parent.glob("*.service"))
@@ -34,12 +35,17 @@ def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
 def test_systemd_accepts_the_addition_to_the_unit_of_nginx(tmp_path: Path) -> None:
     """It replaces each command of Debian's unit, of which this one has the lines that matter."""
     shutil.copytree(UNIT.parent / "nginx", tmp_path / "nginx.service.d")
-    commands = "".join(f"Exec{name}=/bin/false\n" for name in ("StartPre", "Start", "Reload", "Stop"))
-    (tmp_path / "nginx.service").write_text(f"[Service]\nType=forking\nPIDFile=/run/nginx.pid\n{commands}")
+    replaced = "".join(f"Exec{name}=/bin/false\n" for name in ("StartPre", "Start", "Reload", "Stop"))
+    (tmp_path / "nginx.service").write_text(f"[Service]\nType=forking\nPIDFile=/run/nginx.pid\n{replaced}")
     checked = _analyze("verify", "--man=no", str(tmp_path / "nginx.service"))
     assert (checked.returncode, checked.stderr) == (0, "")
     added = _service(UNIT.parent / "nginx/sluice.conf")
-    assert all(added[name].startswith("/usr/sbin/nginx -p /srv/nginx ") for name in added if name.startswith("Exec"))
+    commands = {name: added[name] for name in added if name.startswith("Exec")}
+    assert commands.pop("ExecStop") == "", "any command ends at once, and SIGTERM follows"
+    assert all(command.startswith("/usr/sbin/nginx -p /srv/nginx ") for command in commands.values())
+    assert added["KillSignal"] == composed()["nginx"]["stop_signal"]
+    (waits_s,) = re.findall(r"^worker_shutdown_timeout (\d+)s;", (ROOT / "deploy/nginx/nginx.conf").read_text(), re.M)
+    assert int(added["TimeoutStopSec"]) > int(waits_s)
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
