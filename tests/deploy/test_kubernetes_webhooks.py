@@ -17,7 +17,7 @@ COMPONENT = K8S / "components/webhooks"
 
 
 def with_webhooks(overlay: str = "cpu") -> Manifests:
-    return built(COMPONENT, before=built(K8S / "overlays" / overlay))
+    return built(K8S / "overlays" / overlay, components=(COMPONENT,))
 
 
 def sender_variables(manifests: Manifests) -> dict[str, str]:

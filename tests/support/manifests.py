@@ -1,8 +1,8 @@
 """deploy/k8s as `kubectl kustomize` builds it, as far as these files need it. Talks to no cluster.
 
-What is understood: resources, configMapGenerator from files (without the hash in its name), images, and strategic
-merge patches, in which a list of named things is merged by name and any other is replaced. A component is applied to
-what was built before.
+What is understood: resources, components, configMapGenerator from files (without the hash in its name), images, and
+strategic merge patches, in which a list of named things is merged by name and any other is replaced. A component
+changes the resources before the patches and images of what names it.
 """
 
 from pathlib import Path
@@ -22,13 +22,17 @@ def kustomization(folder: Path) -> Manifest:
     return found
 
 
-def built(folder: Path, *, before: dict[tuple[str, str], Manifest] | None = None) -> dict[tuple[str, str], Manifest]:
-    """All manifests of a kustomization, by kind and name; for a component, added to those `before`."""
+def built(
+    folder: Path, *, components: tuple[Path, ...] = (), before: dict[tuple[str, str], Manifest] | None = None
+) -> dict[tuple[str, str], Manifest]:
+    """All manifests of a kustomization with these components, by kind and name; a component adds them to `before`."""
     said = kustomization(folder)
     found = dict(before or {})
     for name in said["resources"]:
         path = folder / name
         found |= built(path) if path.is_dir() else {_id(one): one for one in documents(path)}
+    for component in components:
+        found = built(component, before=found)
     for one in said.get("configMapGenerator", ()):
         found["ConfigMap", one["name"]] = _config_map(one["name"], [folder / name for name in one["envs"]])
     for patch in said.get("patches", ()):
