@@ -23,6 +23,7 @@ from redis.retry import Retry
 from export import arguments
 from sluice import models, serve
 from stream.all_settings import all_fields
+from stream.keys import PRIORITIES
 from stream.settings import ConsumerSettings, IngestSettings, QueueSettings
 from tests.deploy.running import MODEL, Containers, made_users
 from tests.support.containers import ROOT, composed, extras, parsed, seconds, stages, variables
@@ -144,7 +145,9 @@ def test_redis_keeps_what_it_is_given(tmp_path: Path) -> None:
             found = {name: client.config_get(name)[name] for name in ("appendonly", "save", "maxmemory-policy")}
             assert found == {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
             ingest, consumer = IngestSettings(), ConsumerSettings()
-            full = (ingest.max_backlog + consumer.max_dead_letters) * 224 * 224 * 3
+            # Both classes of both versions of a release.
+            queues = len(PRIORITIES) * 2 * ingest.max_backlog
+            full = (queues + consumer.max_dead_letters) * 224 * 224 * 3
             assert int(client.config_get("maxmemory")["maxmemory"]) > 1.1 * full
     finally:
         server.kill()

@@ -116,4 +116,7 @@ def test_the_guide_names_what_exists() -> None:
     assert services <= composed().keys()
     assert all(find_spec(module) for module in re.findall(r"python -m (\S+)", guide))
     profiles = {name for command in commands for name in re.findall(r"--profile (\w+)", command)}
+    run = {name for command in commands for name in re.findall(r"run --rm (\w+)", command)}
+    assert run <= parsed()["services"].keys()
+    profiles |= {name for one in run for name in parsed()["services"][one].get("profiles", ())}
     assert profiles == {name for one in parsed()["services"].values() for name in one.get("profiles", ())}

@@ -33,7 +33,8 @@ def composed(*names: str) -> Mapping:
 def _interpolated(node: Any) -> Any:
     match node:
         case str():
-            return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", node)
+            inner = re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", node)
+            return inner if inner == node else _interpolated(inner)  # A default may be another variable.
         case list():
             return [_interpolated(one) for one in node]
         case dict():
