@@ -130,7 +130,8 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
     """Serve HTTP and gRPC, and add images to the stream."""
 
     public_address: str = Field(
-        "", description="address at which clients reach ingest if it is not host, such as that of a container's host"
+        "",
+        description="address at which clients reach ingest if it is not host: of a container's host, or of a proxy",
     )
     port: int = Field(5000, ge=0, le=65_535, description="port that ingest listens on")
     grpc_port: int = Field(
@@ -166,7 +167,8 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
     max_backlog: int = Field(
         1000,
         ge=1,
-        description="most entries of a model over all partitions, and most undecoded images in a worker; else 503",
+        description="most entries of a model in each class, and in a release of each version, over all partitions; and "
+        "most undecoded images in a worker. Else 503",
     )
     max_wait_s: Seconds = Field(
         10.0, description="ingest responds 503 if consumers or decoders need longer than this for the backlog"

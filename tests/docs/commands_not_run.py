@@ -31,12 +31,16 @@ NOT_RUN_HERE: Final = {
     # Other programs, other machines.
     "*docker *": _DOCKER,
     "sudo chown 10001 keys/keys": _DOCKER,
-    "sudo .venv/bin/python -m ingest.keys add bob *": (
+    "sudo .venv/bin/python -m ingest.keys add *": (
         "tests/security/test_keys.py::test_a_key_file_keeps_its_owner_and_its_rights"
     ),
     "sudo systemctl *": _SYSTEMD,
     "sudo useradd *": _SYSTEMD,
     "sudo chown -R sluice: *": _SYSTEMD,
+    "sudo -u sluice git pull": "needs a remote repository",
+    "sudo -u sluice .venv/bin/python -m ingest.keys *": "tests/security/test_keys.py",
+    "sudo -u sluice .venv/bin/python -m stream.acl *": "tests/security/test_acl_file.py",
+    "sudo -u sluice .venv/bin/sluice status *": _OTHER_SERVER,
     "sudo -u sluice *": _INSTALLS,
     "cd /srv/sluice": _SYSTEMD,
     "sudo install *": _OTHER_SERVER,

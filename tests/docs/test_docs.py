@@ -205,7 +205,7 @@ def test_what_a_document_runs_exists(name: str) -> None:
         assert find_spec(f"{module}.__main__" if "." not in module else module), module
         options = frozenset(re.findall(r"--[\w-]+", line))
         assert not options or options <= _options(module, *_commands(line)), line
-    assert set(re.findall(r"(?<!namespace )\bsluice ([a-z]+)\b", documented)) <= _subcommands()
+    assert set(re.findall(r"(?<!namespace )(?<!-u )\bsluice ([a-z]+)\b", documented)) <= _subcommands()
     services = yaml.safe_load(text("compose.yaml"))["services"]
     assert set(re.findall(r"--scale (\w+)=", documented)) <= services.keys()
     files = re.findall(r"(?:-f |(?<![\w/])python )([\w./-]+\.(?:yaml|py))", documented)
