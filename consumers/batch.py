@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.entry import Entry
+from stream.entry import DamagedEntry, Entry
 from stream.group import Delivery
 from stream.model import ModelDescription, OutputKind
 
@@ -127,7 +127,7 @@ def is_prepared_for(model: ModelDescription, delivery: Delivery) -> bool:
 
 def request_of(delivery: Delivery) -> str:
     """The id of the request that a delivery is for; empty where the entry could not be read."""
-    return delivery.entry.id if isinstance(delivery.entry, Entry) else ""
+    return delivery.entry.id if isinstance(delivery.entry, Entry | DamagedEntry) else ""
 
 
 #: Rounding in fp16 moves a sum of 1,000 probabilities by less than 0.01; outputs that are no probabilities are further

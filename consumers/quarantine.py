@@ -78,7 +78,7 @@ class Quarantine:
         if isinstance(entry, MalformedEntry):
             self._completer.refuse_malformed(delivery, entry)
             return
-        outcome = Failed(entry.id, "dead_letter", f"The image was {reason}. It is kept as a dead letter.")
+        outcome = Failed(entry.id, "dead_letter", f"The image was {reason}. It became a dead letter.")
         self._completer.add(Completed(delivery.entry_id, outcome, entry.reply, reason, tried, entry.webhook))
 
 

@@ -23,9 +23,9 @@ from stream.status.formatting import document, lines
 from stream.status.reader import read_model
 from stream.status.report import Status
 
-_EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the backlog is too old, a dead consumer holds
-entries, or something is wrong with the server; 2 for wrong usage, or if Redis is unavailable. All other settings
-come from the environment (SLUICE_...)."""
+_EPILOG = """exit status: 0 healthy; 1 degraded: no consumer is alive, the model is unloaded, the backlog is too old, a
+dead consumer holds entries, or something is wrong with the server; 2 for wrong usage, or if Redis is unavailable. All
+other settings come from the environment (SLUICE_...)."""
 
 _INTERVAL_S = 1.0
 
@@ -94,7 +94,7 @@ class Watch:
             try:
                 _, text = await self._read()
             except (RedisError, console.NoSuchModel) as error:
-                text = json.dumps({"error": str(error)}) if self._as_json else console.explain(error)
+                text = json.dumps({"error": str(error)}) if self._as_json else console.explain(error, self._settings)
             sys.stdout.write(_replacing(text) if in_place else text + "\n")
             sys.stdout.flush()
             await asyncio.sleep(_INTERVAL_S)

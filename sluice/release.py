@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from stream import model_command as console
-from stream.cli import FAILED, OK, complain
+from stream.cli import FAILED, OK, complain, start_consumer
 from stream.connection.clients import Connections
 from stream.keys import valid_version
 from stream.model import ModelDescription
 from stream.presence import Presence
 from stream.releases import Release, ReleaseError, Releases, read_release
+from stream.settings import QueueSettings
 
 PROGRAM: Final = "sluice release"
 
@@ -42,11 +43,13 @@ class Refused(Exception):
 class Served:
     """A model's versions: `known` were ever announced, `live` have a live consumer."""
 
+    settings: QueueSettings
+    model: str
     known: dict[str, ModelDescription]
     live: set[str]
 
     @classmethod
-    async def read(cls, connections: Connections, model: str) -> Self:
+    async def read(cls, connections: Connections, settings: QueueSettings, model: str) -> Self:
         """Raises NoSuchModel."""
         known: dict[str, ModelDescription] = {}
         live: set[str] = set()
@@ -54,17 +57,19 @@ class Served:
             presence = Presence(connections.client_for(partition), partition)
             known |= await presence.versions()
             live |= {one.version for one in await presence.consumers() if one.alive}
-        return cls(known, live)
+        return cls(settings, model, known, live)
 
     def require(self, version: str, *, force: bool) -> None:
         """Raise Refused unless a consumer serves this version; with `force`, unless one ever announced it."""
         if version not in self.known:
             raise Refused(f"no consumer has announced version {version}; announced: {_listed(self.known)}")
         if version not in self.live and not force:
+            start = start_consumer(
+                self.model, version=version, redis_url=self.settings.redis_url, data_dir=self.settings.data_dir
+            )
             raise Refused(
                 f"no live consumer serves version {version}; served at present: {_listed(self.live)}. Start one with: "
-                f"python -m consumers --version {version}, or add --force: consumers without a version load it when "
-                "they start"
+                f"{start}, or add --force: consumers without a version load it when they start"
             )
 
     def only_other(self, candidate: str) -> str:
@@ -85,18 +90,18 @@ def main(arguments: Sequence[str]) -> int:
 
     async def work(connections: Connections) -> int:
         try:
-            return await _run(connections, given)
+            return await _run(connections, settings, given)
         except (Refused, ReleaseError) as error:
             return complain(PROGRAM, str(error), FAILED)
 
     return console.run(PROGRAM, settings, work)
 
 
-async def _run(connections: Connections, given: argparse.Namespace) -> int:
+async def _run(connections: Connections, settings: QueueSettings, given: argparse.Namespace) -> int:
     releases = Releases(connections.shared)
     if given.command == "show":
-        return await _show(connections, given)
-    served = await Served.read(connections, given.model)
+        return await _show(connections, settings, given)
+    served = await Served.read(connections, settings, given.model)
     before = await releases.of(given.model)
     if given.command == "clear":
         await releases.clear(given.model)
@@ -104,7 +109,7 @@ async def _run(connections: Connections, given: argparse.Namespace) -> int:
         release = _next(given, served, before)
         served.require(release.stable, force=given.force)
         await releases.write(given.model, release)
-    return await _show(connections, given)
+    return await _show(connections, settings, given)
 
 
 def _next(given: argparse.Namespace, served: Served, before: Release | None) -> Release:
@@ -145,7 +150,7 @@ def _trial(given: argparse.Namespace, served: Served, before: Release | None) ->
     )
 
 
-async def _show(connections: Connections, given: argparse.Namespace) -> int:
+async def _show(connections: Connections, settings: QueueSettings, given: argparse.Namespace) -> int:
     names = [given.model] if given.model else sorted(await Releases(connections.shared).all())
     if given.model:
         await console.choose(connections, given.model)  # raises NoSuchModel
@@ -157,7 +162,7 @@ async def _show(connections: Connections, given: argparse.Namespace) -> int:
         return OK
     for name, status in found.items():
         sys.stdout.write(f"{name}: {status.line() if status else 'no release: any version takes an image'}\n")
-        for problem in status.problems((await Served.read(connections, name)).live) if status else ():
+        for problem in status.problems((await Served.read(connections, settings, name)).live) if status else ():
             sys.stdout.write(f"! {problem}\n")
     if not found:
         sys.stdout.write("No model has a release.\n")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stream.cli import write_atomically
+from stream.cli import NOT_FOUND, complain, write_atomically
 from stream.keys import LOADS, MODELS, RELEASES, REQUESTS, Partition, gpu_lease, partition_key, rate, release_figures
 
 PROGRAM = "python -m stream.acl"
@@ -191,6 +191,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scaler", action="store_true", help="also make a user for an autoscaler, who may only count")
     parser.add_argument("--redis-7-0", action="store_true", help="for Redis 7.0, which has no WAITAOF")
     given = parser.parse_args(arguments)
+    try:
+        return _write(given)
+    except OSError as error:
+        return complain(PROGRAM, f"{error.filename}: {error.strerror}", NOT_FOUND)
+
+
+def _write(given: argparse.Namespace) -> int:
     file = given.folder / "redis" / "users.acl"
     before = file.read_text() if file.exists() else ""
     if before and not _fits(before, model=given.model, waitaof=not given.redis_7_0):

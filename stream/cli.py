@@ -42,13 +42,13 @@ def sluice() -> str:
     return as_typed(own)
 
 
-def start_consumer(model: str, *, redis_url: str, data_dir: Path) -> str:
+def start_consumer(model: str, *, version: str = "", redis_url: str, data_dir: Path) -> str:
     """The command that starts a consumer of this model. A URL is not in it: that may hold a password."""
     found = shutil.which("python")
     own = Path(sys.executable)
     typed = "python" if found and Path(found) == own else as_typed(own)
     where = " (with the consumers' SLUICE_REDIS_URL)" if redis_url else f" --data-dir {data_dir}"
-    return f"{typed} -m consumers --model {model}{where}"
+    return f"{typed} -m consumers --model {model}{f' --version {version}' if version else ''}{where}"
 
 
 def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> S:

@@ -7,14 +7,14 @@ environment.
 import argparse
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.all_settings import unknown_variables
-from stream.cli import FAILED, NOT_FOUND, OK, complain, described, from_command_line, sluice, value_name
+from stream.cli import FAILED, NOT_FOUND, OK, complain, described, from_command_line, sluice, start_consumer, value_name
 from stream.connection.clients import Connections
 from stream.embedded.run_file import Running, running_folders, running_in
 from stream.host.private_folder import UnsafeFolder, check_private, socket_path
@@ -31,7 +31,12 @@ _SERVER_VARIABLES = {"SLUICE_REDIS_URL", "SLUICE_DATA_DIR"}
 
 
 class NoSuchModel(Exception):
-    """No consumer has announced the model."""
+    """No consumer has announced the model; `known` are those that were announced."""
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+        wanted = f"the model {model!r}" if model else "a model"
+        super().__init__(f"no consumer has announced {wanted}; known here: {', '.join(self.known) or 'none'}")
 
 
 class SeveralModels(Exception):
@@ -97,8 +102,7 @@ async def choose_all(connections: Connections, model: str) -> list[Partition]:
     """All partitions of this model; an empty name means all models. Raises NoSuchModel."""
     known = await partition_counts(connections.shared)
     if not known or (model and model not in known):
-        wanted = f"the model {model!r}" if model else "a model"
-        raise NoSuchModel(f"no consumer has announced {wanted}; known here: {', '.join(known) or 'none'}")
+        raise NoSuchModel(model, known)
     return [Partition(name, number) for name in ([model] if model else known) for number in range(known[name])]
 
 
@@ -116,11 +120,11 @@ def run(program: str, settings: QueueSettings, work: Callable[[Connections], Awa
     try:
         return asyncio.run(connected())
     except NoSuchModel as error:
-        return complain(program, str(error), NOT_FOUND)
+        return complain(program, explain(error, settings), NOT_FOUND)
     except RedisConnectionError as error:
-        return complain(program, explain(error) if settings.redis_url else _nothing_runs(settings), FAILED)
+        return complain(program, explain(error, settings) if settings.redis_url else _nothing_runs(settings), FAILED)
     except (SeveralModels, RedisError) as error:
-        return complain(program, explain(error), FAILED)
+        return complain(program, explain(error, settings), FAILED)
 
 
 def _nothing_runs(settings: QueueSettings) -> str:
@@ -145,8 +149,11 @@ def _nothing_runs(settings: QueueSettings) -> str:
     )
 
 
-def explain(error: Exception) -> str:
-    """An error in words for the operator."""
+def explain(error: Exception, settings: QueueSettings) -> str:
+    """An error in words for the operator, with what to do."""
+    if isinstance(error, NoSuchModel) and not error.known:
+        start = start_consumer(settings.model or "NAME", redis_url=settings.redis_url, data_dir=settings.data_dir)
+        return f"{error}. Start one with: {start}"
     if isinstance(error, OutOfMemoryError):
         return (
             "Redis is out of memory and refuses new data; what it refused is unchanged. "

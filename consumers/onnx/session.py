@@ -150,6 +150,10 @@ def open_session(path: Path, provider: Provider, execution: Execution, *, graphs
     options.enable_mem_pattern = provider.on_gpu
     if provider is not CPU:
         options.add_session_config_entry(*RECORD)
+    try:
+        path.open("rb").close()  # ONNX Runtime would name an error of the system by its number.
+    except OSError as error:
+        raise ProviderError(f"cannot read {path}: {error.strerror}") from error
     chosen = _with_options(path, provider, execution, graphs=graphs)
     try:
         session = ort.InferenceSession(str(path), options, providers=chosen, enable_fallback=0)

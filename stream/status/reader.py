@@ -4,9 +4,9 @@ import asyncio
 import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -14,10 +14,13 @@ from redis.exceptions import RedisError
 from stream import unreadable
 from stream.connection.clients import Connections
 from stream.keys import GROUP, PRIORITIES, SENDERS, Partition, Priority, age_s
+from stream.load_requests import LoadRequests
 from stream.presence import ConsumerReport, decode_reports
-from stream.releases import ReleaseStatus, read_release
+from stream.releases import read_release
 from stream.scripts import load
 from stream.status.report import ClassStatus, ConsumerStatus, Sending, Status, oldest_of
+
+T = TypeVar("T")
 
 #: Pending entries looked at for each consumer. One holds two batches, of 32 unless somebody configured more.
 _MOST_PENDING = 1000
@@ -48,16 +51,19 @@ async def read_model(
         if isinstance(error, BaseException) and not (there and isinstance(error, RedisError | TimeoutError)):
             raise error
     backlogs = tuple(one.backlog if isinstance(one, Status) else None for one in found)
-    return replace(_merge(there, backlogs), release=await _release(connections, model, timeout_s))
+    shared = connections.shared
+    release = await _or_default(lambda: read_release(shared, model), None, timeout_s)
+    unloaded = await _or_default(LoadRequests(shared).unloaded, set[str](), timeout_s)
+    return replace(_merge(there, backlogs), release=release, unloaded=model in unloaded)
 
 
-async def _release(connections: Connections, model: str, timeout_s: float | None) -> ReleaseStatus | None:
-    """The release of a model; None, too, if its server is unavailable, which in a Cluster may be one of several."""
+async def _or_default(read: Callable[[], Awaitable[T]], default: T, timeout_s: float | None) -> T:
+    """What is read; the default if its server is unavailable, which in a Cluster may be one of several."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await read_release(connections.shared, model)
+            return await read()
     except (RedisError, TimeoutError):
-        return None
+        return default
 
 
 def _merge(parts: Sequence[Status], backlogs: tuple[int | None, ...]) -> Status:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stream.host.text import counted
+from stream.host.text import counted, duration
 from stream.keys import Priority
 from stream.presence import ConsumerReport
 from stream.releases import ReleaseStatus
@@ -32,6 +32,11 @@ class ConsumerStatus:
     @property
     def alive(self) -> bool:
         return self.silent_s == 0
+
+    @property
+    def silence_s(self) -> float:
+        """The time since its heartbeat ended, or since it last renewed a lease if that is not known."""
+        return self.idle_s if self.silent_s is None else self.silent_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class Status:
     where there is none. `counters` counts events over all processes since the data began. For several partitions,
     `backlogs` has one number for each: None if it is `unavailable`, and then all other figures lack it.
     `server_problems` says what is wrong with the server, if it was checked. `start` is the command that starts a
-    consumer, if known. `classes` has the figures of each priority class.
+    consumer, if known. `classes` has the figures of each priority class. `unloaded`: an operator has unloaded the
+    model.
     """
 
     model: str
@@ -82,6 +88,7 @@ class Status:
     start: str = ""
     release: ReleaseStatus | None = None
     sending: Sending = Sending()
+    unloaded: bool = False
 
     @property
     def unavailable(self) -> tuple[int, ...]:
@@ -121,6 +128,9 @@ class Status:
         found += self.server_problems
         if self.living == 0:
             found.append("No consumer is alive." + (f" Start one with: {self.start}" if self.start else ""))
+        if self.unloaded:
+            load = f"POST /v2/repository/models/{self.model}/load with an admin key"
+            found.append(f"An operator has unloaded the model, and every image is refused. Load it with: {load}")
         if self.oldest_s is not None and self.oldest_s > max_age_s:
             found.append(f"The oldest of {self.backlog} entries has waited for {self.oldest_s:.1f} s.")
         if self.sending.webhooks and not self.sending.senders:
@@ -135,7 +145,7 @@ class Status:
         if self.release:
             found += self.release.problems({one.report.version for one in self.members if one.alive and one.report})
         found += [
-            f"{member.name} is dead and holds {member.held} entries, silent for {member.idle_s:.1f} s."
+            f"{member.name} is dead and holds {member.held} entries, silent for {duration(member.silence_s)}."
             for member in self.members
             if member.held and not member.alive
         ]

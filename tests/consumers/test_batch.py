@@ -7,16 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from consumers.batch import Batch, top
+from consumers.batch import Batch, request_of, top
 from consumers.batch_size import BatchSizer, padded_sizes
 from ingest.dispatch.partition_client import PreparedImage
-from stream.entry import Entry
+from stream.entry import CANCELLED, DamagedEntry, Entry, MalformedEntry
 from stream.group import Delivery
 from stream.model import ModelDescription, Resize
 
 
 def delivery(number: int) -> Delivery:
     return Delivery(f"{number}-0", Entry(f"{number}", "", 1, 1, 2, bytes([number] * 6)))
+
+
+def test_a_log_names_the_request_of_an_image_whose_client_has_gone() -> None:
+    """The pixels are deleted then, and the id is left."""
+    assert request_of(Delivery("1-0", DamagedEntry({b"id": b"7"}, CANCELLED))) == "7"
+    assert request_of(Delivery("1-0", MalformedEntry("no entry"))) == ""
 
 
 def test_each_image_lies_in_its_row() -> None:

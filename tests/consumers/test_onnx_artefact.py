@@ -12,7 +12,7 @@ from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import Model
 from consumers.onnx.model_file import NotOnnx, read_metadata
-from consumers.onnx.providers import CPU, CUDA, Execution
+from consumers.onnx.providers import CPU, CUDA, Execution, ProviderError
 from consumers.onnx.repository import stored_versions
 from stream.settings import ConsumerSettings
 from tests.support.models import mean_model, tiny_model
@@ -44,6 +44,13 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
     refuses(r"versions: none; models here: one, two\)", model="three")
     (tmp_path / "two").rename(tmp_path / "copy")
     refuses(r"copy.1.model\.onnx says that it is two/1: move it there", model="copy")
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    """In the words of the system, not by the number of its error."""
+    (tmp_path / "one" / "1" / "model.onnx").mkdir(parents=True)
+    with pytest.raises(ProviderError, match=r"cannot read .*one.1.model\.onnx: Is a directory$"):
+        ModelLoader(ConsumerSettings(models_dir=tmp_path, provider="cpu")).first()
 
 
 def with_metadata(path: Path, **changes: str) -> Path:

@@ -175,7 +175,7 @@ def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown[:6] == [
         "tiny: 1 of 3 consumers alive, completing 12.5 images/s",
         "! The oldest of 5 entries has waited for 80.0 s.",
-        "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 76.0 s.",
+        "! bert-with-a-very-long-name-indeed is dead and holds 3 entries, silent for 75 s.",
         "backlog 5 (3 held, 2 undelivered), oldest 80 s, 0.1 s to drain at 50.0 images/s",
         "dead letters 0",
         "images since the queue was made: 10 completed",

@@ -39,6 +39,8 @@ async def test_scripts_see_a_consumer_die(
 ) -> None:
     """Status 0 while it lives, 1 once it is dead with an entry in its hands; the JSON says the same."""
     assert (await _command(server, capsys))[0] == 1, "nobody has announced a model"
+    assert await asyncio.to_thread(main, ["--redis-url", server.url]) == 1
+    assert " -m consumers --model NAME (with the consumers' SLUICE_REDIS_URL)" in capsys.readouterr().err
     consumer = processes.consumer(rogue="hang", version=1, **SHORT).ready()
     healthy, text = await _command(server, capsys, "--json")
     assert healthy == 0

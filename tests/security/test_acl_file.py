@@ -26,6 +26,15 @@ def test_without_a_model_s_name_a_consumer_may_serve_any() -> None:
     assert not [right for right in one if "{*/" in right.encode()]
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    (tmp_path / "file").touch()
+    assert acl.main([str(tmp_path / "file" / "users")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"python -m stream.acl: {tmp_path}/file")
+    assert error.endswith(": Not a directory\n")
+
+
 def _has_a_redis_of_the_system() -> bool:
     programs = ("redis-server", "setpriv", "install")
     return os.geteuid() == 0 and all(map(shutil.which, programs)) and "redis:" in Path("/etc/passwd").read_text()

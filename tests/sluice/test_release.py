@@ -120,6 +120,11 @@ async def test_figures_under_a_key_of_another_type_hide_no_release(command: Comm
         ("set flowers 7 --share 5%", 2, "no consumer has announced version 7; announced: 1, 2, 3"),
         ("set flowers 7 --share 5% --force", 2, "no consumer has announced version 7"),
         ("set flowers 3 --share 5%", 2, "no live consumer serves version 3; served at present: 1, 2. Start one with"),
+        (
+            "set flowers 3 --share 5%",
+            2,
+            " -m consumers --model flowers --version 3 (with the consumers'",
+        ),
         ("set flowers 2 --share 5% --stable 3", 2, "no live consumer serves version 3"),
         ("set flowers 2 --share 5% --stable 2", 2, "version 2 cannot be stable and candidate at once"),
         ("set flowers 3 --share 5% --force", 2, "several other versions are served (1, 2): name the stable one"),

@@ -153,11 +153,13 @@ async def test_a_limit_for_clients_and_a_clock_that_stands_are_problems(own_serv
     assert "does not move" in problems(replace(facts, clock_moves=False), "memory")[-1]
 
 
-async def test_a_disk_that_takes_nothing_is_named(tmp_path: Path) -> None:
-    """Redis refuses writes then, heartbeats too: it is not that no consumer runs."""
+@pytest.mark.parametrize("appendonly", ["no", "yes"])
+async def test_a_disk_that_takes_nothing_is_named(tmp_path: Path, appendonly: str) -> None:
+    """Redis refuses writes then, heartbeats too: it is not that no consumer runs. So it does beside an append-only
+    file that can be written, but not without `save`."""
     folder = tmp_path / "gone"
     folder.mkdir()
-    server = Server(folder, options={"save": "3600 1"})
+    server = Server(folder, options={"save": "3600 1", "appendonly": appendonly})
     server.start()
     try:
         async with Redis.from_url(server.url) as client:
@@ -173,5 +175,8 @@ async def test_a_disk_that_takes_nothing_is_named(tmp_path: Path) -> None:
             assert "cannot write to its disk" in await refused_writes(client)
             with pytest.raises(ResponseError, match="MISCONF"):
                 await client.set("a", "c")
+            await client.config_set("save", "")
+            assert await refused_writes(client) == ""
+            await client.set("a", "c")
     finally:
         server.kill()

@@ -13,13 +13,14 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from consumers.status import main as status
 from ingest.auth.api_keys import StoredKey, new_key
 from tests.consumers.test_onnx_artefact import with_metadata
 from tests.ingest.test_app import png
 from tests.support.models import tiny_model
 from tests.support.processes import Process, Processes
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import free_port
+from tests.support.redis.servers import Server, free_port
 from tests.support.waiting import wait_until
 
 ADMIN, USER = new_key(), new_key()
@@ -91,8 +92,10 @@ def test_a_version_that_is_refused_is_a_409(service: tuple[Process, str, Path]) 
     assert post(url, "/v2/repository/models/tiny/load").json() == {"name": "tiny", "versions": ["2"]}
 
 
-def test_an_unloaded_model_refuses_images_until_it_is_loaded(service: tuple[Process, str, Path]) -> None:
-    """Its consumers free the memory and stay; triton's client says the same in its own calls."""
+def test_an_unloaded_model_refuses_images_until_it_is_loaded(
+    service: tuple[Process, str, Path], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its consumers free the memory and stay; triton's client and `sluice status` say the same in their own words."""
     consumer, url, _ = service
     client = triton.InferenceServerClient(url.removeprefix("http://"))
     headers = {"Authorization": f"Bearer {ADMIN}"}
@@ -106,7 +109,12 @@ def test_an_unloaded_model_refuses_images_until_it_is_loaded(service: tuple[Proc
     ready_only = post(url, "/v2/repository/index", json={"ready": True})
     assert ready_only.json() == []
     assert httpx.get(f"{url}/readyz").status_code == 503
+    capsys.readouterr()
+    assert status(["--redis-url", server.url, "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "every image is refused. Load it with: POST /v2/repository/models/tiny/load" in problem
     client.load_model("tiny", headers=headers)
+    assert status(["--redis-url", server.url]) == 0
     assert "loaded again model=tiny version=1" in consumer.text
     assert classify(url).status_code == 200
     assert httpx.get(f"{url}/readyz").status_code == 200
