@@ -197,7 +197,7 @@ class PartitionSender:
             await self._attempt(pending)
         except (RedisError, TimeoutError) as error:
             # It stays in our hands, and is taken over when the lease ends.
-            logger.warning("the end of a delivery is not known to Redis: webhook=%s: %s", pending.id, error)
+            logger.warning("the end of a delivery is not known to Redis: %s: %s", _names(pending), error)
         finally:
             del self._held[pending.id]
             self._ended.set()
@@ -215,9 +215,9 @@ class PartitionSender:
             return
         ending = await self._deliveries.failed(pending, failure.why, for_good=failure.for_good)
         if ending == "webhook_dead":
-            logger.error("gave up a webhook: webhook=%s: %s", pending.id, failure.why)
+            logger.error("gave up a webhook: %s: %s", _names(pending), failure.why)
         else:
-            logger.info("webhook %s failed, attempt %d: %s", pending.id, pending.attempt, failure.why)
+            logger.info("attempt %d of a webhook failed: %s: %s", pending.attempt, _names(pending), failure.why)
 
     async def _post(self, pending: Pending) -> Failure | None:
         """Raises ReceiverBusy, ValueError if something was damaged in Redis, and redis-py's errors."""
@@ -283,6 +283,14 @@ class Sender:
                     served = PartitionSender(connections, self._settings, partition, self._receivers, sender=self._name)
                     context = partition_context(partition.number)
                     self._running[partition] = asyncio.create_task(served.run(), context=context)
+
+
+def _names(pending: Pending) -> str:
+    """How logs name a webhook: by the request id, which a replay takes too, and by the id that its receiver knows."""
+    try:
+        return f"request={pending.webhook.id} webhook-id={pending.webhook_id}"
+    except ValueError:  # It was damaged in Redis.
+        return f"webhook={pending.id}"
 
 
 def lease_s(settings: WebhookSettings) -> float:
