@@ -127,6 +127,8 @@ class Classifier:
 
     async def _prepare(self, image: Image, target: Target) -> PreparedImage:
         if isinstance(image, Upload):
+            if image.problem:
+                raise image.problem
             pixels = await self._decoder.decode(image, target.model, target.priority)
         else:
             pixels = bytes(image)

@@ -20,6 +20,7 @@ from ingest.errors import (
     MalformedUpload,
     NoImage,
     PayloadTooLarge,
+    Problem,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -56,10 +57,14 @@ _STRIPPED: Final = (b"\0", b"\r", b"\n")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One image as it was sent. `filename` is the client's name for it, and never a path to open."""
+    """One image as it was sent. `filename` is the client's name for it, and never a path to open.
+
+    `problem` is what its preparation fails with, if it could not be fetched.
+    """
 
     filename: str | None
     data: bytes
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True, slots=True)

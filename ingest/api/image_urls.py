@@ -20,7 +20,7 @@ from ingest.errors import (
 from ingest.metrics import URL_FETCHES
 from ingest.outbound.client import OutboundClient, Resolve, Unreachable
 from ingest.outbound.policy import Policy, UrlRefused
-from ingest.request_body import Limits
+from ingest.request_body import Limits, Upload
 from ingest.request_trace import stage
 from ingest.upload_memory import UploadInProgress, refusal
 from stream.settings import IngestSettings
@@ -49,44 +49,44 @@ class ImageUrls:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def fetch(self, texts: Sequence[str], limits: Limits) -> list[bytes]:
+    async def fetch(self, texts: Sequence[str], limits: Limits) -> list[Upload]:
         """The images behind these URLs, in order. All together have the size and the memory of one request body.
 
-        Raises UrlNotAllowed, ImageNotFetched, UnsupportedMediaType, PayloadTooLarge and Overloaded.
+        One that cannot be fetched has a problem: UrlNotAllowed, ImageNotFetched or UnsupportedMediaType. Raises
+        PayloadTooLarge and Overloaded.
         """
-        urls = [_checked(self._client.policy, text) for text in texts]
+        fetching: list[asyncio.Task[Upload]] = []
         upload: UploadInProgress | None = None
         try:
             with stage("fetch"):
                 async with asyncio.timeout(self._timeout_s) as timeout:
                     with limits.memory.begin(timeout) as upload:
-                        return await self._fetch_all(urls, _Budget(limits.max_bytes, upload))
+                        budget = _Budget(limits.max_bytes, upload)
+                        async with asyncio.TaskGroup() as tasks:
+                            fetching += [tasks.create_task(self._fetch_one(text, budget)) for text in texts]
         except TimeoutError as error:
             if upload and upload.refused:
                 raise refusal() from error
-            URL_FETCHES.labels("failed").inc()
-            raise ImageNotFetched(
-                f"The images behind image_url did not arrive within {self._timeout_s:g} s. Send the images themselves."
-            ) from error
-
-    async def _fetch_all(self, urls: Sequence[httpx.URL], budget: "_Budget") -> list[bytes]:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                fetching = [tasks.create_task(self._fetch_one(url, budget)) for url in urls]
         except ExceptionGroup as group:
             raise next((one for one in group.exceptions if isinstance(one, Problem)), group.exceptions[0]) from group
-        return [one.result() for one in fetching]
+        return [self._late() if one.cancelled() else one.result() for one in fetching]
 
-    async def _fetch_one(self, url: httpx.URL, budget: "_Budget") -> bytes:
+    def _late(self) -> Upload:
+        URL_FETCHES.labels("failed").inc()
+        detail = f"image_url did not arrive within {self._timeout_s:g} s. Send the image itself."
+        return Upload(None, b"", ImageNotFetched(detail))
+
+    async def _fetch_one(self, text: str, budget: "_Budget") -> Upload:
         try:
-            data = await self._follow(url, budget)
+            data = await self._follow(_checked(self._client.policy, text), budget)
         except (Unreachable, Problem) as error:
             URL_FETCHES.labels("refused" if isinstance(error, UrlNotAllowed | Overloaded) else "failed").inc()
-            if isinstance(error, Problem):
-                raise
-            raise ImageNotFetched(f"image_url could not be fetched: {error}.") from error
+            if isinstance(error, PayloadTooLarge | Overloaded):
+                raise  # It concerns the images together.
+            unreachable = f"image_url could not be fetched: {error}."
+            return Upload(None, b"", error if isinstance(error, Problem) else ImageNotFetched(unreachable))
         URL_FETCHES.labels("fetched").inc()
-        return data
+        return Upload(None, data)
 
     async def _follow(self, url: httpx.URL, budget: "_Budget") -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
@@ -118,7 +118,6 @@ def _checked(policy: Policy, text: str) -> httpx.URL:
     try:
         return policy.check_url(text)
     except UrlRefused as error:
-        URL_FETCHES.labels("refused").inc()
         raise UrlNotAllowed(f"image_url cannot be used: {error}.") from error
 
 

@@ -168,16 +168,15 @@ class PredictBody:
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
         body = await read_body(request, self._limits)
         parsed = await in_thread_if_large(lambda: self._parse(body), size=len(body))
-        data = parsed.images
+        uploads = {number: Upload(None, data) for number, data in parsed.images.items()}
         if parsed.urls:
             if self._urls is None:
                 raise BadParameter(
                     f"{_IMAGE_URL} is not supported here: fetch_urls is off. Send the image's bytes as base64 in image."
                 )
             fetched = await cancel_on_disconnect(request, self._urls.fetch(list(parsed.urls.values()), self._limits))
-            data |= dict(zip(parsed.urls, fetched, strict=True))
-        uploads = [Upload(None, data[number]) for number in range(len(data))]
-        return uploads, parsed.options.or_else(in_query), parsed.webhook
+            uploads |= dict(zip(parsed.urls, fetched, strict=True))
+        return [uploads[number] for number in sorted(uploads)], parsed.options.or_else(in_query), parsed.webhook
 
     def _parse(self, body: bytes) -> _Parsed:
         document = parse_json_object(body, smaller="images as base64", most_with_many_values=0)

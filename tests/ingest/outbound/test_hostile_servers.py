@@ -73,7 +73,9 @@ async def fetched(port: int, limit_s: float = 30) -> bytes:
     try:
         limits = Limits(max_bytes=1_000_000, max_images=4, body_timeout_s=5, memory=UploadMemory(10**9))
         (found,) = await images.fetch([f"http://127.0.0.1:{port}/a.png"], limits)
-        return found
+        if found.problem:
+            raise found.problem
+        return found.data
     finally:
         await images.aclose()
 

@@ -37,11 +37,16 @@ def settings(**changed: Any) -> IngestSettings:
 
 
 async def fetched(*urls: str, within: Limits | None = None, resolve: Resolve | None = None, **changed: Any) -> Any:
+    """The images; raises the first problem of any."""
     images = ImageUrls(settings(**changed), resolve=resolve)
     try:
-        return await images.fetch(urls, within or limits())
+        uploads = await images.fetch(urls, within or limits())
     finally:
         await images.aclose()
+    for upload in uploads:
+        if upload.problem:
+            raise upload.problem
+    return [upload.data for upload in uploads]
 
 
 def resolver(*answers: Sequence[str]) -> tuple[Resolve, list[str]]:
@@ -156,6 +161,15 @@ async def test_one_byte_at_a_time_ends_in_time(site: Recorded) -> None:
     """The limit is of the whole request, not of each read."""
     with pytest.raises(ImageNotFetched, match=r"within 0\.3 s"):
         await fetched(f"{site.url}/slow", fetch_timeout_s=0.3)
+
+
+async def test_a_slow_image_leaves_the_others(site: Recorded) -> None:
+    """They have arrived."""
+    images = ImageUrls(settings(fetch_timeout_s=2))
+    first, slow = await images.fetch([f"{site.url}/a.png", f"{site.url}/slow"], limits())
+    await images.aclose()
+    assert (first.data, first.problem) == (DATA, None)
+    assert isinstance(slow.problem, ImageNotFetched)
 
 
 async def test_the_images_of_a_request_share_its_limits(site: Recorded) -> None:
