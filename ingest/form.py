@@ -6,7 +6,7 @@ part is written to a file.
 
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -36,13 +36,15 @@ _BARE_BOUNDARY: Final = re.compile(r";\s*boundary=([^\s;,\"]+)", re.IGNORECASE)
 _MAX_TYPED: Final = 400
 
 
-async def read_form(request: Request, limits: Limits, *, options: Collection[str]) -> list[Upload]:
-    """The images of the form in the order sent, at least one. `options` may be in the query, and not in the form.
+async def read_form(request: Request, limits: Limits, *, elsewhere: Mapping[str, str]) -> list[Upload]:
+    """The images of the form in the order sent, at least one.
+
+    `elsewhere` has what may be no part of the form, in lower case and with hyphens, and what to do instead.
 
     Raises NoImage, MalformedUpload, BadParameter, PayloadTooLarge, RequestTimeout, UnsupportedMediaType, Overloaded,
     and starlette's ClientDisconnect.
     """
-    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images, options=options)
+    form = Form(boundary_of(request.headers["content-type"]), max_images=limits.max_images, elsewhere=elsewhere)
     arrived = await arrived_body(request, limits)
     if arrived is not None:
         form.feed(arrived)
@@ -72,11 +74,11 @@ def boundary_of(content_type: str) -> str:
 class Form:
     """Collects the parts named `image`. Of the others it keeps the names only."""
 
-    def __init__(self, boundary: str, *, max_images: int, options: Collection[str] = ()) -> None:
+    def __init__(self, boundary: str, *, max_images: int, elsewhere: Mapping[str, str] | None = None) -> None:
         self.images: list[tuple[str | None, bytes]] = []
         self.other_names: list[str] = []
         self._max_images = max_images
-        self._options = options
+        self._elsewhere = elsewhere or {}
         self._filename: str | None = None
         self._image: io.BytesIO | None = None
         self._is_empty = True
@@ -143,11 +145,8 @@ class Form:
             self._filename = _filename(part)
             self._image = io.BytesIO()
             return
-        if part.name in self._options:
-            raise BadParameter(
-                f"The form has a part {part.name!r}, which has no effect there. Put it into the query, as in "
-                f"/predict?{part.name}=..."
-            )
+        if remedy := self._elsewhere.get(part.name.lower().replace("_", "-")):
+            raise BadParameter(f"The form has a part {part.name!r}, which has no effect there. {remedy}")
         self._image = None
         self.other_names.append(_text(part.name)[:40])
         if len(self.other_names) > _MAX_OTHER_PARTS:

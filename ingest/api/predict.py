@@ -15,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.api.async_requests import POLL_HEADER, PREFER, PREFERENCE_APPLIED, AsyncRequest
 from ingest.api.idempotency import IDEMPOTENCY_KEY, IdempotencyKeys
+from ingest.api.option_names import TOP
 from ingest.api.predict_request import (
     CONTENT_ENCODING,
     DEFAULT_TOP,
     THRESHOLD_PARAMETER,
-    TOP,
     Options,
     PredictBody,
 )

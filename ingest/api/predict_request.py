@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
+from ingest.api.option_names import IN_QUERY, NOT_IN_FORM, THRESHOLD, TOP
 from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, ImageNotFetched, NoImage, PayloadTooLarge, Problem, UrlNotAllowed
@@ -13,19 +14,13 @@ from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES, SUPPORTED
 from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
-from ingest.priority import PRIORITY
+from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, Upload, in_thread_if_large, media_type, read_body, read_image
 from ingest.request_json import decode_base64, is_url, parse_json_object, shown
 from stream.model import ModelDescription
 
 if TYPE_CHECKING:
     from ingest.api.image_urls import ImageUrls  # It imports httpx, which need not be installed.
-
-TOP: Final = "top"
-THRESHOLD: Final = "threshold"
-
-#: The options that the query of a request to classify may have.
-IN_QUERY: Final = (TOP, THRESHOLD, PRIORITY)
 
 #: How many labels a client gets if it does not say.
 DEFAULT_TOP: Final = 5
@@ -51,9 +46,8 @@ class Options:
 
     @classmethod
     def parse_query(cls, query: QueryParams) -> Self:
-        """Raises BadParameter, also for a name that is none of the options: it may be misspelled."""
-        if unknown := [name for name in query if name not in IN_QUERY]:
-            raise BadParameter(f"The query has {unknown[0][:40]!r}; supported are {', '.join(IN_QUERY)}.")
+        """Raises BadParameter, also for an unknown name."""
+        refuse_unknown(query, IN_QUERY)
         top = _only(query, TOP)
         return cls(None if top is None else _whole(top), parse_threshold(query))
 
@@ -162,7 +156,7 @@ class PredictBody:
         if kind == JSON or kind.endswith("+json"):
             return await self._read_json(request, in_query)
         if kind.startswith("multipart/"):
-            return await read_form(request, self._limits, options=IN_QUERY), in_query, None
+            return await read_form(request, self._limits, elsewhere=NOT_IN_FORM), in_query, None
         return [await read_image(request, self._limits)], in_query, None
 
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:

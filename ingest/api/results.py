@@ -13,11 +13,13 @@ from ingest.api.async_requests import (
     Preferences,
     state_document,
 )
+from ingest.api.option_names import THRESHOLD
 from ingest.api.predict_request import THRESHOLD_PARAMETER, parse_threshold
 from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, Cancelled, StreamUnavailable, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation, Parameter
 from ingest.openapi.problems import ACCEPTED_PROBLEMS
+from ingest.query import refuse_unknown
 from ingest.responses import JSONResponse, Prediction, Queued, Values
 
 
@@ -33,6 +35,7 @@ class ResultEndpoint:
 
     async def get(self, request: Request) -> Response:
         """200 with the prediction, 202 while it is queued, or the request's problem. `Prefer: wait=N` waits."""
+        refuse_unknown(request.query_params, (THRESHOLD,))
         threshold = parse_threshold(request.query_params)
         request_id = request.path_params["id"]
         client, state = await self._registry.locate(request_id)

@@ -17,7 +17,8 @@ from ingest.oip.tensors import INPUT
 from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import EXAMPLE_IMAGE, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
-from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
+from ingest.priority import PRIORITY, PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
+from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
 from ingest.responses import cache_status
 
@@ -32,6 +33,7 @@ class InferEndpoint:
         self._limits = limits
 
     async def __call__(self, request: Request) -> Response:
+        refuse_unknown(request.query_params, (PRIORITY,))
         priority = priority_of(request.headers, request.query_params)
         model, version = request.path_params["model"], request.path_params.get("version")
         target = self._runner.target(model, version, priority, request.headers)

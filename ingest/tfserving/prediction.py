@@ -24,7 +24,8 @@ from ingest.errors import (
 )
 from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
-from ingest.priority import PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
+from ingest.priority import PRIORITY, PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
+from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, in_thread_if_large, is_form, read_body
 from ingest.request_json import parse_json_object
 from ingest.responses import JSONResponse, cache_status
@@ -87,6 +88,7 @@ class PredictionEndpoints:
         return _response(Classifications(results=found), done, target)
 
     def _target(self, request: Request) -> Target:
+        refuse_unknown(request.query_params, (PRIORITY,))
         version = request.path_params.get("version")
         client = self._registry.find_served(request.path_params["model"], version)
         model, wanted = client.route(request.headers, version)

@@ -140,9 +140,9 @@ def infer(service: Service, metadata: dict[str, str], status: str) -> None:
 
 
 def test_a_wrong_class_is_a_400_before_the_body_is_read(service: Service) -> None:
-    """Over all interfaces in their own form."""
+    """Over all interfaces in their own form. So is an option that is unknown there."""
     for path in ("/predict", "/v2/models/tiny/infer", "/v1/models/tiny:predict"):
-        for query, headers in (("?priority=urgent", {}), ("", {"Priority": "u=9"})):
+        for query, headers in (("?priority=urgent", {}), ("?urgent=1", {}), ("", {"Priority": "u=9"})):
             answer = service.http.post(f"{path}{query}", content=b"no image", headers=headers)
             assert answer.status_code == 400
             assert "urgent" in answer.text or "u=9" in answer.text

@@ -149,9 +149,9 @@ def test_a_form_may_be_cut_anywhere(size: int) -> None:
 
 def test_an_option_in_the_form_is_refused_with_its_place() -> None:
     """It would have no effect."""
-    collected = Form(BOUNDARY.decode(), max_images=1, options=["top"])
-    with pytest.raises(BadParameter, match=r"a part 'top', which .* as in /predict\?top="):
-        collected.feed(form(image_part(), part(b'Content-Disposition: form-data; name="top"')))
+    collected = Form(BOUNDARY.decode(), max_images=1, elsewhere={"webhook-url": "Send it elsewhere."})
+    with pytest.raises(BadParameter, match=r"a part 'Webhook_URL', which .* Send it elsewhere\."):
+        collected.feed(form(image_part(), part(b'Content-Disposition: form-data; name="Webhook_URL"')))
 
 
 def test_a_form_leaves_nothing_to_the_garbage_collector() -> None:

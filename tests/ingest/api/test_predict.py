@@ -171,6 +171,24 @@ def test_a_common_mistake_is_named(client: httpx.Client, request_: dict[str, Any
     assert text in response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("threshold", "/predict?threshold="),
+        ("webhook", "header Webhook-URL"),
+        ("prefer", "header Prefer"),
+        ("idempotency_key", "header Idempotency-Key"),
+        ("X-Sluice-Client", "header X-Sluice-Client"),
+    ],
+)
+def test_a_part_of_a_form_that_would_have_no_effect_is_refused(client: httpx.Client, name: str, text: str) -> None:
+    """With where it belongs: a client would wait in vain for its webhook."""
+    headers = {"Prefer": "respond-async"}
+    response = client.post("/predict", files={"image": ("a.png", FILE)}, data={name: "1"}, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, "bad_parameter"), response.text
+    assert text in response.json()["detail"]
+
+
 def test_an_image_called_urlencoded_is_read(client: httpx.Client) -> None:
     """As `curl --data-binary @cat.png` calls it."""
     response = client.post("/predict", content=FILE, headers={"Content-Type": "application/x-www-form-urlencoded"})
