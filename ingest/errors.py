@@ -76,6 +76,8 @@ class Problem(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.request_id = request_id
+        #: Labels below it are left out of the result, if there will be one.
+        self.threshold: float | None = None
 
     def document(self) -> ProblemDocument:
         document: ProblemDocument = {
@@ -103,7 +105,7 @@ class Problem(Exception):
         if (seconds := self._retry_after()) is not None:
             headers["Retry-After"] = str(seconds)
         if self.request_id is not None:
-            headers["Location"] = result_url(self.request_id)
+            headers["Location"] = result_url(self.request_id, self.threshold)
         return headers
 
 

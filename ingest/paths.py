@@ -19,9 +19,10 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNTRACED: Final = frozenset({"/metrics", "/live"})
 
 
-def result_url(request_id: str) -> str:
-    """The path of a request's result."""
-    return RESULT_PATH.format(id=request_id)
+def result_url(request_id: str, threshold: float | None = None) -> str:
+    """The path of a request's result, without the labels below the threshold."""
+    query = "" if threshold is None else f"?threshold={threshold}"
+    return RESULT_PATH.format(id=request_id) + query
 
 
 def is_protocol(path: str) -> bool:

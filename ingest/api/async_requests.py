@@ -6,7 +6,7 @@ ingest/api/idempotency.py has the Idempotency-Key header, and ingest/api/webhook
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -124,9 +124,8 @@ class AsyncRequest:
         work = [self._one(upload, number, target, classifier) for number, upload in enumerate(uploads)]
         if len(work) == 1:
             only = await work[0]
-            queued = "status" in only
-            location = result_url(only["id"]) if queued else None
-            return self._response(only, 202 if queued else 200, target, location=location)
+            location: Any = only.get("location")
+            return self._response(only, 202 if location else 200, target, location=location)
         outcomes = await gather_or_problem(work)
         results = [failure(one) if isinstance(one, Problem) else one for one in outcomes]
         status = 202 if any("status" in result for result in results) else 200
@@ -187,4 +186,5 @@ async def state_document(
         case "cancelled":
             raise Cancelled("The request was cancelled. Send the image again.", request_id=request_id)
         case _:
-            return {"success": True, "status": "queued", "id": request_id, "location": result_url(request_id)}
+            location = result_url(request_id, threshold)
+            return {"success": True, "status": "queued", "id": request_id, "location": location}

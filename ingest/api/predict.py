@@ -107,8 +107,15 @@ class PredictEndpoint:
             wanted=wanted,
             webhook_url="" if wishes is _NO_WISHES and webhook is None else self._webhooks.url(request, webhook),
         )
-        if wishes.async_request:
-            return await wishes.async_request.respond(uploads, target, self._classifier)
+        try:
+            if wishes.async_request:
+                return await wishes.async_request.respond(uploads, target, self._classifier)
+            return await self._wait(request, uploads, target, started)
+        except Problem as problem:
+            problem.threshold = target.threshold
+            raise
+
+    async def _wait(self, request: Request, uploads: Sequence[Upload], target: Target, started: float) -> Response:
         work = [self._classifier.classify(upload, target) for upload in uploads]
         if len(work) == 1:
             only = await cancel_on_disconnect(request, work[0])

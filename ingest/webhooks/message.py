@@ -1,6 +1,7 @@
 """What a webhook says, and its signature, by the Standard Webhooks specification.
 
-The body has `type`, `timestamp` and `data`. `data` is the response of `GET /results/{id}`: a prediction or a problem.
+The body has `type`, `timestamp` and `data`. `data` is the response of the request's `location`: a prediction, or a
+problem.
 """
 
 import base64
