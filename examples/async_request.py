@@ -47,7 +47,8 @@ async def classify(client: httpx.AsyncClient, path: Path) -> str:
     """The most probable label. Raises RuntimeError with the service's reason, and OSError."""
     data = await asyncio.to_thread(path.read_bytes)
     headers = {"Prefer": "respond-async", "Idempotency-Key": hashlib.sha256(data).hexdigest()}
-    for _ in range(RETRIES + 1):
+    for attempt in range(RETRIES + 1):
+        await asyncio.sleep(min(attempt, 1))
         response = await send(client, "POST", "/predict", content=data, headers=headers)
         while response.status_code == 202:
             location = response.json()["location"]

@@ -40,6 +40,9 @@ _MOST: Final = 1 << 53
 #: What is wrong with an image that was accepted, and that Redis no longer has.
 VANISHED: Final = "The image was accepted, but Redis has lost it. Send it again."
 
+#: What is wrong with an image that was not classified before its deadline.
+UNANSWERED: Final = "No consumer answered in time."
+
 
 class DamagedOutcome(ValueError):
     """An outcome that has changed since a consumer wrote it."""

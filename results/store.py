@@ -6,9 +6,9 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
-from results.outcome import VANISHED, DamagedOutcome, Failed, Outcome, decode, encode
+from results.outcome import UNANSWERED, VANISHED, DamagedOutcome, Failed, Outcome, decode, encode
 from stream import unreadable
-from stream.keys import Partition
+from stream.keys import GROUP, Partition
 from stream.scripts import load
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Store:
     async def state(self, request_id: str) -> State:
         """The outcome of a request, or how far it is; `unknown` if it expired or never was, or cannot be read.
 
-        A request that is beyond its deadline, and whose entry Redis has lost, has expired.
+        A request that is beyond its deadline has expired if Redis has lost its entry, or no consumer was given it.
         """
         return await self.subscribe(request_id, "")
 
@@ -48,7 +48,8 @@ class Store:
     async def _read(self, request_id: str, ingest: str) -> bytes | None:
         of = self._partition
         keys = [of.request(request_id), of.entries, of.counters]
-        value: bytes | None = await self._state(keys, [ingest, encode(Failed(request_id, "expired", VANISHED))])
+        lost, late = (encode(Failed(request_id, "expired", detail)) for detail in (VANISHED, UNANSWERED))
+        value: bytes | None = await self._state(keys, [ingest, lost, late, GROUP])
         return value
 
     async def states(self, request_ids: Iterable[str]) -> list[State]:

@@ -4,6 +4,7 @@ ingest/api/idempotency.py has the Idempotency-Key header, and ingest/api/webhook
 """
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -14,13 +15,13 @@ from starlette.responses import Response
 from ingest.api.idempotency import IdempotencyKeys
 from ingest.classification import Classifier, Target, gather_or_problem
 from ingest.dispatch.model_client import ModelClient
-from ingest.errors import Cancelled, DeadlinePassed, Problem, problem_of
+from ingest.errors import Cancelled, Problem, problem_of
 from ingest.openapi.operation import Header, Parameter
 from ingest.paths import result_url
 from ingest.request_body import Upload
 from ingest.request_trace import current_trace
 from ingest.responses import JSONResponse, Prediction, Queued, Results, Values, cache_status, failure, named, prediction
-from results.outcome import Done, Failed, is_lost_in_redis
+from results.outcome import UNANSWERED, Done, Failed, is_lost_in_redis
 from results.store import State
 from stream.keys import Priority
 
@@ -144,16 +145,20 @@ class AsyncRequest:
         reserved = "" if self._key is None else await self._idempotency.request_id(self._key, upload, number, target)
         accepts_202 = self._preferences.accepts_202
         wait_s = self._preferences.wait_at_most_s(self._timeout_s) if accepts_202 else self._timeout_s
+        began_s = time.monotonic()
         request_id = await client.submit(image, request_id=reserved)
         state = await client.requests.wait(request_id, wait_s)
         replaced = isinstance(state, Failed) and state.reason == "other_preparation"
-        if state == "unknown" or is_lost_in_redis(state) or replaced:
+        # What expires before its deadline was sent earlier, with the same key.
+        in_time = time.monotonic() - began_s < self._timeout_s / 2
+        expired_earlier = isinstance(state, Failed) and state.reason == "expired" and in_time
+        if state == "unknown" or is_lost_in_redis(state) or replaced or expired_earlier:
             image = await classifier.prepare_again(upload, target) if replaced else image
             await client.requests.delete(request_id)
             await client.submit(image, request_id=request_id)
             state = await client.requests.wait(request_id, wait_s)
         if state == "queued" and not accepts_202:
-            raise DeadlinePassed("No consumer answered in time.", request_id=request_id)
+            state = Failed(request_id, "expired", UNANSWERED)
         if isinstance(state, Done):
             self._done.append(state)
             if trace := current_trace.get():

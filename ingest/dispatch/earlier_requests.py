@@ -4,7 +4,7 @@ import asyncio
 
 from ingest.dispatch.partitions import Partitions
 from ingest.errors import redis_errors_as_503
-from results.outcome import Done, Failed, Outcome
+from results.outcome import UNANSWERED, Done, Failed, Outcome
 from results.store import State
 
 
@@ -67,4 +67,4 @@ class EarlierRequests:
             with redis_errors_as_503():
                 store = self._partitions.of_reserved(request_id).store
                 return await store.report_vanished(request_id, ttl_s=self._result_ttl_s)
-        return Failed(request_id, "expired", "No consumer answered in time.")
+        return Failed(request_id, "expired", UNANSWERED)

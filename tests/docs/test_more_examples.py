@@ -128,17 +128,18 @@ def test_images_are_queued_and_polled(url: str, damaged: Path) -> None:
 
 
 def test_an_image_that_gets_no_response_is_sent_again_under_its_key() -> None:
-    """A broken connection, and a deadline that has passed; then the same request is answered."""
+    """A broken connection, and a deadline that has passed, at once or while polling; then it is answered."""
     done = json.dumps({"success": True, "predictions": [{"label": "cat", "probability": 0.5}]}).encode()
 
     def broken(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
 
-    attempts = iter([broken, body(b"{}", status=504, Retry_After="0"), body(done)])
-    with serve({"/predict": lambda handler: next(attempts)(handler)}) as recorded:
+    late, queued = body(b"{}", status=504), body(json.dumps({"location": "/results/1"}).encode(), status=202)
+    attempts = iter([broken, late, queued, body(done)])
+    with serve({"/predict": lambda handler: next(attempts)(handler), "/results/1": late}) as recorded:
         found = run(sys.executable, EXAMPLES / "async_request.py", CAT, "--url", recorded.url)
     assert found.stdout == f"{CAT}: cat 0.5000\n", found
-    assert len(recorded.posts) == 3
+    assert len(recorded.posts) == 4
     assert len({(post.headers["Idempotency-Key"], post.body) for post in recorded.posts}) == 1
 
 

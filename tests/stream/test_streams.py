@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 import stream.group
 from results.completion import Completed, Completion
 from results.dead_letters import DeadLetters
-from results.outcome import Failed
+from results.outcome import UNANSWERED, VANISHED, Failed
 from results.store import Store
 from stream.admission import Admission, QueueFull
 from stream.connection.group_reader import Reader
@@ -221,7 +221,7 @@ async def test_a_dead_letter_returns_to_the_stream_it_came_from(world: World, wh
 
 @pytest.mark.parametrize("which", range(4))
 async def test_a_request_has_vanished_only_when_its_own_stream_has_lost_it(world: World, which: int) -> None:
-    """After its deadline: an entry that is still in its stream will have an outcome."""
+    """After its deadline: an entry that a consumer holds may be answered. One that none was given has expired."""
     of = world.partition.streams("1")[which]
     (request,) = await world.admit(of, timeout_s=0.001)
 
@@ -231,11 +231,16 @@ async def test_a_request_has_vanished_only_when_its_own_stream_has_lost_it(world
         return bool(int(found[0][1][b"due"]) < seconds * 1000 + microseconds // 1000)
 
     await eventually(is_over, "the deadline has passed")
+    assert await world.store.state(request) == Failed(request, "expired", UNANSWERED)
+    group = world.group("other", "1")
+    await group.create()
+    assert await world.store.state(request) == Failed(request, "expired", UNANSWERED)
+    assert await world.client.hget(world.partition.counters, "vanished") is None
+    assert len(await group.read(1, wait=False)) == 1
     assert await world.store.state(request) == "queued"
     await world.client.delete(of.key)
-    state = await world.store.state(request)
-    assert isinstance(state, Failed)
-    assert state.reason == "expired"
+    assert await world.store.state(request) == Failed(request, "expired", VANISHED)
+    assert await world.client.hget(world.partition.counters, "vanished") == b"1"
 
 
 async def test_streams_of_a_version_without_consumers_are_read_by_others(world: World) -> None:

@@ -38,7 +38,10 @@ def test_preferences_are_read_as_the_rfc_says(headers: list[str], expected: Pref
 
 
 def test_a_client_need_not_wait(processes: Processes) -> None:
-    """202 with a Location at once; the result is there for any client that waits, at any ingest."""
+    """202 with a Location at once; the result is there for any client that waits, at any ingest.
+
+    The Location has the threshold that the client asked for.
+    """
     processes.consumer(rogue="slow", version=1)
     (_, one), (_, other) = processes.ingest(), processes.ingest()
     accepted = httpx.post(f"{one}/predict", content=png(IMAGE), headers={"Prefer": "respond-async"})
@@ -55,6 +58,12 @@ def test_a_client_need_not_wait(processes: Processes) -> None:
     assert (answer.status_code, answer.json()["predictions"]) == (200, ranked(IMAGE))
     assert answer.headers["preference-applied"] == "wait=20"
     assert answer.elapsed.total_seconds() < 10
+    for query, expected in (("?threshold=1", []), ("?threshold=0.0&top=2", ranked(IMAGE, 2))):
+        accepted = httpx.post(f"{one}/predict{query}", content=png(IMAGE), headers={"Prefer": "respond-async"})
+        location = accepted.headers["location"]
+        assert location == accepted.json()["location"]
+        answer = httpx.get(other + location, headers={"Prefer": "wait=20"}, timeout=30)
+        assert (answer.status_code, answer.json()["predictions"]) == (200, expected)
 
 
 def test_many_can_wait_for_one_result(processes: Processes) -> None:
@@ -82,9 +91,10 @@ def test_a_client_may_wait_for_a_while(processes: Processes) -> None:
     in_time = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Prefer": "wait=20"}, timeout=30)
     assert (in_time.status_code, in_time.json()["predictions"]) == (200, ranked(IMAGE))
     consumer.kill()
-    late = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Prefer": "wait=1"}, timeout=30)
+    late = httpx.post(f"{url}/predict?threshold=0.3", content=png(IMAGE), headers={"Prefer": "wait=1"}, timeout=30)
     assert late.status_code == 202
-    assert httpx.get(url + late.headers["location"], headers={"Prefer": "wait=1"}).status_code == 202
+    again = httpx.get(url + late.headers["location"], headers={"Prefer": "wait=1"})
+    assert (again.status_code, again.json()) == (202, late.json())
 
 
 def test_several_images_have_a_url_each(processes: Processes) -> None:
@@ -155,6 +165,26 @@ def test_a_key_that_was_refused_can_be_used_again(processes: Processes) -> None:
     wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "ingest is ready again")
     answer = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key)
     assert answer.json()["predictions"] == ranked(IMAGE)
+
+
+def test_a_key_of_a_request_that_expired_classifies_the_image(processes: Processes) -> None:
+    """Under the same id, as the 504 advises; else the key would give the 504 again while results are kept."""
+    consumer = processes.consumer(version=1, lease_s=60)
+    _, url = processes.ingest(request_timeout_s=1, max_wait_s=0.1)
+    consumer.kill()  # It counts as alive for its lease.
+    key = {"Idempotency-Key": "late"}
+    late = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key, timeout=30)
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_passed")
+    assert "Send it again" in late.json()["detail"]
+    processes.consumer(version=1)
+    answers: list[httpx.Response] = []
+
+    def is_classified() -> bool:
+        answers.append(httpx.post(f"{url}/predict", content=png(IMAGE), headers=key, timeout=30))
+        return answers[-1].status_code == 200
+
+    wait_until(is_classified, "it is classified")
+    assert (answers[-1].json()["id"], answers[-1].json()["predictions"]) == (late.json()["id"], ranked(IMAGE))
 
 
 def test_a_damaged_image_does_not_use_up_a_key(processes: Processes, server: Server) -> None:

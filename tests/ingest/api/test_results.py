@@ -30,24 +30,40 @@ def test_an_id_that_never_was_is_unknown(processes: Processes) -> None:
     for id_ in ("0" * 32, "..%2f", "{x}", "a" * 500):
         answer = httpx.get(f"{url}/results/{id_}")
         assert (answer.status_code, answer.json()["success"]) == (404, False)
+    unknown_option = httpx.get(f"{url}/results/{'0' * 32}?top=1")
+    assert (unknown_option.status_code, unknown_option.json()["code"]) == (400, "bad_parameter")
 
 
 def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Processes, server: Server) -> None:
-    """504 names the location where the result will be, if it comes; DELETE takes the work back."""
+    """504 names the location where the result will be, if it comes; DELETE takes the work back.
+
+    A client that polls hears that the deadline has passed, though no consumer reads the entry. One that does drops it.
+    """
     consumer = processes.consumer(version=1, lease_s=60)
     _, url = processes.ingest(request_timeout_s=0.3, max_wait_s=0.1)
     consumer.kill()  # it counts as alive for its lease, so images are accepted
     (image,) = random_images(1)
-    late = httpx.post(f"{url}/predict", content=png(image))
+    late = httpx.post(f"{url}/predict?threshold=0.3", content=png(image))
     assert late.status_code == 504, late.text
-    location = url + late.headers["location"]
-    waiting = httpx.get(location)
-    assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
-    assert int(waiting.headers["retry-after"]) >= 1
+    assert late.headers["location"].endswith("?threshold=0.3")
+    location = url + late.headers["location"].partition("?")[0]
+    assert (httpx.get(location).status_code, httpx.get(location).json()) == (504, late.json())
     assert httpx.delete(location).status_code == 204
     cancelled = httpx.get(location).json()
     assert (cancelled["code"], cancelled["id"]) == ("cancelled", late.json()["id"])
     assert httpx.delete(location).status_code == 410
+    waiting = httpx.post(f"{url}/predict", content=png(image), headers={"Prefer": "respond-async"})
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
+    assert int(waiting.headers["retry-after"]) >= 1
+    location = url + waiting.headers["location"]
+    wait_until(lambda: httpx.get(location).status_code == 504, "its deadline has passed")
+    with redis.Redis.from_url(server.url) as client:
+        assert client.hgetall(TINY.counters) == {}
+        processes.consumer(version=1)
+        wait_until(lambda: client.hget(TINY.counters, "completed") == b"2", "both are dropped")
+        assert client.hgetall(TINY.counters) == {b"completed": b"2", b"cancelled": b"1", b"expired": b"1"}
+    dropped = httpx.get(location)
+    assert (dropped.status_code, dropped.json()["code"]) == (504, "deadline_passed")
 
 
 def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Processes, server: Server) -> None:
