@@ -127,7 +127,7 @@ def _present(given: argparse.Namespace, output: Path) -> Path | None:
 
 def _job(given: argparse.Namespace, output: Path) -> Job:
     file = _file(given)
-    if file is not None and given.fallback is not None:
+    if given.fallback is not None and (file is not None or given.weights != "imagenet"):
         raise BadArgument("--fallback is for an architecture whose weights are downloaded: leave it out")
     return Job(
         architecture=None if file is not None else architectures.find(given.model or DEFAULT_ARCHITECTURE),

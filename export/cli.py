@@ -56,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the model").add_argument
-    add("--weights", default="imagenet", metavar="imagenet|none|FILE", help="default: imagenet; none: random")
+    add(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="default: imagenet; none: random; a file of your own needs --size, and, as any model of your own,"
+        " --preprocess or --images",
+    )
     add(
         "--fallback",
         metavar="ARCHITECTURE",
@@ -67,7 +73,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|imagenet",
         help="names of the classes in the order of the outputs: one per line, or JSON (docs/artefact.md, Labels)",
     )
-    add("--classes", type=_positive, metavar="N", help="outputs of a named network (default: as many as labels)")
+    add(
+        "--classes",
+        type=_positive,
+        metavar="N",
+        help="outputs of a named network (default: as many as labels, or as subfolders of --images)",
+    )
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in {**_preprocess_meanings(), BGR: BGR_MEANING}.items())
     add(
         "--preprocess",
@@ -79,7 +90,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="labelled images, one subfolder per class: measures the normalisation, the resize and the accuracy",
+        help="labelled images, one subfolder per class: measures the accuracy, and the normalisation and the resize"
+        " unless they are stated",
     )
     add(
         "--output-kind",
@@ -91,7 +103,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=_size,
         metavar="HxW",
-        help="input size in pixels, if the model leaves it open; of a named network, another one than its own",
+        help="input size in pixels, if the model leaves it open, as a file of weights does; of a named network, another"
+        " one than its own",
     )
     add("--layout", choices=("nchw", "nhwc"), help="where the channels are (default: seen in the input's shape)")
 

@@ -23,16 +23,16 @@ def _chosen(job: Job, original: Original, kind: OutputKind, outputs: int) -> tup
         return job.labels, _named("stated", "--labels")
     if original.labels is not None:
         return original.labels, _named("known", "the model's file brings them along")
-    if job.architecture is not None and outputs == IMAGENET_CLASSES and job.weights != "none":
+    if job.architecture is not None and job.weights == "imagenet":
         return labels.imagenet(), _named("known", "ImageNet's, for which the weights were made")
-    if job.architecture is not None and job.weights == "none":
-        return _of_random_weights(outputs)
     if kind == "values":
         return tuple(map(str, range(outputs))), _named("assumed", "numbers, since no --labels were given")
     if job.images is not None and len(job.images.classes) == outputs:
         return job.images.classes, _named(
             "stated", "the subfolders of --images, in alphabetical order as Keras has them"
         )
+    if job.weights == "none":
+        return _of_random_weights(outputs)
     imagenet = " (--labels imagenet: ImageNet's names, in Keras's order)" if outputs == IMAGENET_CLASSES else ""
     raise LabelsMismatch(
         f"nothing names the model's {outputs} classes: pass --labels FILE with {outputs} names,"

@@ -12,7 +12,7 @@ from export.errors import BadArgument
 from export.images.folder import LabelledImages
 from export.images.resize import CROP_RATIO
 from export.sources import model_file
-from export.sources.architectures import Architecture
+from export.sources.architectures import LITE0, Architecture
 
 IMAGENET_CLASSES = 1000
 
@@ -96,12 +96,17 @@ class Job:
         return model_file.name_of(self.file)
 
     @property
+    def is_own_training(self) -> bool:
+        """Whether the user trained the weights: what goes with an architecture's ImageNet weights says nothing then."""
+        return self.file is not None or isinstance(self.weights, Path)
+
+    @property
     def target(self) -> Path:
         return repository.path(self.output, name=self.model_name, version=self.version)
 
     def default_resize(self) -> Resize:
-        """Published with an architecture's weights; for a user's own model, Pillow's default."""
-        if self.architecture is None:
+        """Published with an architecture's ImageNet weights; for a user's own training, Pillow's default."""
+        if self.architecture is None or self.is_own_training:
             return Resize()
         return Resize(self.architecture.resize, self.architecture.shorter_side)
 
@@ -110,7 +115,7 @@ class Job:
         choices = {
             "architecture": None if self.architecture is None else self.architecture.name,
             "file": None if self.file is None else model_file.digest(self.file),
-            "weights": str(self.weights),
+            "weights": model_file.digest(self.weights) if isinstance(self.weights, Path) else self.weights,
             "images": [(str(file), file.stat().st_size) for file, _ in self.images.files] if self.images else None,
             "options": [
                 self.classes, self.labels, self.layout, self.size, self.preprocess, self.output_kind, self.opset,
@@ -156,6 +161,12 @@ def check(job: Job) -> None:
 
 def _check_application(job: Job, architecture: Architecture) -> None:
     size = job.size or (architecture.size, architecture.size)
+    if isinstance(job.weights, Path) and job.size is None and architecture is not LITE0:
+        raise BadArgument(
+            f"{job.weights} does not tell the size of its training's images, and another one gives wrong answers: pass"
+            f" --size HxW, such as --size {architecture.size}, which {architecture.name}'s ImageNet weights take. As"
+            " for any model of your own, state --preprocess and --like, too, or measure them with --images"
+        )
     if job.weights == "imagenet" and size != (architecture.size, architecture.size):
         raise BadArgument(
             f"the ImageNet weights of {architecture.name} are for {architecture.size}x{architecture.size}"
@@ -168,7 +179,7 @@ def _check_application(job: Job, architecture: Architecture) -> None:
     job.resize.resolved(*size, job.default_resize())
     if job.labels is not None:
         labels.check(job.labels, classes=classes(job), origin="the labels file")
-    elif classes(job) != IMAGENET_CLASSES:
+    elif job.weights == "none" and classes(job) != IMAGENET_CLASSES and job.images is None:
         labels.check(labels.imagenet(), classes=classes(job), origin="the ImageNet list (used without --labels)")
 
 
@@ -176,7 +187,10 @@ def classes(job: Job) -> int:
     """The outputs that a named architecture gets."""
     if job.classes is not None:
         return job.classes
-    return len(job.labels) if job.labels and job.weights != "imagenet" else IMAGENET_CLASSES
+    if job.weights == "imagenet":
+        return IMAGENET_CLASSES
+    names = job.labels or (job.images.classes if job.images is not None else ())
+    return len(names) or IMAGENET_CLASSES
 
 
 def with_fallback(job: Job, fallback: Architecture) -> Job:

@@ -20,7 +20,7 @@ from export.errors import ConversionFailed, ExportError, NotAClassifier
 from export.job import Job
 from export.plan import STATED, Plan
 from export.progress import Progress
-from export.report import BY_ORDER, CONSTANT, CONTRADICTED, TWICE, UNNAMED_LOADER, ExportReport
+from export.report import BY_ORDER, CONSTANT, CONTRADICTED, OTHER_KIND, TWICE, UNNAMED_LOADER, ExportReport
 
 STEPS = 4
 
@@ -143,7 +143,7 @@ def _description(
 
 
 def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[str, ...]:
-    unnamed = job.file is not None and original.loader is None and plan.truth is None
+    unnamed = job.is_own_training and original.loader is None and plan.truth is None
     guessed = unnamed and plan.assumptions["resize"].basis == "assumed"
     normalisation = plan.assumptions["normalisation"]
     contradicted = normalisation.basis == "stated" and normalisation.why != STATED
@@ -152,6 +152,8 @@ def _warnings(job: Job, original: Original, plan: Plan, found: Parity) -> tuple[
     subfolders = ", ".join(plan.truth.unnamed) if plan.truth else ""
     return (
         *([CONTRADICTED.format(f"{normalisation.value} by {normalisation.why}")] if contradicted else []),
+        *([OTHER_KIND.format(plan.head.kind, plan.head.contradicted)] if plan.head.contradicted else []),
+        *([plan.doubt] if plan.doubt else []),
         *([UNNAMED_LOADER] if guessed else []),
         *([BY_ORDER.format(subfolders)] if subfolders else []),
         *(TWICE.format(name) for name in twice),

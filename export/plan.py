@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from export import decisions
 from export.artefact.description import Assumption, Resize
-from export.convert import input_range, measure, output_kind, output_path, parity, tied_resizes
+from export.convert import doubts, input_range, measure, output_kind, output_path, parity, tied_resizes
 from export.convert.measure import Trial, Truth
 from export.convert.normalisation import (
     BGR,
     BGR_MEANING,
+    LITE_MEANING,
     MEANINGS,
     OWN_NUMBERS,
     OWN_NUMBERS_MEANING,
@@ -36,7 +37,10 @@ STATED = "--preprocess"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the model is used. `expected`: the artefact's outputs for `images`, by the owner's model."""
+    """How the model is used. `expected`: the artefact's outputs for `images`, by the owner's model.
+
+    `doubt`: what the labelled images say against it.
+    """
 
     preprocess: str
     resize: Resize
@@ -47,6 +51,7 @@ class Plan:
     expected: Floats = field(repr=False)
     truth: Truth | None = field(repr=False, default=None)
     trials: tuple[Trial, ...] = field(repr=False, default=())
+    doubt: str | None = None
 
 
 def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[int, int], None]) -> Plan:
@@ -61,16 +66,20 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     resize, resized = _resize(job, original)
     truth: Truth | None = None
     trials: list[Trial] = []
+    doubt: str | None = None
     if job.images is not None and head.kind in ("classes", "binary"):
         settled = resized.basis != "assumed"
         resizes = (resize,) if settled else tuple(measure.RESIZES.values())
-        truth, trials = _trials(job, original, head, labels, normalisation, resizes, on_progress)
-        best, measured = measure.choose(trials, len(labels))
+        truth, trials, others = _trials(job, original, head, labels, normalisation, resizes, on_progress)
+        doubts.check(trials, others, truth, labels, normalisation)
+        doubt = doubts.better(trials, others)
+        best, measured = measure.choose(trials)
         if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
             tied_resizes.check(best, trials, _command(job))
         if normalisation is None or normalisation.value != best.preprocess:
             normalisation = measured
+        trials += others
     if given.element == "uint8":
         resize = replace(resize, rounded=True)
     if normalisation is None:
@@ -88,6 +97,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         expected=head.applied(scores),
         truth=truth,
         trials=tuple(trials),
+        doubt=doubt,
     )
 
 
@@ -112,9 +122,17 @@ def _normalisation(job: Job, original: Original, bare: BareGraph) -> Assumption 
         if given.element == "uint8":
             found = Assumption("none", "known", "the model takes uint8 pixels and normalises them itself")
     if job.preprocess is None or (found is not None and found.value == job.preprocess):
-        return found
+        return found or _of_random_weights(job)
     although = f", although {found.why}" if found is not None else ""
     return Assumption(job.preprocess, "stated", f"{STATED}{although}")
+
+
+def _of_random_weights(job: Job) -> Assumption | None:
+    """That of the ImageNet weights, since nothing was trained."""
+    if job.weights != "none" or job.architecture is None:
+        return None
+    mode = job.architecture.preprocess
+    return Assumption(mode, "assumed", f"that of {job.architecture.name}'s ImageNet weights; these are random")
 
 
 def _scores(original: Original, mode: str, images: Pixels, *, tolerance: float) -> Floats:
@@ -169,18 +187,22 @@ def _labels(
 
 def _question(job: Job, original: Original, *, names: str = "") -> str:
     """What a beginner can answer, and the two commands that help. `names` states the labels, as --images does."""
-    meanings = {name: MEANINGS[name] for name in choices_for(original.input.channels)}
+    meanings = {name: MEANINGS.get(name, LITE_MEANING) for name in _choices(job, original)}
     meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
     added = f"; {BGR}: {BGR_MEANING}" if original.input.channels == 3 else ""
     command = _command(job)
+    source, imagenet = "the file does", ""
+    if job.architecture is not None:
+        source = "the weights do"
+        imagenet = f"\n{job.architecture.name}'s ImageNet weights were trained with {job.architecture.preprocess}"
     like = "" if job.resize.stated else " --like LOADER"
     loaders = "" if job.resize.stated else f"\nLOADER loaded the images of the training: {', '.join(LOADERS)}"
     return (
-        "the file does not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
+        f"{source} not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
         f"If you know it:  {command}{names} --preprocess {'|'.join(meanings)}{like}\n"
         f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
         " it is measured)\n"
-        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}{added}){loaders}"
+        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}{added}){loaders}{imagenet}"
     )
 
 
@@ -198,7 +220,7 @@ def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
     if original.loader is not None:
         basis = original.preprocess.basis if original.preprocess else "known"
         return resize, Assumption(str(resize), basis, f"as {original.loader}, which the file is from")
-    if job.architecture is not None:
+    if job.architecture is not None and not job.is_own_training:
         return resize, Assumption(str(resize), "assumed", "the default for this network")
     return resize, Assumption(str(resize), "assumed", "--like LOADER names the loader of the training")
 
@@ -211,10 +233,12 @@ def _trials(
     normalisation: Assumption | None,
     resizes: Sequence[Resize],
     on_progress: Callable[[int, int], None],
-) -> tuple[Truth, list[Trial]]:
+) -> tuple[Truth, list[Trial], list[Trial]]:
+    """Those to choose from, and those with other normalisations than the stated one, which are only compared."""
     assert job.images is not None
     truth = measure.truth(job.images, labels)
-    modes = choices_for(original.input.channels) if normalisation is None else (normalisation.value,)
+    choices = _choices(job, original)
+    modes = choices if normalisation is None else (normalisation.value,)
     given = original.input
 
     def classify(images: Floats) -> Floats:
@@ -224,4 +248,17 @@ def _trials(
     trials = measure.tried(classify, truth, given, modes=modes, resizes=resizes, on_progress=on_progress)
     if job.preprocess is None and given.channels == 3:
         trials += measure.swapped(classify, truth, given, trials)
-    return truth, trials
+    others: list[Trial] = []
+    if normalisation is not None and normalisation.basis == "stated" and given.element != "uint8":
+        best = max(trials, key=lambda trial: trial.rank)
+        rivals = [mode for mode in choices if mode != normalisation.value]
+        others = measure.tried(
+            classify, truth, given, modes=rivals, resizes=(best.resize,), on_progress=lambda _done, _all: None
+        )
+    return truth, trials, others
+
+
+def _choices(job: Job, original: Original) -> tuple[str, ...]:
+    """The names of the normalisations that the training may have had."""
+    own = () if job.architecture is None else (job.architecture.preprocess,)
+    return tuple(dict.fromkeys((*choices_for(original.input.channels), *own)))

@@ -24,6 +24,10 @@ BY_ORDER = (
 
 TWICE = "warning: the labels name {!r} twice. Responses cannot tell these classes apart"
 
+OTHER_KIND = (
+    "warning: the output kind is {} by --output-kind, although {}. Leave --output-kind out, unless you are sure of it"
+)
+
 CONSTANT = (
     "the model gives the same answer to every image, so the comparison proves little: is it trained, and is the"
     " normalisation right?"

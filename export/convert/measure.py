@@ -8,7 +8,7 @@ best resize and on the same images,
    test gives its lead less than 5 %, or the mean logarithm of the right class's probability is higher by three standard
    errors of the difference. If both are right equally often, the latter does not count for the one with larger inputs,
    since larger inputs make a network more certain, whatever it was trained on, and
-3. it is right more often than guessing, by three standard deviations.
+3. it is right more often than guessing, by three standard deviations. doubts.py refuses the others.
 
 The resize is the one that is right most often with that normalisation; among equals, the one that gives the right class
 the highest mean log probability. tied_resizes.py says how sure that is.
@@ -38,7 +38,7 @@ MIN_IMAGES = 8
 
 #: Of the sign test.
 _CHANCE = 0.05
-_SMALL_CHANCE = 0.01
+SMALL_CHANCE = 0.01
 
 _STANDARD_ERRORS = 3.0
 
@@ -169,7 +169,7 @@ def swapped(classify: Classify, found: Truth, given: ImageInput, trials: Sequenc
     if by_name(best.preprocess).bgr:
         return others
     first = max(others, key=lambda trial: trial.rank)
-    if first.rank <= best.rank or not clearly_better(first, best, chance=_SMALL_CHANCE):
+    if first.rank <= best.rank or not clearly_better(first, best, chance=SMALL_CHANCE):
         return []
     return tried_with((first.preprocess,), resizes)
 
@@ -191,17 +191,14 @@ def judged(answers: Floats, found: Truth, mode: str, resize: Resize) -> Trial:
     return Trial(mode, resize, right, np.log(np.clip(own, 1e-12, 1)), clean)
 
 
-def choose(trials: Sequence[Trial], classes: int) -> tuple[Trial, Assumption]:
-    """The combination to use, with the reason for its normalisation; raises NormalisationUnclear."""
+def choose(trials: Sequence[Trial]) -> tuple[Trial, Assumption]:
+    """Of trials that beat guessing, the one to use, with the reason for its normalisation.
+
+    Raises NormalisationUnclear.
+    """
     best_of = {mode: max((t for t in trials if t.preprocess == mode), key=lambda t: t.rank) for mode in _modes(trials)}
     first, *others = sorted(best_of.values(), key=lambda trial: trial.rank, reverse=True)
     count = len(first.right)
-    if not _beats_guessing(first, classes):
-        raise NormalisationUnclear(
-            f"no normalisation is better than guessing on {count} images (the best, {first.preprocess}, is right on"
-            f" {first.accuracy:.0%}): are the subfolders named as the classes, and is --labels in the order of"
-            " the outputs?"
-        )
     rivals = [other for other in others if not clearly_better(first, other)]
     if rivals:
         close, worse = (
@@ -225,23 +222,33 @@ def _modes(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(trial.preprocess for trial in trials))
 
 
-def _beats_guessing(trial: Trial, classes: int) -> bool:
+def beats_guessing(trial: Trial, classes: int) -> bool:
     guess = 1 / classes
     deviation = math.sqrt(guess * (1 - guess) / len(trial.right))
     return trial.accuracy > min(guess + _STANDARD_ERRORS * deviation, 0.999)
 
 
 def clearly_better(first: Trial, other: Trial, *, chance: float = _CHANCE) -> bool:
-    """By the second condition. Both were tried on the same images, so only those count on which they differ."""
-    wins, losses = int((first.right & ~other.right).sum()), int((~first.right & other.right).sum())
-    if _sign_test(wins, losses) < chance:
+    """By the second condition."""
+    if right_more_often(first, other, chance=chance):
         return True
+    wins, losses = _differences(first, other)
     gain = first.log_probability - other.log_probability
     error = gain.std(ddof=1) / math.sqrt(len(gain))
     has_larger_inputs = by_name(first.preprocess).scale < by_name(other.preprocess).scale
     if wins < losses or (wins == losses and has_larger_inputs):
         return False
     return bool(gain.mean() > max(_STANDARD_ERRORS * error, 1e-6))
+
+
+def right_more_often(first: Trial, other: Trial, *, chance: float) -> bool:
+    """By a sign test."""
+    return _sign_test(*_differences(first, other)) < chance
+
+
+def _differences(first: Trial, other: Trial) -> tuple[int, int]:
+    """How many images only the first gets right, and only the other. Both were tried on the same images."""
+    return int((first.right & ~other.right).sum()), int((~first.right & other.right).sum())
 
 
 def _sign_test(wins: int, losses: int) -> float:

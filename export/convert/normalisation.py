@@ -64,8 +64,7 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 }
 
 
-#: What --preprocess takes, in words for people who know how they loaded their images. `lite` belongs to one network,
-#: which brings it along.
+#: What --preprocess takes, in words for people who know how they loaded their images.
 MEANINGS: Mapping[str, str] = {
     "unit": "pixels / 255, as ImageDataGenerator(rescale=1/255) and ToTensor() do",
     "tf": "pixels / 127.5 - 1, as mobilenet_v2.preprocess_input does",
@@ -73,6 +72,9 @@ MEANINGS: Mapping[str, str] = {
     "caffe": "as resnet50.preprocess_input and vgg16.preprocess_input do",
     "torch": "as torchvision's Normalize with ImageNet's numbers, and densenet.preprocess_input, do",
 }
+
+#: `lite` belongs to one network, and is offered for that one only.
+LITE_MEANING = "(pixels - 127) / 128, as EfficientNet-Lite's training did"
 
 
 #: What it takes instead of a name, and an explanation.

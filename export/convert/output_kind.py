@@ -10,7 +10,7 @@ A softmax or sigmoid is added only to numbers that are logits along the path, an
 The numbers for the sample images have the last word: probabilities that do not sum to 1 are no classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,9 +36,12 @@ ROUNDED_SUM_TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Head:
+    """`contradicted`: what in the file proves another kind than the user stated."""
+
     kind: OutputKind
     function: Function
     assumption: Assumption
+    contradicted: str = ""
 
     @property
     def gives_two_of_one(self) -> bool:
@@ -80,8 +83,27 @@ def decide(
 
     Raises OutputUnclear, BadArgument, NotAClassifier.
     """
+    proven = _proven(found, scores, loss, tolerance)
     if stated is not None:
-        return _stated(found, scores, stated)
+        head = _stated(found, scores, stated)
+        return head if proven is None or _agree(stated, proven.kind) else _against(head, proven.assumption.why)
+    if proven is None:
+        raise OutputUnclear(_question(found, scores))
+    return proven
+
+
+def _agree(stated: OutputKind, proven: OutputKind) -> bool:
+    """One sigmoid is the probability of one label, too."""
+    return stated == proven or (stated, proven) == ("labels", "binary")
+
+
+def _against(head: Head, why: str) -> Head:
+    reason = f"{head.assumption.why}, although {why}"
+    return replace(head, assumption=replace(head.assumption, why=reason), contradicted=why)
+
+
+def _proven(found: Ending, scores: npt.NDArray[np.float32], loss: Loss | None, tolerance: float) -> Head | None:
+    """By the graph or the loss; None if neither proves a kind."""
     single = scores.shape[1] == 1
     if found.range == "distribution" and not single and sums_to_one(scores, tolerance):
         return Head("classes", "as-is", _known("classes", f"the model ends in {found.operator}"))
@@ -95,9 +117,7 @@ def decide(
         return Head("labels", "as-is", _known("labels", f"the model ends in {scores.shape[1]} x {found.operator}"))
     if found.range is None and not single and sums_to_one(scores) and _has_fractions(scores):
         return Head("classes", "as-is", _known("classes", "every row of its outputs sums to 1"))
-    if loss is not None and (head := _by_loss(found, scores, loss)) is not None:
-        return head
-    raise OutputUnclear(_question(found, scores))
+    return None if loss is None else _by_loss(found, scores, loss)
 
 
 def _known(kind: OutputKind, why: str) -> Assumption:

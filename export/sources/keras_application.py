@@ -25,6 +25,9 @@ LITE0_CHECKPOINT = "models/efficientnet-lite0-57934424.pth"
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 _IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
 
+#: What follows the reason for the first object in Keras's message: its numbers, and the list of all others.
+_OBJECTS = re.compile(r"\W*(?:Target variable: <|List of objects that could not be loaded: )")
+
 
 def load(
     architecture: Architecture,
@@ -38,7 +41,9 @@ def load(
     build = _lite0 if architecture is LITE0 else _application
     model = build(architecture, weights, classes, (height, width))
     source = {"architecture": architecture.name, "weights": _origin(weights)}
-    known = Assumption(architecture.preprocess, "known", f"{architecture.name}'s weights were trained with it")
+    mode, known = architecture.preprocess, None
+    if weights == "imagenet":
+        known = Assumption(mode, "known", f"{architecture.name}'s ImageNet weights were trained with {mode}")
     return keras_model.original(model, source=source, preprocess=known)
 
 
@@ -67,7 +72,8 @@ def _with_imagenet_weights(function: Builder, architecture: Architecture) -> ker
     except Exception as error:
         raise WeightsUnavailable(
             f"the ImageNet weights of {architecture.name} can't be downloaded ({_download_failure(error)})",
-            "--weights FILE with weights downloaded elsewhere;"
+            f"--weights FILE with weights downloaded elsewhere, and --size {architecture.size} --preprocess"
+            f" {architecture.preprocess} --labels imagenet;"
             " a copy of another machine's Keras cache (~/.keras/models, or $KERAS_HOME/models);"
             f" `python -m export {LITE0.name}`, whose weights came with the installation;"
             " --weights none for random weights, to try things out",
@@ -89,7 +95,7 @@ def _load_weights(model: keras.Model, path: Path, architecture: Architecture) ->
         model.load_weights(path)
     # h5py, zipfile and Keras each raise their own for a file that is damaged or of another network.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = _OBJECTS.split(" ".join(str(error).split()))[0]
         raise UnreadableFile(
             f"{path} can't be read as weights of {architecture.name} with {model.output_shape[-1]}"
             f" classes ({reason}); for other classes pass --classes and --labels, for a whole model --keras"

@@ -91,6 +91,9 @@ NOT_RUN_HERE: Final = {
     # Programs that need what this service does not have.
     "*sluice export flowers.keras *": _MEASURED,
     "*sluice export flowers_v2.keras *": ("tests/export/test_program.py::test_an_unchanged_file_is_not_exported_again"),
+    "*sluice export mobilenetv2 --weights mine.weights.h5 *": (
+        "tests/export/test_own_weights.py::test_labelled_images_measure_the_normalisation_and_name_the_classes"
+    ),
     "*sluice export my.onnx *": "tests/export/sources/test_onnx_file.py::test_an_onnx_file_becomes_an_artefact",
     "*sluice export --from * --precision int8 *": (
         "tests/export/precision/test_command.py::test_int8_is_a_version_of_its_own"

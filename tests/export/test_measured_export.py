@@ -29,23 +29,30 @@ def classifier(path: Path) -> keras.Model:
             keras.layers.Dense(2, activation="softmax"),
         ]
     )
-    kernel = np.array([[1, -1]] * 3, np.float32) * 100
-    model.layers[-1].set_weights([kernel, np.array([-150, 150], np.float32)])
+    set_for_brightness(model)
     model.save(path)
     return model
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def set_for_brightness(model: keras.Model) -> None:
+    kernel = np.array([[1, -1]] * 3, np.float32) * 100
+    model.layers[-1].set_weights([kernel, np.array([-150, 150], np.float32)])
+
+
+def brightness_photos(folder: Path) -> Path:
     """Forty images, half of them a little brighter than grey, half a little darker."""
-    folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(5)
     for name, level in (("bright", 136), ("dark", 118)):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         for index in range(20):
             pixels = random.integers(level - 3, level + 4, (20, 30, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return brightness_photos(tmp_path_factory.mktemp("photos"))
 
 
 def test_the_normalisation_is_found_on_forty_images(
@@ -172,10 +179,34 @@ def test_without_images_it_asks(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_images_of_the_wrong_kind_prove_nothing(
     tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Labels in the wrong order make every normalisation as bad as a guess, or worse."""
+    """Two labels in the wrong order make every normalisation as bad as a guess, or worse."""
     classifier(tmp_path / "light.keras")
     (tmp_path / "labels.txt").write_text("dark\nbright\n")
     words = ["--labels", str(tmp_path / "labels.txt"), "--output", str(tmp_path / "models")]
     assert main([str(tmp_path / "light.keras"), "--images", str(photos), *words]) == 2
-    assert "no normalisation is" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no normalisation is better than guessing on 40 images" in error
+    assert "with the other order, unit is right on 100%. Name the outputs so: printf '%s\\n' bright dark" in error
     assert not (tmp_path / "models").exists()
+
+
+def test_a_stated_normalisation_is_compared_with_the_others(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused if it is no better than guessing, and holds with a warning if another one is clearly better."""
+    classifier(tmp_path / "light.keras")
+    words = [str(tmp_path / "light.keras"), "--like", "load_img", "--output", str(tmp_path / "models")]
+    assert main([*words, "--images", str(photos), "--preprocess", "none"]) == 2
+    error = capsys.readouterr().err
+    assert "the normalisation none (stated: --preprocess) is no better than guessing: it is right on 50%" in error
+    assert "The normalisation unit is right on 100%: pass --preprocess unit" in error
+    brighter = Path(shutil.copytree(photos, tmp_path / "photos"))
+    for index in range(10):
+        Image.new("RGB", (20, 30), (200,) * 3).save(brighter / "bright" / f"{index}.png")
+    assert main([*words, "--images", str(brighter), "--preprocess", "0.1/1"]) == 0
+    printed = capsys.readouterr()
+    warning = "warning: on 40 images the normalisation unit is right on 100%, and 0.1/1 by --preprocess on 75%"
+    assert warning in printed.err
+    assert "normalisation 0.1/1 (stated: --preprocess)" in printed.out
+    assert main([*words, "--images", str(photos), "--preprocess", "unit"]) == 0
+    assert "by --preprocess" not in capsys.readouterr().err

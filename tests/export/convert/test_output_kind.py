@@ -82,6 +82,27 @@ def test_the_user_may_say_it(scores: Floats, found: Range | None, stated: Output
 
 
 @pytest.mark.parametrize(
+    ("scores", "found", "stated", "loss", "why"),
+    [
+        (PROBABILITIES, "distribution", "labels", None, "the model ends in Softmax"),
+        (PROBABILITIES, "distribution", "values", None, "the model ends in Softmax"),
+        (LOGITS, "logits", "labels", ("classes", True), "it was trained with a loss for classes, on logits"),
+        (PROBABILITIES, "distribution", "classes", None, ""),
+        (ONE, "independent", "labels", None, ""),
+        (LOGITS, "logits", "labels", None, ""),
+    ],
+)
+def test_what_the_file_proves_otherwise_is_kept_for_a_warning(
+    scores: Floats, found: Range | None, stated: OutputKind, loss: Loss | None, why: str
+) -> None:
+    """The numbers allow it, but a softmax's are no independent probabilities. One sigmoid's may be."""
+    head = output_kind.decide(Ending(found, "Softmax"), scores, stated=stated, loss=loss)
+    assert head.kind == stated
+    assert head.contradicted == why
+    assert head.assumption.why.endswith(f", although {why}" if why else head.assumption.why)
+
+
+@pytest.mark.parametrize(
     ("scores", "found", "stated"),
     [
         (SCORES, "independent", "classes"),

@@ -1,0 +1,84 @@
+"""What is said where labelled images speak against a normalisation or against the order of the labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from export.artefact.description import Assumption, Resize
+from export.convert import doubts, measure
+from export.convert.measure import Trial, Truth
+from export.errors import NormalisationUnclear
+
+#: Twenty images of each of two classes, and ten of each of four.
+TWO = Truth(tuple(Path(f"{index}.png") for index in range(40)), np.repeat([0, 1], 20), 0)
+FOUR = Truth(TWO.files, np.repeat([0, 1, 2, 3], 10), 0)
+NAMES = ("cat", "dog")
+MORE = ("cat", "dog", "fox", "owl")
+STATED = Assumption("tf", "stated", "--preprocess, although the model begins with x / 255")
+
+
+def trial(mode: str, right: int, found: Truth = TWO) -> Trial:
+    """Right on so many of the images."""
+    classes = int(found.classes.max()) + 1
+    chosen = np.where(np.arange(40) % 20 < right / 2, found.classes, (found.classes + 1) % classes)
+    answers: npt.NDArray[np.float32] = np.full((40, classes), 0.1, np.float32)
+    answers[np.arange(40), chosen] = 0.8
+    return measure.judged(answers, found, mode, Resize())
+
+
+def complaint(trials: list[Trial], others: list[Trial], given: Assumption | None, *, of: Truth = TWO) -> str:
+    with pytest.raises(NormalisationUnclear) as refused:
+        doubts.check(trials, others, of, NAMES if of is TWO else MORE, given)
+    return str(refused.value)
+
+
+def test_what_beats_guessing_is_not_doubted() -> None:
+    """Of two classes, that is more than three standard deviations above one half."""
+    doubts.check([trial("unit", 36), trial("tf", 20)], [], TWO, NAMES, None)
+
+
+def test_guessing_is_no_result() -> None:
+    """Then it is the labels that are wrong."""
+    said = complaint([trial("unit", 12, FOUR), trial("tf", 2, FOUR)], [], None, of=FOUR)
+    assert said.startswith("no normalisation is better than guessing on 40 images (the best, unit, is right on 30%):")
+    assert said.endswith("is --labels in the order of the outputs?")
+
+
+def test_two_names_in_the_wrong_order_are_noticed() -> None:
+    """Whatever is wrong where the names are right; of four classes, no other order is tried."""
+    said = complaint([trial("unit", 0), trial("tf", 20)], [], None)
+    assert "The order of the two names is wrong: with the other order, unit is right on 100%." in said
+    assert "printf '%s\\n' dog cat > labels.txt, and pass --labels labels.txt" in said
+    assert "other order" not in complaint([trial("unit", 0, FOUR)], [], None, of=FOUR)
+    with pytest.raises(NormalisationUnclear, match=r"No subfolder \(Hunde, Katzen\) is named as a label"):
+        doubts.check([trial("unit", 0)], [], replace(TWO, unnamed=("Hunde", "Katzen")), NAMES, None)
+
+
+def test_a_stated_normalisation_is_held_against_the_others() -> None:
+    """Before the labels are suspected."""
+    said = complaint([trial("tf", 0)], [trial("unit", 20), trial("none", 40)], STATED)
+    assert said == (
+        f"on 40 images the normalisation {STATED} is no better than guessing: it is right on 0%. The normalisation none"
+        " is right on 100%: pass --preprocess none"
+    )
+    said = complaint([trial("tf", 12, FOUR)], [trial("unit", 10, FOUR)], STATED, of=FOUR)
+    assert "it is right on 30%, and no other one is better: are the subfolders" in said
+
+
+def test_a_normalisation_of_the_file_is_named_with_its_proof() -> None:
+    """No other one was tried, so only the labels can be wrong."""
+    known = Assumption("none", "known", "the model begins with x / 255")
+    said = complaint([trial("none", 10, FOUR)], [], known, of=FOUR)
+    assert f"the normalisation {known} is no better than guessing: it is right on 25%: are the subfolders" in said
+
+
+@pytest.mark.parametrize(("other", "warns"), [(40, True), (36, True), (32, False), (28, False), (20, False)])
+def test_another_normalisation_that_is_right_more_often(other: int, warns: bool) -> None:
+    """A warning needs more than chance: here seven images more, and none less."""
+    said = doubts.better([trial("unit", 28)], [trial("tf", other), trial("none", 20)])
+    assert (said is not None) == warns
+    assert said is None or f"tf is right on {other / 40:.0%}, and unit by --preprocess on 70%" in said
+    assert doubts.better([trial("unit", 28)], []) is None
