@@ -196,7 +196,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.Captu
     """Both numbers are in the message, and nothing is written."""
     assert export(tmp_path, tiny_keras.model(), "--preprocess", "unit", labels=("one", "two")) == 2
     assert "2 labels" in (message := capsys.readouterr().err)
-    assert "3 outputs" in message
+    assert "3 classes" in message
     assert not written(tmp_path).exists()
 
 
