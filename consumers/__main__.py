@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import Final
 
 import uvloop
 from redis.exceptions import RedisError, ResponseError
@@ -40,6 +41,9 @@ from stream.unreadable import lacks_rights, with_remedy
 
 logger = logging.getLogger("consumers")
 
+#: How Redis refuses the number of a database at the end of its URL.
+_NO_DATABASE: Final = ("DB index", "SELECT is not allowed")
+
 
 class PortTaken(Exception):
     """Metrics cannot be served on the port that the settings name."""
@@ -67,6 +71,8 @@ def main() -> int:
     except ConsumerFailed as error:
         return _restart(str(error))
     except ResponseError as error:
+        if str(error).startswith(_NO_DATABASE):
+            return refuse("python -m consumers", f"redis_url: {error}", settings.log_format)
         if not lacks_rights(error):
             raise
         return _restart(f"Redis refuses a command of this consumer: {with_remedy(error)}")

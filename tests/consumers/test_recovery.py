@@ -90,6 +90,7 @@ async def test_one_poisonous_image_takes_no_other_down(processes: Processes, cli
     poison = answers.pop(40)
     assert isinstance(poison, Failed)
     assert poison.reason == "dead_letter"
+    assert poison.detail.endswith(" It became a dead letter."), "as true once it is dropped"
     for outcome, image in zip(answers, [*images[:40], *images[41:]], strict=True):
         assert_right(outcome, image)
     dead_letters: Any = await client.xrange(TINY.dead_letters)

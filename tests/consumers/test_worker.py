@@ -170,6 +170,13 @@ async def test_a_consumer_without_its_model_says_how_to_make_it(processes: Proce
     assert "Traceback" not in process.text
 
 
+def test_a_database_that_redis_does_not_have_ends_a_consumer(processes: Processes, server: Server) -> None:
+    """As any wrong setting: with status 2, so that no supervisor tries again."""
+    consumer = processes.start("consumers", redis_url=server.url.removesuffix("/0") + "/99")
+    assert consumer.wait() == 2
+    assert consumer.text == "python -m consumers: redis_url: DB index is out of range\n"
+
+
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_named_provider_without_a_gpu_ends_in_one_line(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, provider: str

@@ -99,6 +99,7 @@ def test_status_of_another_user_s_service_says_whose_it_is(
         Path(".sluice/5000").mkdir(parents=True)
         socket_path(Path(".sluice/5000")).touch()
         Path(".sluice/5000").chmod(0o700)
+        assert main(["status"]) == 2, "all modules are imported: the other user may not read them"
         with as_another_user():
             for words in ([], ["--data-dir", ".sluice/5000"]):
                 with suppress(SystemExit):
