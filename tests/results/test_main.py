@@ -263,8 +263,7 @@ async def test_wrong_usage_is_status_2(words: str, operator: Operator) -> None:
     assert "python -m results" in answer.err
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}", "nonsense://"])
-def test_redis_away_is_status_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_redis_away_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     """One line, no traceback."""
-    assert main(["dead-letters", "list", "--redis-url", url.format(port=free_port())]) == 2
+    assert main(["dead-letters", "list", "--redis-url", f"redis://127.0.0.1:{free_port()}"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
