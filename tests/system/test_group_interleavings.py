@@ -55,9 +55,8 @@ class Interleaving(Promises):
     def watch(self, pick: int, ingest: str) -> None:
         """A client comes back for its result, perhaps through another ingest, perhaps many times."""
         request = self.request(pick)
-        self.world.run(self.store.subscribe(request, ingest))
-        if self.before.states[request].startswith(b"queued"):
-            self.listening[request].add(ingest)
+        if self.world.run(self.store.subscribe(request, ingest)) == "queued":
+            self.listening[request].add(ingest)  # Not to one beyond its deadline that no consumer was given.
         self.check()
 
     # What consumers do
