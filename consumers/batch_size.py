@@ -1,7 +1,7 @@
 """How many images run together: how many a consumer takes, and how ONNX Runtime runs those that it took.
 
 1. `BatchSizer.batch_size` is how many entries the fetcher takes. It stays within `max_batch_s` at the measured speed.
-   While bulk images run, partitions share it.
+   While bulk images run, fetcher.py shares it among partitions. batch_reader.py mixes the classes in it.
 2. On a provider that tunes itself for each shape, a batch is padded to one of `padded_sizes`.
 3. On the CPU, a batch is split into `ChunkSizer.chunks`, which run in parallel.
 """

@@ -1,7 +1,8 @@
 """Renews the leases of entries in flight, sends heartbeats, and ends the process when an inference hangs.
 
 It runs beside the inference, so a batch that takes minutes does not delay a renewal. A lost lease is only logged here:
-complete.lua accepts one outcome per entry, whichever consumer holds it.
+results/scripts/complete.lua accepts one outcome per entry, whichever consumer holds it. quarantine.py skips an entry
+that this consumer claims back from itself.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Reads the reply stream of one ingest process, and resolves the futures of its requests.
 
 An ingest expects the id of a request here before it sends the entry, which names the reply stream. The consumer's
-complete.lua adds the outcome to that stream. It has the id, and `Replies` sets the result of the future under it.
+results/scripts/complete.lua adds the outcome to that stream. It has the id, and `Replies` sets the result of the future
+under it.
 
 An entry of the stream belongs to one batch: its fields are numbered, their values are outcomes.
 """
