@@ -1,13 +1,15 @@
-"""The JSON of a request: parsed within limits, and the base64 and the numbers in it."""
+"""The JSON of a request, parsed within limits, with the base64 and the numbers in it; and the names in its query."""
 
 import base64
 import binascii
 import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import Any, Final
+
+from starlette.datastructures import QueryParams
 
 from ingest.errors import BadParameter, PayloadTooLarge
 
@@ -114,3 +116,9 @@ def _decode_slice(text: str) -> bytes:
 def is_url(given: str) -> bool:
     """Whether this is the URL of an image instead of its bytes."""
     return given[:8].lower().startswith(("http://", "https://"))
+
+
+def refuse_unknown(query: QueryParams, supported: Collection[str]) -> None:
+    """Raise BadParameter for a name that is none of the options of this route: it may be misspelled."""
+    if unknown := [name for name in query if name not in supported]:
+        raise BadParameter(f"The query has {unknown[0][:40]!r}; supported here: {', '.join(supported)}.")

@@ -1,4 +1,7 @@
-"""The names of the options of a request to classify, and where each belongs."""
+"""The names of the options of a request to classify, and where each belongs.
+
+An option in a wrong place would have no effect, and its sender would not hear of it.
+"""
 
 from typing import Final
 

@@ -14,9 +14,8 @@ from ingest.form import IMAGE, read_form
 from ingest.images.formats import MEDIA_TYPES, SUPPORTED
 from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, Parameter
 from ingest.outbound.addresses import MAX_URL
-from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, Upload, in_thread_if_large, media_type, read_body, read_image
-from ingest.request_json import decode_base64, is_url, parse_json_object, shown
+from ingest.request_json import decode_base64, is_url, parse_json_object, refuse_unknown, shown
 from stream.model import ModelDescription
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ingest.dispatch.registry import ModelRegistry
 from ingest.errors import BadParameter, Cancelled, StreamUnavailable, UnknownResult
 from ingest.openapi.operation import DocumentedResponse, Operation, Parameter
 from ingest.openapi.problems import ACCEPTED_PROBLEMS
-from ingest.query import refuse_unknown
+from ingest.request_json import refuse_unknown
 from ingest.responses import JSONResponse, Prediction, Queued, Values
 
 

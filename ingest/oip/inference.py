@@ -18,8 +18,8 @@ from ingest.oip.wire import HEADER_LENGTH, parse
 from ingest.openapi.operation import EXAMPLE_IMAGE, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY, PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
-from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, is_form, read_body
+from ingest.request_json import refuse_unknown
 from ingest.responses import cache_status
 
 _OCTETS: Final = "application/octet-stream"

@@ -25,9 +25,8 @@ from ingest.errors import (
 from ingest.openapi.operation import EXAMPLE_BASE64, JSON, Body, DocumentedResponse, Header, Operation, Parameter
 from ingest.openapi.problems import INFERENCE_PROBLEMS
 from ingest.priority import PRIORITY, PRIORITY_HEADER, PRIORITY_PARAMETER, priority_of
-from ingest.query import refuse_unknown
 from ingest.request_body import CONTENT_CODINGS, Limits, in_thread_if_large, is_form, read_body
-from ingest.request_json import parse_json_object
+from ingest.request_json import parse_json_object, refuse_unknown
 from ingest.responses import JSONResponse, cache_status
 from ingest.tfserving.predict_request import PredictRequest, parse_classify, parse_predict
 from results.outcome import Done
