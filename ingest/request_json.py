@@ -24,6 +24,9 @@ _MAX_OBJECTS: Final = 10_000
 
 _DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,8},", re.IGNORECASE)
 
+#: Characters of a value in a message.
+_SHOWN: Final = 100
+
 #: Characters of base64 that are decoded at once, a multiple of four. Other threads run between two slices.
 _SLICE: Final = 2**20
 
@@ -55,9 +58,11 @@ def parse_json_object(
     return document
 
 
-def shown(value: object, most: int = 100) -> str:
+def shown(value: object) -> str:
     """The beginning of a value of JSON, for messages."""
-    return repr(value[:most]) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)[:most]
+    return (
+        repr(value[:_SHOWN]) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)[:_SHOWN]
+    )
 
 
 def flatten(data: list[Any]) -> list[Any]:
