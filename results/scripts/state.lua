@@ -25,8 +25,12 @@ if tonumber(due) < time[1] * 1000 + math.floor(time[2] / 1000) then
         redis.pcall('HINCRBY', KEYS[3], 'vanished', 1)
         return ARGV[2]
     end
-    -- Without a group this is an error: no consumer ever came.
-    if #redis.pcall('XPENDING', stream, ARGV[4], id, id, 1) == 0 then
+    local delivered = redis.pcall('XPENDING', stream, ARGV[4], id, id, 1)
+    local no_group = delivered.err and string.find(delivered.err, '^NOGROUP') -- No consumer ever came.
+    if delivered.err and not no_group then
+        return delivered
+    end
+    if no_group or #delivered == 0 then
         return ARGV[3]
     end
 end

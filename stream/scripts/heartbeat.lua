@@ -35,6 +35,9 @@ if set_back then
     -- A lease that began in the future has an idle time of 0; to renew one that began just now changes nothing.
     for number = 5, #KEYS do
         local pending = redis.pcall('XPENDING', KEYS[number], ARGV[7], '-', '+', 10000)
+        if pending.err and not string.find(pending.err, '^NOGROUP') then
+            return pending
+        end
         for _, lease in ipairs(pending.err and {} or pending) do
             if lease[3] == 0 then
                 redis.call('XCLAIM', KEYS[number], ARGV[7], lease[2], 0, lease[1], 'IDLE', 0, 'JUSTID')

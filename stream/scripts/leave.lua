@@ -13,7 +13,9 @@ redis.call('HDEL', KEYS[2], ARGV[2])
 
 local function held_in(stream)
     local pending = redis.pcall('XPENDING', stream, ARGV[1])
-    if pending.err then
+    if pending.err and not string.find(pending.err, '^NOGROUP') then
+        error(pending)
+    elseif pending.err then
         return 0 -- There is no group: it holds nothing.
     end
     for _, holder in ipairs(pending[4] or {}) do

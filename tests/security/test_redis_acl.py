@@ -14,14 +14,19 @@ from consumers.gpu.leases import GpuLeases
 from results.completion import Completed, Completion
 from results.dead_letters import DeadLetters
 from results.outcome import Failed
+from results.store import Store
 from sluice import release as sluice_release
 from stream.admission import Admission
+from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
+from stream.keys import Partition
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import read_facts
+from stream.settings import RedisSettings
 from stream.status.reader import read_status
+from stream.unreadable import lacks_rights
 from tests.ingest.api.test_async_requests import (  # noqa: F401
     test_many_can_wait_for_one_result as test_waiting_under_these_users,
 )
@@ -159,6 +164,33 @@ async def test_a_refusal_names_the_command_or_the_script_with_its_keys(users: Pa
             ResponseError, match=rf"\(the script stream.scripts/status.lua on {re.escape(TINY.alive)}, "
         ):
             await read_status(sender, TINY)
+
+
+async def test_a_missing_right_is_no_missing_group(users: Path, server: Server) -> None:
+    """A script that asks about a group says that Redis refuses it. It takes no accepted image for expired."""
+    of = Partition("refused")
+    settings = RedisSettings(redis_url=f"redis://limited:x@127.0.0.1:{server.port}/0")
+    with as_user(users, server, "admin") as admin:
+        admin.acl_setuser(
+            "limited", enabled=True, passwords=["+x"], keys=["*"], commands=["+@all", "-xpending", "-xinfo|consumers"]
+        )
+        admin.xadd(of.entries, {"a": "b"}, id="1-1")
+        admin.set(of.request("x"), "queued 1 1-1", ex=60)
+        admin.zadd(of.alive, {"b": 2**50})  # By a clock that was set back since.
+    async with connect(settings) as client:
+        presence = Presence(client, of)
+        group = Group(client, Reader(settings), of, consumer="b", lease_s=60)
+        report = ConsumerReport("b", "host", 1, "1", "cpu", "idle")
+        for script, run in {
+            "results.scripts/state": Store(client, of).state("x"),
+            "stream.scripts/heartbeat": presence.heartbeat(report, lease_s=60),
+            "stream.scripts/leave": presence.leave("b"),
+            "stream.scripts/remove_dead_consumers": group.remove_dead_consumers(),
+            "stream.scripts/status": read_status(client, of),
+        }.items():
+            with pytest.raises(ResponseError, match=rf"the script {script}\.lua on ") as refused:
+                await run
+            assert lacks_rights(refused.value)
 
 
 def test_an_operator_learns_which_user_to_use(
