@@ -15,7 +15,8 @@ from ingest.client.__main__ import main as classify
 from ingest.client.command import options
 from ingest.health import not_ready
 from sluice.models import DEFAULT
-from stream.cli import FAILED, complain, sluice
+from stream.all_settings import unknown_variables
+from stream.cli import FAILED, complain, print_unknown_variables, sluice
 from stream.embedded.run_file import Running, running_anywhere, running_folders
 
 #: Seconds between two looks whether the service is ready.
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     the only one elsewhere with the named model. Others are not guessed.
     """
     given = options(arguments, api_key="")  # A wrong option ends the command before a service starts.
+    print_unknown_variables("sluice classify")
     if any(argument.split("=")[0] == "--url" for argument in arguments):
         return classify(arguments)
     here = running_folders()
@@ -50,7 +52,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _port() -> int:
-    return int(os.environ.get("SLUICE_PORT", "5000"))
+    port = os.environ.get("SLUICE_PORT", "5000")
+    if not port.isdecimal():
+        raise SystemExit(complain("sluice classify", f"SLUICE_PORT is {port!r}, which is no port", FAILED))
+    return int(port)
 
 
 def _url(run: Running) -> str:
@@ -116,8 +121,10 @@ def _own_service(model: str) -> Iterator[str]:
     )
     with tempfile.TemporaryDirectory(prefix="sluice-classify-") as folder:
         command = [sys.executable, "-m", "sluice", "serve", *([model] if model else []), "--port", str(port)]
-        # Other commands must not find this service, which ends with its images.
-        environment = {**os.environ, "SLUICE_DATA_DIR": folder, "XDG_STATE_HOME": folder}
+        # Other commands must not find this service, which ends with its images. Nor does it repeat the warnings.
+        unknown = unknown_variables(os.environ)
+        known = {name: value for name, value in os.environ.items() if name not in unknown}
+        environment = {**known, "SLUICE_DATA_DIR": folder, "XDG_STATE_HOME": folder}
         service = subprocess.Popen(command, env=environment, stdout=sys.stderr)
         try:
             url = f"http://127.0.0.1:{port}"

@@ -18,7 +18,7 @@ from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, later_versions, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
-from stream.cli import from_command_line, sluice
+from stream.cli import from_command_line, print_unknown_variables, sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
 from stream.host.text import counted
@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     run_file = RunFile(data_dir / "serve.json")
     # Before the export, which may take minutes. The processes check the settings that they alone have.
     from_command_line(RedisSettings, "sluice serve", ["--data-dir", str(data_dir)])
+    print_unknown_variables("sluice serve")
     if not _port_is_free(options.port):
         print(_port_taken(options.port, run_file), file=sys.stderr)
         return 2
@@ -79,8 +80,6 @@ def main(argv: Sequence[str]) -> int:
         print(_not_the_newest(options, served, later), file=sys.stderr)
         return 2
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, advice in unknown_variables(os.environ).items():
-        _say(f"{name} is no setting and has no effect: {advice}")
     with run_file.held(port=options.port, model=served.name):
         return asyncio.run(_serve(options, served, data_dir))
 

@@ -42,8 +42,11 @@ logger = logging.getLogger(__name__)
 
 PREFIX: Final = "SLUICE_"
 
+#: The API key of clients.
+_API_KEY: Final = "SLUICE_API_KEY"
+
 #: Variables that are no settings: the API key of clients, what commands pass to each other, and those of the tests.
-OTHER_VARIABLES: Final = frozenset({"SLUICE_API_KEY", "SLUICE_PROGRAM", "SLUICE_TEST_SERVER", "SLUICE_FUZZ_CASES"})
+OTHER_VARIABLES: Final = frozenset({_API_KEY, "SLUICE_PROGRAM", "SLUICE_TEST_SERVER", "SLUICE_FUZZ_CASES"})
 
 #: Kubernetes sets variables with this ending, and others with the same beginning, for each service of a namespace.
 _SERVICE: Final = "SERVICE_HOST"
@@ -51,7 +54,7 @@ _SERVICE: Final = "SERVICE_HOST"
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that no setting has, each with what to do. As in pydantic, case does not matter."""
-    known = {PREFIX + name.upper() for name in all_fields()}
+    known = {PREFIX + name.upper() for name in all_fields()} | {_API_KEY}
     services = tuple(name.removesuffix(_SERVICE) for name in environment if name.endswith("_" + _SERVICE))
     return {
         name: _nearest(name.upper(), known)

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from stream.all_settings import warn_of_unknown_variables
+from stream.all_settings import unknown_variables, warn_of_unknown_variables
 from stream.host.logs import LogFormat, configure, log_refusal
 from stream.host.packages import as_typed
 
@@ -157,6 +157,12 @@ def complain(program: str, message: str, status: int) -> int:
     """Print one line on standard error, and return the exit status."""
     sys.stderr.write(f"{program}: {message}\n")
     return status
+
+
+def print_unknown_variables(program: str) -> None:
+    """One line for each variable `SLUICE_...` that no setting has, as the processes log them."""
+    for name, advice in unknown_variables(os.environ).items():
+        complain(program, f"{name} is no setting and has no effect: {advice}", OK)
 
 
 def write_atomically(path: Path, text: str, *, mode: int) -> None:

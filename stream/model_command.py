@@ -13,8 +13,17 @@ from pathlib import Path
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from stream.all_settings import unknown_variables
-from stream.cli import FAILED, NOT_FOUND, OK, complain, described, from_command_line, sluice, start_consumer, value_name
+from stream.cli import (
+    FAILED,
+    NOT_FOUND,
+    complain,
+    described,
+    from_command_line,
+    print_unknown_variables,
+    sluice,
+    start_consumer,
+    value_name,
+)
 from stream.connection.clients import Connections
 from stream.embedded.run_file import Running, running_folders, running_in
 from stream.host.private_folder import UnsafeFolder, check_private, socket_path
@@ -72,8 +81,7 @@ def settings(program: str, given: argparse.Namespace, *, served: bool = False) -
         values |= {"data_dir": str(folder), "model": values["model"] or (run.model if served else None)}
     arguments = [f"{_option(name)}={value}" for name, value in values.items() if value is not None]
     found = from_command_line(QueueSettings, program, arguments)
-    for name, advice in unknown_variables(os.environ).items():
-        complain(program, f"{name} is no setting and has no effect: {advice}", OK)
+    print_unknown_variables(program)
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.classify import main
 from stream.embedded.run_file import RunFile, running_anywhere
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
@@ -56,12 +57,26 @@ def test_several_models_are_asked_for(tmp_path: Path) -> None:
     assert next(csv.DictReader(done.stdout.splitlines()))["model"] == "two"
 
 
-def test_a_service_that_cannot_start_ends_the_command(tmp_path: Path) -> None:
-    """With the status and the words of the service."""
+def test_a_service_that_cannot_start_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the status and the words of the service, which does not repeat the line on a misspelt variable."""
     (tmp_path / "image.jpg").write_bytes(encoded(scene(), "JPEG"))
+    monkeypatch.setenv("SLUICE_APIKEY", "x")
     done = classify(tmp_path, "image.jpg", "--model", "no_such_model")
     assert done.returncode == 2
     assert "there is no architecture 'no_such_model'" in done.stderr
+    misspelt = [line for line in done.stderr.splitlines() if "SLUICE_APIKEY" in line]
+    assert misspelt == ["sluice classify: SLUICE_APIKEY is no setting and has no effect: did you mean SLUICE_API_KEY?"]
+
+
+def test_a_port_that_is_no_number_has_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLUICE_PORT", "five")
+    with pytest.raises(SystemExit) as caught:
+        main(["image.jpg"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "sluice classify: SLUICE_PORT is 'five', which is no port\n"
 
 
 def test_the_model_that_is_printed_decides_on_the_columns(tmp_path: Path) -> None:

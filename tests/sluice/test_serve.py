@@ -131,7 +131,9 @@ def test_each_consumer_has_its_metrics_on_the_next_port(folder: Path) -> None:
         running.send_signal(signal.SIGINT)
         assert running.wait(PATIENCE_S) == 0
     warnings = [line for line in said(folder) if "SLUICE_MAXIMAGES" in line]
-    assert warnings == ["SLUICE_MAXIMAGES is no setting and has no effect: did you mean SLUICE_MAX_IMAGES?"]
+    assert warnings == [
+        "sluice serve: SLUICE_MAXIMAGES is no setting and has no effect: did you mean SLUICE_MAX_IMAGES?"
+    ]
 
 
 def is_free(port: int) -> bool:
