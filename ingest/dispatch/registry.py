@@ -17,7 +17,7 @@ from ingest.dispatch.model_client import ModelClient
 from ingest.errors import RETRY_S, BadParameter, NoConsumer, Problem, StreamUnavailable, UnknownModel, UnknownResult
 from results.store import State
 from stream import unreadable
-from stream.connection.clients import Backoff, Connections
+from stream.connection.clients import AT_START, Backoff, Connections
 from stream.host.logs import partition_context
 from stream.keys import LOADS, RELEASES, release_figures
 from stream.load_requests import LoadRequests
@@ -70,7 +70,7 @@ class ModelRegistry:
 
     async def run(self) -> None:
         """Refresh the registry and receive replies until cancelled; survives any outage of Redis."""
-        backoff = Backoff()
+        backoff = Backoff(quiet=AT_START)
         async with asyncio.TaskGroup() as self._tasks:
             while True:
                 try:
@@ -84,7 +84,8 @@ class ModelRegistry:
                     self.outage = None
                     self._missing.note(self.served, sorted(self._clients))
                     self.first_refresh.set()
-                    backoff.reset()
+                    if backoff.reset():
+                        logger.info("Redis answers: the model registry is up to date")
                     await asyncio.sleep(_REFRESH_S if self.accepting else _REFRESH_UNREADY_S)
 
     async def _refresh(self) -> None:

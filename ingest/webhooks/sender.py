@@ -21,7 +21,7 @@ from ingest.outbound.policy import Policy, UrlRefused
 from ingest.webhooks.message import Signer, body
 from results.deliveries import Deliveries, Pending
 from results.outcome import Done
-from stream.connection.clients import Backoff, Connections, connect_reader, is_temporary
+from stream.connection.clients import AT_START, Backoff, Connections, connect_reader, is_temporary
 from stream.host.logs import partition_context
 from stream.keys import Partition
 from stream.outbound_settings import listed
@@ -263,11 +263,12 @@ class Sender:
 
     async def _watch(self, connections: Connections) -> None:
         """Serve each partition that there is or will be. A task that ends has failed, and so does this."""
-        backoff = Backoff()
+        backoff = Backoff(quiet=AT_START)
         while True:
             try:
                 self._start(connections, await partition_counts(connections.shared))
-                backoff.reset()
+                if backoff.reset():
+                    logger.info("Redis answers: the list of models is up to date")
             except RedisError as error:
                 logger.log(backoff.log_level(error), "cannot read the list of models: %s", error)
                 await backoff.pause()

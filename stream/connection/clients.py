@@ -229,14 +229,14 @@ def is_temporary(error: RedisError) -> bool:
     )
 
 
-#: Failures in a row while a process starts that are no outage: Redis may start with it, and has two seconds.
-AT_START: Final = 6
+#: Failures in a row while a process starts that are no outage: Redis may start with it, and has about three seconds.
+AT_START: Final = 8
 
 
 class Backoff:
     """Growing pauses between attempts, with jitter so that processes do not retry at the same moment.
 
-    `quiet`: how many failures in a row are no outage.
+    `quiet`: how many failures in a row are no outage, before the first success.
     """
 
     def __init__(self, *, first_s: float = 0.05, longest_s: float = 1.0, quiet: int = 0) -> None:
@@ -246,9 +246,12 @@ class Backoff:
         self._attempts = 0
         self._login_refused = False
 
-    def reset(self) -> None:
-        self._attempts = 0
+    def reset(self) -> bool:
+        """After a success. Whether it ends an outage that was logged."""
+        logged = self._attempts > self._quiet or self._login_refused
+        self._attempts = self._quiet = 0
         self._login_refused = False
+        return logged
 
     def log_level(self, error: BaseException) -> int:
         """WARNING for the first failure in a row that is not quiet, DEBUG for all others: an outage is one event.

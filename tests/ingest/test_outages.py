@@ -9,11 +9,12 @@ import httpx
 import pytest
 import redis
 
+from stream.connection.clients import AT_START
 from stream.presence import HEARTBEAT_SHARE
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import random_images
-from tests.support.redis.servers import Server, free_port
+from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
 
 IMAGE = random_images(1)[0]
@@ -105,14 +106,30 @@ def test_a_restart_of_redis_costs_no_request(processes: Processes, own_server: S
             own_server.start()
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict/tiny"])
-def test_an_ingest_that_has_never_met_redis_says_so(path: str, processes: Processes) -> None:
-    """And neither that nobody serves nor that there is no such model: it can't know."""
-    nowhere = f"redis://127.0.0.1:{free_port()}"
-    ingest, url = processes.ingest(ready=False, redis_url=nowhere)
+def test_an_ingest_that_has_never_met_redis_says_so(processes: Processes, tmp_path: Path) -> None:
+    """And neither that nobody serves nor that there is no such model: it can't know.
+
+    Its log has no warning of a Redis that starts with it, and one of a Redis that does not. A line has the end.
+    """
+    later = Server(tmp_path)
+    ingest, url = processes.ingest(ready=False, redis_url=later.url, log_level="debug")
     wait_until(lambda: ingest.says("cannot refresh the model registry"), "it has tried")
-    answer = httpx.post(url + path, content=png(IMAGE))
-    assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
+    for path in ("/predict", "/predict/tiny"):
+        answer = httpx.post(url + path, content=png(IMAGE))
+        assert (answer.status_code, answer.json()["code"]) == (503, "stream_unavailable")
+
+    def lines(text: str) -> list[str]:
+        return [line.split()[2] for line in ingest.text.splitlines() if text in line]
+
+    wait_until(lambda: "WARNING" in lines("cannot refresh the model registry"), "it warns")
+    later.start()
+    try:
+        wait_until(lambda: lines("Redis answers") == ["INFO"], "it knows")
+    finally:
+        later.kill()
+    tried = lines("cannot refresh the model registry")
+    assert tried[:AT_START] == ["DEBUG"] * AT_START
+    assert tried.count("WARNING") == 1
 
 
 def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Server, tmp_path: Path) -> None:
@@ -123,7 +140,7 @@ def test_an_outage_is_one_line_in_the_log(processes: Processes, own_server: Serv
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 503, "ingest has noticed")
     own_server.start()
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200, "ingest is ready again")
-    assert ingest.text.count("cannot refresh the model registry") == 1
+    assert ingest.text.count("cannot refresh the model registry") == ingest.text.count("Redis answers") == 1
     assert consumer.text.count("cannot read") == 1
 
 

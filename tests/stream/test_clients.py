@@ -123,11 +123,13 @@ def test_who_finds_no_connection_waits_for_one_within_bounds(server: Server, uvl
 
 
 def test_a_redis_that_starts_with_its_client_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
-    """One that stays unavailable is a warning, once."""
+    """One that stays unavailable is a warning, once. So is each later outage, from its first failure."""
     caplog.set_level("DEBUG")
     backoff = Backoff(first_s=0, longest_s=0, quiet=AT_START)
     with asyncio.Runner() as runner:
         for _ in range(AT_START + 3):
             runner.run(backoff.wait_for_redis(RedisConnectionError("no socket")))
+        assert backoff.reset()
+        runner.run(backoff.wait_for_redis(RedisConnectionError("no socket")))
     levels = [one.levelname for one in caplog.records if "waiting for Redis" in one.message]
-    assert levels == [*["DEBUG"] * AT_START, "WARNING", "DEBUG", "DEBUG"]
+    assert levels == [*["DEBUG"] * AT_START, "WARNING", "DEBUG", "DEBUG", "WARNING"]
