@@ -18,9 +18,10 @@ from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, later_versions, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
-from stream.cli import from_command_line, print_unknown_variables, sluice
+from stream.cli import FAILED, complain, from_command_line, print_unknown_variables, sluice
 from stream.embedded.run_file import RunFile
 from stream.host.cpu import usable_cores
+from stream.host.private_folder import UnusableFolder, check_writable
 from stream.host.text import counted
 from stream.settings import RedisSettings
 
@@ -62,6 +63,10 @@ def main(argv: Sequence[str]) -> int:
     run_file = RunFile(data_dir / "serve.json")
     # Before the export, which may take minutes. The processes check the settings that they alone have.
     from_command_line(RedisSettings, "sluice serve", ["--data-dir", str(data_dir)])
+    try:
+        check_writable(data_dir)
+    except UnusableFolder as error:
+        return complain("sluice serve", str(error), FAILED)
     print_unknown_variables("sluice serve")
     if not _port_is_free(options.port):
         print(_port_taken(options.port, run_file), file=sys.stderr)

@@ -8,7 +8,7 @@ from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.embedded.server import FolderInUse, serve
 from stream.host.logs import configure
-from stream.host.private_folder import UnsafeFolder
+from stream.host.private_folder import UnusableFolder
 from stream.settings import RedisSettings
 
 
@@ -20,7 +20,7 @@ def main() -> int:
         logging.getLogger("stream").warning("SLUICE_REDIS_URL is set: the embedded server will not be used")
     try:
         return serve(settings.data_dir, settings.durability)
-    except (FolderInUse, UnsafeFolder, OSError) as error:
+    except (FolderInUse, UnusableFolder, OSError) as error:
         return refuse("python -m stream", error, settings.log_format)
 
 

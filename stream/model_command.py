@@ -26,7 +26,7 @@ from stream.cli import (
 )
 from stream.connection.clients import Connections
 from stream.embedded.run_file import Running, running_folders, running_in
-from stream.host.private_folder import UnsafeFolder, check_private, socket_path
+from stream.host.private_folder import UnusableFolder, check_private, socket_path
 from stream.keys import Partition
 from stream.presence import partition_counts
 from stream.settings import QueueSettings
@@ -145,7 +145,7 @@ def _nothing_runs(settings: QueueSettings) -> str:
     for folder in folders:
         try:
             check_private(folder)
-        except UnsafeFolder as error:
+        except UnusableFolder as error:
             return str(error)
     servers = [str(folder) for folder in folders if socket_path(folder).exists()]
     if servers:

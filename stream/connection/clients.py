@@ -75,7 +75,7 @@ _BLOCKING: dict[type[Any], Callable[..., BlockingConnection]] = {
 
 
 def url(settings: RedisSettings) -> str:
-    """Where Redis is: the configured URL, or the embedded server's socket. Raises UnsafeFolder or OSError."""
+    """Where Redis is: the configured URL, or the embedded server's socket. Raises UnusableFolder or OSError."""
     if settings.redis_url:
         return settings.redis_url
     path = socket_path(settings.data_dir)

@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from stream.embedded.aof import APPENDFSYNC, REWRITE_FROM_BYTES, keep_synced, make_files_private
-from stream.host.private_folder import make_private, socket_path
+from stream.host.private_folder import check_writable, make_private, socket_path
 from stream.settings import Durability
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,11 @@ def server_binary() -> Path:
 def serve(data_dir: Path, durability: Durability) -> int:
     """Run the server until SIGTERM or SIGINT; returns its exit status, 0 after an orderly end, 128 + N after signal N.
 
-    Raises FolderInUse if another run's server works in `data_dir`, or UnsafeFolder.
+    Raises FolderInUse if another run's server works in `data_dir`, or UnusableFolder.
     """
     path = socket_path(data_dir)
     make_private(data_dir.resolve())
+    check_writable(data_dir)
     make_private(path.parent)
     with _locked(data_dir):
         make_files_private(data_dir)

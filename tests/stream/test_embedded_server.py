@@ -1,12 +1,15 @@
 """The embedded server: its folder, its socket, what it finds of an earlier run."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from stream.host.private_folder import UnsafeFolder, check_private, make_private, socket_path
+from stream.host.private_folder import UnusableFolder, check_private, make_private, socket_path
 from tests.support.processes import Processes
 from tests.support.redis.embedded import answers, client, started
 from tests.support.waiting import wait_until
@@ -86,18 +89,48 @@ def test_a_folder_where_others_can_put_a_socket_is_refused(runs: Processes, tmp_
         assert f"other users can write in {folder}" in process.text
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """In one line, before anything starts, by who needs a server there and by `serve`, which keeps its run there."""
+    locked, file = tmp_path / "locked", tmp_path / "file"
+    locked.mkdir(mode=0o500)
+    file.touch()
+    why = {locked: "this user may not write in it", file: "it is no folder"}
+    commands = {
+        "consumers": (locked, {}),
+        "stream": (file, {}),
+        "sluice serve": (locked, {"SLUICE_REDIS_URL": "redis://127.0.0.1:1"}),
+    }
+    for module, (parent, variables) in commands.items():
+        folder = parent / ".sluice"
+        environment = {**os.environ, **variables, "SLUICE_DATA_DIR": str(folder)}
+        command = [*_without_rights_of_root(), sys.executable, "-m", *module.split()]
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2, module
+        (line,) = done.stderr.splitlines()
+        assert f"cannot make {folder} in {parent}: {why[parent]}. Start this in a folder that you can write in" in line
+
+
+def _without_rights_of_root() -> list[str]:
+    """What root starts a program with, so that the permissions of folders count for it, too."""
+    if os.getuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root needs setpriv (util-linux) to give up its rights")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
 def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     """Nor is a link followed that somebody put in the place of the folder."""
     folder = tmp_path / "theirs"
     folder.symlink_to(tmp_path)
-    with pytest.raises(UnsafeFolder, match="is no folder"):
+    with pytest.raises(UnusableFolder, match="is no folder"):
         check_private(folder)
     own = tmp_path / "own"
     make_private(own)
     assert own.stat().st_mode & 0o777 == 0o700
     if os.getuid() == 0:
         os.chown(own, 12345, 12345)
-        with pytest.raises(UnsafeFolder, match=r"belongs to the user .*sudo -u"):
+        with pytest.raises(UnusableFolder, match=r"belongs to the user .*sudo -u"):
             check_private(own)
 
 
