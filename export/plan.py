@@ -72,8 +72,8 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         resizes = (resize,) if settled else tuple(measure.RESIZES.values())
         truth, trials, others = _trials(job, original, head, labels, normalisation, resizes, on_progress)
         doubts.check(trials, others, truth, labels, normalisation)
-        doubt = doubts.better(trials, others)
         best, measured = measure.choose(trials)
+        doubt = doubts.better(trials, others) or doubts.misplaced(best, truth, labels)
         if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
             tied_resizes.check(best, trials, _command(job))

@@ -1,12 +1,9 @@
 """Says what is wrong where labelled images speak against a normalisation, or against the order of the labels."""
 
-import shlex
 from collections.abc import Sequence
 
-import numpy as np
-
 from export.artefact.description import Assumption
-from export.convert import measure
+from export.convert import label_order, measure
 from export.convert.measure import Trial, Truth
 from export.errors import NormalisationUnclear
 
@@ -37,17 +34,8 @@ def check(
             f"{complaint}. The normalisation {other.preprocess} is right on {other.accuracy:.0%}: pass --preprocess"
             f" {other.preprocess}"
         )
-    if (reversed_ := _reversed([*trials, *others], found, labels)) is not None:
-        right = f"with the other order, {reversed_.preprocess} is right on {reversed_.accuracy:.0%}"
-        if found.unnamed:
-            raise NormalisationUnclear(
-                f"{complaint}. No subfolder ({', '.join(found.unnamed)}) is named as a label, so they count as the"
-                f" classes in this order, and {right}. Name each as its class is named in --labels"
-            )
-        raise NormalisationUnclear(
-            f"{complaint}. The order of the two names is wrong: {right}. Name the outputs so: printf '%s\\n'"
-            f" {shlex.join(reversed(labels))} > labels.txt, and pass --labels labels.txt"
-        )
+    if (order := label_order.other_order([*trials, *others], found, labels)) is not None:
+        raise NormalisationUnclear(f"{complaint}. {order.correction}")
     raise NormalisationUnclear(
         f"{complaint}{', and no other one is better' if others else ''}: are the subfolders named as the classes, and"
         " is --labels in the order of the outputs?"
@@ -79,16 +67,12 @@ def better(trials: Sequence[Trial], others: Sequence[Trial]) -> str | None:
     )
 
 
-def _reversed(trials: Sequence[Trial], found: Truth, labels: Sequence[str]) -> Trial | None:
-    """The best trial with the names of the two classes in the other order, if it beats guessing."""
-    if len(labels) != 2:
+def misplaced(best: Trial, found: Truth, labels: Sequence[str]) -> str | None:
+    """A warning if some labels are clearly in each other's places, although the best trial is right on the others."""
+    other = label_order.other_order([best], found, labels)
+    if other is None or not other.clear or not measure.right_more_often(other.trial, best, chance=measure.SMALL_CHANCE):
         return None
-    swapped = [
-        measure.judged(trial.answers[:, ::-1].astype(np.float32), found, trial.preprocess, trial.resize)
-        for trial in trials
-    ]
-    best = _best(swapped)
-    return best if measure.beats_guessing(best, len(labels)) else None
+    return f"warning: only {best.accuracy:.0%} of {len(best.right)} images are right. {other.correction}"
 
 
 def _best(trials: Sequence[Trial]) -> Trial:

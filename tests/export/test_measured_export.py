@@ -186,7 +186,7 @@ def test_images_of_the_wrong_kind_prove_nothing(
     assert main([str(tmp_path / "light.keras"), "--images", str(photos), *words]) == 2
     error = capsys.readouterr().err
     assert "no normalisation is better than guessing on 40 images" in error
-    assert "with the other order, unit is right on 100%. Name the outputs so: printf '%s\\n' bright dark" in error
+    assert "With another order, unit is right on 100%. Name the outputs so: printf '%s\\n' bright dark" in error
     assert not (tmp_path / "models").exists()
 
 
