@@ -149,14 +149,14 @@ class AsyncRequest:
         request_id = await client.submit(image, request_id=reserved)
         state = await client.requests.wait(request_id, wait_s)
         replaced = isinstance(state, Failed) and state.reason == "other_preparation"
-        # What expires before its deadline was sent earlier, with the same key.
-        in_time = time.monotonic() - began_s < self._timeout_s / 2
-        expired_earlier = isinstance(state, Failed) and state.reason == "expired" and in_time
+        # It had the deadline of an earlier request with the same key.
+        is_due = time.monotonic() - began_s >= self._timeout_s
+        expired_earlier = isinstance(state, Failed) and state.reason == "expired" and not is_due
         if state == "unknown" or is_lost_in_redis(state) or replaced or expired_earlier:
             image = await classifier.prepare_again(upload, target) if replaced else image
             await client.requests.delete(request_id)
             await client.submit(image, request_id=request_id)
-            state = await client.requests.wait(request_id, wait_s)
+            state = await client.requests.wait(request_id, wait_s - (time.monotonic() - began_s))
         if state == "queued" and not accepts_202:
             state = Failed(request_id, "expired", UNANSWERED)
         if isinstance(state, Done):

@@ -1,14 +1,22 @@
 """Prefer and Idempotency-Key over HTTP: come back later, wait a while, send again without a second inference."""
 
+import asyncio
 import concurrent.futures
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import redis
 
 from ingest.api.async_requests import Preferences
+from results.completion import Completed, Completion
+from results.outcome import Failed
+from stream.connection.clients import connect
+from stream.keys import GROUP, EntryStream
+from stream.settings import RedisSettings
 from tests.ingest.test_app import png, ranked
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import TINY, random_images
@@ -167,13 +175,26 @@ def test_a_key_that_was_refused_can_be_used_again(processes: Processes) -> None:
     assert answer.json()["predictions"] == ranked(IMAGE)
 
 
-def test_a_key_of_a_request_that_expired_classifies_the_image(processes: Processes) -> None:
-    """Under the same id, as the 504 advises; else the key would give the 504 again while results are kept."""
+def test_a_key_of_a_request_that_expired_classifies_the_image(processes: Processes, server: Server) -> None:
+    """Under the same id, as the 504 advises; else the key would give the 504 again while results are kept.
+
+    If it expires while another request waits for it, that one sends the image again, and waits no longer for that.
+    """
     consumer = processes.consumer(version=1, lease_s=60)
-    _, url = processes.ingest(request_timeout_s=1, max_wait_s=0.1)
+    _, url = processes.ingest(request_timeout_s=4, max_wait_s=0.1)
     consumer.kill()  # It counts as alive for its lease.
     key = {"Idempotency-Key": "late"}
-    late = httpx.post(f"{url}/predict", content=png(IMAGE), headers=key, timeout=30)
+    earlier = httpx.post(f"{url}/predict", content=png(IMAGE), headers={**key, "Prefer": "respond-async"}).json()["id"]
+    with redis.Redis.from_url(server.url) as client, concurrent.futures.ThreadPoolExecutor() as clients:
+        began_s = time.monotonic()
+        waiting = clients.submit(httpx.post, f"{url}/predict", content=png(IMAGE), headers=key, timeout=30)
+        # The mark of a queued request names the ingests that wait.
+        wait_until(lambda: len(bytes(client.get(TINY.request(earlier)) or b"").split()) == 4, "the other one waits")
+        wait_until(lambda: time.monotonic() - began_s > 2.2, "more than half of the time has passed")
+        assert asyncio.run(expire(server, TINY.stream("bulk"))) == earlier
+        wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is sent again")
+        late = waiting.result()
+    assert late.elapsed.total_seconds() < 6, late.text
     assert (late.status_code, late.json()["code"]) == (504, "deadline_passed")
     assert "Send it again" in late.json()["detail"]
     processes.consumer(version=1)
@@ -185,6 +206,17 @@ def test_a_key_of_a_request_that_expired_classifies_the_image(processes: Process
 
     wait_until(is_classified, "it is classified")
     assert (answers[-1].json()["id"], answers[-1].json()["predictions"]) == (late.json()["id"], ranked(IMAGE))
+
+
+async def expire(server: Server, stream: EntryStream) -> str:
+    """Read an entry as a consumer that drops it as expired; returns its request id."""
+    async with connect(RedisSettings(redis_url=server.url)) as client:
+        found: Any = await client.xreadgroup(GROUP, "late", {stream.key: ">"}, count=1)
+        ((entry_id, fields),) = found[0][1]
+        completion = Completion(client, TINY, consumer="late", result_ttl_s=60, max_dead_letters=9)
+        expired = Failed(fields[b"id"].decode(), "expired", "test")
+        assert await completion.complete([Completed(stream.prefix + entry_id.decode(), expired, "")]) == [True]
+        return expired.id
 
 
 def test_a_damaged_image_does_not_use_up_a_key(processes: Processes, server: Server) -> None:
