@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ingest.auth.schemes import CHALLENGES
-from ingest.paths import result_url
 from results.outcome import VANISHED, Failed
 
 if TYPE_CHECKING:
@@ -76,8 +75,6 @@ class Problem(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.request_id = request_id
-        #: Labels below it are left out of the result, if there will be one.
-        self.threshold: float | None = None
 
     def document(self) -> ProblemDocument:
         document: ProblemDocument = {
@@ -98,14 +95,12 @@ class Problem(Exception):
         return None if self.retry_after_s is None else max(1, math.ceil(self.retry_after_s))
 
     def headers(self) -> dict[str, str]:
-        """The response's headers. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
+        """The headers of any response. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
         headers = {}
         if self.closes:
             headers["Connection"] = "close"
         if (seconds := self._retry_after()) is not None:
             headers["Retry-After"] = str(seconds)
-        if self.request_id is not None:
-            headers["Location"] = result_url(self.request_id, self.threshold)
         return headers
 
 

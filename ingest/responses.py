@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from ingest.errors import MEDIA_TYPE, Problem, ProblemDocument
 from ingest.metrics import PROBLEMS
-from ingest.paths import is_protocol
+from ingest.paths import is_protocol, result_url
 from results.outcome import Done
 
 #: Digits of a probability after the point: float32 has seven significant ones.
@@ -160,12 +160,18 @@ def cache_status(results: Sequence[Done], *, enabled: bool) -> dict[str, str]:
     return {"Cache-Status": "sluice; hit" if all(done.cached for done in results) else "sluice; fwd=miss"}
 
 
-def problem_response(problem: Problem, path: str) -> JSONResponse:
-    """The problem in the form that clients of this path read."""
+def problem_response(problem: Problem, path: str, *, threshold: float | None = None) -> JSONResponse:
+    """The problem in the form that clients of this path read.
+
+    If the image was accepted, it has the URL of the result, without the labels below the threshold.
+    """
     PROBLEMS.labels(problem.code).inc()
+    headers = problem.headers()
+    if problem.request_id is not None:
+        headers["Location"] = result_url(problem.request_id, threshold)
     if is_protocol(path):
-        return protocol_error(problem.status, problem.detail, problem.headers())
-    return JSONResponse(problem.document(), problem.status, problem.headers(), MEDIA_TYPE)
+        return protocol_error(problem.status, problem.detail, headers)
+    return JSONResponse(problem.document(), problem.status, headers, MEDIA_TYPE)
 
 
 def protocol_error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

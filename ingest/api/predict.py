@@ -59,6 +59,7 @@ from ingest.responses import (
     cache_status,
     failure,
     named,
+    problem_response,
     timing_headers,
 )
 from stream.keys import Priority
@@ -112,8 +113,7 @@ class PredictEndpoint:
                 return await wishes.async_request.respond(uploads, target, self._classifier)
             return await self._wait(request, uploads, target, started)
         except Problem as problem:
-            problem.threshold = target.threshold
-            raise
+            return problem_response(problem, request.url.path, threshold=target.threshold)
 
     async def _wait(self, request: Request, uploads: Sequence[Upload], target: Target, started: float) -> Response:
         work = [self._classifier.classify(upload, target) for upload in uploads]

@@ -4,6 +4,7 @@ import pytest
 
 from ingest import errors as problems
 from ingest.errors import InferenceFailed, NoImage, Overloaded, Problem, RequestTimeout
+from ingest.responses import problem_response
 
 
 def subclasses() -> list[type[Problem]]:
@@ -26,7 +27,11 @@ def test_a_problem_of_an_accepted_image_says_its_id() -> None:
     """By which its client, and the operator of the service, find it again."""
     failed = InferenceFailed("The model failed.", request_id="one")
     assert failed.document()["id"] == "one"
-    assert failed.headers() == {"Location": "/results/one"}
+    assert problem_response(failed, "/predict").headers["location"] == "/results/one"
+    assert problem_response(failed, "/v2/models/m/infer", threshold=0.5).headers["location"] == (
+        "/results/one?threshold=0.5"
+    )
+    assert "location" not in problem_response(NoImage("nothing"), "/predict").headers
 
 
 @pytest.mark.parametrize(("wait_s", "header"), [(0.01, "1"), (1.2, "2"), (30, "30")])
