@@ -129,7 +129,7 @@ class Completer:
             except RedisError as error:
                 backoff = backoff or Backoff()
                 logger.log(
-                    backoff.log_level(error), "cannot complete %d entries, keeping them: %s", len(finished), error
+                    backoff.next_log_level(error), "cannot complete %d entries, keeping them: %s", len(finished), error
                 )
                 await backoff.pause()
         self._in_flight.counts.superseded += was_ours.count(False)

@@ -225,4 +225,4 @@ def _rows(buffer: Buffer) -> list[memoryview]:
 
 
 def _log(error: RedisError, backoff: Backoff) -> None:
-    logger.log(backoff.log_level(error) if is_temporary(error) else logging.ERROR, "cannot read: %s", error)
+    logger.log(backoff.next_log_level(error) if is_temporary(error) else logging.ERROR, "cannot read: %s", error)

@@ -206,7 +206,7 @@ class ModelReloader:
             # Partitions that cannot be reached learn it from a later heartbeat.
             if len(errors) < len(self._partitions):
                 return
-            logger.log(backoff.log_level(errors[0]), "cannot announce the new version: %s", errors[0])
+            logger.log(backoff.next_log_level(errors[0]), "cannot announce the new version: %s", errors[0])
             await backoff.pause()
 
     def _refuse(self, version: StoredVersion, reason: str, *, lasting: bool) -> None:

@@ -81,7 +81,7 @@ class Replies:
                 backoff = None
             except RedisError as error:
                 backoff = backoff or Backoff()
-                logger.log(backoff.log_level(error), "cannot read replies: %s", error)
+                logger.log(backoff.next_log_level(error), "cannot read replies: %s", error)
                 await backoff.pause()
                 await self._catch_up(backoff)
 

@@ -53,7 +53,7 @@ class GpuLease:
             try:
                 return await self.acquire()
             except RedisError as error:
-                logger.log(backoff.log_level(error), "cannot renew the lease of GPU %d: %s", self.gpu, error)
+                logger.log(backoff.next_log_level(error), "cannot renew the lease of GPU %d: %s", self.gpu, error)
                 await backoff.pause()
 
     async def release(self) -> None:

@@ -77,7 +77,7 @@ class ModelRegistry:
                     await self._refresh()
                 except (RedisError, TimeoutError) as error:
                     self.outage = reason_of(error)
-                    logger.log(backoff.log_level(error), "cannot refresh the model registry: %s", error)
+                    logger.log(backoff.next_log_level(error), "cannot refresh the model registry: %s", error)
                     self.first_refresh.set()
                     await backoff.pause()
                 else:

@@ -162,7 +162,7 @@ class PartitionSender:
                 await step()
                 backoff.reset()
             except RedisError as error:
-                level = backoff.log_level(error) if is_temporary(error) else logging.ERROR
+                level = backoff.next_log_level(error) if is_temporary(error) else logging.ERROR
                 logger.log(level, "cannot read webhooks: %s", error)
                 await backoff.pause()
                 await self._create_group()
@@ -270,7 +270,7 @@ class Sender:
                 if backoff.reset():
                     logger.info("Redis answers: the list of models is up to date")
             except RedisError as error:
-                logger.log(backoff.log_level(error), "cannot read the list of models: %s", error)
+                logger.log(backoff.next_log_level(error), "cannot read the list of models: %s", error)
                 await backoff.pause()
             await asyncio.sleep(_LOOK_S)
             for task in self._running.values():

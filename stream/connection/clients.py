@@ -253,10 +253,11 @@ class Backoff:
         self._login_refused = False
         return logged
 
-    def log_level(self, error: BaseException) -> int:
-        """WARNING for the first failure in a row that is not quiet, DEBUG for all others: an outage is one event.
+    def next_log_level(self, error: BaseException) -> int:
+        """Of this failure: WARNING for the first in a row that is not quiet, else DEBUG. An outage is one event.
 
-        WARNING once more if Redis then refuses the login: the outage has ended, and a password is wrong.
+        WARNING once more, and no more after that, if Redis then refuses the login: the outage has ended, and a password
+        is wrong.
         """
         first = self._attempts == self._quiet
         if isinstance(error, AuthenticationError) and not self._login_refused:
@@ -267,7 +268,7 @@ class Backoff:
         """Log an error that ends without a change of the settings, and pause; raises any other."""
         if not is_temporary(error):
             raise error
-        logger.log(self.log_level(error), "waiting for Redis: %s", error)
+        logger.log(self.next_log_level(error), "waiting for Redis: %s", error)
         await self.pause()
 
     async def pause(self) -> None:
