@@ -70,7 +70,8 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
     if job.images is not None and head.kind in ("classes", "binary"):
         settled = resized.basis != "assumed"
         resizes = (resize,) if settled else tuple(measure.RESIZES.values())
-        truth, trials, others = _trials(job, original, head, labels, normalisation, resizes, on_progress)
+        truth = measure.truth(job.images, labels)
+        trials, others = _trials(job, original, head, truth, normalisation, resizes, on_progress)
         doubts.check(trials, others, truth, labels, normalisation)
         best, measured = measure.choose(trials)
         doubt = doubts.better(trials, others) or doubts.misplaced(best, truth, labels)
@@ -229,14 +230,12 @@ def _trials(
     job: Job,
     original: Original,
     head: Head,
-    labels: tuple[str, ...],
+    truth: Truth,
     normalisation: Assumption | None,
     resizes: Sequence[Resize],
     on_progress: Callable[[int, int], None],
-) -> tuple[Truth, list[Trial], list[Trial]]:
+) -> tuple[list[Trial], list[Trial]]:
     """Those to choose from, and those with other normalisations than the stated one, which are only compared."""
-    assert job.images is not None
-    truth = measure.truth(job.images, labels)
     choices = _choices(job, original)
     modes = choices if normalisation is None else (normalisation.value,)
     given = original.input
@@ -250,12 +249,10 @@ def _trials(
         trials += measure.swapped(classify, truth, given, trials)
     others: list[Trial] = []
     if normalisation is not None and normalisation.basis == "stated" and given.element != "uint8":
-        best = max(trials, key=lambda trial: trial.rank)
+        best = measure.best_of(trials)
         rivals = [mode for mode in choices if mode != normalisation.value]
-        others = measure.tried(
-            classify, truth, given, modes=rivals, resizes=(best.resize,), on_progress=lambda _done, _all: None
-        )
-    return truth, trials, others
+        others = measure.tried(classify, truth, given, modes=rivals, resizes=(best.resize,))
+    return trials, others
 
 
 def _choices(job: Job, original: Original) -> tuple[str, ...]:

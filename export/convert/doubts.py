@@ -25,11 +25,11 @@ def check(
     `trials` are those to choose from. `normalisation` is theirs, if the file or the user gave one; `others` are then of
     those that are only compared.
     """
-    first = _best(trials)
+    first = measure.best_of(trials)
     if measure.beats_guessing(first, len(labels)):
         return
     complaint = _complaint(first, normalisation)
-    if others and measure.beats_guessing(other := _best(others), len(labels)):
+    if others and measure.beats_guessing(other := measure.best_of(others), len(labels)):
         raise NormalisationUnclear(
             f"{complaint}. The normalisation {other.preprocess} is right on {other.accuracy:.0%}: pass --preprocess"
             f" {other.preprocess}"
@@ -59,7 +59,7 @@ def better(trials: Sequence[Trial], others: Sequence[Trial]) -> str | None:
     """A warning if one of the others is right clearly more often than what the user stated."""
     if not others:
         return None
-    own, other = _best(trials), _best(others)
+    own, other = measure.best_of(trials), measure.best_of(others)
     if not measure.right_more_often(other, own, chance=measure.SMALL_CHANCE):
         return None
     return BETTER.format(
@@ -73,7 +73,3 @@ def misplaced(best: Trial, found: Truth, labels: Sequence[str]) -> str | None:
     if other is None or not other.clear or not measure.right_more_often(other.trial, best, chance=measure.SMALL_CHANCE):
         return None
     return f"warning: only {best.accuracy:.0%} of {len(best.right)} images are right. {other.correction}"
-
-
-def _best(trials: Sequence[Trial]) -> Trial:
-    return max(trials, key=lambda trial: trial.rank)

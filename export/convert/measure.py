@@ -140,7 +140,7 @@ def tried(
     *,
     modes: Sequence[str],
     resizes: Sequence[Resize],
-    on_progress: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[Trial]:
     """Every combination, on the owner's model."""
     trials: list[Trial] = []
@@ -158,17 +158,17 @@ def swapped(classify: Classify, found: Truth, given: ImageInput, trials: Sequenc
     Hardly any loader gives BGR, so more than a small chance has to speak for it. Where the best is of BGR itself, all
     of them are its rivals.
     """
-    best = max(trials, key=lambda trial: trial.rank)
+    best = best_of(trials)
     modes = [mode + BGR for mode in _modes(trials) if not by_name(mode).bgr]
     resizes = list(dict.fromkeys(trial.resize for trial in trials))
 
     def tried_with(modes: Sequence[str], resizes: Sequence[Resize]) -> list[Trial]:
-        return tried(classify, found, given, modes=modes, resizes=resizes, on_progress=lambda _done, _all: None)
+        return tried(classify, found, given, modes=modes, resizes=resizes)
 
     others = tried_with(modes, (best.resize,))
     if by_name(best.preprocess).bgr:
         return others
-    first = max(others, key=lambda trial: trial.rank)
+    first = best_of(others)
     if first.rank <= best.rank or not clearly_better(first, best, chance=SMALL_CHANCE):
         return []
     return tried_with((first.preprocess,), resizes)
@@ -191,13 +191,17 @@ def judged(answers: Floats, found: Truth, mode: str, resize: Resize) -> Trial:
     return Trial(mode, resize, right, np.log(np.clip(own, 1e-12, 1)), clean)
 
 
+def best_of(trials: Sequence[Trial]) -> Trial:
+    return max(trials, key=lambda trial: trial.rank)
+
+
 def choose(trials: Sequence[Trial]) -> tuple[Trial, Assumption]:
     """Of trials that beat guessing, the one to use, with the reason for its normalisation.
 
     Raises NormalisationUnclear.
     """
-    best_of = {mode: max((t for t in trials if t.preprocess == mode), key=lambda t: t.rank) for mode in _modes(trials)}
-    first, *others = sorted(best_of.values(), key=lambda trial: trial.rank, reverse=True)
+    best_with = [best_of([trial for trial in trials if trial.preprocess == mode]) for mode in _modes(trials)]
+    first, *others = sorted(best_with, key=lambda trial: trial.rank, reverse=True)
     count = len(first.right)
     rivals = [other for other in others if not clearly_better(first, other)]
     if rivals:
