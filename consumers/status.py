@@ -102,7 +102,7 @@ class Watch:
     async def _read(self) -> tuple[Status, str]:
         partitions = await console.choose(self._connections, self._settings.model)
         found = await read_model(self._connections, partitions[0].model, len(partitions))
-        start = start_consumer(found.model, redis_url=self._settings.redis_url, data_dir=self._settings.data_dir)
+        start = start_consumer(self._settings, found.model)
         status = replace(found, server_problems=await self._server_problems(), start=start)
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status

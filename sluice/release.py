@@ -15,7 +15,6 @@ from stream.keys import valid_version
 from stream.model import ModelDescription
 from stream.presence import Presence
 from stream.releases import Release, ReleaseError, Releases, read_release
-from stream.settings import QueueSettings
 
 PROGRAM: Final = "sluice release"
 
@@ -39,17 +38,23 @@ class Refused(Exception):
     """The release would not do what was asked for; the message says why."""
 
 
+class NotServed(Refused):
+    """No live consumer serves the version."""
+
+    def __init__(self, version: str, live: set[str]) -> None:
+        super().__init__(f"no live consumer serves version {version}; served at present: {_listed(live)}")
+        self.version = version
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A model's versions: `known` were ever announced, `live` have a live consumer."""
 
-    settings: QueueSettings
-    model: str
     known: dict[str, ModelDescription]
     live: set[str]
 
     @classmethod
-    async def read(cls, connections: Connections, settings: QueueSettings, model: str) -> Self:
+    async def read(cls, connections: Connections, model: str) -> Self:
         """Raises NoSuchModel."""
         known: dict[str, ModelDescription] = {}
         live: set[str] = set()
@@ -57,20 +62,14 @@ class Served:
             presence = Presence(connections.client_for(partition), partition)
             known |= await presence.versions()
             live |= {one.version for one in await presence.consumers() if one.alive}
-        return cls(settings, model, known, live)
+        return cls(known, live)
 
     def require(self, version: str, *, force: bool) -> None:
         """Raise Refused unless a consumer serves this version; with `force`, unless one ever announced it."""
         if version not in self.known:
             raise Refused(f"no consumer has announced version {version}; announced: {_listed(self.known)}")
         if version not in self.live and not force:
-            start = start_consumer(
-                self.model, version=version, redis_url=self.settings.redis_url, data_dir=self.settings.data_dir
-            )
-            raise Refused(
-                f"no live consumer serves version {version}; served at present: {_listed(self.live)}. Start one with: "
-                f"{start}, or add --force: consumers without a version load it when they start"
-            )
+            raise NotServed(version, self.live)
 
     def only_other(self, candidate: str) -> str:
         """The one live version beside the candidate; raises Refused."""
@@ -90,18 +89,22 @@ def main(arguments: Sequence[str]) -> int:
 
     async def work(connections: Connections) -> int:
         try:
-            return await _run(connections, settings, given)
+            return await _run(connections, given)
+        except NotServed as error:
+            start = start_consumer(settings, given.model, error.version)
+            force = "or add --force: consumers without a version load it when they start"
+            return complain(PROGRAM, f"{error}. Start one with: {start}, {force}", FAILED)
         except (Refused, ReleaseError) as error:
             return complain(PROGRAM, str(error), FAILED)
 
     return console.run(PROGRAM, settings, work)
 
 
-async def _run(connections: Connections, settings: QueueSettings, given: argparse.Namespace) -> int:
+async def _run(connections: Connections, given: argparse.Namespace) -> int:
     releases = Releases(connections.shared)
     if given.command == "show":
-        return await _show(connections, settings, given)
-    served = await Served.read(connections, settings, given.model)
+        return await _show(connections, given)
+    served = await Served.read(connections, given.model)
     before = await releases.of(given.model)
     if given.command == "clear":
         await releases.clear(given.model)
@@ -109,7 +112,7 @@ async def _run(connections: Connections, settings: QueueSettings, given: argpars
         release = _next(given, served, before)
         served.require(release.stable, force=given.force)
         await releases.write(given.model, release)
-    return await _show(connections, settings, given)
+    return await _show(connections, given)
 
 
 def _next(given: argparse.Namespace, served: Served, before: Release | None) -> Release:
@@ -150,7 +153,7 @@ def _trial(given: argparse.Namespace, served: Served, before: Release | None) ->
     )
 
 
-async def _show(connections: Connections, settings: QueueSettings, given: argparse.Namespace) -> int:
+async def _show(connections: Connections, given: argparse.Namespace) -> int:
     names = [given.model] if given.model else sorted(await Releases(connections.shared).all())
     if given.model:
         await console.choose(connections, given.model)  # raises NoSuchModel
@@ -162,7 +165,7 @@ async def _show(connections: Connections, settings: QueueSettings, given: argpar
         return OK
     for name, status in found.items():
         sys.stdout.write(f"{name}: {status.line() if status else 'no release: any version takes an image'}\n")
-        for problem in status.problems((await Served.read(connections, settings, name)).live) if status else ():
+        for problem in status.problems((await Served.read(connections, name)).live) if status else ():
             sys.stdout.write(f"! {problem}\n")
     if not found:
         sys.stdout.write("No model has a release.\n")

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 from stream.all_settings import unknown_variables, warn_of_unknown_variables
 from stream.host.logs import LogFormat, configure, log_refusal
 from stream.host.packages import as_typed
+from stream.settings import RedisSettings
 
 #: Exit statuses of all commands.
 OK, NOT_FOUND, FAILED = 0, 1, 2
@@ -42,12 +43,12 @@ def sluice() -> str:
     return as_typed(own)
 
 
-def start_consumer(model: str, *, version: str = "", redis_url: str, data_dir: Path) -> str:
+def start_consumer(settings: RedisSettings, model: str, version: str = "") -> str:
     """The command that starts a consumer of this model. A URL is not in it: that may hold a password."""
     found = shutil.which("python")
     own = Path(sys.executable)
     typed = "python" if found and Path(found) == own else as_typed(own)
-    where = " (with the consumers' SLUICE_REDIS_URL)" if redis_url else f" --data-dir {data_dir}"
+    where = " (with the consumers' SLUICE_REDIS_URL)" if settings.redis_url else f" --data-dir {settings.data_dir}"
     return f"{typed} -m consumers --model {model}{f' --version {version}' if version else ''}{where}"
 
 

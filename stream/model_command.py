@@ -160,7 +160,7 @@ def _nothing_runs(settings: QueueSettings) -> str:
 def explain(error: Exception, settings: QueueSettings) -> str:
     """An error in words for the operator, with what to do."""
     if isinstance(error, NoSuchModel) and not error.known:
-        start = start_consumer(settings.model or "NAME", redis_url=settings.redis_url, data_dir=settings.data_dir)
+        start = start_consumer(settings, settings.model or "NAME")
         return f"{error}. Start one with: {start}"
     if isinstance(error, OutOfMemoryError):
         return (

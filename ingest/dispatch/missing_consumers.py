@@ -40,8 +40,5 @@ class MissingConsumers:
         for model, since_s in self._since.items():
             if model not in self._logged and now_s - since_s >= self._after_s:
                 self._logged.add(model)
-                logger.warning("no consumer serves %s; start one with: %s", model or "any model", self._start(model))
-
-    def _start(self, model: str) -> str:
-        settings = self._settings
-        return start_consumer(model or "NAME", redis_url=settings.redis_url, data_dir=settings.data_dir)
+                start = start_consumer(self._settings, model or "NAME")
+                logger.warning("no consumer serves %s; start one with: %s", model or "any model", start)
