@@ -122,7 +122,8 @@ def _sentinel(scheme: str, own: str, theirs: dict[str, str]) -> str:
 
 def _address(text: str, default_port: int) -> Address:
     host, colon, port = text.rpartition(":")
-    number = int(port) if port.isdecimal() else default_port
-    if not (host if colon else text) or (colon and not port.isdecimal()) or number > 65_535:
+    if not colon:
+        host, port = text, str(default_port)
+    if not host or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(_NO_ADDRESS)
-    return (host if colon else text, number)
+    return host, int(port)

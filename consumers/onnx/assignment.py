@@ -29,9 +29,7 @@ def assignment_of(session: ort.InferenceSession) -> Assignment:
 
 
 def check_assignment(assignment: Assignment, provider: Provider) -> None:
-    """Raises ProviderError if expensive operations are left to the CPU by another provider; logs what else is."""
-    if provider is CPU:
-        return
+    """Raises ProviderError if a provider other than the CPU leaves it expensive operations; logs what else it does."""
     if provider is TENSORRT and not any(name == TENSORRT.ort_name for name, _ in assignment):
         raise ProviderError("TensorRT runs no operation of this network")
     on_cpu = {op: count for (name, op), count in assignment.items() if name == CPU.ort_name}

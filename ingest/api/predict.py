@@ -222,7 +222,7 @@ def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation
         },
         (NoImage, MalformedUpload, BadParameter, BulkKey, UnknownModel, RequestTimeout, PayloadTooLarge, TooManyPixels,
          UnsupportedMediaType, DamagedImage, IdempotencyKeyReused, NoConsumer, ModelUnloaded, *ACCEPTED_PROBLEMS,
-         *dict.fromkeys((*body.problems, *webhooks.problems))),
+         *body.problems, *webhooks.problems),
         (
             Parameter(TOP, "query", _ABOUT_TOP, _top_schema),
             THRESHOLD_PARAMETER,

@@ -156,12 +156,12 @@ class Document:
 
     def _problem(self, path: str, status: int, found: Sequence[type[Problem]]) -> dict[str, Any]:
         here = sorted({one for one in found if one.status == status}, key=lambda one: one.code)
-        titles = [one.title for one in here] + (["Not Found"] if status == 404 else [])
-        written: dict[str, Any] = {"description": "; ".join(dict.fromkeys(titles)), "headers": _problem_headers(status)}
+        kinds = [(one.code, one.title) for one in here] + ([("not_found", "Not Found")] if status == 404 else [])
+        titles = dict.fromkeys(title for _, title in kinds)
+        written: dict[str, Any] = {"description": "; ".join(titles), "headers": _problem_headers(status)}
         if is_protocol(path):
             return {**written, "content": {JSON: {"schema": self._schemas.schema_for(ProtocolError)}}}
         # A plain reference: generators of clients cannot merge the schema with the values of one status.
-        kinds = [(one.code, one.title) for one in here] + ([("not_found", "Not Found")] if status == 404 else [])
         examples = {code: {"summary": title, "value": _example(status, code, title)} for code, title in kinds}
         schema = self._schemas.schema_for(ProblemDocument)
         return {**written, "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}}}

@@ -70,7 +70,6 @@ def assigned(path: Path) -> Assignment:
 def test_expensive_operations_on_the_cpu_are_refused(tmp_path: Path) -> None:
     """A session reports CUDA as its first provider also if all of the network runs on the CPU."""
     found = assigned(tiny_model.build(tmp_path))
-    check_assignment(found, CPU)
     for provider in (CUDA, Provider("openvino", "OpenVINOExecutionProvider")):
         with pytest.raises(ProviderError, match=r"leaves expensive operations to the CPU: 1 \w*MatMul"):
             check_assignment(found, provider)
