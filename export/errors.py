@@ -2,6 +2,7 @@
 
 ExportError                     exit status 2, the message says what to do
 ├── BadArgument                 options that don't fit together, or don't fit the model
+├── SizeUnclear                 nothing tells the size of the training's images
 ├── NormalisationUnclear        nothing tells how the pixels were normalised
 ├── ResizeUnclear               labelled images can't tell resizes apart whose answers differ
 ├── OutputUnclear               nothing tells what the outputs mean
@@ -32,6 +33,10 @@ class ExportError(Exception):
 
 
 class BadArgument(ExportError):
+    pass
+
+
+class SizeUnclear(ExportError):
     pass
 
 

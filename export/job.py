@@ -12,7 +12,7 @@ from export.errors import BadArgument
 from export.images.folder import LabelledImages
 from export.images.resize import CROP_RATIO
 from export.sources import model_file
-from export.sources.architectures import LITE0, Architecture
+from export.sources.architectures import Architecture
 
 IMAGENET_CLASSES = 1000
 
@@ -161,12 +161,6 @@ def check(job: Job) -> None:
 
 def _check_application(job: Job, architecture: Architecture) -> None:
     size = job.size or (architecture.size, architecture.size)
-    if isinstance(job.weights, Path) and job.size is None and architecture is not LITE0:
-        raise BadArgument(
-            f"{job.weights} does not tell the size of its training's images, and another one gives wrong answers: pass"
-            f" --size HxW, such as --size {architecture.size}, which {architecture.name}'s ImageNet weights take. As"
-            " for any model of your own, state --preprocess and --like, too, or measure them with --images"
-        )
     if job.weights == "imagenet" and size != (architecture.size, architecture.size):
         raise BadArgument(
             f"the ImageNet weights of {architecture.name} are for {architecture.size}x{architecture.size}"

@@ -1,7 +1,9 @@
 """Gets the model that a job names, from whatever it is stored in."""
 
 from export import job as jobs
+from export import questions
 from export.convert.original import Original
+from export.errors import SizeUnclear
 from export.job import Job
 from export.sources import model_file
 
@@ -11,11 +13,14 @@ def load(job: Job) -> Original:
     if job.file is None:
         return _application(job)
     kind = model_file.kind_of(job.file)
-    if kind == "onnx":
-        from export.sources import onnx_file
+    try:
+        if kind == "onnx":
+            from export.sources import onnx_file
 
-        return onnx_file.load(job.file, layout=job.layout, size=job.size)
-    return _tensorflow_file(job, kind)
+            return onnx_file.load(job.file, layout=job.layout, size=job.size)
+        return _tensorflow_file(job, kind)
+    except SizeUnclear as error:
+        raise questions.with_size(job, str(error)) from error
 
 
 def _application(job: Job) -> Original:

@@ -6,20 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from export import decisions
+from export import decisions, questions
 from export.artefact.description import Assumption, Resize
 from export.convert import doubts, input_range, measure, output_kind, output_path, parity, tied_resizes
 from export.convert.measure import Trial, Truth
-from export.convert.normalisation import (
-    BGR,
-    BGR_MEANING,
-    LITE_MEANING,
-    MEANINGS,
-    OWN_NUMBERS,
-    OWN_NUMBERS_MEANING,
-    by_name,
-    choices_for,
-)
+from export.convert.normalisation import BGR, OWN_NUMBERS, by_name, choices_for
 from export.convert.original import BareGraph, Original
 from export.convert.output_kind import Head
 from export.convert.parity import Floats, Pixels
@@ -77,7 +68,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         doubt = doubts.better(trials, others) or doubts.misplaced(best, truth, labels)
         if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
-            tied_resizes.check(best, trials, _command(job))
+            tied_resizes.check(best, trials, questions.command(job))
         if normalisation is None or normalisation.value != best.preprocess:
             normalisation = measured
         trials += others
@@ -85,7 +76,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         resize = replace(resize, rounded=True)
     if normalisation is None:
         only = ". --images measures it for classes and binary models only" if job.images is not None else ""
-        raise NormalisationUnclear(_question(job, original) + only)
+        raise NormalisationUnclear(questions.normalisation(job, given.channels) + only)
     if normalisation.value != mode:
         scores = _scores(original, normalisation.value, images, tolerance=tolerance_of(job, original))
     return Plan(
@@ -169,10 +160,9 @@ def _head(job: Job, original: Original, bare: BareGraph, scores: Floats, normali
     try:
         return output_kind.decide(ending, scores, stated=job.output_kind, loss=original.loss, tolerance=tolerance)
     except OutputUnclear as error:
-        if normalisation is None and job.images is None:
-            # Both questions at once, so that the next attempt succeeds.
-            raise OutputUnclear(f"{error}.\nAnd {_question(job, original)}") from error
-        raise
+        # All questions at once, so that the next attempt succeeds.
+        others = questions.others(job, original.input.channels, scaled=normalisation is not None)
+        raise OutputUnclear(f"{error}{others}") from error
 
 
 def _labels(
@@ -182,34 +172,9 @@ def _labels(
         return decisions.labels_for(job, original, head.kind, outputs)
     except LabelsMismatch as error:
         if normalisation is None and job.images is None:
-            raise LabelsMismatch(f"{error}.\nAnd {_question(job, original, names=' --labels FILE')}") from error
+            asked = questions.normalisation(job, original.input.channels, names=" --labels FILE")
+            raise LabelsMismatch(f"{error}.\nAnd {asked}") from error
         raise
-
-
-def _question(job: Job, original: Original, *, names: str = "") -> str:
-    """What a beginner can answer, and the two commands that help. `names` states the labels, as --images does."""
-    meanings = {name: MEANINGS.get(name, LITE_MEANING) for name in _choices(job, original)}
-    meanings[OWN_NUMBERS] = OWN_NUMBERS_MEANING
-    added = f"; {BGR}: {BGR_MEANING}" if original.input.channels == 3 else ""
-    command = _command(job)
-    source, imagenet = "the file does", ""
-    if job.architecture is not None:
-        source = "the weights do"
-        imagenet = f"\n{job.architecture.name}'s ImageNet weights were trained with {job.architecture.preprocess}"
-    like = "" if job.resize.stated else " --like LOADER"
-    loaders = "" if job.resize.stated else f"\nLOADER loaded the images of the training: {', '.join(LOADERS)}"
-    return (
-        f"{source} not tell how the pixels were scaled before training, and a wrong guess gives wrong answers.\n"
-        f"If you know it:  {command}{names} --preprocess {'|'.join(meanings)}{like}\n"
-        f"If you don't:    {command} --images FOLDER   (one subfolder of images per class;"
-        " it is measured)\n"
-        f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}{added}){loaders}{imagenet}"
-    )
-
-
-def _command(job: Job) -> str:
-    """What the user typed."""
-    return job.command or f"python -m export {job.file.name if job.file is not None else job.model_name}"
 
 
 def _resize(job: Job, original: Original) -> tuple[Resize, Assumption]:
@@ -236,7 +201,7 @@ def _trials(
     on_progress: Callable[[int, int], None],
 ) -> tuple[list[Trial], list[Trial]]:
     """Those to choose from, and those with other normalisations than the stated one, which are only compared."""
-    choices = _choices(job, original)
+    choices = questions.choices(job, original.input.channels)
     modes = choices if normalisation is None else (normalisation.value,)
     given = original.input
 
@@ -253,9 +218,3 @@ def _trials(
         rivals = [mode for mode in choices if mode != normalisation.value]
         others = measure.tried(classify, truth, given, modes=rivals, resizes=(best.resize,))
     return trials, others
-
-
-def _choices(job: Job, original: Original) -> tuple[str, ...]:
-    """The names of the normalisations that the training may have had."""
-    own = () if job.architecture is None else (job.architecture.preprocess,)
-    return tuple(dict.fromkeys((*choices_for(original.input.channels), *own)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export import arguments, job, stderr
+from export import arguments, job, questions, stderr
 from export.arguments import Arguments
 from export.artefact import repository
 from export.errors import ExportError, WeightsUnavailable, program
@@ -39,6 +39,7 @@ def _run(given: Arguments) -> int:
             return 0
     for task in jobs:
         job.check(task)
+        questions.check_size(task)
     if given.if_changed and (unchanged := _unchanged(jobs[0])):
         print(f"{unchanged} is up to date")
         return 0

@@ -11,7 +11,7 @@ import onnx
 
 from export.artefact.description import Assumption, Precision, Resize
 from export.convert.output_kind import Loss
-from export.errors import BadArgument, NotAClassifier
+from export.errors import BadArgument, NotAClassifier, SizeUnclear
 
 #: nhw: grey images without an axis of channels, as keras.datasets.mnist has them.
 Layout = Literal["nhwc", "nchw", "nhw"]
@@ -152,9 +152,7 @@ def _layout(shape: tuple[int | None, ...], given: Layout | None, usual: Layout |
 def _size(fixed: tuple[int | None, ...], given: tuple[int, int] | None) -> tuple[int, int]:
     height, width = given or fixed
     if height is None or width is None:
-        raise BadArgument(
-            "the model takes images of any size: choose the size of its training with --size HxW, such as --size 224"
-        )
+        raise SizeUnclear("the model takes images of any size: pass --size HxW of its training, such as --size 224")
     if any(own not in (None, chosen) for own, chosen in zip(fixed, (height, width), strict=True)):
         raise BadArgument(f"--size {height}x{width} does not fit the model's input, which is {fixed[0]}x{fixed[1]}")
     return height, width

@@ -91,9 +91,34 @@ def test_what_is_stated_contradicts_nothing(own: Path, capsys: pytest.CaptureFix
 
 
 def test_the_size_of_the_training_is_asked(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The weights of most networks fit any size."""
+    """The weights of most networks fit any size, as some models do. What else is missing is asked in one message."""
     assert main(words(own, "--labels", str(own / "labels.txt"), "--preprocess", "unit")) == 2
-    assert "pass --size HxW, such as --size 224, which mobilenetv2's ImageNet weights take" in capsys.readouterr().err
+    needs_size = "pass --size HxW, such as --size 224, which mobilenetv2's ImageNet weights take"
+    error = capsys.readouterr().err
+    assert error.endswith(f"{needs_size}\n")
+    assert main(words(own)) == 2
+    error = capsys.readouterr().err
+    typed = shlex.join(["python", "-m", "export", *words(own)])
+    assert f"{needs_size}.\nAnd nothing names the classes: pass --labels FILE" in error
+    assert ".\nAnd the weights do not tell how the pixels were scaled before training" in error
+    assert f"{typed} --size HxW --labels FILE --preprocess unit|tf|none|caffe|torch|MEAN/STD --like LOADER" in error
+    assert f"{typed} --size HxW --images FOLDER" in error
+    keras.Sequential([keras.Input((None, None, 3)), *network().layers]).save(own / "any.keras")
+    assert main([str(own / "any.keras"), "--output", str(own / "models")]) == 2
+    error = capsys.readouterr().err
+    assert "images of any size: pass --size HxW of its training, such as --size 224.\nAnd nothing names" in error
+    assert f"any.keras --output {own / 'models'} --size HxW --labels FILE --preprocess unit|" in error
+
+
+def test_the_kind_of_output_is_asked_with_the_rest(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logits without a loss leave all open."""
+    average = keras.layers.GlobalAveragePooling2D()
+    keras.Sequential([keras.Input((SIZE, SIZE, 3)), average, keras.layers.Dense(3)]).save(own / "open.keras")
+    assert main([str(own / "open.keras"), "--output", str(own / "models")]) == 2
+    error = capsys.readouterr().err
+    assert "say which with --output-kind" in error
+    assert ".\nAnd nothing names the classes: pass --labels FILE" in error
+    assert f"open.keras --output {own / 'models'} --labels FILE --preprocess unit|" in error
 
 
 def test_weights_that_do_not_fit_get_a_short_message(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
