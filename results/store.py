@@ -33,7 +33,7 @@ class Store:
     async def state(self, request_id: str) -> State:
         """The outcome of a request, or how far it is; `unknown` if it expired or never was, or cannot be read.
 
-        A request that is beyond its deadline has expired if Redis has lost its entry, or no consumer was given it.
+        A request that is beyond its deadline has expired if Redis has lost its entry, or no living consumer has it.
         """
         return await self.subscribe(request_id, "")
 
@@ -47,7 +47,7 @@ class Store:
 
     async def _read(self, request_id: str, ingest: str) -> bytes | None:
         of = self._partition
-        keys = [of.request(request_id), of.entries, of.counters]
+        keys = [of.request(request_id), of.entries, of.counters, of.alive]
         lost, late = (encode(Failed(request_id, "expired", detail)) for detail in (VANISHED, UNANSWERED))
         value: bytes | None = await self._state(keys, [ingest, lost, late, GROUP])
         return value

@@ -83,7 +83,7 @@ def ingest_rights(*, waitaof: bool = True) -> list[Right]:
         Right("get set", both=(of.idempotency("*"), of.cache("*"), rate("*"))),
         Right("hset hgetall hdel expire", both=(REQUESTS,)),
         Right("xread", read=(of.replies("*"),)),
-        Right("zcount zrange", read=(of.alive,)),
+        Right("zcount zrange zscore", read=(of.alive,)),
         Right("hgetall", read=(of.consumers, of.versions, of.counters)),
         Right("exists xrange xpending xinfo|groups xinfo|consumers", read=(of.entries,)),
         # A dead letter may be replayed from the page.

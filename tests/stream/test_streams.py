@@ -221,7 +221,7 @@ async def test_a_dead_letter_returns_to_the_stream_it_came_from(world: World, wh
 
 @pytest.mark.parametrize("which", range(4))
 async def test_a_request_has_vanished_only_when_its_own_stream_has_lost_it(world: World, which: int) -> None:
-    """After its deadline: an entry that a consumer holds may be answered. One that none was given has expired."""
+    """After its deadline: an entry that a living consumer holds may be answered. All others have expired."""
     of = world.partition.streams("1")[which]
     (request,) = await world.admit(of, timeout_s=0.001)
 
@@ -237,7 +237,10 @@ async def test_a_request_has_vanished_only_when_its_own_stream_has_lost_it(world
     assert await world.store.state(request) == Failed(request, "expired", UNANSWERED)
     assert await world.client.hget(world.partition.counters, "vanished") is None
     assert len(await group.read(1, wait=False)) == 1
-    assert await world.store.state(request) == "queued"
+    assert await world.store.state(request) == Failed(request, "expired", UNANSWERED)
+    for until_ms, state in ((0, Failed(request, "expired", UNANSWERED)), (2**50, "queued")):
+        await world.client.zadd(world.partition.alive, {"other": until_ms})
+        assert await world.store.state(request) == state
     await world.client.delete(of.key)
     assert await world.store.state(request) == Failed(request, "expired", VANISHED)
     assert await world.client.hget(world.partition.counters, "vanished") == b"1"

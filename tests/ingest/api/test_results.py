@@ -66,6 +66,19 @@ def test_a_late_answer_can_be_fetched_and_a_queued_one_cancelled(processes: Proc
     assert (dropped.status_code, dropped.json()["code"]) == (504, "deadline_passed")
 
 
+def test_the_image_of_a_dead_consumer_expires_though_no_other_one_comes(processes: Processes) -> None:
+    """A client that polls hears it after the deadline, once the consumer's heartbeat has ended."""
+    consumer = processes.consumer(rogue="crash", version=1, lease_s=1, redis_timeout_s=0.5)
+    _, url = processes.ingest(request_timeout_s=0.5, max_wait_s=0.1)
+    accepted = httpx.post(f"{url}/predict", content=png(marked()), headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    consumer.wait()
+    location = url + accepted.headers["location"]
+    wait_until(lambda: httpx.get(location).status_code == 504, "it has expired")
+    found = httpx.get(location, headers={"Prefer": "wait=20"}).json()
+    assert (found["code"], found["detail"][:29]) == ("deadline_passed", "No consumer answered in time.")
+
+
 def test_what_a_killed_ingest_accepted_is_done_and_can_be_fetched(processes: Processes, server: Server) -> None:
     """SIGKILL of ingest while images wait: each still gets its one result."""
     consumer = processes.consumer(version=1, lease_s=60)
