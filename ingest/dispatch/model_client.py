@@ -115,14 +115,18 @@ class ModelClient:
         """
         if self._cache and (known := await self._recall(self._cache, image, version)):
             return known
-        began = time.perf_counter()
+        began, timeout_s = time.perf_counter(), self._settings.request_timeout_s
         metrics.IN_FLIGHT.inc()
         try:
-            outcome = await self._outcome(image)
-            if isinstance(outcome, Failed):
-                outcome = await self._again_if_lost(image, outcome, time.perf_counter() - began)
+            outcome = await self._outcome(image, timeout_s)
+            left_s = timeout_s - (time.perf_counter() - began)
+            if is_lost_in_redis(outcome) and left_s > 0:
+                logger.warning("sending an image again: request=%s", outcome.id)
+                outcome = await self._outcome(image, left_s)
         finally:
             metrics.IN_FLIGHT.dec()
+        if isinstance(outcome, Failed):
+            raise problem_of(outcome)
         _record_stages(outcome, waited_s=time.perf_counter() - began)
         if self._cache or self.release:
             await self.note_answer(image, outcome)
@@ -135,21 +139,10 @@ class ModelClient:
             _log_with(known.id)
         return known
 
-    async def _again_if_lost(self, image: PreparedImage, failed: Failed, waited_s: float) -> Done:
-        """Send an image again that Redis has lost; raises a Problem if it failed otherwise, or fails again."""
-        outcome: Outcome = failed
-        # At its deadline a client has waited long enough.
-        if is_lost_in_redis(failed) and waited_s < self._settings.request_timeout_s / 2:
-            logger.warning("sending an image again: request=%s", failed.id)
-            outcome = await self._outcome(image)
-        if isinstance(outcome, Failed):
-            raise problem_of(outcome)
-        return outcome
-
-    async def _outcome(self, image: PreparedImage) -> Outcome:
+    async def _outcome(self, image: PreparedImage, wait_s: float) -> Outcome:
         partition, request_id, reply = await self._send(image)
         try:
-            return await self._await(request_id, reply)
+            return await self._await(request_id, reply, wait_s)
         except asyncio.CancelledError:
             await partition.cancel(request_id)
             raise
@@ -223,9 +216,9 @@ class ModelClient:
         if self.release is not None:
             self._shadow.offer(self.release, image, done)
 
-    async def _await(self, request_id: str, reply: asyncio.Future[Outcome]) -> Outcome:
+    async def _await(self, request_id: str, reply: asyncio.Future[Outcome], wait_s: float) -> Outcome:
         try:
-            async with asyncio.timeout(self._settings.request_timeout_s):
+            async with asyncio.timeout(wait_s):
                 return await reply
         except TimeoutError:
             return await self.requests.at_deadline(request_id)

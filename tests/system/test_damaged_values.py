@@ -1,6 +1,7 @@
 """Bits flip in Redis, on its disk or in its memory: no prediction is wrong, and clients hear what happened."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
@@ -12,7 +13,7 @@ import redis
 from stream.entry import Entry
 from stream.keys import Partition
 from tests.support.images import encoded, scene
-from tests.support.processes import Process, Processes
+from tests.support.processes import Processes
 from tests.support.redis.inline import inline
 from tests.support.redis.servers import Server
 from tests.support.waiting import wait_until
@@ -27,16 +28,10 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def service(processes: Processes) -> tuple[Process, str]:
-    """A consumer, and the URL of an ingest."""
-    consumer = processes.consumer(version=1)
-    _, url = processes.ingest()
-    return consumer, url
-
-
-@pytest.fixture
-def url(service: tuple[Process, str]) -> str:
-    return service[1]
+def url(processes: Processes) -> str:
+    """Of an ingest, with a consumer."""
+    processes.consumer(version=1)
+    return processes.ingest()[1]
 
 
 def predict(url: str, **headers: str) -> httpx.Response:
@@ -96,19 +91,22 @@ def delete_the_pixels(client: redis.Redis, key: bytes) -> None:
     client.delete(key)
 
 
-@pytest.mark.parametrize("damage", [flip_a_pixel, replace_the_pixels, delete_the_pixels])
+@pytest.mark.parametrize(("damage", "waited_s"), [(flip_a_pixel, 0), (replace_the_pixels, 0), (delete_the_pixels, 2.2)])
 def test_an_image_that_is_damaged_on_its_way_is_sent_again(
-    service: tuple[Process, str], client: redis.Redis, damage: Callable[[redis.Redis, bytes], None]
+    processes: Processes, client: redis.Redis, damage: Callable[[redis.Redis, bytes], None], waited_s: float
 ) -> None:
-    """Its ingest still has the pixels, so the client notices nothing."""
-    consumer, url = service
+    """Its ingest still has the pixels, so the client notices nothing. It has the time that is left."""
+    consumer = processes.consumer(version=1)
+    _, url = processes.ingest(request_timeout_s=4, max_wait_s=1)
     assert predict(url).status_code == 200
     consumer.send(signal.SIGSTOP)
     wait_until(lambda: not reads(client), "the consumer's last read has ended")
     responses: list[httpx.Response] = []
+    began_s = time.monotonic()
     waiting = Thread(target=lambda: responses.append(predict(url)))
     waiting.start()
     wait_until(lambda: client.xlen(TINY.entries) == 1, "the image is accepted")
+    wait_until(lambda: time.monotonic() - began_s > waited_s, "so much of the time has passed")
     (key,) = (key for key in client.scan_iter(TINY.pixels("*")) if client.strlen(key))
     damage(client, key)
     consumer.send(signal.SIGCONT)
