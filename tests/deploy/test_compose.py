@@ -90,8 +90,10 @@ def test_containers_can_do_little() -> None:
 
 
 def test_what_serves_can_be_scaled_and_restarts() -> None:
-    """A container's name or a published port would allow only one."""
+    """A container's name or a published port would allow only one. The number is kept in `.env`."""
+    named = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     for name in ("ingest", "consumer"):
+        assert (named[name]["scale"], composed()[name]["scale"]) == (f"${{{name.upper()}S:-1}}", 1)
         assert not {"container_name", "ports"} & composed()[name].keys()
     restarted = {name for name, service in composed().items() if service.get("restart") == "unless-stopped"}
     assert restarted == {"redis", "ingest", "consumer", "nginx"}

@@ -74,7 +74,7 @@ def test_the_sender_of_webhooks_is_confined_like_the_others() -> None:
     ).validate()
     services = composed(*names)
     sender, consumer = services["webhooks"], services["consumer"]
-    assert sender.keys() - {"entrypoint", "healthcheck"} == consumer.keys() | {"environment"}
+    assert sender.keys() - {"entrypoint", "healthcheck"} == consumer.keys() - {"scale"}
     assert {name: sender[name] for name in ("init", "read_only", "cap_drop", "security_opt", "restart")} == {
         name: consumer[name] for name in ("init", "read_only", "cap_drop", "security_opt", "restart")
     }

@@ -38,7 +38,8 @@ def _interpolated(node: Any) -> Any:
         case list():
             return [_interpolated(one) for one in node]
         case dict():
-            return {name: _interpolated(one) for name, one in node.items()}
+            whole = {name: _interpolated(one) for name, one in node.items()}
+            return {**whole, "scale": int(whole["scale"])} if "scale" in whole else whole  # Compose makes it a number.
         case _:
             return node
 
