@@ -19,7 +19,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNTRACED: Final = frozenset({"/metrics", "/live"})
 
 
-def result_url(request_id: str, threshold: float | None = None) -> str:
+def result_url(request_id: str, threshold: float | None) -> str:
     """The path of a request's result, without the labels below the threshold."""
     query = "" if threshold is None else f"?threshold={threshold}"
     return RESULT_PATH.format(id=request_id) + query

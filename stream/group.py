@@ -233,9 +233,7 @@ def _by_prefix(entry_ids: Iterable[str]) -> defaultdict[str, list[str]]:
     return found
 
 
-def _delivery(
-    stream: EntryStream, entry_id: bytes, fields: Fields, value: bytes | memoryview | None = None
-) -> Delivery:
+def _delivery(stream: EntryStream, entry_id: bytes, fields: Fields, value: bytes | memoryview | None) -> Delivery:
     entry: Entry | MalformedEntry
     try:
         entry = Entry.decode(fields, value)

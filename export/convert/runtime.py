@@ -52,6 +52,6 @@ def session(model: bytes | Path, *, optimised: bool = True) -> onnxruntime.Infer
         raise ConversionFailed(f"ONNX Runtime cannot load the network: {error}") from error
 
 
-def in_batches(answer: Callable[[Images], Floats], images: Images, *, size: int = BATCH) -> Floats:
-    """`answer` for all images, `size` at a time."""
-    return np.concatenate([answer(images[start : start + size]) for start in range(0, len(images), size)])
+def in_batches(answer: Callable[[Images], Floats], images: Images) -> Floats:
+    """`answer` for all images, `BATCH` at a time."""
+    return np.concatenate([answer(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])

@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", default="http://127.0.0.1:5000", help=f"address of the service (default: {found})")
     parser.add_argument("--model", default="", metavar="NAME", help="model to use, if several are served")
     parser.add_argument("--api-key", default="", metavar="KEY", help="prefer SLUICE_API_KEY; options show in ps")
-    parser.add_argument("--jobs", type=_between(1, 256), default=_JOBS, help="images in flight (default: %(default)s)")
+    parser.add_argument("--jobs", type=_up_to(256), default=_JOBS, help="images in flight (default: %(default)s)")
     parser.add_argument("--priority", choices=list(_PRIORITIES), default="bulk",
                         help="bulk: interactive images of others go first (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--top", type=_between(1, 10_000), metavar="K", help=f"labels per image (default: {TOP})")
+    parser.add_argument("--top", type=_up_to(10_000), metavar="K", help=f"labels per image (default: {TOP})")
     parser.add_argument("--output", type=_output, metavar="FILE", help=".csv or .jsonl (default: CSV to stdout)")
     parser.add_argument("--retry-errors", action="store_true", help="remove rows with an error and send them again")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="folder for copies with their labels drawn in")
@@ -107,15 +107,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _between:  # noqa: N801 (argparse shows the name in messages)
-    """Parses a whole number within limits."""
+class _up_to:  # noqa: N801 (argparse shows the name in messages)
+    """Parses a whole number from 1 to a limit."""
 
-    def __init__(self, lowest: int, highest: int) -> None:
-        self._lowest, self._highest = lowest, highest
+    def __init__(self, highest: int) -> None:
+        self._highest = highest
 
     def __call__(self, text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and self._lowest <= int(text[:9]) <= self._highest):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self._lowest} to {self._highest}")
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= self._highest):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {self._highest}")
         return int(text)
 
 

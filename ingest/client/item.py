@@ -48,13 +48,13 @@ def image(path: str) -> Item:
     return Item(path, _read_stdin if path == STDIN else lambda: _read_file(path))
 
 
-def unreadable(path: str, why: str, *, frame: int | None = None) -> Item:
+def unreadable(path: str, why: str) -> Item:
     """An item that cannot be read. It still gets its row."""
 
     def fails() -> bytes:
         raise UnreadableError(why)
 
-    return Item(path, fails, frame)
+    return Item(path, fails)
 
 
 def _read_stdin() -> bytes:

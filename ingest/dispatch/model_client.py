@@ -101,7 +101,7 @@ class ModelClient:
         """Whether images are accepted, as far as this depends on consumers."""
         return not self.unloaded and bool(self.versions.offered)
 
-    def refuse_if_full(self, priority: Priority = "interactive") -> None:
+    def refuse_if_full(self, priority: Priority) -> None:
         """Raise Overloaded if every partition would refuse an image of this class, before anybody decodes it."""
         refusals = [partition.refusal(priority) for partition in self.partitions.candidates()]
         if all(refusals) and (last := refusals[-1]):

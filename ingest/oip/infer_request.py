@@ -28,7 +28,7 @@ class InferRequest:
 def parse_request(message: Message, model: ModelDescription) -> InferRequest:
     """Raises BadParameter unless the request is one for this model."""
     document = message.document
-    parameters = _object(document, "parameters")
+    parameters = _parameters(document)
     binary, classes = _output(document.get("outputs"), _flag(parameters, "binary_data_output"), model)
     return InferRequest(
         id=_text(document, "id"),
@@ -65,7 +65,7 @@ def _check_count(count: int) -> None:
 
 def _data(tensor: dict[str, Any], message: Message, *, numbers: bool) -> memoryview | list[Any]:
     """Binary data, or the numbers or strings of the JSON."""
-    parameters = _object(tensor, "parameters")
+    parameters = _parameters(tensor)
     if "shared_memory_region" in parameters:
         raise BadParameter("Shared memory is not supported. Send the tensor in the request.")
     size = parameters.get("binary_data_size")
@@ -88,7 +88,7 @@ def _data(tensor: dict[str, Any], message: Message, *, numbers: bool) -> memoryv
 def _output(outputs: object, binary: bool, model: ModelDescription) -> tuple[bool, int]:
     if outputs is None or outputs == []:
         return binary, 0
-    parameters = _object(_only(outputs, output_name(model.output_kind)), "parameters")
+    parameters = _parameters(_only(outputs, output_name(model.output_kind)))
     if "shared_memory_region" in parameters:
         raise BadParameter("Shared memory is not supported. The response contains the tensor.")
     classes = parameters.get("classification", 0)
@@ -109,12 +109,13 @@ def _only(tensors: object, name: str) -> dict[str, Any]:
     return found
 
 
-def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
-    found = document.get(name)
+def _parameters(described: dict[str, Any]) -> dict[str, Any]:
+    """Those of a request or of a tensor."""
+    found = described.get("parameters")
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise BadParameter(f"{name} must be an object.")
+        raise BadParameter("parameters must be an object.")
     return found
 
 

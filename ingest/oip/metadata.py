@@ -111,7 +111,7 @@ def server_metadata() -> Server:
     return {"name": "sluice", "version": own_version(), "extensions": list(_EXTENSIONS)}
 
 
-def repository_index(registry: ModelRegistry, *, ready: bool = False) -> list[IndexEntry]:
+def repository_index(registry: ModelRegistry, *, ready: bool) -> list[IndexEntry]:
     """The versions that live consumers serve, or those that are `ready`: not unloaded."""
     clients = [registry.find(name) for name in registry.served]
     return [_entry(client, version) for client in clients if not (ready and client.unloaded)

@@ -32,9 +32,9 @@ def running_in(folder: Path) -> Running | None:
     return RunFile(folder / "serve.json").running()
 
 
-def running_folders(parent: Path = Path(".sluice")) -> dict[Path, Running]:
-    """The data folders of all runs that are alive below this folder, where `sluice serve` keeps them."""
-    found = {path.parent: running_in(path.parent) for path in sorted(parent.glob("*/serve.json"))}
+def running_folders() -> dict[Path, Running]:
+    """The data folders of all runs that are alive, where `sluice serve` in this folder keeps them."""
+    found = {path.parent: running_in(path.parent) for path in sorted(Path(".sluice").glob("*/serve.json"))}
     return {folder: running for folder, running in found.items() if running is not None}
 
 
