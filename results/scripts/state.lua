@@ -34,10 +34,7 @@ if tonumber(due) < now then
     if no_group or #delivered == 0 then
         return ARGV[3]
     end
-    local alive_until = redis.pcall('ZSCORE', KEYS[4], delivered[1][2])
-    if type(alive_until) == 'table' then
-        return alive_until
-    end
+    local alive_until = redis.call('ZSCORE', KEYS[4], delivered[1][2])
     if not alive_until or tonumber(alive_until) < now then
         return ARGV[3]
     end
