@@ -65,7 +65,7 @@ def make(job: Job, original: Original, bare: BareGraph, on_progress: Callable[[i
         trials, others = _trials(job, original, head, truth, normalisation, resizes, on_progress)
         doubts.check(trials, others, truth, labels, normalisation)
         best, measured = measure.choose(trials)
-        doubt = doubts.better(trials, others) or doubts.misplaced(best, truth, labels)
+        doubt = doubts.better(trials, others)
         if not settled:
             resize, resized = best.resize, tied_resizes.assumption(best, trials)
             tied_resizes.check(best, trials, questions.command(job))

@@ -82,22 +82,29 @@ def test_subfolders_in_another_order_than_the_names_are_noticed() -> None:
     )
 
 
-def test_two_of_several_names_in_each_other_s_place_are_a_warning() -> None:
+def test_several_names_in_each_other_s_place_are_noticed() -> None:
     """The others are right, so guessing is beaten. Where most images of a class are right, its name is, too."""
-    said = doubts.misplaced(in_order((0, 2, 1, 3), wrong=0), FOUR, MORE)
-    assert said is not None
-    assert said.startswith("warning: only 50% of 40 images are right. The order of the labels is wrong: images of dog")
+    said = complaint([in_order((0, 2, 1, 3), wrong=0)], [], None, of=FOUR)
+    assert said.startswith("on 40 images, unit is right on only 50%. The order of the labels is wrong: images of dog")
     assert "printf '%s\\n' cat fox dog owl >" in said
-    assert doubts.misplaced(in_order((0, 1, 2, 3), wrong=12), FOUR, MORE) is None
+    doubts.check([in_order((0, 1, 2, 3), wrong=12)], [], FOUR, MORE, None)
+
+
+def test_a_normalisation_that_fits_the_wrong_names_is_not_taken() -> None:
+    """Here swapped channels make three of four right. With the right names, another one makes all right."""
+    wrong, right = replace(in_order((0, 1, 2, 0), wrong=0), preprocess="tf"), in_order((1, 2, 3, 0), wrong=0)
+    for said in (complaint([wrong, right], [], None, of=FOUR), complaint([wrong], [right], STATED, of=FOUR)):
+        assert "tf is right on only 75%. The order of the labels is wrong: images of cat get the label dog" in said
+        assert "With another order, unit is right on 100%. Name the outputs so: printf '%s\\n' owl cat dog fox" in said
 
 
 def test_a_name_without_images_takes_the_output_that_is_left() -> None:
     """Of several such names, nothing tells which takes which."""
     dogs_and_foxes = Truth(TWO.files, np.repeat([1, 2], 20), 0)
-    said = doubts.misplaced(in_order((0, 3, 2, 1), wrong=0, of=dogs_and_foxes), dogs_and_foxes, MORE)
-    assert said is not None
+    said = complaint([in_order((0, 3, 2, 1), wrong=0, of=dogs_and_foxes)], [], None, of=dogs_and_foxes)
     assert "printf '%s\\n' cat owl fox dog >" in said
-    assert doubts.misplaced(in_order((2, 3, 0, 1), wrong=0, of=dogs_and_foxes), dogs_and_foxes, MORE) is None
+    said = complaint([in_order((2, 3, 0, 1), wrong=0, of=dogs_and_foxes)], [], None, of=dogs_and_foxes)
+    assert said.endswith("is --labels in the order of the outputs?")
 
 
 def test_a_stated_normalisation_is_held_against_the_others() -> None:
