@@ -22,9 +22,8 @@ _HOW = "tell how the pixels were scaled before training, and a wrong guess gives
 def check_size(job: Job) -> None:
     """Raises SizeUnclear for weights of a user's own, which fit a network of any size."""
     architecture = job.architecture
-    if architecture in (None, LITE0) or not isinstance(job.weights, Path) or job.size is not None:
+    if architecture is None or architecture is LITE0 or not isinstance(job.weights, Path) or job.size is not None:
         return
-    assert architecture is not None
     raise with_size(
         job,
         f"{job.weights} does not tell the size of its training's images, and another one gives wrong answers: pass"

@@ -95,7 +95,7 @@ class Problem(Exception):
         return None if self.retry_after_s is None else max(1, math.ceil(self.retry_after_s))
 
     def headers(self) -> dict[str, str]:
-        """The headers of any response. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
+        """Those of each response with it. Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
         headers = {}
         if self.closes:
             headers["Connection"] = "close"
