@@ -1,6 +1,7 @@
 """`python -m ingest.health [--wait SECONDS]`: checks whether the service is ready, for containers and scripts."""
 
 import argparse
+import http.client
 import json
 import sys
 import time
@@ -36,13 +37,22 @@ def main() -> int:
     return 0
 
 
+def is_sluice(url: str) -> bool:
+    """Whether an ingest answers there. On macOS, for example, AirPlay may have the default port."""
+    try:
+        with _WITHOUT_PROXY.open(f"{url}/healthz", timeout=5) as response:
+            return bool(json.load(response) == {"status": "alive"})
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
 def not_ready(url: str) -> str:
     """Why the service at this URL is not ready; empty if it is."""
     try:
         with _WITHOUT_PROXY.open(f"{url}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as error:
-        return _detail(error.read().decode(errors="replace"))
+        return _detail(error.read().decode(errors="replace")) or f"HTTP {error.code}"
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ConnectionRefusedError):

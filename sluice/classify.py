@@ -13,7 +13,7 @@ from typing import Final
 
 from ingest.client.__main__ import main as classify
 from ingest.client.command import options
-from ingest.health import not_ready
+from ingest.health import is_sluice, not_ready
 from sluice.models import DEFAULT
 from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, print_unknown_variables, sluice
@@ -65,8 +65,9 @@ def _url(run: Running) -> str:
 def _elsewhere() -> dict[Path, Running]:
     """The services of this user, and one on the default port that is not known, such as that of a container."""
     runs = running_anywhere()
-    if _port() not in {run.port for run in runs.values()} and _listens(_port()):
-        runs[Path()] = Running(pid=0, model="", port=_port())
+    on_port = Running(pid=0, model="", port=_port())
+    if on_port.port not in {run.port for run in runs.values()} and is_sluice(_url(on_port)):
+        runs[Path()] = on_port
     return runs
 
 
@@ -82,21 +83,13 @@ def _chosen(runs: Mapping[Path, Running], model: str) -> Path | None:
 
 
 def _ask(runs: Mapping[Path, Running]) -> int:
-    lines = [
-        f"  --url {_url(run)} ({run.model})   data in {folder}" if run.model else f"  --url {_url(run)}"
-        for folder, run in runs.items()
-    ]
+    lines = []
+    for folder, run in runs.items():
+        about = f" ({run.model})   data in {folder}" if run.model else "   in a container, or of another user"
+        lines.append(f"  --url {_url(run)}{about}")
     where = " in this folder" if running_folders() else ", but not in this folder"
     several = f"{len(runs)} services run" if len(runs) > 1 else "a service runs"
     return complain("sluice classify", "\n".join([f"{several}{where}. Name the one to use:", *lines]), FAILED)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _only_model() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.health import not_ready
 from sluice.classify import main
 from stream.embedded.run_file import RunFile, running_anywhere
 from tests.support.images import encoded, scene
@@ -23,9 +24,9 @@ def state_of(folder: Path) -> Path:
     return folder.parent / f"{folder.name}-state"
 
 
-def classify(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """On a port on which nothing listens, so that no service of this machine answers."""
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", "SLUICE_PORT": str(free_port())}
+def classify(folder: Path, *arguments: str, port: int = 0) -> subprocess.CompletedProcess[str]:
+    """By default on a port on which nothing listens, so that no service of this machine answers."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "SLUICE_WORKERS": "1", "SLUICE_PORT": str(port or free_port())}
     variables["XDG_STATE_HOME"] = str(state_of(folder))
     command = [sys.executable, "-m", "sluice", "classify", *arguments]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
@@ -91,6 +92,17 @@ def test_the_model_that_is_printed_decides_on_the_columns(tmp_path: Path) -> Non
         with RunFile(tmp_path / ".sluice" / str(port) / "serve.json").held(port=port, model="flowers"):
             done = classify(tmp_path, "image.jpg")
     assert done.stdout.splitlines()[1].endswith(",tulip,0.9,daisy,0.1,,flowers,1,a"), done.stderr
+
+
+def test_what_has_the_port_must_be_sluice(tmp_path: Path) -> None:
+    """A service of a container is used. For another program, such as AirPlay on macOS, no image is meant."""
+    (tmp_path / "image.jpg").write_bytes(encoded(scene(), "JPEG"))
+    model = ("--model", "no_such_model", "--give-up-after", "0")
+    for reply, used in ((Reply(403, b""), False), (Reply(200, b'{"status": "alive"}'), True)):
+        with serve(lambda _, reply=reply: reply) as script:  # type: ignore[misc]
+            assert not_ready(script.url) == ("" if used else "HTTP 403")
+            done = classify(tmp_path, "image.jpg", *model, port=int(script.url.rpartition(":")[2]))
+        assert done.stderr.startswith(f"The images go to {script.url}" if used else "No service runs here"), done.stderr
 
 
 def test_services_elsewhere_are_named_and_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
