@@ -26,6 +26,11 @@ def program() -> str:
     return os.environ.get("SLUICE_PROGRAM", "python -m export")
 
 
+def command() -> str:
+    """How the user may start another export: `sluice serve` exports, too."""
+    return "sluice export" if "SLUICE_PROGRAM" in os.environ else "python -m export"
+
+
 class ExportError(Exception):
     """Something the user can put right; the message says how."""
 

@@ -1,5 +1,6 @@
 """The subcommands of `sluice`, each of which passes its arguments to the package that does the work."""
 
+import difflib
 import os
 import shlex
 import sys
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = _COMMANDS.get(arguments[0])
     if command is None:
-        print(f"sluice: there is no command {arguments[0]!r}; `sluice --help` lists them", file=sys.stderr)
+        near = difflib.get_close_matches(arguments[0], _COMMANDS, n=1)
+        meant = f": did you mean {near[0]}?" if near else ";"
+        print(f"sluice: there is no command {arguments[0]!r}{meant} `sluice --help` lists them", file=sys.stderr)
         return 2
     os.environ[PROGRAM_VARIABLE] = f"sluice {arguments[0]}"  # Messages name the command as it was typed.
     try:

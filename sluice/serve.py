@@ -19,7 +19,7 @@ from sluice.models import ExportFailed, Served, later_versions, prepare
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, from_command_line, print_unknown_variables, sluice
-from stream.embedded.run_file import RunFile
+from stream.embedded.run_file import RunFile, running_anywhere
 from stream.host.cpu import usable_cores
 from stream.host.private_folder import UnusableFolder, check_writable
 from stream.host.text import counted
@@ -141,12 +141,15 @@ def _port_is_free(port: int) -> bool:
 
 
 def _port_taken(port: int, run_file: RunFile) -> str:
-    other = run_file.running()
+    other, where = run_file.running(), ""
+    for folder, run in running_anywhere().items():
+        if other is None and run.port == port:
+            other, where = run, f" with its data in {folder}"
     free = f"choose another port: make run PORT={port + 1}, or sluice serve --port {port + 1}"
     if other is None:
         return f"port {port} is in use by another program; {free}"
     return (
-        f"port {port} is in use by an earlier run, which serves {other.model} (process {other.pid}).\n"
+        f"port {port} is in use by an earlier run{where}, which serves {other.model} (process {other.pid}).\n"
         f"stop it with: kill {other.pid}\nor {free}"
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from export.artefact.description import Assumption
 from export.convert.original import Original
-from export.errors import BadArgument, UnreadableFile, WeightsUnavailable
+from export.errors import BadArgument, UnreadableFile, WeightsUnavailable, command
 from export.sources import keras_model, lite0, tensorflow_setup, torch_checkpoint
 from export.sources.architectures import LITE0, Architecture
 
@@ -75,7 +75,7 @@ def _with_imagenet_weights(function: Builder, architecture: Architecture) -> ker
             f"--weights FILE with weights downloaded elsewhere, and --size {architecture.size} --preprocess"
             f" {architecture.preprocess} --labels imagenet;"
             " a copy of another machine's Keras cache (~/.keras/models, or $KERAS_HOME/models);"
-            f" `python -m export {LITE0.name}`, whose weights came with the installation;"
+            f" `{command()} {LITE0.name}`, whose weights came with the installation;"
             " --weights none for random weights, to try things out",
         ) from error
 

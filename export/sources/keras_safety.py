@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from export.errors import UnsafeFile, program
+from export.errors import UnsafeFile, command, program
 from export.sources import operations
 
 Config = dict[str, Any]
@@ -74,7 +74,7 @@ def _check_class(config: Config, name: str, path: Path) -> None:
     elif name.startswith("Quantized"):
         raise UnsafeFile(
             f"{path} was quantised by Keras's model.quantize(), which ONNX can't express. Export the model as it was"
-            " before, and quantise the artefact: python -m export --from ARTEFACT --precision int8 --calibrate FOLDER"
+            f" before, and quantise the artefact: {command()} --from ARTEFACT --precision int8 --calibrate FOLDER"
         )
     elif name not in operations.KERAS_CLASSES:
         # Only Keras 3 names the module of its own layers.

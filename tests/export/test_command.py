@@ -272,7 +272,7 @@ def test_efficientnets_downloaded_weights_give_what_keras_makes_of_them() -> Non
 
 
 def test_a_download_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras itself waits for ever; whatever the system reports is printed in its own words."""
+    """Keras itself waits for ever. What the system reports is printed in its own words, with commands as typed."""
     seen = []
 
     def stalling(**_options: object) -> keras.Model:
@@ -280,6 +280,8 @@ def test_a_download_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(keras.applications, "ResNet50", stalling)
-    with pytest.raises(WeightsUnavailable, match=r"can't be downloaded \(timed out\)"):
+    monkeypatch.setenv("SLUICE_PROGRAM", "sluice serve")
+    with pytest.raises(WeightsUnavailable, match=r"can't be downloaded \(timed out\)") as unavailable:
         keras_application.load(find("resnet50"), weights="imagenet", classes=1000, size=None)
+    assert "`sluice export efficientnet-lite0`, whose weights" in str(unavailable.value)
     assert seen == [tensorflow_setup.DOWNLOAD_TIMEOUT_S]

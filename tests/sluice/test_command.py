@@ -22,9 +22,10 @@ def test_the_version_is_that_of_the_api(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on stderr, status 2."""
-    assert main(["server"]) == 2
-    assert capsys.readouterr().err == "sluice: there is no command 'server'; `sluice --help` lists them\n"
+    """One line on stderr, with the nearest command if one is near, and status 2."""
+    for typed, said in (("server", "'server': did you mean serve?"), ("x", "'x';")):
+        assert main([typed]) == 2
+        assert capsys.readouterr().err == f"sluice: there is no command {said} `sluice --help` lists them\n"
 
 
 @pytest.mark.parametrize("command", ["serve", "export", "classify", "status", "results"])

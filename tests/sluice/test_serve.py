@@ -182,7 +182,7 @@ def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
 
 
 def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:
-    """With its process id and the two ways on; a foreign program is not called a run."""
+    """With its process id and the two ways on, also if it runs in another folder; another program is no run."""
     port = free_port()
     with serving(folder, "--port", port) as first:
         wait_until(lambda: is_ready(folder, port), "the service is ready")
@@ -193,6 +193,10 @@ def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:
             f"stop it with: kill {first.pid}",
             f"or choose another port: make run PORT={port + 1}, or sluice serve --port {port + 1}",
         ]
+        with serving(folder.parent, "--port", port, log="third") as third:
+            assert third.wait(PATIENCE_S) == 2
+        data = f" with its data in {folder / '.sluice' / str(port)}"
+        assert said(folder.parent, "third")[0] == said(folder, "second")[0].replace(",", f"{data},", 1)
 
 
 def test_status_finds_the_server_of_the_run(folder: Path) -> None:
