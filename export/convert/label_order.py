@@ -17,15 +17,15 @@ _MOST_PAIRS = 6
 
 @dataclass(frozen=True, slots=True)
 class OtherOrder:
-    """`trial` is judged with the labels in this order. `moved` pairs each subfolder with the label that it gets now.
+    """`trial` is judged with the labels in this order. `given` pairs each subfolder with the label of its images.
 
-    `unnamed` are the subfolders that count as the classes in their order. `clear` is whether most images of each moved
-    subfolder get the same label.
+    `unnamed` are the subfolders that count as the classes in their order. `clear` is whether most images of each
+    subfolder that is misplaced get the same label.
     """
 
     trial: Trial
     labels: tuple[str, ...]
-    moved: tuple[tuple[str, str], ...]
+    given: tuple[tuple[str, str], ...]
     unnamed: tuple[str, ...]
     clear: bool
 
@@ -34,17 +34,18 @@ class OtherOrder:
         """What is wrong, and what to do."""
         right = f"With another order, {self.trial.preprocess} is right on {self.trial.accuracy:.0%}"
         if self.unnamed:
+            names = ", ".join(f"{folder} to {label}" for folder, label in self.given[:_MOST_NAMES])
             return (
                 f"No subfolder ({', '.join(self.unnamed)}) is named as a label, so they count as the classes in this"
-                f" order, which is wrong: {self._confusion}. {right}. Name each as its class is named in --labels"
+                f" order, which is wrong. {right}. Rename {names}"
             )
         return f"The order of the labels is wrong: {self._confusion}. {right}. {self._remedy}"
 
     @property
     def _confusion(self) -> str:
-        pairs = [f"{own} get the label {given}" for own, given in self.moved[:_MOST_PAIRS]]
-        more = len(self.moved) - len(pairs)
-        return f"images of {', those of '.join(pairs)}{f', and so on for {more} more' if more else ''}"
+        moved = [f"{own} get the label {given}" for own, given in self.given if own != given]
+        more = f", and so on for {len(moved) - _MOST_PAIRS} more" if len(moved) > _MOST_PAIRS else ""
+        return f"images of {', those of '.join(moved[:_MOST_PAIRS])}{more}"
 
     @property
     def _remedy(self) -> str:
@@ -79,14 +80,14 @@ def _of(trial: Trial, found: Truth, labels: Sequence[str]) -> OtherOrder | None:
     ordered = list(labels)
     for label, output in zip(labels, output_of, strict=True):
         ordered[output] = label
-    moved = [index for index in sorted(set(found.classes.tolist())) if output_of[index] != index]
+    shown = sorted(set(found.classes.tolist()))
     subfolders = found.unnamed or labels
     return OtherOrder(
         measure.judged(trial.answers[:, output_of].astype(np.float32), found, trial.preprocess, trial.resize),
         tuple(ordered),
-        tuple((subfolders[index], labels[output_of[index]]) for index in moved),
+        tuple((subfolders[index], labels[output_of[index]]) for index in shown),
         found.unnamed,
-        all(2 * counts[index, output_of[index]] > counts[index].sum() for index in moved),
+        all(2 * counts[at, output_of[at]] > counts[at].sum() for at in shown if output_of[at] != at),
     )
 
 

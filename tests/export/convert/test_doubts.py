@@ -76,9 +76,8 @@ def test_subfolders_in_another_order_than_the_names_are_noticed() -> None:
     with pytest.raises(NormalisationUnclear) as refused:
         doubts.check([trial("unit", 0)], [], replace(TWO, unnamed=("Hunde", "Katzen")), NAMES, None)
     assert str(refused.value).endswith(
-        "No subfolder (Hunde, Katzen) is named as a label, so they count as the classes in this order, which is wrong:"
-        " images of Hunde get the label dog, those of Katzen get the label cat. With another order, unit is right on"
-        " 100%. Name each as its class is named in --labels"
+        "No subfolder (Hunde, Katzen) is named as a label, so they count as the classes in this order, which is wrong."
+        " With another order, unit is right on 100%. Rename Hunde to dog, Katzen to cat"
     )
 
 
