@@ -109,7 +109,9 @@ def _last(entry: object) -> object:
 def check(labels: Sequence[str], *, classes: int, origin: str, order: str = OUTPUT_ORDER) -> None:
     """Raises LabelsMismatch unless there is one label for each class. `order` says in which one they must be."""
     if len(labels) != classes:
+        # It shows a line of headings, and names with commas between them.
+        first = f". The first is now {labels[0]!r}" if labels else ""
         raise LabelsMismatch(
             f"{origin} has {len(labels)} labels, but the model has {classes} classes:"
-            f" pass --labels FILE with {classes} names, {order}"
+            f" pass --labels FILE with {classes} names, one per line, {order}{first}"
         )

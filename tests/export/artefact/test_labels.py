@@ -83,7 +83,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_there_is_one_name_for_each_output() -> None:
-    """Neither more nor fewer."""
+    """Neither more nor fewer. The first shows a line of headings, and names with commas between them."""
+    with pytest.raises(LabelsMismatch, match=r"1 labels.* 2 names, one per line, .* The first is now 'cat,dog'"):
+        labels.check(("cat,dog",), classes=2, origin="the list")
     labels.check(("cat", "dog"), classes=2, origin="the list")
     for classes in (1, 3):
         with pytest.raises(LabelsMismatch, match=f"the list has 2 labels, but the model has {classes} classes"):
