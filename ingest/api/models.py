@@ -68,23 +68,22 @@ class LabelsEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         client = self._registry.find(request.path_params["model"])
-        version = client.model.version
-        labels = list((await client.versions.described(version)).labels)
-        return JSONResponse(Labels(success=True, model=client.name, version=version, labels=labels))
+        newest = await client.described()
+        return JSONResponse(Labels(success=True, model=client.name, version=newest.version, labels=list(newest.labels)))
 
 
 async def _entries(client: ModelClient) -> list[ServedModel]:
-    """The versions of one model, oldest first. All have one input size, because consumers refuse a second one."""
-    model = client.model
+    """The versions of one model, oldest first. Each has its own input size and labels."""
     entries: list[ServedModel] = []
     for version in client.versions.served:
+        model = await client.described(version)
         serving = [one for one in client.versions.consumers if one.version == version]
         entries.append(
             {
                 "name": client.name,
                 "version": version,
                 "input": {"height": model.height, "width": model.width},
-                "labels": len((await client.versions.described(version)).labels),
+                "labels": len(model.labels),
                 "provider": ", ".join(sorted({one.provider for one in serving})),
                 "consumers": len(serving),
             }

@@ -29,7 +29,7 @@ class OpenApiEndpoint:
         self._limited = limited
 
     async def __call__(self, _request: Request) -> Response:
-        served = [self._registry.find(name).model for name in self._registry.served]
+        served = [self._registry.find(name).model for name in self._registry.accepting]
         classes = max((len(model.labels) for model in served), default=None)
         first = next(iter(served), None)
         service = Service(

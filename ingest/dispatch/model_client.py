@@ -96,6 +96,10 @@ class ModelClient:
             )
         return self.versions.newest
 
+    async def described(self, version: str | None = None) -> ModelDescription:
+        """The description of this version, or of the newest one. Raises what `model` does, and StreamUnavailable."""
+        return await self.versions.described(version) if version else self.model
+
     @property
     def accepts(self) -> bool:
         """Whether images are accepted, as far as this depends on consumers."""

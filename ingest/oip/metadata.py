@@ -126,21 +126,19 @@ def _entry(client: ModelClient, version: str) -> IndexEntry:
 
 async def model_metadata(client: ModelClient, version: str | None) -> Model:
     """The first dimension of each shape is the number of images, which is variable."""
-    model = client.model
-    classes = len((await client.versions.described(version or model.version)).labels)
+    model = await client.described(version)
     return {
         "name": client.name,
         "versions": client.versions.served,
         "platform": _PLATFORM,
         "inputs": [_tensor(INPUT, "UINT8", [model.height, model.width, model.channels])],
-        "outputs": [_tensor(output_name(model.output_kind), "FP32", [classes])],
+        "outputs": [_tensor(output_name(model.output_kind), "FP32", [len(model.labels)])],
     }
 
 
 async def model_configuration(client: ModelClient, version: str | None) -> Configuration:
     """Shapes are without the number of images."""
-    model = client.model
-    classes = len((await client.versions.described(version or model.version)).labels)
+    model = await client.described(version)
     return {
         "name": client.name,
         "platform": _PLATFORM,
@@ -148,6 +146,6 @@ async def model_configuration(client: ModelClient, version: str | None) -> Confi
         "version_policy": _policy([int(one) for one in client.versions.served]),
         "max_batch_size": MAX_IMAGES,
         "input": [_input([model.height, model.width, model.channels])],
-        "output": [_output(output_name(model.output_kind), classes)],
+        "output": [_output(output_name(model.output_kind), len(model.labels))],
         "dynamic_batching": {},
     }

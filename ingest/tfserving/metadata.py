@@ -86,14 +86,13 @@ def model_status(client: ModelClient, version: str | None) -> ModelStatus:
 
 
 async def model_metadata(client: ModelClient, version: str | None) -> Metadata:
-    model = client.model
-    outputs = output_count(model, len((await client.versions.described(version or model.version)).labels))
+    model = await client.described(version)
     return {
-        "model_spec": {"name": client.name, "signature_name": "", "version": version or model.version},
-        "metadata": _signature_def([model.height, model.width, model.channels], outputs),
+        "model_spec": {"name": client.name, "signature_name": "", "version": model.version},
+        "metadata": _signature_def([model.height, model.width, model.channels], output_count(model)),
     }
 
 
-def output_count(model: ModelDescription, labels: int) -> int:
+def output_count(model: ModelDescription) -> int:
     """How many numbers the response has for each image: one for a binary model, as its sigmoid has."""
-    return 1 if model.output_kind == "binary" else labels
+    return 1 if model.output_kind == "binary" else len(model.labels)

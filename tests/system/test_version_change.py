@@ -13,7 +13,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient import grpc as triton
 
+from tests.support.grpc_service import ingest
 from tests.support.images import encoded
 from tests.support.models import mean_model
 from tests.support.processes import Processes, on_own_server
@@ -110,12 +112,37 @@ def test_rolling_changes_of_version_fail_no_request(processes: Processes) -> Non
     assert load.queued
 
 
+def described_sizes(url: str, grpc_address: str, version: str) -> list[int]:
+    """The height of the input of this version, by each description of it."""
+    model = httpx.get(f"{url}/v2/models/mean/versions/{version}").json()
+    configuration = httpx.get(f"{url}/v2/models/mean/versions/{version}/config").json()
+    tensorflow = httpx.get(f"{url}/v1/models/mean/versions/{version}/metadata").json()
+    (inputs,) = tensorflow["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"].values()
+    listed = {one["version"]: one["input"]["height"] for one in httpx.get(f"{url}/models").json()["models"]}
+    with triton.InferenceServerClient(grpc_address) as client:
+        by_grpc = client.get_model_metadata("mean", version), client.get_model_config("mean", version).config
+    return [
+        model["inputs"][0]["shape"][1],
+        configuration["input"][0]["dims"][0],
+        int(inputs["tensor_shape"]["dim"][1]["size"]),
+        listed[version],
+        by_grpc[0].inputs[0].shape[1],
+        by_grpc[1].input[0].dims[0],
+    ]
+
+
 def test_images_for_a_version_whose_consumers_died_are_prepared_again(processes: Processes) -> None:
-    """Consumers of another version refuse them, and ingest has the file still. It is not run as it is."""
+    """Consumers of another version refuse them, and ingest has the file still. It is not run as it is.
+
+    While both are served, each is described with its own input size.
+    """
     newest, _ = (
         processes.consumer(model="mean", version=version, lease_s=1.5, redis_timeout_s=1) for version in ("3", "1")
     )
-    _, url = processes.ingest(model="mean", redis_timeout_s=1)
+    _, address, url = ingest(processes, model="mean", redis_timeout_s=1)
+    wait_until(lambda: len(httpx.get(f"{url}/models").json()["models"]) == 2, "both versions are served")
+    for version in ("1", "3"):
+        assert described_sizes(url, address, version) == [VERSIONS[version][1]] * 6
     load = Load(url)
     with load.running():
         load.wait_for("3")

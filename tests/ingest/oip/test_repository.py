@@ -164,6 +164,9 @@ def test_every_ingest_obeys(service: tuple[Process, str, Path], processes: Proce
     _, url, _ = service
     _, other = processes.ingest(api_keys_file=keys)
     assert post(url, "/v2/repository/models/tiny/unload").status_code == 200
+    user = {"Authorization": f"Bearer {USER}"}
+    for path in ("/models", "/openapi.json"):  # Its consumer stays alive, and other models may be served.
+        assert httpx.get(url + path, headers=user).status_code == 200, path
     wait_until(lambda: classify(other).status_code == 503, "the other refuses as well")
     assert post(other, "/v2/repository/models/tiny/load").status_code == 200
     wait_until(lambda: classify(url).status_code == 200, "the first accepts again")
