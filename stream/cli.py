@@ -4,18 +4,18 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from stream.all_settings import unknown_variables, warn_of_unknown_variables
+from stream.all_settings import PREFIX, unknown_variables, warn_of_unknown_variables
 from stream.host.logs import LogFormat, configure, log_refusal
 from stream.host.packages import as_typed
 from stream.settings import RedisSettings
@@ -66,30 +66,61 @@ def from_command_line(kind: type[S], program: str, arguments: Sequence[str]) -> 
             field = kind.model_fields[action.dest]
             action.help, action.metavar = described(field, default=True), value_name(action.dest, field)
     source(args=list(arguments))
+    options = [name for name, value in source.env_vars.items() if value]
     try:
         return kind(_cli_settings_source=source)
     except ValidationError as error:
         log_format = _log_format(arguments)
         configure("info", log_format)
         warn_of_unknown_variables(os.environ)
-        for fault in dict.fromkeys(_fault(kind, problem) for problem in error.errors()):
+        for fault in dict.fromkeys(_fault(kind, problem, options) for problem in error.errors()):
             refuse(program, fault, log_format)
         raise SystemExit(2) from error
 
 
-def _fault(kind: type[BaseSettings], problem: ErrorDetails) -> str:
+def _fault(kind: type[BaseSettings], problem: ErrorDetails, options: Collection[str]) -> str:
     """What is wrong with a setting, or with several together. Where several types fit, pydantic has one for each."""
+    text = problem["msg"].removeprefix("Value error, ")  # pydantic's, before the text of a validator
     if not problem["loc"]:
-        return _without_prefix(problem["msg"])
-    name, *types = map(str, problem["loc"])
-    if not types:
-        return f"{name}: {_without_prefix(problem['msg'])}"
-    words = _value_words(name, kind.model_fields[name])
-    return f"{name}: it may be {' or '.join('a whole number' if word == 'N' else word for word in words)}"
+        return text
+    name = str(problem["loc"][0])
+    field, value = kind.model_fields[name], str(problem["input"])
+    typed = f"--{name.replace('_', '-')}" if name in options else f"{PREFIX}{name.upper()}"
+    if problem["type"] != "value_error":
+        text = f"it must be {_allowed(field)}"
+    elif _is_secret(name, field) or value in text:
+        return f"{typed}: {text}"
+    return f"{typed} is {value[:_SHOWN] if value.isprintable() and value else repr(value[:_SHOWN])}: {text}"
 
 
-def _without_prefix(message: str) -> str:
-    return message.removeprefix("Value error, ")  # pydantic's, before the text of a validator
+def _is_secret(name: str, field: FieldInfo) -> bool:
+    """Whether the value may hold a key or a password."""
+    return field.annotation is SecretStr or name.endswith("_url")
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The values that the type of a setting allows, in words for people."""
+    return " or ".join(word for kind in _kinds(field) for word in _allowed_by(kind, field.metadata))
+
+
+def _allowed_by(kind: object, metadata: Sequence[object]) -> Sequence[str]:
+    if get_origin(kind) is Annotated:
+        base, declared = get_args(kind)
+        return _allowed_by(base, declared.metadata)
+    if kind not in {int, float}:
+        return _words("", kind)
+    limits = [
+        f"{words} {getattr(one, key):g}" for one in metadata for key, words in _LIMITS.items() if hasattr(one, key)
+    ]
+    number = "a whole number" if kind is int else "a number"
+    return (f"{number} ({', '.join(limits)})" if limits else number,)
+
+
+#: The limits of a number, as pydantic names them and in words.
+_LIMITS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
+
+#: Characters of a wrong value that are shown.
+_SHOWN: Final = 60
 
 
 #: How --help names the value of an option, by the end of the option's name. The first that fits counts.
@@ -108,8 +139,12 @@ def value_name(name: str, field: FieldInfo) -> str:
 
 
 def _value_words(name: str, field: FieldInfo) -> list[str]:
-    kinds = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
-    return [word for kind in kinds for word in _words(name, kind)]
+    return [word for kind in _kinds(field) for word in _words(name, kind)]
+
+
+def _kinds(field: FieldInfo) -> tuple[object, ...]:
+    """The types of a setting, of which a value must have one."""
+    return get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
 
 
 def _words(name: str, kind: object) -> Sequence[str]:

@@ -64,12 +64,45 @@ def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.
     assert "python -m consumers" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("device", ["x", "-1"])
-def test_a_setting_of_two_types_has_one_line(device: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which says what either may be, in words for people."""
+@pytest.mark.parametrize(
+    ("kind", "arguments", "environment", "message"),
+    [
+        (IngestSettings, [], {"KEEP_ALIVE_S": "0"},
+         "SLUICE_KEEP_ALIVE_S is 0: it must be a whole number (at least 1, at most 3600)"),
+        (IngestSettings, ["--keep-alive-s", "0"], {"KEEP_ALIVE_S": "5"},
+         "--keep-alive-s is 0: it must be a whole number (at least 1, at most 3600)"),
+        (IngestSettings, [], {"MAX_PIXELS": "a\nb"},
+         "SLUICE_MAX_PIXELS is 'a\\nb': it must be a whole number (at least 1)"),
+        (IngestSettings, [], {"MAX_WAIT_S": "nan"},
+         "SLUICE_MAX_WAIT_S is nan: it must be a number (more than 0, at most 86400)"),
+        (IngestSettings, [], {"WEBHOOKS": ""}, "SLUICE_WEBHOOKS is '': it must be true or false"),
+        (IngestSettings, [], {"LOG_FORMAT": "xml"}, "SLUICE_LOG_FORMAT is xml: it must be human or json"),
+        (IngestSettings, [], {"MODEL": "a b"}, "SLUICE_MODEL is a b: a model name consists of letters, digits"),
+        (IngestSettings, [], {"TRUSTED_PROXIES": "nginx"},
+         "SLUICE_TRUSTED_PROXIES: 'nginx' does not appear to be an IPv4 or IPv6 network"),
+        (IngestSettings, [], {"REDIS_URL": "redis://:hunter2@h:abc/0"},
+         "SLUICE_REDIS_URL: the URL names no host:port"),
+        (WebhookSettings, [], {"WEBHOOK_SECRET": "hunter2"}, "SLUICE_WEBHOOK_SECRET: secret 1 must be whsec_ and "),
+        (ConsumerSettings, ["--device", "-1"], {},
+         "--device is -1: it must be auto or a whole number (at least 0, at most 1023)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_has_one_line(
+    kind: type[RedisSettings],
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With its name where it was set, its value and what it may be, in words for people. No secret is shown."""
+    for name, value in environment.items():
+        monkeypatch.setenv(f"SLUICE_{name}", value)
     with pytest.raises(SystemExit):
-        from_command_line(ConsumerSettings, "python -m consumers", ["--device", device])
-    assert capsys.readouterr().err == "python -m consumers: device: it may be auto or a whole number\n"
+        from_command_line(kind, "program", arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"program: {message}")
+    assert "hunter2" not in line
 
 
 @pytest.mark.parametrize(
@@ -106,7 +139,7 @@ def test_no_process_starts_with_a_wrong_url(tmp_path: Path) -> None:
         assert process.returncode == 2, program
         misspelt, wrong = error.splitlines()
         assert "SLUICE_REDIS_ULR is no setting and has no effect: did you mean SLUICE_REDIS_URL?" in misspelt
-        assert "redis_url: the URL names no host:port" in wrong
+        assert "SLUICE_REDIS_URL: the URL names no host:port" in wrong
 
 
 @pytest.mark.parametrize("name", ["../etc", "a b", "{x}", "-x", "x" * 101])
