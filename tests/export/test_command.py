@@ -80,7 +80,10 @@ def test_tensorflow_is_not_imported_for_what_can_do_without(tmp_path: Path) -> N
         ("--labels {folder}/gone.txt", "gone.txt: No such file"),
         ("--labels {folder}/two.txt", "has 2 labels, but the model has 1000 classes"),
         ("--weights none --classes 3", "has 1000 labels, but the model has 3 classes"),
-        ("resnet50 --weights {folder}/tiny.keras", "does not tell the size of its training's images"),
+        (
+            "resnet50 --weights {folder}/tiny.keras --labels imagenet --preprocess caffe",
+            "does not tell the size of its training's images",
+        ),
         ("resnet50 --weights {folder}/tiny.keras --fallback vgg16", "whose weights are downloaded: leave it out"),
         ("--classes 3", "the ImageNet weights have 1000 classes"),
         ("--size 100", "are for 224x224 pixels"),
