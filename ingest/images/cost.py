@@ -68,6 +68,9 @@ class Cost:
 
 FREE: Final = Cost(0, 0, 0.0)
 
+#: Of a JPEG with more segments than any encoder writes: to tell would itself take long.
+LONG_HEADER: Final = Cost(0, 0, 0.2)
+
 
 def estimate(data: bytes, kind: str) -> Cost:
     """The cost of a file of any format except JPEG. Raises DamagedImage if its header is far too long."""

@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
 from ingest.images import jpeg, pillow
-from ingest.images.cost import FREE, Cost, estimate, estimate_jpeg
+from ingest.images.cost import FREE, LONG_HEADER, Cost, estimate, estimate_jpeg
 from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
-from ingest.images.jpeg import QUICK_BYTES, JpegHeader, read_header
+from ingest.images.jpeg import MAX_SEGMENTS, QUICK_BYTES, JpegHeader, read_header
 from ingest.images.resampling import fixed_point, resample
 from ingest.images.scaling import scale, scale_unrounded
 from stream.model import ModelDescription
@@ -57,10 +57,11 @@ class NeedsPillow(Exception):
 
 
 class EncodedImage:
-    """A file as it was sent. Its header is read once, when it is first needed."""
+    """A file as it was sent. Its header is read once, when it is first needed, a JPEG's up to `most_segments`."""
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, *, most_segments: int = MAX_SEGMENTS) -> None:
         self.data = bytes(data)
+        self._most_segments = most_segments
 
     @cached_property
     def kind(self) -> str:
@@ -68,8 +69,8 @@ class EncodedImage:
         return format_of(self.data)
 
     @cached_property
-    def _jpeg(self) -> JpegHeader:
-        return read_header(self.data)
+    def _jpeg(self) -> JpegHeader | None:
+        return read_header(self.data, self._most_segments)
 
     @property
     def is_quick(self) -> bool:
@@ -77,12 +78,16 @@ class EncodedImage:
 
         Raises UnsupportedMediaType and DamagedImage.
         """
-        return len(self.data) <= QUICK_BYTES and self.kind == "JPEG" and self._jpeg.is_quick
+        if len(self.data) > QUICK_BYTES or self.kind != "JPEG":
+            return False
+        return self._jpeg is not None and self._jpeg.is_quick
 
     def cost(self, model: ModelDescription, max_pixels: int) -> Cost:
         """What it takes to decode it, by its header. Raises UnsupportedMediaType, DamagedImage and TooManyPixels."""
         if self.kind != "JPEG":
             cost = estimate(self.data, self.kind)
+        elif self._jpeg is None:
+            cost = LONG_HEADER
         else:
             divisor = _divisor(_crop(self._jpeg, model), model) if all(self._jpeg.dimensions) else 1
             cost = estimate_jpeg(self._jpeg, divisor, max(model.width, model.height))
@@ -98,6 +103,8 @@ class EncodedImage:
         """
         if self.kind != "JPEG":
             return _by_pillow(self.data, self.kind, model, max_pixels)
+        if self._jpeg is None:
+            raise DamagedImage("The JPEG file has far too many segments. Save the image again.")
         if self._jpeg.size:
             pixels = _fast_jpeg(self._jpeg, model, max_pixels)
             if pixels is not None:

@@ -4,8 +4,8 @@
 | --- | --- |
 | small baseline JPEG, if there is one thread | on the event loop |
 | other JPEG of moderate cost | in a thread |
-| any other format of moderate cost | in a worker process |
-| more expensive, whatever the format | in a worker process of lower priority, one at a time, the cheapest first |
+| any other format of moderate cost | in a worker process of lower priority |
+| more expensive, whatever the format | in a worker process of the lowest priority, one at a time, the cheapest first |
 
 A file of moderate cost that takes longer than its header says counts as expensive from then on.
 
@@ -43,8 +43,13 @@ _MODERATE_S: Final = 0.08
 #: and both together must stay below two seconds by default.
 _MODERATE_CPU_S: Final = 0.2
 
-#: The priority of expensive images: a thirtieth of a core that others want, all of one that is free.
+#: The priority of images of moderate cost in a process: a quarter of a core that others want, all of one that is free.
+_MODERATE_PRIORITY: Final = 5
+#: The priority of expensive images: a thirtieth of a core that others want.
 _LOW_PRIORITY: Final = 15
+
+#: Segments of a JPEG's header that the event loop reads, in 2 ms. A file with more, which takes 60 KB, is expensive.
+MOST_SEGMENTS: Final = 256
 
 
 class Decoder:
@@ -58,7 +63,7 @@ class Decoder:
 
     def __init__(self, *, threads: int, backlog: BacklogLimit, max_bytes: int, limits: DecodeLimits) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._workers = WorkerPool(limits, workers=threads, niceness=0, keep_one=True)
+        self._workers = WorkerPool(limits, workers=threads, niceness=_MODERATE_PRIORITY, keep_one=True)
         self._expensive = WorkerPool(limits, workers=1, niceness=_LOW_PRIORITY)
         self._threads = threads
         self._backlog = backlog
@@ -82,7 +87,7 @@ class Decoder:
         """The image as uint8 [height, width, channels]. Raises a Problem."""
         began = time.perf_counter()
         try:
-            return await self._run(EncodedImage(upload.data), model, priority)
+            return await self._run(EncodedImage(upload.data, most_segments=MOST_SEGMENTS), model, priority)
         finally:
             decode_s = time.perf_counter() - began
             DECODE.observe(decode_s)

@@ -1,8 +1,7 @@
 """Reads the header of a JPEG, and decodes it with libjpeg-turbo (simplejpeg), scaled while it decodes.
 
-The header has what comes before the pixels, and how many scans there are. It is read on the event loop for files of any
-size, so it may take no more than some 20 ms, and nothing copies the file. decode.py has Pillow
-decode the rare kinds, and refuses what neither can decode.
+The header has what comes before the pixels, and how many scans there are. The event loop reads it for files of any
+size, within some 15 ms and without a copy. decode.py has Pillow decode the rare kinds, or refuses them.
 
 Measured, in ms of CPU on one core of a Xeon, libjpeg-turbo 3:
 
@@ -34,14 +33,13 @@ from ingest.images.geometry import UPRIGHT, Orientation
 from ingest.images.metadata import EXIF_MARK, MAX_SEARCHED, orientation_of
 from ingest.images.resampling import PixelBuffer, Pixels, cmyk_to_rgb
 
-#: A camera writes about ten segments before the pixels. A large colour profile takes some hundred.
-_MAX_SEGMENTS: Final = 4096
+#: Segments before the first scan, and as many from there on. A camera writes about ten. A large colour profile takes
+#: some hundred, and 100 scans take 300. To read this many takes up to 20 ms.
+MAX_SEGMENTS: Final = 4096
 #: Bytes before the first scan up to which metadata is left in the file for the decoder.
 _LARGE_HEAD: Final = 2**18
 #: More bytes than the header of a scan has.
 _SCAN_HEADER: Final = 256
-#: Segments from the first scan on. An image of 100 scans has 300.
-_MAX_SCAN_SEGMENTS: Final = 1024
 #: Each scan of a progressive JPEG walks over the whole image, and a scan of empty blocks takes a hundred bytes. So a
 #: file of 1 MB could keep a core busy for minutes. Encoders write about ten scans.
 _MAX_SCANS: Final = 100
@@ -136,13 +134,20 @@ def _without_metadata(data: bytes, segments: tuple[tuple[int, int, int], ...], s
     return b"".join([*kept, data[position:stop]])
 
 
-def read_header(data: bytes) -> JpegHeader:
-    """Read the header. Raises DamagedImage if the file ends there, or has far too many scans."""
-    segments, scan = _segments(data)
+def read_header(data: bytes, most_segments: int = MAX_SEGMENTS) -> JpegHeader | None:
+    """Read the header; None if it has more segments.
+
+    Raises DamagedImage if the file ends there, or has far too many scans.
+    """
+    segments, scan = _segments(data, most_segments)
+    if not scan:
+        return None
     frame = _frame(data, segments)
     # A progressive image has many scans even if the first one holds all components.
     single = frame.sequential and data[scan + 4 : scan + 5] == bytes([frame.components])
-    scans = 1 if single else _count_scans(data, scan)
+    scans = 1 if single else _count_scans(data, scan, most_segments)
+    if not scans:
+        return None
     orientation = _orientation(data, segments)
     if not _FAST_FRAMES.issuperset(marker for marker, _, _ in segments if marker in _FRAMES):
         return JpegHeader(data, orientation, scans, segments, frame, None, "")
@@ -154,23 +159,23 @@ def read_header(data: bytes) -> JpegHeader:
     return JpegHeader(data, orientation, scans, segments, frame, (width, height), colours)
 
 
-def _segments(data: bytes) -> tuple[tuple[tuple[int, int, int], ...], int]:
-    """The segments before the first scan, and where that scan starts."""
+def _segments(data: bytes, most: int) -> tuple[tuple[tuple[int, int, int], ...], int]:
+    """The segments before the first scan, and where that scan starts: 0 if there are more segments."""
     position = 2
     segments: list[tuple[int, int, int]] = []
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(most):
         start = data.find(b"\xff", position)
         marker = data[start + 1] if 0 <= start < len(data) - 3 else _END_OF_IMAGE
         if marker == 0xFF or marker in _BARE:
             position = start + (1 if marker == 0xFF else 2)
             continue
         if marker == _END_OF_IMAGE:
-            break
+            raise DamagedImage("The JPEG file ends before its pixels begin. Send the whole file.")
         if marker == _START_OF_SCAN:
             return tuple(segments), start
         position = start + 2 + int.from_bytes(data[start + 2 : start + 4])
         segments.append((marker, start, position))
-    raise DamagedImage("The JPEG file ends before its pixels begin. Send the whole file.")
+    return (), 0
 
 
 def _frame(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> Frame:
@@ -196,10 +201,10 @@ def _orientation(data: bytes, segments: tuple[tuple[int, int, int], ...]) -> Ori
     return orientation_of(bytes(exif), xmp) if exif or xmp else UPRIGHT
 
 
-def _count_scans(data: bytes, scan: int) -> int:
-    """The scans up to the end of the image: phones append films, in which any bytes may occur."""
+def _count_scans(data: bytes, scan: int, most: int) -> int:
+    """The scans up to the end of the image: phones append films, in which any bytes may occur. 0: more segments."""
     scans, position = 0, scan
-    for _ in range(_MAX_SCAN_SEGMENTS):
+    for _ in range(most):
         marker = data[position + 1]
         if marker == _END_OF_IMAGE:
             break
@@ -208,7 +213,7 @@ def _count_scans(data: bytes, scan: int) -> int:
         if position < 0:
             break
     else:
-        raise DamagedImage("The JPEG file has far too many segments between its scans. Save the image again.")
+        return 0
     if scans > _MAX_SCANS:
         raise DamagedImage(
             f"The JPEG file has more than {_MAX_SCANS} scans, which no encoder writes. Save the image again."

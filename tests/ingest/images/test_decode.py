@@ -231,7 +231,8 @@ def test_a_jpeg_with_something_behind_its_end_is_taken() -> None:
 def test_an_unusual_subsampling_is_left_to_pillow() -> None:
     """The fast decoder names six ways to sample colours; a JPEG of another way is decoded all the same."""
     data = grey_jpeg_of_odd_sampling()
-    assert read_header(data).size is None
+    assert (header := read_header(data)) is not None
+    assert header.size is None
     assert set(decoded(data).ravel().tolist()) == {128}
 
 
