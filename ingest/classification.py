@@ -222,18 +222,26 @@ class BulkClassifier:
 
 
 async def gather_or_problem(work: Iterable[Coroutine[Any, Any, T]]) -> list[T | Problem]:
-    """The results in order, with a Problem in place of each that failed. Any other exception is raised."""
+    """The results in order, with a Problem in place of each that failed.
+
+    If the service failed for every image (5xx), the request fails: the first of these problems is raised.
+    """
 
     async def result_or_problem(one: Coroutine[Any, Any, T]) -> T | Problem:
         try:
             return await one
         except Problem as problem:
-            PROBLEMS.labels(problem.code).inc()
             return problem
 
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(result_or_problem(one)) for one in work]
-    return [task.result() for task in running]
+    outcomes = [task.result() for task in running]
+    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
+        raise problems[0]
+    for problem in problems:
+        PROBLEMS.labels(problem.code).inc()
+    return outcomes
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:

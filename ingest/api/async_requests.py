@@ -157,7 +157,7 @@ class AsyncRequest:
             await client.requests.delete(request_id)
             await client.submit(image, request_id=request_id)
             state = await client.requests.wait(request_id, wait_s - (time.monotonic() - began_s))
-        if state == "queued" and not accepts_202:
+        if state == "queued" and wait_s >= self._timeout_s:
             state = Failed(request_id, "expired", UNANSWERED)
         if isinstance(state, Done):
             self._done.append(state)

@@ -163,10 +163,7 @@ async def _one(target: Target, classified: Classified, started: float) -> Respon
 
 
 async def _several(target: Target, uploads: Sequence[Upload], outcomes: Sequence[Classified | Problem]) -> Response:
-    """A list of predictions and failures. If the service failed for every image, the request fails."""
-    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
-    if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
-        raise problems[0]
+    """A list of predictions and failures."""
     results = [
         named(upload.filename, await _result(target, one)) for upload, one in zip(uploads, outcomes, strict=True)
     ]
@@ -185,6 +182,7 @@ async def _result(target: Target, outcome: Classified | Problem) -> Prediction |
 _ABOUT_TOP: Final = (
     f"How many labels, most probable first. Without it {DEFAULT_TOP}, or with a threshold all that reach it"
 )
+_ONE_AWAITED: Final = "for one image, without Idempotency-Key, Prefer: respond-async and wait=N"
 _ABOUT_CLIENT: Final = "Any text that names the client: while a new version is on trial, it stays with one version"
 
 
@@ -204,8 +202,8 @@ def predict_operation(body: PredictBody, webhooks: WebhookRequests) -> Operation
                 "The labels (or the values) of one image, or the results of several in the order sent.",
                 Prediction | Values | Results,
                 headers=(
-                    Header("X-Sluice-Provider", "ONNX Runtime's execution provider that ran it; for one image"),
-                    Header("X-Sluice-Batch", "How many images ran together; for one image"),
+                    Header("X-Sluice-Provider", f"ONNX Runtime's execution provider that ran it; {_ONE_AWAITED}"),
+                    Header("X-Sluice-Batch", f"How many images ran together; {_ONE_AWAITED}"),
                     Header("Cache-Status", "If the cache is on: whether this came from it (RFC 9211)"),
                     PREFERENCE_APPLIED,
                 ),

@@ -25,7 +25,10 @@ from ingest.responses import ProtocolError
 
 #: The headers of each response.
 _OF_ALL: Final = {
-    "Server-Timing": {"description": "Where the time went, in ms", "schema": {"type": "string"}},
+    "Server-Timing": {
+        "description": "Where the time went, in ms; only the total where X-Sluice-Batch is missing",
+        "schema": {"type": "string"},
+    },
     "X-Request-Id": {"description": "The id of the request, which logs name", "schema": {"type": "string"}},
 }
 

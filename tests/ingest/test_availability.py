@@ -77,13 +77,15 @@ def test_a_full_queue_is_refused_with_a_time_to_come_back(processes: Processes, 
     refused = [answer for answer in answers if answer.status_code == 503]
     assert refused
     assert all(answer.json()["code"] == "overloaded" and int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert all("as many as max_backlog allows." in answer.json()["detail"] for answer in refused)
     for answer, image in zip(answers, images, strict=True):
         assert answer.status_code == 503 or answer.json()["predictions"] == ranked(image)
 
 
 def test_a_deadline_that_passes_is_reported(processes: Processes) -> None:
-    """504 soon after the deadline, though the consumer is busy for longer."""
-    processes.consumer(rogue="slow", version=1, max_batch=1)
+    """504 soon after the deadline, though the consumer is busy for longer. Headers and the number of images change
+    nothing."""
+    consumer = processes.consumer(rogue="slow", version=1, max_batch=1, lease_s=60)
     _, url = processes.ingest(request_timeout_s=0.2, max_wait_s=0.1)
     with httpx.Client(base_url=url, timeout=30) as service, concurrent.futures.ThreadPoolExecutor(20) as clients:
         answers = list(clients.map(lambda image: service.post("/predict", content=png(image)), random_images(20)))
@@ -91,6 +93,13 @@ def test_a_deadline_that_passes_is_reported(processes: Processes) -> None:
     assert late
     assert {answer.json()["code"] for answer in late} == {"deadline_passed"}
     assert {answer.status_code for answer in answers} <= {200, 504}
+    consumer.kill()  # It counts as alive for its lease.
+    for count in (1, 2):
+        for headers in ({}, {"Idempotency-Key": f"late {count}"}, {"Prefer": "wait=20"}):
+            files = [("image", png(image)) for image in random_images(count)]
+            answer = httpx.post(f"{url}/predict", files=files, headers=headers, timeout=30)
+            assert (answer.status_code, answer.json()["code"]) == (504, "deadline_passed"), (headers, count)
+            assert answer.headers["location"] == f"/results/{answer.json()['id']}"
 
 
 def test_an_outage_of_redis_is_a_503_within_two_seconds_and_then_over(processes: Processes, own_server: Server) -> None:
