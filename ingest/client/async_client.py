@@ -39,11 +39,11 @@ class AsyncClient:
         self._client = Client(url, model=model, api_key=api_key, timeout_s=timeout_s, give_up_after_s=give_up_after_s)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sluice-client")
 
-    async def predict(self, image: Image, *, top: int | None = None, idempotency_key: str = "") -> Result:
+    async def predict(self, image: Image, *, top: int | None = None, idempotency_key: str | None = None) -> Result:
         """As `Client.predict`."""
         return await self._run(self._client.predict, image, top=top, idempotency_key=idempotency_key)
 
-    async def submit(self, image: Image, *, top: int | None = None, idempotency_key: str = "") -> str:
+    async def submit(self, image: Image, *, top: int | None = None, idempotency_key: str | None = None) -> str:
         """As `Client.submit`."""
         return await self._run(self._client.submit, image, top=top, idempotency_key=idempotency_key)
 

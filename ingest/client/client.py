@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import threading
 import time
 import uuid
@@ -23,6 +24,8 @@ GIVE_UP_AFTER_S: Final = 60.0
 
 #: Seconds that one poll of a result waits on the server; well below the time limit of a connection.
 _POLL_S: Final = 10.0
+
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e\xa0-\xff]{1,255}")
 
 
 class PredictionError(Exception):
@@ -69,21 +72,23 @@ class Client:
         self._idle: list[HttpConnection] = []
         self._busy: set[HttpConnection] = set()
 
-    def predict(self, image: Image, *, top: int | None = None, idempotency_key: str = "") -> Result:
+    def predict(self, image: Image, *, top: int | None = None, idempotency_key: str | None = None) -> Result:
         """The predictions, most probable first. Raises PredictionError, ServiceError and StoppedError.
 
-        With an idempotency key, the same image sent again returns the first result while results are kept.
+        With an idempotency key, the same image sent again returns the first result while results are kept. Raises
+        ValueError for a key that has not 1 to 255 characters, or some that a header cannot carry.
         """
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = {} if idempotency_key is None else _key_header(idempotency_key)
         settled = self._send(self._predict_request(image, top, headers))
         return self.result(settled.id) if isinstance(settled, Queued) else _result_of(settled)
 
-    def submit(self, image: Image, *, top: int | None = None, idempotency_key: str = "") -> str:
+    def submit(self, image: Image, *, top: int | None = None, idempotency_key: str | None = None) -> str:
         """Enqueues the image and returns its request id at once. A retry of this call enqueues nothing twice.
 
         The client makes an idempotency key for each call. Pass one of your own to repeat a call after a crash.
         """
-        headers = {"Prefer": "respond-async", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+        headers = {"Prefer": "respond-async", **_key_header(key)}
         settled = self._send(self._predict_request(image, top, headers))
         return settled.id if isinstance(settled, Queued) else _result_of(settled).id
 
@@ -169,6 +174,12 @@ def read_image(image: Image) -> bytes:
     if isinstance(image, bytes):
         return image
     return Path(image).read_bytes() if isinstance(image, str | PathLike) else image.read()
+
+
+def _key_header(key: str) -> dict[str, str]:
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValueError("the idempotency key must have 1 to 255 characters that an HTTP header can carry")
+    return {"Idempotency-Key": key}
 
 
 def _result_of(settled: Settled) -> Result:

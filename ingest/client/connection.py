@@ -77,9 +77,9 @@ class HttpConnection:
     """Connects for the first request, and again after every failure."""
 
     def __init__(self, to: Target, *, timeout_s: float = TIMEOUT_S) -> None:
-        kind = http.client.HTTPSConnection if to.secure else http.client.HTTPConnection
-        self._connection = kind(to.host, to.port, timeout=timeout_s)
         self._target = to
+        self._timeout_s = timeout_s
+        self._connection = self._new()
 
     @property
     def url(self) -> str:
@@ -87,7 +87,7 @@ class HttpConnection:
         return self._target.shown
 
     def send(self, request: Request) -> Response:
-        """Raises OSError and http.client.HTTPException; the connection can be used again after both."""
+        """Raises OSError and http.client.HTTPException; the connection can be used again after any error."""
         used_before = self._connection.sock is not None
         try:
             return self._exchange(request)
@@ -115,8 +115,14 @@ class HttpConnection:
             )
         except BaseException:
             self.close()
+            # The old one keeps what it has buffered of this request, and would send it with the next.
+            self._connection = self._new()
             raise
         return response
+
+    def _new(self) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._target.secure else http.client.HTTPConnection
+        return kind(self._target.host, self._target.port, timeout=self._timeout_s)
 
     def abort(self) -> None:
         """Break the connection from another thread; a thread that waits for a response gets an error at once."""

@@ -30,7 +30,10 @@ class ServiceError(Exception):
 
 
 class StoppedError(Exception):
-    """The client was stopped while this request was in flight."""
+    """The client was stopped while this request was in flight, or before."""
+
+    def __init__(self) -> None:
+        super().__init__("the client was stopped by abort() or aclose()")
 
 
 def pause_s(tries: int, after_s: float) -> float:

@@ -125,6 +125,21 @@ def test_a_submit_is_repeated_with_the_same_key(monkeypatch: pytest.MonkeyPatch)
         assert len(keys[0]) == 32
 
 
+@pytest.mark.parametrize("key", ["", "order-7\n", "a\rb", "\u4e2d", "x" * 256])
+def test_an_idempotency_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    """Before anything is sent. What an error leaves behind is not sent with the next request."""
+    accepted = Reply(202, b'{"success": true, "status": "queued", "id": "a1"}')
+    with serve(lambda _: accepted) as service, Client(service.url) as client:
+        for call in (client.predict, client.submit):
+            with pytest.raises(ValueError, match="the idempotency key must have 1 to 255 characters"):
+                call(b"image", idempotency_key=key)
+        with pytest.raises(UnicodeEncodeError):
+            client.submit(io.StringIO("\u4e2d"))  # type: ignore[arg-type]
+        assert client.submit(b"image", idempotency_key="caf\xe9 7") == "a1"
+        ((_, headers, body),) = service.got
+        assert (headers["Idempotency-Key"], body) == ("caf\xe9 7", b"image")
+
+
 def test_the_key_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless another one is given, or an empty one."""
     monkeypatch.setenv("SLUICE_API_KEY", "key-of-the-environment")
@@ -150,7 +165,7 @@ def test_abort_ends_every_request() -> None:
     with serve(never) as service, Client(service.url) as client:
 
         def predict() -> None:
-            with pytest.raises(StoppedError) as error:
+            with pytest.raises(StoppedError, match=r"stopped by abort\(\)") as error:
                 client.predict(b"image")
             raised.append(error.type)
 
