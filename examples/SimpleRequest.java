@@ -3,6 +3,7 @@
 // Java 17 or newer, without a library. The response is JSON; parse it with the library of your project.
 
 import java.io.IOException;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -16,9 +17,13 @@ public class SimpleRequest {
             System.err.println("SimpleRequest: name an image: java SimpleRequest.java cat.jpg [URL]");
             System.exit(1);
         }
+        String url = arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000";
         try {
-            classify(Path.of(arguments[0]), arguments.length > 1 ? arguments[1] : "http://127.0.0.1:5000");
-        } catch (IOException | IllegalArgumentException error) { // no file, no connection, no URL
+            classify(Path.of(arguments[0]), url);
+        } catch (ConnectException error) {
+            System.err.println("SimpleRequest: no service answers at " + url);
+            System.exit(1);
+        } catch (IOException | IllegalArgumentException error) { // no file, no response, no URL
             System.err.println("SimpleRequest: " + error);
             System.exit(1);
         }

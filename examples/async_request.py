@@ -80,9 +80,9 @@ async def send(
             if response.status_code not in TRY_AGAIN or attempt == RETRIES:
                 return response
             pause_s = float(response.headers.get("Retry-After", pause_s))
-        except httpx.TransportError:
+        except httpx.TransportError as error:
             if attempt == RETRIES:
-                raise
+                raise RuntimeError(f"no response from {client.base_url}: {error}") from error
         await asyncio.sleep(pause_s)
     raise AssertionError("the loop always returns")
 

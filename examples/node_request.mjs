@@ -25,6 +25,6 @@ try {
   if (!path) throw new Error("name an image: node node_request.mjs cat.jpg [URL]");
   (await classify(path, url)).forEach((line, index) => console.log(`${index + 1}. ${line}`));
 } catch (error) {
-  console.error(`node_request.mjs: ${error.message}${error.cause ? `: ${error.cause.code ?? error.cause.message}` : ""}`);
+  console.error(`node_request.mjs: ${error.message}${error.cause ? `: ${url}: ${error.cause.code ?? error.cause.message}` : ""}`);
   process.exitCode = 1;
 }

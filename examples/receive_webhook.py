@@ -27,7 +27,8 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(min(int(self.headers.get("Content-Length", "0")), LARGEST))
         try:
             message = self.webhook.verify(body, dict(self.headers))
-        except WebhookVerificationError:
+        except WebhookVerificationError as error:
+            print(f"the signature does not fit WEBHOOK_SECRET: {error}", file=sys.stderr, flush=True)
             self.send_response(401)
         else:
             webhook_id = self.headers["webhook-id"]

@@ -45,12 +45,14 @@ Ending = Literal["webhook_delivered", "webhook_busy", "webhook_failed", "webhook
 class Pending:
     """One webhook in this sender's hands, for its `attempt`-th attempt (from 1).
 
-    Its properties raise ValueError if what they read was damaged.
+    `is_spent`: the sender of that attempt died, and no other one is left. Its properties raise ValueError if what they
+    read was damaged.
     """
 
     id: str
     fields: Mapping[bytes, bytes]
     attempt: int
+    is_spent: bool = False
 
     @property
     def webhook(self) -> Webhook:
@@ -118,7 +120,7 @@ class Deliveries:
         self._finish = load(redis, "results.scripts", "finish_webhook")
 
     @property
-    def max_attempts(self) -> int:
+    def _max_attempts(self) -> int:
         return len(self._delays_s)
 
     async def create(self) -> None:
@@ -134,14 +136,19 @@ class Deliveries:
         return [Pending(entry_id.decode(), fields or {}, 1) for _, found in reply or () for entry_id, fields in found]
 
     async def claim(self, count: int) -> list[Pending]:
-        """Up to `count` webhooks that are due for another attempt, or whose sender died."""
+        """Up to `count` webhooks that are due for another attempt, or whose sender died.
+
+        One that waits is tried, even if `delays_s` allows no further attempt since its last one.
+        """
         delays_ms = [int(delay_s * 1000) for delay_s in self._delays_s]
         arguments = [SENDERS, self._sender, *self._claiming, count, *delays_ms]
         reply: Any = await self._claim([self._partition.webhooks], arguments)
-        return [
-            Pending(entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)), attempt)
-            for entry_id, flat, attempt in reply
-        ]
+        found = []
+        for entry_id, flat, attempt, sender_died in reply:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            is_spent = bool(sender_died) and attempt > self._max_attempts
+            found.append(Pending(entry_id.decode(), fields, attempt - is_spent, is_spent))
+        return found
 
     async def delivered(self, pending: Pending) -> bool:
         """The receiver has it; False if another sender had finished it."""
@@ -153,7 +160,7 @@ class Deliveries:
 
     async def failed(self, pending: Pending, why: str, *, for_good: bool = False) -> Ending:
         """The attempt failed: it waits for the next one, or is dead if none is left or it failed for good."""
-        if for_good or pending.attempt >= self.max_attempts:
+        if for_good or pending.attempt >= self._max_attempts:
             await self._end(pending, "webhook_dead", attempt=pending.attempt, why=why)
             return "webhook_dead"
         await self._end(pending, "webhook_failed", waits_with=pending.attempt, attempt=pending.attempt + 1, why=why)

@@ -221,8 +221,8 @@ class PartitionSender:
 
     async def _post(self, pending: Pending) -> Failure | None:
         """Raises ReceiverBusy, ValueError if something was damaged in Redis, and redis-py's errors."""
-        if pending.attempt > self._deliveries.max_attempts:
-            return Failure("each sender that tried it died", for_good=True)
+        if pending.is_spent:
+            return Failure("the sender of the last attempt died", for_good=True)
         outcome, webhook = pending.outcome, pending.webhook
         labels = await self._labels_of(outcome) if isinstance(outcome, Done) else ()
         text = body(pending, model=self._model, labels=labels)

@@ -7,7 +7,7 @@
 --
 -- KEYS  1 webhooks
 -- ARGV  1 group   2 sender   3 lease_ms   4 how many   5... delays in ms: of retry-0, retry-1, ...
--- reply {id, fields, number of this attempt}...
+-- reply {id, fields, number of this attempt, 1 if its sender died, else 0}...
 local found = {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local about = fields_of(flat)
@@ -24,7 +24,7 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
             local attempt = pending[4] + (failures and 0 or 1)
             local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, pending[1], 'RETRYCOUNT', attempt)[1]
             if claimed then
-                found[#found + 1] = {claimed[1], claimed[2], attempt}
+                found[#found + 1] = {claimed[1], claimed[2], attempt, failures and 0 or 1}
             end
         end
     end

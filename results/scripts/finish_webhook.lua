@@ -30,7 +30,11 @@ else
     end
     redis.call('XDEL', KEYS[1], id)
 end
+-- A counter that is no number loses this, and nothing else. The last attempt of a dead webhook failed, too.
 if ending ~= 'webhook_busy' then
-    redis.pcall('HINCRBY', KEYS[3], ending, 1) -- A counter that is no number loses this, and nothing else.
+    redis.pcall('HINCRBY', KEYS[3], ending, 1)
+end
+if ending == 'webhook_dead' then
+    redis.pcall('HINCRBY', KEYS[3], 'webhook_failed', 1)
 end
 return 1

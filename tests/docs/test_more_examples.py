@@ -170,6 +170,7 @@ def test_every_client_says_in_a_line_what_it_cannot_do() -> None:
         for arguments in ((), (CAT, nowhere), (EXAMPLES / "none.jpg", nowhere)):
             done = run(*command, *arguments)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+            assert arguments != (CAT, nowhere) or nowhere in done.stderr, done
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -230,13 +231,15 @@ def test_the_receiver_prints_what_it_is_sent() -> None:
         except httpx.TransportError:
             return 0
 
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
         wait_until(lambda: post(failed, f"v1,{'A' * 43}=") == 401, "it listens, and refuses a wrong signature")
         assert [post(one) for one in (failed, failed, values, nothing)] == [204, 204, 204, 204]
         it.terminate()
         assert it.stdout
         lines = ["x: Cancelled: It was cancelled.", "y: 0.5000 2.0000", "z: no label reaches the threshold"]
         assert it.stdout.read().splitlines() == lines
+        assert it.stderr
+        assert it.stderr.read().count("the signature does not fit WEBHOOK_SECRET: ") == 1
     for wrong in ({}, {"WEBHOOK_SECRET": "whsec_a"}, {"WEBHOOK_SECRET": "whsec_?"}):
         done = subprocess.run(command, env=os.environ | wrong, check=False, capture_output=True, text=True)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done

@@ -43,11 +43,11 @@ class World:
     completion: Completion
     reader: Redis
 
-    async def sender(self, name: str, *, lease_s: float = 60) -> Deliveries:
+    async def sender(self, name: str, *, lease_s: float = 60, delays_s: tuple[float, ...] = (0.05, 0.05)) -> Deliveries:
         """A sender of this name, which tries three times."""
         sender = Deliveries(
             self.client, self.reader, self.partition,
-            sender=name, lease_s=lease_s, delays_s=(0.05, 0.05), max_dead_letters=2,
+            sender=name, lease_s=lease_s, delays_s=delays_s, max_dead_letters=2,
         )  # fmt: skip
         await sender.create()
         return sender
@@ -144,7 +144,7 @@ async def test_a_failed_attempt_waits_for_its_delay_in_redis(world: World) -> No
     assert ending == "webhook_dead"
     assert (await read_status(world.client, world.partition)).sending == Sending(0, 1, 2)
     counters = await world.client.hgetall(world.partition.counters)
-    assert (counters[b"webhook_failed"], counters[b"webhook_dead"]) == (b"2", b"1")
+    assert (counters[b"webhook_failed"], counters[b"webhook_dead"]) == (b"3", b"1")
     (dead,) = await DeadWebhooks(world.client, world.partition).all()
     assert (dead.reason, dead.attempts, dead.url) == ("no response", 3, URL)
     assert await DeadWebhooks(world.client, world.partition).replay(dead)
@@ -168,6 +168,26 @@ async def test_what_a_dead_sender_held_is_taken_over(world: World) -> None:
     assert await dead.delivered(held)
     assert not await heir.delivered(pending)
     assert await world.client.xlen(world.partition.webhooks) == 0
+
+
+async def test_fewer_attempts_than_before_end_with_a_last_one(world: World) -> None:
+    """With its own reason, and as many attempts as there were. One that was lost with its sender is not repeated."""
+    fewer = await world.sender("fewer", lease_s=0.05, delays_s=(0.05,))
+    for dies, reason in ((False, "the receiver responded with 500"), (True, "the sender of the last attempt died")):
+        await world.complete_one()
+        more = await world.sender("more", delays_s=(0.05, 0.05, 0.05, 0.05))
+        (pending,) = await more.read(9)
+        for _ in range(3):
+            assert await more.failed(pending, "no response") == "webhook_failed"
+            pending = await due(more)
+        assert await more.failed(pending, "no response") == "webhook_failed"
+        pending = await due(more if dies else fewer)
+        assert (pending.attempt, pending.is_spent) == (5, False)
+        pending = await due(fewer) if dies else pending
+        assert (pending.attempt, pending.is_spent) == (5, dies)
+        assert await fewer.failed(pending, reason) == "webhook_dead"
+        dead = (await DeadWebhooks(world.client, world.partition).all())[-1]
+        assert (dead.reason, dead.attempts) == (reason, 5)
 
 
 async def test_dead_webhooks_are_bounded(world: World) -> None:
