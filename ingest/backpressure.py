@@ -59,6 +59,12 @@ class BacklogLimit:
         """When the backlog will have drained, as far as is known."""
         return min(self._drain_s(backlog), _MAX_RETRY_S)
 
+    def reached(self) -> str:
+        """Which limit a full queue has reached, for messages."""
+        if self.limit < self._max_backlog:
+            return f"more than {self._max_wait_s:g} s of work"
+        return "as many as max_backlog allows"
+
     def _drain_s(self, backlog: int) -> float:
         return backlog / self._images_per_s if self._images_per_s > 0 else _DEFAULT_RETRY_S
 
@@ -102,7 +108,8 @@ class DecodeQueue:
         too_many = pending >= self._backlog.limit
         too_large = pending > 0 and self._pending_bytes[priority] + size > self._max_bytes
         if too_many or too_large:
+            reached = self._backlog.reached() if too_many else "with as many bytes as may wait"
             raise Overloaded(
-                f"{pending} images wait to be decoded. Send the image again after the time in Retry-After.",
+                f"{pending} images wait to be decoded, {reached}. Send the image again after the time in Retry-After.",
                 retry_after_s=self._backlog.retry_after_s(pending),
             )

@@ -92,6 +92,6 @@ def _urgency(header: str) -> int | None:
 
 def _bad_header(header: str) -> BadParameter:
     return BadParameter(
-        f"The header Priority is {header[:40]!r}; write u=0 to u={_LEAST_URGENCY} (RFC 9218), for example u=5 for bulk "
-        f"images, or send ?{PRIORITY}=bulk."
+        f"The header or metadata {PRIORITY} is {header[:40]!r}; write u=0 to u={_LEAST_URGENCY} (RFC 9218), for "
+        f"example u=5 for bulk images. Over HTTP, ?{PRIORITY}=bulk does the same."
     )

@@ -67,7 +67,8 @@ class IdempotencyKeys:
             )
         if known.decode() != fingerprint:
             raise IdempotencyKeyReused(
-                "This Idempotency-Key was used with another image, top or webhook. Use a new key for each image."
+                f"This Idempotency-Key was used with another image at this position ({number}, counted from 0), or "
+                "with another top or webhook. Send the whole request again, or send this image with a new key."
             )
         return str(request_id.decode())
 

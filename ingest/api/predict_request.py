@@ -174,7 +174,7 @@ class PredictBody:
     def _parse(self, body: bytes) -> _Parsed:
         document = parse_json_object(body, smaller="images as base64", most_with_many_values=0)
         if unknown := [name for name in document if name not in _FIELDS]:
-            raise BadParameter(f"The JSON has {unknown[0][:40]!r}; supported are {', '.join(_FIELDS)}.")
+            raise BadParameter(f"The JSON has {unknown[0][:40]!r}. {self._remedy(unknown[0])}")
         images = _images(document, self._limits)
         options = Options.parse_json(document)
         webhook = document.get(WEBHOOK)
@@ -186,6 +186,14 @@ class PredictBody:
             _refuse_bare_urls(encoded, len(images))
         decoded = {number: decode_base64(image, _name(number, len(images))) for number, image in encoded.items()}
         return _Parsed(options, webhook, decoded, urls)
+
+    def _remedy(self, unknown: str) -> str:
+        """What to do about this field, which JSON does not have."""
+        name = unknown.lower().replace("_", "-")
+        if name in NOT_IN_FORM and name not in _FIELDS:
+            return NOT_IN_FORM[name]
+        off = {_IMAGE_URL: not self._urls, WEBHOOK: not self._webhooks}
+        return f"Supported here: {', '.join(field for field in _FIELDS if not off.get(field))}."
 
     @property
     def problems(self) -> tuple[type[Problem], ...]:

@@ -266,7 +266,9 @@ class PartitionClient:
 
     def _overloaded(self, backlog: int, priority: Priority) -> Overloaded:
         queue = "queue for bulk images" if priority == "bulk" else "queue"
+        limit = self._backlogs[priority]
         return Overloaded(
-            f"The {queue} is full ({backlog} images wait). Send the image again after the time in Retry-After.",
-            retry_after_s=self._backlogs[priority].retry_after_s(backlog),
+            f"The {queue} is full: {backlog} images wait, {limit.reached()}. Send the image again after the time in "
+            "Retry-After.",
+            retry_after_s=limit.retry_after_s(backlog),
         )

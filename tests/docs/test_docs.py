@@ -18,6 +18,7 @@ from starlette.routing import Route
 import stream.keys
 from ingest.app import create_app
 from ingest.errors import Problem
+from ingest.grpc_api.status import code_of
 from ingest.images.formats import FORMATS, SUFFIXES
 from stream.all_settings import all_fields
 from stream.entry import Entry
@@ -72,12 +73,22 @@ def test_the_api_has_every_route_and_no_other() -> None:
 def test_the_api_has_every_problem_with_its_status() -> None:
     """And none that no request can meet."""
     documented = [(int(status), code) for status, code, _ in rows("docs/api.md", "status", "code", "when")]
-    problems: list[type[Problem]] = [Problem, *_below(Problem)]
-    assert_same("docs/api.md", documented, {(one.status, one.code) for one in problems})
+    assert_same("docs/api.md", documented, {(one.status, one.code) for one in _with_children(Problem)})
 
 
-def _below(problem: type[Problem]) -> list[type[Problem]]:
-    return [one for child in problem.__subclasses__() for one in (child, *_below(child))]
+def test_the_table_of_grpc_has_every_status() -> None:
+    """As ingest/grpc_api/status.py maps those of the problems."""
+    documented = rows("docs/api.md", "gRPC status", "problems of the status")
+    statuses = {one.status for one in _with_children(Problem)}
+    assert_same(
+        "docs/api.md",
+        [(name, int(status)) for name, listed in documented for status in re.findall(r"\b\d{3}\b", listed)],
+        {(code_of(status).name, status) for status in statuses},
+    )
+
+
+def _with_children(problem: type[Problem]) -> list[type[Problem]]:
+    return [problem, *(one for child in problem.__subclasses__() for one in _with_children(child))]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def test_the_docs_say_when_to_change_every_setting() -> None:
 def test_the_runbook_has_every_problem_of_the_service() -> None:
     """Those that are no fault of the request itself."""
     documented = " ".join(row[0] for row in rows("docs/runbook.md", "symptom", "cause"))
-    problems: list[type[Problem]] = [Problem, *_below(Problem)]
+    problems = _with_children(Problem)
     ours = {(one.status, one.code) for one in problems if one.status >= 500 or one.status in (401, 429)}
     assert {(int(status), code) for status, code in re.findall(r"(\d{3}) `(\w+)`", documented)} == ours
 

@@ -28,6 +28,7 @@ def test_no_more_may_wait_than_can_be_done_in_time(rate: float, most: int) -> No
     backlog = BacklogLimit(max_backlog=500, max_wait_s=10)
     backlog.set_rate(rate)
     assert backlog.limit == most
+    assert backlog.reached() == ("more than 10 s of work" if most < 500 else "as many as max_backlog allows")
 
 
 def test_the_time_to_come_back_is_the_time_to_drain() -> None:

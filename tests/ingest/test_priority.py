@@ -69,7 +69,7 @@ def test_the_query_wins_and_the_default_is_the_endpoint_s() -> None:
 )  # fmt: skip
 def test_a_value_that_makes_no_sense_is_refused_with_what_to_write(query: str, header: str) -> None:
     """Silently ignored, it would leave a folder among the interactive images."""
-    with pytest.raises(BadParameter, match=r"must be given once, as interactive or bulk|write u=0 to u=7"):
+    with pytest.raises(BadParameter, match=r"be given once, as interactive or bulk|or metadata priority .* write u=0"):
         asked(query, *([header] if header else []))
 
 

@@ -158,6 +158,7 @@ def test_a_key_belongs_to_one_image(processes: Processes) -> None:
         httpx.post(f"{url}/predict?top=2", content=png(IMAGE), headers=key),
     ):
         assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key_reused")
+        assert "another image at this position (0, counted from 0)" in changed.json()["detail"]
     too_long = httpx.post(f"{url}/predict", content=png(IMAGE), headers={"Idempotency-Key": "x" * 256})
     assert too_long.status_code == 400
 
