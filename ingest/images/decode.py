@@ -16,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import DamagedImage, TooManyPixels, UnsupportedMediaType
 from ingest.images import jpeg, pillow
+from ingest.images.bounded_reader import ReadBudgetExceeded
 from ingest.images.cost import FREE, LONG_HEADER, Cost, estimate, estimate_jpeg
-from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED
+from ingest.images.formats import FORMATS, JPEG_SIGNATURE, SUPPORTED, TITLES
 from ingest.images.geometry import UPRIGHT, CropBox, Orientation, check_pixels, crop_box
 from ingest.images.jpeg import MAX_SEGMENTS, QUICK_BYTES, JpegHeader, read_header
 from ingest.images.resampling import fixed_point, resample
@@ -27,7 +28,7 @@ from stream.model import ModelDescription
 #: What Pillow's plugins raise on hostile bytes. None of it is documented. Each was found by flipping and cutting bytes
 #: of every format, or is a `raise` in a plugin:
 _RAISED_BY_PILLOW: Final = (
-    OSError,  # truncated or broken data; UnidentifiedImageError and ReadBudgetExceeded are OSErrors
+    OSError,  # truncated or broken data; UnidentifiedImageError is an OSError
     SyntaxError,  # a header that is not the format's
     ValueError,  # sizes, chunks and tags that make no sense; bytes that are no text
     EOFError,  # no frame in the file
@@ -188,7 +189,7 @@ def format_of(data: bytes) -> str:
         if length := image_format.matches(data):
             if len(data) < length:
                 raise DamagedImage(
-                    f"The {image_format.name} file ends after {len(data)} bytes, in its header. Send the whole file."
+                    f"The {image_format.title} file ends after {len(data)} bytes, in its header. Send the whole file."
                 )
             return image_format.name
     if data[:64].lstrip()[:1] in (b"{", b"["):
@@ -203,26 +204,22 @@ def format_of(data: bytes) -> str:
 
 @contextmanager
 def _as_damaged_image(kind: str) -> Iterator[None]:
+    """What decoders raise as a Problem. Their words are about their own workings, and say nothing to a client."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise _too_large(kind) from error
+    except ReadBudgetExceeded as error:
+        raise DamagedImage(f"The {TITLES[kind]} file consists of far too many small pieces. Save it again.") from error
     except _RAISED_BY_PILLOW as error:
         if "memory" in str(error).lower():  # libheif and libavif have no exceptions of their own for that.
             raise _too_large(kind) from error
         if isinstance(error, UnidentifiedImageError) or "nsupported" in str(error):
             raise DamagedImage(
-                f"The {kind} file is damaged or of a rare kind: {_words(error)}. Send the whole file, or a PNG."
+                f"The {TITLES[kind]} file is damaged or of a rare kind. Send the whole file, or a PNG."
             ) from error
-        raise DamagedImage(f"The {kind} file is damaged: {_words(error)}. Send the whole file.") from error
+        raise DamagedImage(f"The {TITLES[kind]} file is damaged or incomplete. Send the whole file.") from error
 
 
 def _too_large(kind: str) -> TooManyPixels:
-    return TooManyPixels(f"The {kind} image is too large to be decoded. Scale it down before sending.")
-
-
-def _words(error: BaseException) -> str:
-    """The decoder's message, without the memory address that Pillow puts into one of them."""
-    if isinstance(error, UnidentifiedImageError):
-        return "its header can't be read"
-    return str(error).partition("\n")[0][:200] or type(error).__name__
+    return TooManyPixels(f"The {TITLES[kind]} image is too large to be decoded. Scale it down before sending.")

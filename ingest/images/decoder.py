@@ -23,6 +23,7 @@ from ingest.backpressure import BacklogLimit, DecodeQueue
 from ingest.errors import DamagedImage, Overloaded, TooManyPixels
 from ingest.images.cost import Cost
 from ingest.images.decode import EncodedImage, NeedsPillow
+from ingest.images.formats import TITLES
 from ingest.images.worker_pool import OutOfTime, WorkerPool
 from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
@@ -148,7 +149,7 @@ class Decoder:
         return image.to_pixels(model, self._limits.max_pixels, by_pillow=False), time.perf_counter() - began
 
     def _refuse_if_expensive(self, image: EncodedImage, cost: Cost) -> None:
-        size = f"{image.kind} image of {cost.width} x {cost.height} pixels"
+        size = f"{TITLES[image.kind]} image of {cost.width} x {cost.height} pixels"
         if cost.memory_bytes > self._limits.memory_bytes:
             raise TooManyPixels(
                 f"The {size} takes about {cost.memory_bytes >> 20} MB to decode; the limit is "

@@ -81,6 +81,9 @@ FORMATS: Final = (
 #: The media type of each format, by Pillow's name.
 MEDIA_TYPES: Final = {image_format.name: image_format.media_type for image_format in FORMATS}
 
+#: How people spell each format, by Pillow's name.
+TITLES: Final = {image_format.name: image_format.title for image_format in FORMATS}
+
 #: All suffixes, in lower case.
 SUFFIXES: Final = frozenset(suffix for image_format in FORMATS for suffix in image_format.suffixes)
 

@@ -254,7 +254,7 @@ def decode(header: JpegHeader, divisor: int, *, fast_dct: bool = False, grey: bo
             if len(unpadded.data) < len(header.data):
                 return decode(unpadded, divisor, fast_dct=fast_dct, grey=grey)
         if str(error).startswith(_DAMAGE):
-            raise DamagedImage(f"The JPEG file is damaged: {error}. Send the whole file.") from error
+            raise DamagedImage("The JPEG file is damaged or incomplete. Send the whole file.") from error
         return None
 
 
