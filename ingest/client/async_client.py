@@ -14,6 +14,7 @@ from typing import ParamSpec, Self, TypeVar
 from ingest.client.client import GIVE_UP_AFTER_S, Client, Image
 from ingest.client.connection import TIMEOUT_S
 from ingest.client.decision import Result
+from ingest.client.retry import StoppedError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -61,7 +62,7 @@ class AsyncClient:
         await self._run(self._client.delete, request_id)
 
     async def aclose(self) -> None:
-        """Stops what is in flight and closes the connections."""
+        """Stops what is in flight and closes the connections. Later calls raise StoppedError."""
         self._client.abort()
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
@@ -74,7 +75,11 @@ class AsyncClient:
 
     async def _run(self, method: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
         call = partial(method, *arguments, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError as error:  # The pool has ended.
+            raise StoppedError from error
+        return await running
 
 
 def _poll_s(until_s: float | None) -> float:

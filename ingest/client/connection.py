@@ -16,6 +16,8 @@ from urllib.parse import quote, urlsplit
 #: Seconds to wait for a response: longer than the deadline of the service (30 s by default), so that it answers first.
 TIMEOUT_S: Final = 60.0
 
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -65,7 +67,9 @@ def target(url: str, *, api_key: str) -> Target:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not a URL such as http://127.0.0.1:5000")
-    if not re.fullmatch(r"[\x21-\x7e]*", api_key):
+    if not _VISIBLE.fullmatch(parts.path):
+        raise ValueError(f"the URL {url!r} contains characters that must be percent-encoded")
+    if not _VISIBLE.fullmatch(api_key):
         raise ValueError("the API key contains characters that an HTTP header cannot carry")
     headers = {"Accept": "application/json"}
     if api_key:

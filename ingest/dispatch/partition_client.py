@@ -251,7 +251,8 @@ class PartitionClient:
         waiting = await self._redis.xlen(self._partition.webhooks)
         if waiting >= self._settings.max_webhook_backlog:
             raise Overloaded(
-                f"{waiting} webhooks wait for their delivery. Send the image again later, or without a webhook.",
+                f"{waiting} webhooks wait for their delivery, as many as max_webhook_backlog allows. Send the image "
+                "again later, or without a webhook.",
                 retry_after_s=RETRY_S,
             )
 

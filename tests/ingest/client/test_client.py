@@ -195,6 +195,8 @@ def test_the_async_client_does_the_same(url: str) -> None:
                 await client.result(ids[0])
             with pytest.raises(PredictionError, match="404"):
                 await client.result("0" * 32)
+        with pytest.raises(StoppedError, match=r"stopped by .* aclose\(\)"):
+            await client.predict(png(IMAGES[0]))
 
     asyncio.run(use())
 

@@ -209,8 +209,9 @@ def test_the_request_says_what_the_command_said() -> None:
 
 @pytest.mark.parametrize(
     ("url", "key"),
-    [("127.0.0.1:5000", ""), ("ftp://x", ""), ("http://", ""), ("http://x", "a\nb: c"), ("http://x", "é")],
-)
+    [("127.0.0.1:5000", ""), ("ftp://x", ""), ("http://", ""), ("http://x", "a\nb: c"), ("http://x", "é"),
+     ("http://x/a b", ""), ("http://x/é", "")],
+)  # fmt: skip
 def test_a_url_or_key_that_cannot_be_used_is_refused_before_the_run(url: str, key: str) -> None:
     """Not once for each image."""
     with pytest.raises(ValueError, match=r"URL|API key"):

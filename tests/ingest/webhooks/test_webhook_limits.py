@@ -47,6 +47,7 @@ def test_receivers_that_are_down_for_long_fill_no_memory(processes: Processes, r
     headers = {"Prefer": "respond-async", "Webhook-URL": f"{receiver.url}/ok"}
     full = httpx.post(f"{url}/predict", content=FILE, headers=headers)
     assert (full.status_code, full.json()["code"]) == (503, "overloaded")
+    assert "2 webhooks wait for their delivery, as many as max_webhook_backlog allows." in full.json()["detail"]
     assert httpx.post(f"{url}/predict", content=FILE).status_code == 200
     processes.start("ingest.webhooks", **SENDER)
     wait_until(lambda: len(receiver.posts) == 2, "what was accepted is delivered")
