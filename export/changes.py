@@ -5,7 +5,6 @@ from pathlib import Path
 
 from export.artefact import file, repository
 from export.artefact.description import Description
-from export.errors import UnreadableFile
 
 
 def predecessor(output: Path, description: Description) -> Description | None:
@@ -13,10 +12,7 @@ def predecessor(output: Path, description: Description) -> Description | None:
     versions = [one for one in repository.versions(output, name=description.name) if one != description.version]
     if not versions:
         return None
-    try:
-        return file.read(repository.path(output, name=description.name, version=max(versions)))[1]
-    except UnreadableFile:
-        return None
+    return file.description(repository.path(output, name=description.name, version=max(versions)))
 
 
 def warnings(new: Description, old: Description) -> Iterator[str]:

@@ -181,7 +181,8 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     exclusive.add_argument(
         "--if-changed",
         action="store_true",
-        help="do nothing if the newest version was made from this file with these options; else write the next version",
+        help="do nothing if the newest version in fp32 was made from this file with these options; else write the next"
+        " version",
     )
     exclusive.add_argument("--force", action="store_true", help="replace the file if it is there already")
 

@@ -40,10 +40,10 @@ def _run(given: Arguments) -> int:
     for task in jobs:
         job.check(task)
         questions.check_size(task)
-    if given.if_changed and (unchanged := _unchanged(jobs[0])):
+    if given.if_changed and (unchanged := _unchanged(jobs[0], any_version=given.next_version)):
         print(f"{unchanged} is up to date")
         return 0
-    if given.next_version or given.if_changed:
+    if given.next_version:
         jobs = [replace(task, version=repository.next_version(task.output, name=task.model_name)) for task in jobs]
     for target in _targets(given, jobs):
         repository.check_free(target, force=given.force)
@@ -78,12 +78,20 @@ def _targets(given: Arguments, jobs: list[Job]) -> list[Path]:
     return [given.precision.target(task.model_name) for task in jobs]
 
 
-def _unchanged(task: Job) -> Path | None:
-    """The newest artefact, if it was made from the same file with the same options."""
+def _unchanged(task: Job, *, any_version: bool) -> Path | None:
+    """The newest artefact, or that of the job's version, if it was made from the same file with the same options.
+
+    Versions that --precision reduced are passed over: their answers are others.
+    """
     from export.artefact import file as artefact
 
-    newest = repository.newest(task.output, name=task.model_name)
-    return newest if newest is not None and artefact.options_digest(newest) == task.digest() else None
+    numbers = repository.versions(task.output, name=task.model_name) if any_version else [task.version]
+    for number in sorted(numbers, reverse=True):
+        path = repository.path(task.output, name=task.model_name, version=number)
+        found = artefact.description(path) if path.is_file() else None
+        if found is not None and found.agreement is None:
+            return path if found.source.get("options_sha256") == task.digest() else None
+    return None
 
 
 def _export(jobs: list[Job]) -> ExportReport:
@@ -149,8 +157,11 @@ def _warn(written: ExportReport) -> None:
 def _say_who_changes(written: Path, where: str = "") -> None:
     """Print a line if a running service may change to what was written; `where` it does, if not everywhere."""
     if repository.is_newest_of_several(written):
-        number = written.parent.name
-        print(f"services{where} change to version {number}: with --watch once its checks pass, others at a restart")
+        number, name = written.parent.name, written.parent.parent.name
+        print(
+            f"services{where} change to version {number} unless a release names another: with --watch once its checks"
+            f" pass, others at a restart by name (sluice serve {name})"
+        )
 
 
 def _complain(message: str) -> None:

@@ -11,12 +11,13 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from consumers.onnx.model_file import NotOnnx, digest, read_metadata
 from export.errors import BadArgument
 from export.sources import architectures
 from export.sources.model_file import name_of
@@ -86,7 +87,7 @@ def _named(name: str, options: Sequence[str], models_dir: Path, export: _Export)
     wanted = _value_of("--version", options)
     others = _without("--version", options)
     for known in (name, name.lower()):
-        if others and (architectures.known(known) or newest_version(models_dir, known) == ""):
+        if others and (architectures.known(known) or not versions_of(models_dir, known)):
             continue
         if found := _exported(models_dir, known, wanted):
             if others:
@@ -110,7 +111,7 @@ def _exported(models_dir: Path, name: str, wanted: str) -> str:
 
     Raises ExportFailed if the version is not there.
     """
-    versions = sorted(_versions(models_dir, name), key=int)
+    versions = versions_of(models_dir, name)
     if not versions:
         return ""
     variable = os.environ.get("SLUICE_VERSION", "")
@@ -140,20 +141,30 @@ def _once(
     source: str, name: str, fingerprint: str, options: Sequence[str], models_dir: Path, export: _Export
 ) -> Served:
     """Export, unless the same inputs were exported before."""
-    for version in _versions(models_dir, name):
-        record = models_dir / name / version / _RECORD
-        if record.is_file() and json.loads(record.read_text()).get("fingerprint") == fingerprint:
+    there = versions_of(models_dir, name)
+    for version in there:
+        if _is_recorded(models_dir / name / version, fingerprint):
             return Served(name, version, "unchanged since its export", pinned=True)
-    newest = newest_version(models_dir, name)
-    if newest and "--precision" not in options and not (models_dir / name / newest / _RECORD).exists():
-        # It was exported by hand, perhaps from the same file with the same options, which its metadata tell.
+    reduced = _value_of("--precision", options) not in ("", "fp32")
+    if there and not reduced and not {"--force", "--if-missing"}.intersection(options):
+        # An export by hand may have been of the same file with the same options, which its metadata tell.
         version = export(source, ("--name", name, "--if-changed", *options)).parent.name
     else:
-        version = _value_of("--version", options) or str(int(newest or 0) + 1)
+        version = _value_of("--version", options) or str(int(there[-1] if there else 0) + 1)
         export(source, ("--name", name, "--version", version, *options))
-    record = models_dir / name / version / _RECORD
-    record.write_text(json.dumps({"fingerprint": fingerprint, "source": source, "options": list(options)}) + "\n")
-    return Served(name, version, "exported before" if version == newest else "exported now", pinned=True)
+    folder = models_dir / name / version
+    record = {"fingerprint": fingerprint, "artefact": digest(folder / "model.onnx"), "source": source}
+    (folder / _RECORD).write_text(json.dumps({**record, "options": list(options)}) + "\n")
+    return Served(name, version, "exported before" if version in there else "exported now", pinned=True)
+
+
+def _is_recorded(folder: Path, fingerprint: str) -> bool:
+    """Whether a version was made from these inputs, and is still the file that was written then."""
+    if not (folder / _RECORD).is_file():
+        return False
+    record = json.loads((folder / _RECORD).read_text())
+    made_from = bool(record.get("fingerprint") == fingerprint)
+    return made_from and record.get("artefact") == digest(folder / "model.onnx")
 
 
 def _export(source: str, options: Sequence[str], *, models_dir: Path, typed: str) -> Path:
@@ -169,21 +180,19 @@ def _export(source: str, options: Sequence[str], *, models_dir: Path, typed: str
     return Path(written["path"])
 
 
-def _versions(models_dir: Path, name: str) -> Iterator[str]:
-    """The versions of a model that the repository holds."""
-    for path in (models_dir / name).glob("*/model.onnx"):
-        if path.parent.name.isdecimal():
-            yield path.parent.name
+def versions_of(models_dir: Path, name: str) -> list[str]:
+    """The versions of a model that the repository holds, in order."""
+    found = (path.parent.name for path in (models_dir / name).glob("*/model.onnx"))
+    return sorted((one for one in found if one.isdecimal()), key=int)
 
 
-def newest_version(models_dir: Path, name: str) -> str:
-    """The highest version of a model in the repository; empty if there is none."""
-    return max(_versions(models_dir, name), key=int, default="")
-
-
-def later_versions(models_dir: Path, served: Served) -> list[str]:
-    """The versions in the repository that are higher than the served one, in order."""
-    return sorted((one for one in _versions(models_dir, served.name) if int(one) > int(served.version)), key=int)
+def precision(models_dir: Path, name: str, version: str) -> str:
+    """That of an artefact, such as `int8`; empty for fp32, and for a file that does not tell."""
+    try:
+        found = read_metadata(models_dir / name / version / "model.onnx").get("sluice.precision", "")
+    except (NotOnnx, OSError):
+        return ""  # It is reported when it is loaded.
+    return "" if found == "fp32" else found
 
 
 def _value_of(name: str, options: Sequence[str]) -> str:
@@ -210,22 +219,21 @@ def _without(name: str, options: Sequence[str]) -> list[str]:
 
 def _fingerprint(content: bytes, options: Sequence[str]) -> str:
     """SHA-256 of the model, the options, and the content of each file that an option names."""
-    digest = hashlib.sha256(content)
+    found = hashlib.sha256(content)
     for option in options:
-        digest.update(b"\0" + option.encode())
+        found.update(b"\0" + option.encode())
         path = Path(option.partition("=")[2] or option)
         if path.is_file() or path.is_dir():
-            digest.update(_digest(path))
-    return digest.hexdigest()
+            found.update(_digest(path))
+    return found.hexdigest()
 
 
 def _digest(path: Path) -> bytes:
     """SHA-256 of a file, or of all files in a folder with their names."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for file in files:
         if file.is_file():
-            digest.update(str(file.relative_to(path)).encode())
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.digest()
+            found.update(str(file.relative_to(path)).encode())
+            found.update(bytes.fromhex(digest(file)))
+    return found.digest()

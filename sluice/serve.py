@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingest.health import not_ready
-from sluice.models import ExportFailed, Served, later_versions, prepare
+from sluice.models import ExportFailed, Served, precision, prepare, versions_of
 from sluice.supervisor import Program, Supervisor
 from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, from_command_line, print_unknown_variables, sluice
@@ -41,10 +41,10 @@ _TRUE: Final = {"1", "true", "t", "yes", "y", "on"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`export` holds the arguments that `python -m export` gets, and `typed` all that are not defaults."""
+    """`export` holds the arguments that `python -m export` gets, and `own` those of this command, but no defaults."""
 
-    typed: tuple[str, ...]
     model: str
+    own: tuple[str, ...]
     port: int
     consumers: int
     models_dir: Path
@@ -73,17 +73,16 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         with _step("model") as report:
-            typed = shlex.join([sluice(), "serve", *options.typed])
+            typed = shlex.join([sluice(), "serve", *filter(None, [options.model]), *options.export, *options.own])
             served = prepare(options.model, options.export, options.models_dir, typed=typed)
-            report.append(f"{served.name} version {served.version} ({served.reason})")
+            report.append(f"{served.name} version {served.version} ({_about(options, served)})")
     except ExportFailed as failure:
         return failure.status
     except KeyboardInterrupt:
         print("\nstopped before the model was exported", file=sys.stderr)
         return 130
-    if options.watch and (later := later_versions(options.models_dir, served)):
-        print(_not_the_newest(options, served, later), file=sys.stderr)
-        return 2
+    if not _may_serve(options, served):
+        return FAILED
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with run_file.held(port=options.port, model=served.name):
         return asyncio.run(_serve(options, served, data_dir))
@@ -115,10 +114,9 @@ def _parse(argv: Sequence[str]) -> Options:
     if export and not model:
         parser.error("MODEL comes first: sluice serve flowers.keras --labels flowers.txt")
     changed = [name for name in ("port", "consumers", "models_dir", "watch") if _differs(parser, given, name)]
-    own = [(f"--{name.replace('_', '-')}", str(getattr(given, name))) for name in changed]
-    # `--watch` has no value.
-    typed = (*filter(None, [model]), *export, *(word for pair in own for word in pair if word != "True"))
-    return Options(typed, model, given.port, given.consumers, given.models_dir, given.watch, tuple(export))
+    pairs = [(f"--{name.replace('_', '-')}", str(getattr(given, name))) for name in changed]
+    own = tuple(word for pair in pairs for word in pair if word != "True")  # `--watch` has no value.
+    return Options(model, own, given.port, given.consumers, given.models_dir, given.watch, tuple(export))
 
 
 def _differs(parser: argparse.ArgumentParser, given: argparse.Namespace, name: str) -> bool:
@@ -154,12 +152,39 @@ def _port_taken(port: int, run_file: RunFile) -> str:
     )
 
 
-def _not_the_newest(options: Options, served: Served, later: list[str]) -> str:
+def _about(options: Options, served: Served) -> str:
+    """The precision unless it is fp32, why this version is served, and which one if the provider skips it."""
+    reduced = precision(options.models_dir, served.name, served.version)
+    if not reduced or served.pinned:
+        return f"{reduced}, {served.reason}" if reduced else served.reason
+    versions = reversed(versions_of(options.models_dir, served.name))
+    other = next((one for one in versions if precision(options.models_dir, served.name, one) != reduced), "")
+    skips = f"; {'a CPU' if reduced == 'fp16' else 'a GPU'} serves version {other}" if other else ""
+    return f"{reduced}, {served.reason}{skips}"
+
+
+def _may_serve(options: Options, served: Served) -> bool:
+    """Not with --watch if a higher version is there, which would be served; without, a line names it for a file."""
+    versions = versions_of(options.models_dir, served.name)
+    later = versions[versions.index(served.version) + 1 :]
+    is_file = bool(options.model) and Path(options.model).exists()
+    if not later or not (options.watch or is_file):
+        return True
     folder = options.models_dir / served.name
-    return (
-        f"{folder} holds version {', '.join(later)}, but {options.model} is version {served.version}; with --watch "
-        f"consumers serve the newest.\nRemove {', '.join(str(folder / one) for one in later)}, or leave --watch out."
+    precisions = {one: precision(options.models_dir, served.name, one) for one in later}
+    named = ", ".join(f"{one} ({reduced})" if reduced else one for one, reduced in precisions.items())
+    newest = shlex.join([sluice(), "serve", served.name, *options.own])
+    if not options.watch:
+        _say(f"{folder} also holds version {named}, not served here. To serve the newest: {newest}")
+        return True
+    complain(
+        "sluice serve",
+        f"{folder} holds version {named}, but {options.model} is version {served.version}, and with --watch consumers "
+        f"serve the newest.\nTo serve the newest:  {newest}\nTo serve version {served.version}:  leave --watch out, "
+        f"or remove {', '.join(str(folder / one) for one in later)}",
+        FAILED,
     )
+    return False
 
 
 async def _serve(options: Options, served: Served, data_dir: Path) -> int:

@@ -50,10 +50,10 @@ def read(path: Path) -> tuple[onnx.ModelProto, Description]:
         ) from error
 
 
-def options_digest(path: Path) -> str | None:
-    """What the artefact says it was made from (Job.digest); None if it can't be read or does not say."""
+def description(path: Path) -> Description | None:
+    """What the artefact says about itself; None if it can't be read."""
     try:
-        return read(path)[1].source.get("options_sha256")
+        return read(path)[1]
     except UnreadableFile:
         return None
 

@@ -25,20 +25,27 @@ def options(folder: Path) -> list[str]:
 
 
 def test_an_unchanged_file_is_not_exported_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other options or another file make the next version."""
+    """Other options or another file make the next version. One in another precision is not what the file gives."""
     words = options(tmp_path)
     assert main([*words, "--if-changed"]) == 0
     capsys.readouterr()
     assert main([*words, "--if-changed"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/models/tiny/1/model.onnx is up to date\n"
+    assert main(["--from", f"{tmp_path}/models/tiny/1", "--precision", "fp16"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--if-changed"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/models/tiny/1/model.onnx is up to date\n"
+    assert main([*words, "--if-changed", "--version", "2"]) == 2
+    assert "models/tiny/2/model.onnx is there already" in capsys.readouterr().err
     assert main([*words, "--like", "load_img", "--if-changed"]) == 0
     tiny_onnx.save(tiny_onnx.model(ends="Softmax", residual=False), tmp_path / "tiny.onnx")
     assert main([*words, "--like", "load_img", "--if-changed"]) == 0
     capsys.readouterr()
     assert main(words) == 0
     printed = capsys.readouterr()
-    assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3", "4"]
-    assert "services change to version 4: with --watch once its checks pass" in printed.out
+    assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == ["1", "2", "3", "4", "5"]
+    assert "services change to version 5 unless a release names another: with --watch once its" in printed.out
+    assert "others at a restart by name (sluice serve tiny)" in printed.out
     assert "nothing names the loader of the training" in printed.err
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,15 +34,22 @@ def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_export_by_hand_is_served_as_it_is(flowers: list[str]) -> None:
-    """The same file with the same options is not exported twice; other options make the next version."""
+    """The same file with the same options is not exported twice; other options make the next version.
+
+    A version in another precision is not served in its place, nor one that took the place of the export.
+    """
     assert export(flowers) == 0
+    assert export(["--from", "models/flowers/1", "--precision", "fp16"]) == 0
     name, *options = flowers
     first = prepare(name, options, Path("models"))
     assert (first.version, first.reason) == ("1", "exported before")
     assert prepare(name, options, Path("models")).reason == "unchanged since its export"
     assert json.loads(Path("models/flowers/1/export.json").read_text())["source"] == "flowers.keras"
     second = prepare(name, [*options, "--like", "load_img"], Path("models"))
-    assert (second.version, second.reason) == ("2", "exported now")
+    assert (second.version, second.reason) == ("3", "exported now")
+    shutil.copy("models/flowers/3/model.onnx", "models/flowers/1/model.onnx")
+    replaced = prepare(name, options, Path("models"))
+    assert (replaced.version, replaced.reason) == ("4", "exported now")
 
 
 def test_the_advice_of_an_export_repeats_its_command(flowers: list[str], capsys: pytest.CaptureFixture[str]) -> None:

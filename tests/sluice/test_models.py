@@ -1,6 +1,7 @@
 """Which artefact a run serves: the export of a file is reused while the file and the options are unchanged."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     def export(source: str, options: tuple[str, ...], *, models_dir: Path, typed: str) -> Path:
         assert typed == ""
         commands.append((source, *options))
-        given = dict(zip(options[::2], options[1::2], strict=False))
-        path = models_dir / given.get("--name", source) / given.get("--version", "1") / "model.onnx"
+        given = dict(pairwise(options))
+        name = given.get("--name", source)
+        following = str(max(map(int, models.versions_of(models_dir, name)), default=0) + 1)
+        path = models_dir / name / given.get("--version", following) / "model.onnx"
         path.parent.mkdir(parents=True)
         path.touch()
         return path

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consumers.onnx.model_file import digest
 from sluice.models import _digest, _fingerprint
 from sluice.serve import _parse
 from tests.support.images import encoded, scene
@@ -169,16 +170,33 @@ def test_watch_serves_a_version_that_comes_later(folder: Path) -> None:
 
 
 def test_watch_refuses_a_model_that_is_not_the_newest(folder: Path) -> None:
-    """Consumers would serve another file than the one that was named."""
+    """Consumers would serve another file than the one that was named. Without it, a line names the other versions."""
     (folder / "flowers.keras").write_bytes(b"kept")
-    for version in "123":
+    for version in "12":
         tiny_model.build(folder / "models", name="flowers", version=version)
-    record = {"fingerprint": _fingerprint(_digest(folder / "flowers.keras"), ())}
-    (folder / "models" / "flowers" / "1" / "export.json").write_text(json.dumps(record))
-    with serving(folder, "flowers.keras", "--port", free_port(), "--watch") as running:
+    tiny_model.build(folder / "models", name="flowers", version="3", precision="fp16")
+    artefact = folder / "models" / "flowers" / "1" / "model.onnx"
+    record = {"fingerprint": _fingerprint(_digest(folder / "flowers.keras"), ()), "artefact": digest(artefact)}
+    artefact.with_name("export.json").write_text(json.dumps(record))
+    port = free_port()
+    with serving(folder, "flowers.keras", "--port", port, "--watch") as running:
         assert running.wait(PATIENCE_S) == 2
-    assert "holds version 2, 3, but flowers.keras is version 1" in said(folder)[-2]
-    assert "Remove models/flowers/2, models/flowers/3, or leave --watch out." in said(folder)[-1]
+    newest = f"sluice serve flowers --port {port}"
+    assert said(folder)[-3:] == [
+        (
+            "sluice serve: models/flowers holds version 2, 3 (fp16), but flowers.keras is version 1, and with --watch "
+            "consumers serve the newest."
+        ),
+        f"To serve the newest:  {newest} --watch",
+        "To serve version 1:  leave --watch out, or remove models/flowers/2, models/flowers/3",
+    ]
+    with serving(folder, "flowers.keras", "--port", port, SLUICE_HOST="0.0.0.0") as running:
+        assert running.wait(PATIENCE_S) == 2
+    line = f"models/flowers also holds version 2, 3 (fp16), not served here. To serve the newest: {newest}"
+    assert said(folder)[1] == line
+    with serving(folder, "flowers", "--port", port, SLUICE_HOST="0.0.0.0") as running:
+        assert running.wait(PATIENCE_S) == 2
+    assert said(folder)[0].startswith("model     flowers version 3 (fp16, already exported; a CPU serves version 2)")
 
 
 def test_a_taken_port_names_the_earlier_run(folder: Path) -> None:

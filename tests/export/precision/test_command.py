@@ -64,7 +64,10 @@ def test_int8_is_a_version_of_its_own(fp32: Path, photos: Path, capsys: pytest.C
     assert printed.startswith(f"wrote {path}: int8, ")
     assert "of 20 held-out images" in printed
     assert printed.splitlines()[1:] == [
-        "services on a CPU change to version 2: with --watch once its checks pass, others at a restart"
+        (
+            "services on a CPU change to version 2 unless a release names another: with --watch once its checks pass, "
+            "others at a restart by name (sluice serve tiny)"
+        )
     ]
     assert (found["sluice.version"], found["sluice.precision"]) == ("2", "int8")
     agreement = json.loads(found["sluice.agreement"])

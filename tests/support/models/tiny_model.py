@@ -26,6 +26,7 @@ def build(
     classes: int = CLASSES,
     seed: int = 7,
     resize: dict[str, object] | None = None,
+    precision: str = "fp32",
 ) -> Path:
     """Write `<models_dir>/<name>/<version>/model.onnx`: uint8 [N, size, size, 3] to float32 [N, classes]."""
     rng = np.random.default_rng(seed)
@@ -39,7 +40,7 @@ def build(
         "sluice.labels": json.dumps([f"class_{number}" for number in range(classes)]),
         "sluice.input": json.dumps({"height": size, "width": size}),
         "sluice.resize": json.dumps(resize or {"mode": "squash", "shorter_side": None, "interpolation": "bicubic"}),
-        "sluice.precision": "fp32",
+        "sluice.precision": precision,
         "sluice.golden.input": base64.b64encode(zlib.compress(image.tobytes())).decode(),
         "sluice.golden.output": base64.b64encode(expected(image[None], weights)[0].tobytes()).decode(),
     }
