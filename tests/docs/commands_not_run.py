@@ -64,13 +64,15 @@ NOT_RUN_HERE: Final = {
     # Services, which do not end.
     "make run": _SERVE,
     "sluice serve": _SERVE,
-    "make run MODEL=*": "tests/sluice/test_serve.py::test_make_passes_a_model_and_its_labels",
+    "make run MODEL=*": "tests/sluice/test_command.py::test_make_passes_a_model_and_its_labels",
     "make run CONSUMERS=*": _HERE,
     "SLUICE_GRPC_PORT=5001 make run": _HERE,
     "*sluice serve flowers.keras *": "tests/sluice/test_measured_serve.py::test_forty_images_tell_the_normalisation",
     "*sluice serve serving/flowers/1 *": "tests/export/test_command.py::test_a_version_folder_names_no_model",
     "sluice serve flowers --version 1": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
     "sluice serve NAME*": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
+    "sluice serve efficientnet-lite0": _SERVE,
+    "sluice serve flowers --watch": ("tests/sluice/test_serve.py::test_watch_refuses_a_model_that_is_not_the_newest"),
     "sluice serve --watch": "tests/sluice/test_serve.py::test_watch_serves_a_version_that_comes_later",
     "SLUICE_API_KEYS_FILE=keys/keys * make run": (
         "tests/sluice/test_serve.py::test_a_public_address_is_served_with_keys"

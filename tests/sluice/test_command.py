@@ -1,9 +1,14 @@
 """The command `sluice`: its subcommands, and what it says to a wrong one."""
 
+import shlex
+import subprocess
+
 import pytest
 
 from sluice.command import main
+from sluice.serve import _parse
 from stream.host.packages import own_version
+from tests.support.processes import ROOT
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +40,21 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         main([command, "--help"])
     assert ended.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_make_passes_a_model_and_its_labels() -> None:
+    """`make run MODEL=... LABELS=...` names the model first; what only the export knows follows, in any number."""
+    variables = ["MODEL=my flowers.keras", "LABELS=flowers.txt", "EXPORT=--preprocess unit"]
+    shown = subprocess.run(["make", "-n", "run", *variables], check=True, cwd=ROOT, capture_output=True, text=True)
+    command = next(line for line in shown.stdout.splitlines() if "sluice serve" in line)
+    options = _parse(shlex.split(command.partition("sluice serve ")[2]))
+    assert (options.model, options.port, options.consumers) == ("my flowers.keras", 5000, 1)
+    assert options.export == ("--labels", "flowers.txt", "--preprocess", "unit")
+
+
+def test_a_model_behind_options_of_the_export_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its place tells it from the value of an option."""
+    with pytest.raises(SystemExit) as ended:
+        _parse(["--labels", "flowers.txt", "flowers.keras"])
+    assert ended.value.code == 2
+    assert "MODEL comes first" in capsys.readouterr().err

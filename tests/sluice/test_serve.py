@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -16,7 +15,6 @@ import pytest
 
 from consumers.onnx.model_file import digest
 from sluice.models import _digest, _fingerprint
-from sluice.serve import _parse
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.processes import ROOT
@@ -289,21 +287,3 @@ def test_no_consumers_are_refused_in_a_sentence(folder: Path) -> None:
     with serving(folder, "--consumers", 0) as running:
         assert running.wait(PATIENCE_S) == 2
     assert said(folder)[-1].endswith("0 consumers cannot serve anything; give 1 or more")
-
-
-def test_make_passes_a_model_and_its_labels(tmp_path: Path) -> None:
-    """`make run MODEL=... LABELS=...` names the model first; what only the export knows follows, in any number."""
-    variables = ["MODEL=my flowers.keras", "LABELS=flowers.txt", "EXPORT=--preprocess unit"]
-    shown = subprocess.run(["make", "-n", "run", *variables], check=True, cwd=ROOT, capture_output=True, text=True)
-    command = next(line for line in shown.stdout.splitlines() if "sluice serve" in line)
-    options = _parse(shlex.split(command.partition("sluice serve ")[2]))
-    assert (options.model, options.port, options.consumers) == ("my flowers.keras", 5000, 1)
-    assert options.export == ("--labels", "flowers.txt", "--preprocess", "unit")
-
-
-def test_a_model_behind_options_of_the_export_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its place tells it from the value of an option."""
-    with pytest.raises(SystemExit) as ended:
-        _parse(["--labels", "flowers.txt", "flowers.keras"])
-    assert ended.value.code == 2
-    assert "MODEL comes first" in capsys.readouterr().err
