@@ -9,6 +9,7 @@ ExportError                     exit status 2, the message says what to do
 ├── WeightsUnavailable          ImageNet weights neither cached nor to be downloaded
 ├── UnreadableFile              a model, weights, checkpoint or labels file
 ├── UnsafeFile                  a file that would run code, or read or write other files
+│   └── OwnCode                 a model with code of its owner's, which a SavedModel would have as operations
 ├── NotAClassifier              one image in, one row of numbers out is what is needed
 ├── LabelsMismatch              labels that don't fit the model's output
 ├── ConversionFailed            the network has something that ONNX or tf2onnx lacks
@@ -70,6 +71,10 @@ class UnreadableFile(ExportError):
 
 
 class UnsafeFile(ExportError):
+    pass
+
+
+class OwnCode(UnsafeFile):
     pass
 
 

@@ -3,7 +3,7 @@
 from export import job as jobs
 from export import questions
 from export.convert.original import Original
-from export.errors import SizeUnclear
+from export.errors import OwnCode, SizeUnclear
 from export.job import Job
 from export.sources import model_file
 
@@ -21,6 +21,8 @@ def load(job: Job) -> Original:
         return _tensorflow_file(job, kind)
     except SizeUnclear as error:
         raise questions.with_size(job, str(error)) from error
+    except OwnCode as error:
+        raise questions.with_saved_model(job, str(error)) from error
 
 
 def _application(job: Job) -> Original:

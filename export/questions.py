@@ -1,5 +1,6 @@
 """What export asks for if neither the model nor the user tells it. One message asks for all that is missing."""
 
+import shlex
 from pathlib import Path
 
 from export.convert.normalisation import (
@@ -11,7 +12,7 @@ from export.convert.normalisation import (
     OWN_NUMBERS_MEANING,
     choices_for,
 )
-from export.errors import SizeUnclear
+from export.errors import OwnCode, SizeUnclear
 from export.images.resize import LOADERS
 from export.job import Job
 from export.sources.architectures import LITE0
@@ -35,6 +36,19 @@ def with_size(job: Job, why: str) -> SizeUnclear:
     """The question about the size, with those that would come after it."""
     scales_itself = job.architecture is not None and job.architecture.preprocess == "none"
     return SizeUnclear(f"{why}{others(job, channels=3, scaled=scales_itself, size=' --size HxW')}")
+
+
+def with_saved_model(job: Job, why: str) -> OwnCode:
+    """The way out for a model with code of its owner's: a SavedModel holds the operations instead of the code."""
+    assert job.file is not None
+    folder = job.file.with_name(f"{job.file.stem}_savedmodel")
+    words = (word.rpartition("=") for word in shlex.split(command(job)))
+    typed = shlex.join(f"{option}{sign}{folder if Path(value) == job.file else value}" for option, sign, value in words)
+    return OwnCode(
+        f"{why}. Load it where your own code is, and export it from there:\n"
+        f'    model.export("{folder}")          # in Python; in Keras 2: model.save("{folder}", save_format="tf")\n'
+        f"    {typed}  # in a shell"
+    )
 
 
 def others(job: Job, channels: int, *, scaled: bool, size: str = "") -> str:

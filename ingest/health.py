@@ -46,6 +46,16 @@ def is_sluice(url: str) -> bool:
         return False
 
 
+def served_models(url: str, api_key: str) -> set[str]:
+    """The names of the models that a service serves; empty if it does not say."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        with _WITHOUT_PROXY.open(urllib.request.Request(f"{url}/models", headers=headers), timeout=5) as response:
+            return {str(one["name"]) for one in json.load(response)["models"]}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return set()
+
+
 def not_ready(url: str) -> str:
     """Why the service at this URL is not ready; empty if it is."""
     try:

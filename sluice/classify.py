@@ -13,7 +13,7 @@ from typing import Final
 
 from ingest.client.__main__ import main as classify
 from ingest.client.command import options
-from ingest.health import is_sluice, not_ready
+from ingest.health import is_sluice, not_ready, served_models
 from sluice.models import DEFAULT
 from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, print_unknown_variables, sluice
@@ -29,26 +29,37 @@ _STOP_S: Final = 30.0
 def main(arguments: Sequence[str]) -> int:
     """The exit status: that of the client, of a service that could not start, or 2 if it is unclear which one to use.
 
-    A service is used if it is the only one in this folder, or the only one of this user and on the default port, or
-    the only one elsewhere with the named model. Others are not guessed.
+    A service is used if it is the only one in this folder, or the only one of this user and on the default port. If a
+    model is named, only services with this model count, and the only one is used wherever it is. None is guessed.
     """
-    given = options(arguments, api_key="")  # A wrong option ends the command before a service starts.
+    # A wrong option ends the command before a service starts.
+    given = options(arguments, api_key=os.environ.get("SLUICE_API_KEY", ""))
     print_unknown_variables("sluice classify")
     if any(argument.split("=")[0] == "--url" for argument in arguments):
         return classify(arguments)
     here = running_folders()
-    runs = here or _elsewhere()
+    running = here or _elsewhere()
+    runs = {
+        folder: run
+        for folder, run in running.items()
+        if not given.model or _has(run, given.model, given.api_key, if_unknown=bool(here))
+    }
     chosen = _chosen(runs, given.model)
     if chosen is not None:
         model = given.model or runs[chosen].model
         print(f"The images go to {_url(runs[chosen])}{f', to the model {model}' if model else ''}.", file=sys.stderr)
         return classify(["--url", _url(runs[chosen]), *(["--model", model] if model else []), *arguments])
-    # Elsewhere, no service has the named model: it is served from this folder.
-    starts = not runs or (given.model and not here and given.model not in {run.model for run in runs.values()})
-    if not starts:
+    if runs:
         return _ask(runs)
-    with _own_service(given.model or _only_model()) as url:
+    why = f"No service here has the model {given.model}" if running else "No service runs here"
+    with _own_service(given.model or _only_model(), why) as url:
         return classify(["--url", url, *arguments])
+
+
+def _has(run: Running, model: str, api_key: str, *, if_unknown: bool) -> bool:
+    """Whether a service has this model. If it does not list its models, it may have others than that of its start."""
+    models = served_models(_url(run), api_key)
+    return model in models or run.model == model or (not models and (if_unknown or not run.model))
 
 
 def _port() -> int:
@@ -72,14 +83,11 @@ def _elsewhere() -> dict[Path, Running]:
 
 
 def _chosen(runs: Mapping[Path, Running], model: str) -> Path | None:
-    """The folder of the service to use; None if that is unclear."""
+    """The folder of the service to use, of those with the named model; None if that is unclear."""
     on_port = [folder for folder, run in runs.items() if run.port == _port()]
     if on_port and (len(runs) == 1 or "SLUICE_PORT" in os.environ):
         return on_port[0]
-    if len(runs) == 1 and running_folders():
-        return next(iter(runs))
-    named = [folder for folder, run in runs.items() if model and run.model == model]
-    return named[0] if len(named) == 1 else None
+    return next(iter(runs)) if len(runs) == 1 and (model or running_folders()) else None
 
 
 def _ask(runs: Mapping[Path, Running]) -> int:
@@ -103,12 +111,12 @@ def _only_model() -> str:
 
 
 @contextmanager
-def _own_service(model: str) -> Iterator[str]:
+def _own_service(model: str, why: str) -> Iterator[str]:
     """The URL of a service on a free port, which ends with this block. Exits with its status if it does not start."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     print(
-        f"No service runs here, so one starts for these images, with {model or f'the default model, {DEFAULT}'}. "
+        f"{why}, so one starts for these images, with {model or f'the default model, {DEFAULT}'}. "
         f"`{sluice()} serve` keeps one running.",
         file=sys.stderr,
     )

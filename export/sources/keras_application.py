@@ -26,7 +26,7 @@ _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 _IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
 
 #: What follows the reason for the first object in Keras's message: its numbers, and the list of all others.
-_OBJECTS = re.compile(r"\W*(?:Target variable: <|List of objects that could not be loaded: )")
+_OBJECTS = re.compile(r"[.\s]*(?:Target variable: <|List of objects that could not be loaded: )")
 
 
 def load(
@@ -97,8 +97,10 @@ def _load_weights(model: keras.Model, path: Path, architecture: Architecture) ->
     except Exception as error:
         reason = _OBJECTS.split(" ".join(str(error).split()))[0]
         raise UnreadableFile(
-            f"{path} can't be read as weights of {architecture.name} with {model.output_shape[-1]}"
-            f" classes ({reason}); for other classes pass --classes and --labels, for a whole model --keras"
+            f"{path} can't be read as weights of the whole {architecture.name} of keras.applications with"
+            f" {model.output_shape[-1]} classes ({reason}). For other classes, pass --classes and --labels. With a head"
+            " of your own (include_top=False), build the model in Python, load the file with model.load_weights(), save"
+            f' the model with model.save("{path.name.partition(".")[0]}.keras"), and export that file'
         ) from error
     if architecture.module == "efficientnet":
         mend_efficientnet(model)

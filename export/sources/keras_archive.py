@@ -97,8 +97,9 @@ def _read_hdf5(path: Path) -> KerasArchive:
         version = _text(file.attrs.get("keras_version")) or "1"
     if config is None:
         raise UnreadableFile(
-            f"{path} holds weights and no model: save the whole model with model.save(), or, for a network of"
-            " keras.applications, name it and pass the file as --weights FILE"
+            f"{path} holds weights and no model: build the model in Python, load the file with model.load_weights(),"
+            " and save the whole model with model.save(). For a network of keras.applications without a head of your"
+            " own, name the network and pass the file as --weights FILE"
         )
     return _checked(path, json.loads(config), version, json.loads(training) if training else None, zipped=False)
 

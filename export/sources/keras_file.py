@@ -4,8 +4,8 @@ from pathlib import Path
 from types import ModuleType
 
 from export.convert.original import Layout, Original
-from export.errors import ExportError, UnreadableFile
-from export.sources import keras_archive, keras_model, keras_safety, teachable_machine_layers
+from export.errors import ExportError, OwnCode, UnreadableFile
+from export.sources import keras_archive, keras_model, teachable_machine_layers
 from export.sources.keras_archive import KerasArchive
 from export.sources.keras_model import Model, Size
 from export.sources.model_file import digest
@@ -42,7 +42,7 @@ def _model(archive: KerasArchive) -> Model:
         raise
     # What a file of another version raises is up to every layer's constructor.
     except Exception as error:
-        raise UnreadableFile(_message(archive, error)) from error
+        raise _unreadable(archive, error) from error
 
 
 def _application_layers(convnext: ModuleType, inception_resnet_v2: ModuleType) -> dict[str, type]:
@@ -51,16 +51,17 @@ def _application_layers(convnext: ModuleType, inception_resnet_v2: ModuleType) -
     return {layer.__name__: layer for layer in layers}
 
 
-def _message(archive: KerasArchive, error: Exception) -> str:
+def _unreadable(archive: KerasArchive, error: Exception) -> ExportError:
     text = " ".join(str(error).split())
     if "custom_object" in text or "Unknown layer" in text or "Could not locate" in text:
-        return (
-            f"{archive.path} uses a layer or function of your own ({_short(text)}), whose code is not in the file."
-            f" {keras_safety.own_code_advice(archive.path)}"
+        return OwnCode(
+            f"{archive.path} uses a layer or function of your own ({_short(text)}), whose code is not in the file"
         )
     as_keras = f'. Keras 3 can\'t load every .h5 that it writes: use model.save("{archive.path.stem}.keras")'
     advice = as_keras if archive.major >= KERAS_3 and not archive.zipped else ""
-    return f"{archive.path} can't be read as a Keras {archive.major} model: {type(error).__name__}: {text}{advice}"
+    return UnreadableFile(
+        f"{archive.path} can't be read as a Keras {archive.major} model: {type(error).__name__}: {text}{advice}"
+    )
 
 
 def _short(text: str) -> str:

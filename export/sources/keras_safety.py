@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from export.errors import UnsafeFile, command, program
+from export.errors import OwnCode, UnsafeFile, command
 from export.sources import operations
 
 Config = dict[str, Any]
@@ -56,12 +56,12 @@ def _check_class(config: Config, name: str, path: Path) -> None:
     inner = config.get("config")
     module = config.get("module")
     if name in _CODE:
-        raise UnsafeFile(f"{path} holds Python code (a {name} layer), which is never run. {own_code_advice(path)}")
+        raise OwnCode(f"{path} holds Python code (a {name} layer), which is never run")
     if name in _FILES:
         raise UnsafeFile(f"{path} is refused: its layer {name} reads other files")
     if isinstance(module, str) and not _is_known_module(module):
         what = inner if name == "function" else name
-        raise UnsafeFile(f"{path} uses {what!r} of the module {module}, which is not loaded. {own_code_advice(path)}")
+        raise OwnCode(f"{path} uses {what!r} of the module {module}, which is not loaded")
     if name == "function":
         _check_function(inner, path)
     elif name == "TFOpLambda":
@@ -70,7 +70,7 @@ def _check_class(config: Config, name: str, path: Path) -> None:
         _check_operation(inner, path)
     elif isinstance(module, str) and module.startswith(("keras.src.ops.", "tf_keras.src.ops.")):
         if name in operations.CONTROL_FLOW:
-            raise UnsafeFile(f"{path} is refused: its operation {name} calls a function. {own_code_advice(path)}")
+            raise OwnCode(f"{path} is refused: its operation {name} calls a function")
     elif name.startswith("Quantized"):
         raise UnsafeFile(
             f"{path} was quantised by Keras's model.quantize(), which ONNX can't express. Export the model as it was"
@@ -80,7 +80,7 @@ def _check_class(config: Config, name: str, path: Path) -> None:
         # Only Keras 3 names the module of its own layers.
         what = "a layer of Keras that is not for images" if module == "keras.layers" else "a layer of your own"
         code = "" if module == "keras.layers" else ", whose code is not in the file"
-        raise UnsafeFile(f"{path} has {what} ({name}){code}. {own_code_advice(path)}")
+        raise OwnCode(f"{path} has {what} ({name}){code}")
 
 
 def _is_known_module(module: str) -> bool:
@@ -89,17 +89,13 @@ def _is_known_module(module: str) -> bool:
 
 def _check_function(name: object, path: Path) -> None:
     if name not in operations.ACTIVATIONS:
-        raise UnsafeFile(
-            f"{path} has a function of your own ({name!r}), whose code is not in the file. {own_code_advice(path)}"
-        )
+        raise OwnCode(f"{path} has a function of your own ({name!r}), whose code is not in the file")
 
 
 def _check_tensorflow_function(inner: object, path: Path) -> None:
     function = inner.get("function") if isinstance(inner, dict) else None
     if function not in operations.KERAS_FUNCTIONS:
-        raise UnsafeFile(
-            f"{path} is refused: it calls tf.{function}, and only arithmetic on images is run. {own_code_advice(path)}"
-        )
+        raise OwnCode(f"{path} is refused: it calls tf.{function}, and only arithmetic on images is run")
 
 
 def _check_operation(inner: object, path: Path) -> None:
@@ -109,20 +105,7 @@ def _check_operation(inner: object, path: Path) -> None:
         definition = json.loads(definition)
     operation = definition.get("op") if isinstance(definition, dict) else None
     if operation not in operations.ALLOWED:
-        raise UnsafeFile(
-            f"{path} is refused: it holds the operation {operation}, and only arithmetic on images is run."
-            f" {own_code_advice(path)}"
-        )
-
-
-def own_code_advice(path: Path) -> str:
-    """The way out for a model with code of its owner's: a SavedModel holds the operations instead of the code."""
-    folder = f"{path.stem}_savedmodel"
-    return (
-        "Load it where your own code is, and export it from there:\n"
-        f'    model.export("{folder}")          # in Python; in Keras 2: model.save("{folder}", save_format="tf")\n'
-        f"    {program()} {folder}  # in a shell"
-    )
+        raise OwnCode(f"{path} is refused: it holds the operation {operation}, and only arithmetic on images is run")
 
 
 def check_members(archive: zipfile.ZipFile, path: Path) -> None:

@@ -72,6 +72,7 @@ NOT_RUN_HERE: Final = {
     "sluice serve flowers --version 1": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
     "sluice serve NAME*": "tests/sluice/test_models.py::test_an_export_is_served_in_the_named_version",
     "sluice serve efficientnet-lite0": _SERVE,
+    "sluice serve FILE": _SERVE,
     "sluice serve flowers --watch": ("tests/sluice/test_serve.py::test_watch_refuses_a_model_that_is_not_the_newest"),
     "sluice serve --watch": "tests/sluice/test_serve.py::test_watch_serves_a_version_that_comes_later",
     "SLUICE_API_KEYS_FILE=keys/keys * make run": (

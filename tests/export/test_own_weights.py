@@ -126,10 +126,15 @@ def test_weights_that_do_not_fit_get_a_short_message(own: Path, capsys: pytest.C
     (own / "three.txt").write_text("one\ntwo\nthree\n")
     assert main(words(own, "--size", str(SIZE), "--labels", str(own / "three.txt"), "--preprocess", "unit")) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "as weights of mobilenetv2 with 3 classes (A total of 1 objects could not be loaded." in message
+    assert "as weights of the whole mobilenetv2 of keras.applications with 3 classes (A total of 1 objects" in message
     assert "object <Dense name=head, built=True>" in message
-    assert message.endswith("for other classes pass --classes and --labels, for a whole model --keras")
-    assert len(message) < 600
+    assert "a head of your own (include_top=False), build the model in Python" in message
+    assert message.endswith('save the model with model.save("mine.keras"), and export that file')
+    assert len(message) < 800
+    keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Flatten()]).save_weights(own / "mine.weights.h5")
+    assert main(words(own, "--size", str(SIZE), "--labels", str(own / "labels.txt"), "--preprocess", "unit")) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "but received 0 variables during loading. Expected: ['kernel', 'bias']). For other classes" in message
 
 
 @pytest.mark.parametrize("stated", [False, True])

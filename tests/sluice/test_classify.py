@@ -12,9 +12,11 @@ import pytest
 from ingest.health import not_ready
 from sluice.classify import main
 from stream.embedded.run_file import RunFile, running_anywhere
+from tests.support import recorded_server
 from tests.support.images import encoded, scene
 from tests.support.models import tiny_model
 from tests.support.processes import ROOT
+from tests.support.recorded_server import body
 from tests.support.redis.servers import free_port
 from tests.support.scripted_service import Reply, serve
 
@@ -46,14 +48,17 @@ def test_the_first_command_classifies_an_image(tmp_path: Path) -> None:
 
 
 def test_several_models_are_asked_for(tmp_path: Path) -> None:
-    """And the one that is named is taken."""
+    """And the one that is named is taken, from a service of its own if the one on the port has others."""
     for name in ("one", "two"):
         tiny_model.build(tmp_path / "models", name=name, version="1")
     (tmp_path / "image.jpg").write_bytes(encoded(scene(), "JPEG"))
     done = classify(tmp_path, "image.jpg")
     assert done.returncode == 2
     assert done.stderr == "sluice classify: models holds one, two; choose one with --model\n"
-    done = classify(tmp_path, "image.jpg", "--model", "two")
+    replies = {"/healthz": body(b'{"status": "alive"}'), "/models": body(b'{"models": [{"name": "one"}]}')}
+    with recorded_server.serve(replies) as other:
+        done = classify(tmp_path, "image.jpg", "--model", "two", port=other.port)
+    assert done.stderr.startswith("No service here has the model two, so one starts for these images, with two.")
     assert done.returncode == 0, done.stderr
     assert next(csv.DictReader(done.stdout.splitlines()))["model"] == "two"
 

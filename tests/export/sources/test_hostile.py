@@ -132,7 +132,9 @@ def test_a_lambda_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     model = library.Sequential([*layers, library.layers.Dense(2)])
     Path(canary).unlink(missing_ok=True)
     model.save(tmp_path / f"trap{suffix}")
-    refused(tmp_path / f"trap{suffix}", tmp_path, capsys, "which is never run", 'model.export("trap_savedmodel")')
+    folder = tmp_path / "trap_savedmodel"
+    typed = f"    python -m export {folder} --labels {tmp_path / 'names.txt'} --preprocess unit --output "
+    refused(tmp_path / f"trap{suffix}", tmp_path, capsys, "which is never run", f'model.export("{folder}")', typed)
 
 
 def test_a_module_is_never_imported(
