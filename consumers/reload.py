@@ -83,7 +83,12 @@ class ModelReloader:
 
     async def run(self) -> None:
         """Look every second, until cancelled. The first look changes nothing."""
+        for version, error in self._loader.refused.items():
+            # Without `watch`, only an operator's request tries it again.
+            self._refuse(version, error, lasting=not self._context.settings.watch)
         await self._note()
+        if self._refused:
+            await self._report()
         while True:
             await asyncio.sleep(_POLL_S)
             request, before = await self._request(), self._loader.stable
@@ -165,7 +170,7 @@ class ModelReloader:
             return
         self._own = own
         if found != self._served.description.digest:
-            self._refuse(own, "its file was replaced while it was served; export it as the next version", lasting=True)
+            self._refuse(own, ArtefactError("its file was replaced while it was served; export it as the next version"))
 
     async def _change(self, version: StoredVersion) -> bool:
         """Load a version, check it, and serve it; False if it is refused."""
@@ -177,8 +182,7 @@ class ModelReloader:
             _refuse_other_preparation(model.description, self._served.description)
         except Exception as error:  # noqa: BLE001 (whatever a broken file causes, the served version is not to suffer)
             thread.shutdown(wait=False)
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self._refuse(version, reason, lasting=isinstance(error, _FAULTS))
+            self._refuse(version, error)
             return False
         await self._announce(model)
         before = self._served.model
@@ -209,12 +213,13 @@ class ModelReloader:
             logger.log(backoff.next_log_level(errors[0]), "cannot announce the new version: %s", errors[0])
             await backoff.pause()
 
-    def _refuse(self, version: StoredVersion, reason: str, *, lasting: bool) -> None:
-        """`lasting`: until its file changes. Otherwise memory or the disk may be short now, and not later."""
+    def _refuse(self, version: StoredVersion, error: Exception, *, lasting: bool = False) -> None:
+        """`lasting`: until its file changes, as for its own faults. Otherwise memory or the disk may be short now."""
+        reason = " ".join(str(error).split()) or type(error).__name__
         served = self._served.description.version
         before, again = self._refused.get(version), ""
         pause_s = math.inf
-        if not lasting:
+        if not (lasting or isinstance(error, _FAULTS)):
             pause_s = min(2 * before.pause_s, _LONGEST_PAUSE_S) if before else _FIRST_PAUSE_S
             again = f"; tried again after {pause_s:g} s"
         logger.error("stays with version %s: version %s is refused: %s", served, version.version, reason + again)

@@ -230,7 +230,7 @@ class ConsumerSettings(QueueSettings):
     version: str = Field(
         "",
         description="version of the model to serve. Empty: the stable one of its release, else the highest that suits "
-        "the provider",
+        "the provider and passes its checks",
     )
     watch: bool = Field(
         False,

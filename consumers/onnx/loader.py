@@ -14,15 +14,20 @@ from stream.settings import Provider as ProviderSetting
 
 logger = logging.getLogger(__name__)
 
+#: Why a version is not served.
+_REFUSALS = (ArtefactError, ProviderError, GoldenMismatch)
+
 
 class ModelLoader:
     """The repository as one consumer uses it. `gpu` is the number of its GPU, if it has one.
 
     `stable` is the stable version of the model's release; empty if there is none. It alone is served if it is there.
+    `refused` has the versions that `first` left out, and why.
     """
 
     def __init__(self, settings: ConsumerSettings, gpu: int = 0) -> None:
         self.stable = ""
+        self.refused: dict[StoredVersion, Exception] = {}
         self._settings = settings
         self._gpu = gpu
         self._unsuited = candidates(self._execution(settings.provider))[0].unsuited
@@ -30,7 +35,7 @@ class ModelLoader:
     def first(self) -> Model:
         """The model that a consumer starts with. Raises ArtefactError, ProviderError or GoldenMismatch.
 
-        With `watch` a version that fails its checks is left out, as long as another one can be served.
+        A version that fails its checks is left out, as long as another one can be served, unless a setting names it.
         """
         settings = self._settings
         found = self.versions(self.name)
@@ -42,7 +47,7 @@ class ModelLoader:
             logger.warning("the release names version %s, which %s does not have: chose version %s",
                            self.stable, folder, chosen[0].version)  # fmt: skip
         others = [one for one in found if one not in chosen]
-        model = self._first_that_works([*chosen, *others]) if settings.watch else self._load(chosen[0].path)
+        model = self._first_that_works([*chosen, *others])
         if worse := passed_over(model.path, found, self.stable):
             logger.warning("chose version %s, and passes over version %s", model.path.parent.name, worse)
         about = model.description
@@ -71,9 +76,26 @@ class ModelLoader:
         for version in versions[:-1]:
             try:
                 return self._load(version.path)
-            except (ArtefactError, ProviderError, GoldenMismatch) as error:
+            except _REFUSALS as error:
                 logger.error("version %s is refused, trying the next: %s", version.version, error)  # noqa: TRY400
-        return self._load(versions[-1].path)
+                self.refused[version] = error
+        try:
+            return self._load(versions[-1].path)
+        except _REFUSALS as error:
+            if others := self._not_named():
+                raise type(error)(
+                    f"{error}. If its file is at fault, name another version (--version {others[0].version}), or none: "
+                    "the best that passes its checks is served then"
+                ) from error
+            raise
+
+    def _not_named(self) -> list[StoredVersion]:
+        """The versions that are left out because a setting names another, best first."""
+        settings = self._settings
+        if not settings.version:
+            return []
+        found = stored_versions(settings.models_dir, self.name, unsuited=self._unsuited)
+        return [one for one in found if one.version != settings.version]
 
     def _load(self, path: Path, provider: ProviderSetting | None = None) -> Model:
         model = Model(path, self._execution(provider or self._settings.provider))

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from consumers.onnx.artefact import ArtefactError
 from consumers.onnx.loader import ModelLoader
+from consumers.onnx.model import GoldenMismatch
 from consumers.onnx.providers import CPU
 from results.outcome import Done
 from stream.admission import Admission
@@ -243,11 +244,26 @@ async def test_changes_under_load_lose_nothing(processes: Processes, repository:
     assert {outcome.version for outcome in found if isinstance(outcome, Done)} == {"1", "2"}
 
 
+@pytest.mark.parametrize("watch", [False, True])
 async def test_a_consumer_starts_with_the_newest_version_that_works(
-    processes: Processes, repository: Path, client: Redis
+    processes: Processes, repository: Path, client: Redis, *, watch: bool
 ) -> None:
-    """Else one bad file would keep a restarted consumer from coming back."""
+    """Else one bad file would keep a restarted consumer from coming back. The log and the status say what is wrong."""
     build_damaged(repository, "3")
-    consumer = watching(processes, repository)
+    consumer = processes.consumer(models_dir=repository, watch=watch, provider="cpu").ready()
     assert "version 3 is refused, trying the next" in consumer.text
     await answers(client, "1")
+
+    async def reported() -> bool:
+        problems = (await read_status(client, TINY)).problems(max_age_s=60)
+        return any("stays with version 1 and refuses version 3" in one for one in problems)
+
+    await eventually(reported, "the status says what is refused")
+    assert consumer.text.count("version 3 is refused") == 2, "it is loaded once, and reported"
+
+
+def test_a_version_that_is_named_is_not_replaced(repository: Path) -> None:
+    """But the error names the versions that are there."""
+    build_damaged(repository, "3")
+    with pytest.raises(GoldenMismatch, match=r"golden output.*--version 1\), or none"):
+        ModelLoader(ConsumerSettings(models_dir=repository, provider="cpu", version="3")).first()

@@ -52,10 +52,10 @@ def test_a_start_with_a_release(repository: Path, caplog: pytest.LogCaptureFixtu
     assert (version, "passes over" in said) == ("2", False)
 
 
-def test_a_damaged_stable_version_ends_no_consumer_that_watches(repository: Path) -> None:
+def test_a_damaged_stable_version_ends_no_consumer(repository: Path) -> None:
     """The best of the others answers, as without a release."""
     build_damaged(repository, "1")
-    loader = ModelLoader(ConsumerSettings(models_dir=repository, provider="cpu", watch=True))
+    loader = ModelLoader(ConsumerSettings(models_dir=repository, provider="cpu"))
     loader.stable = "1"
     assert loader.first().description.version == "2"
 
