@@ -76,7 +76,8 @@ class PartitionWorker:
         """Log what is wrong with the server; raises ServerRefused if it is too old to work with."""
         facts = await server_check.read_facts(self._redis)
         server_check.refuse_fatal(facts)
-        for problem in server_check.problems(facts, self._context.settings.durability):
+        durability = self._context.settings.durability
+        for problem in [*server_check.problems(facts, durability), *server_check.doubts(facts, durability)]:
             logger.warning("%s", problem)
 
     async def fetch(self) -> None:

@@ -103,7 +103,7 @@ class Watch:
         partitions = await console.choose(self._connections, self._settings.model)
         found = await read_model(self._connections, partitions[0].model, len(partitions))
         start = start_consumer(self._settings, found.model)
-        status = replace(found, server_problems=await self._server_problems(), start=start)
+        status = replace(await self._with_server(found), start=start)
         rate = None if self._before is None else completed_per_s(self._before, status)
         self._before = status
         if self._as_json:
@@ -117,11 +117,16 @@ class Watch:
         others = sorted((await partition_counts(self._connections.shared)).keys() - {model})
         return ["", f"other models of this server: {', '.join(others)} (see one with --model NAME)"] if others else []
 
-    async def _server_problems(self) -> tuple[str, ...]:
-        # Then no heartbeat is written either, and all consumers look dead: the reason comes first.
-        refused = await server_check.refused_writes(self._connections.shared)
+    async def _with_server(self, status: Status) -> Status:
+        """With what is wrong with the server, or may be."""
         facts = await server_check.read_facts(self._connections.shared)
-        return (*([f"{refused}."] if refused else []), *server_check.problems(facts, self._settings.durability))
+        durability = self._settings.durability
+        return replace(
+            status,
+            refused_writes=await server_check.refused_writes(self._connections.shared),
+            server_problems=tuple(server_check.problems(facts, durability)),
+            server_doubts=tuple(server_check.doubts(facts, durability)),
+        )
 
 
 def completed_per_s(before: Status, now: Status) -> float | None:

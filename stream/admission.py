@@ -12,7 +12,7 @@ from stream.connection.client import Client
 from stream.entry import Entry
 from stream.keys import EntryStream, Partition
 from stream.scripts import load
-from stream.server_check import ServerFacts, problems, read_facts
+from stream.server_check import ServerFacts, doubts, problems, read_facts
 from stream.settings import Durability
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class _DurabilityCheck:
             facts = await read_facts(self._redis)
             self._waits = self._must_wait(facts)
             self._can_confirm = facts.can_confirm(self._durability)
-            self._report(problems(facts, self._durability))
+            self._report([*problems(facts, self._durability), *doubts(facts, self._durability)])
             self._checked_s = time.monotonic()
         if not self._can_confirm:
             raise NotDurable(0)

@@ -23,6 +23,8 @@ _WAITAOF_SINCE: Final = (7, 2, 0)
 
 _DISK_FAILS: Final = "Redis cannot write to its disk, and accepts no image until it can: free some space there"
 
+_MAY_NOT_ASK: Final = "Sluice's user may not ask for appendfsync"
+
 #: A clock that moves does so within this time.
 _CLOCK_S: Final = 0.02
 
@@ -193,19 +195,23 @@ def _limits(facts: ServerFacts) -> Iterator[str]:
 
 
 def _durability(facts: ServerFacts, durability: Durability) -> Iterator[str]:
-    if facts.survives(durability) is not False:
-        if not facts.can_confirm(durability):
-            yield (
-                f"{facts.name} refuses every image with durability={durability}: it has no WAITAOF, and Sluice's user "
-                "may not ask for appendfsync. Upgrade to Redis 7.2 or newer. Or set appendfsync to always and "
-                "durability to process: each image is on the disk then, too."
-            )
-    elif facts.appendonly is False:
+    if facts.survives(durability):
+        return
+    if facts.appendonly is False:
         yield (
             f"Accepted images do not survive the end of Redis's process, as durability={durability} wants: appendonly "
             "is no. Set appendonly to yes and appendfsync to always, or durability to memory."
         )
-    elif facts.kind == "valkey" or durability == "disk":
+    elif not facts.can_confirm(durability):
+        known = f"appendfsync is {facts.appendfsync}" if facts.appendfsync else _MAY_NOT_ASK
+        yield (
+            f"{facts.name} refuses every image with durability={durability}: it has no WAITAOF, and {known}. Upgrade "
+            "to Redis 7.2 or newer. Or set appendfsync to always and durability to process: each image is on the disk "
+            "then, too."
+        )
+    elif not facts.appendfsync:
+        return
+    elif facts.kind == "valkey" or durability == "disk" or facts.has_waitaof is False:
         yield (
             f"Redis can lose accepted images, against durability={durability}: appendfsync is {facts.appendfsync}. "
             "Set it to always, or durability to memory."
@@ -215,6 +221,18 @@ def _durability(facts: ServerFacts, durability: Durability) -> Iterator[str]:
             f"Redis accepts each image only after up to a second, for durability={durability}: appendfsync is "
             f"{facts.appendfsync}. Set it to always, or durability to memory."
         )
+
+
+def doubts(facts: ServerFacts, durability: Durability) -> list[str]:
+    """What may be wrong with a server, but cannot be known, in a sentence each."""
+    if facts.survives(durability) is not None or facts.has_waitaof is not False or not facts.can_confirm(durability):
+        return []
+    doubt = (
+        f"Sluice cannot check that accepted images are safe (durability={durability}): {facts.name} has no WAITAOF, "
+        f"and {_MAY_NOT_ASK}. With everysec they can be lost, so it must be always or no. "
+        "`sluice status` checks it as the user admin."
+    )
+    return [doubt]
 
 
 async def refused_writes(redis: Redis) -> str:

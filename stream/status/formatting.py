@@ -96,11 +96,12 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
 
 def _notes(status: Status) -> list[str]:
     """What is no fault, but may surprise."""
-    return [
+    passed_over = [
         f"{member.name} passes over version {member.report.passed_over}"
         for member in status.members
         if member.alive and member.report and member.report.passed_over
     ]
+    return [*status.server_doubts, *passed_over]
 
 
 def _webhooks(status: Status) -> list[str]:

@@ -69,9 +69,10 @@ class Status:
     Of `backlog` entries `pending` are in consumers' hands. `oldest_s` is the age of the oldest entry in seconds, None
     where there is none. `counters` counts events over all processes since the data began. For several partitions,
     `backlogs` has one number for each: None if it is `unavailable`, and then all other figures lack it.
-    `server_problems` says what is wrong with the server, if it was checked. `start` is the command that starts a
-    consumer, if known. `classes` has the figures of each priority class. `unloaded`: an operator has unloaded the
-    model.
+    `server_problems` says what is wrong with the server, if it was checked, `server_doubts` what may be, and
+    `refused_writes` why it accepts no write: without heartbeats, all consumers look dead then. `start` is the command
+    that starts a consumer, if known. `classes` has the figures of each priority class. `unloaded`: an operator has
+    unloaded the model.
     """
 
     model: str
@@ -85,6 +86,8 @@ class Status:
     classes: Mapping[Priority, ClassStatus]
     backlogs: tuple[int | None, ...] = ()
     server_problems: tuple[str, ...] = ()
+    server_doubts: tuple[str, ...] = ()
+    refused_writes: str = ""
     start: str = ""
     release: ReleaseStatus | None = None
     sending: Sending = Sending()
@@ -125,8 +128,10 @@ class Status:
     def problems(self, *, max_age_s: float) -> list[str]:
         """What is wrong, in a sentence each; a backlog may be `max_age_s` old. Empty: the partition is healthy."""
         found = [f"Partition {number} does not answer." for number in self.unavailable]
+        if self.refused_writes:
+            found.append(f"{self.refused_writes}. Heartbeats are refused, too: consumers may only look dead.")
         found += self.server_problems
-        if self.living == 0:
+        if self.living == 0 and not self.refused_writes:
             found.append("No consumer is alive." + (f" Start one with: {self.start}" if self.start else ""))
         if self.unloaded:
             load = f"POST /v2/repository/models/{self.model}/load with an admin key"
@@ -147,7 +152,7 @@ class Status:
         found += [
             f"{member.name} is dead and holds {member.held} entries, silent for {duration(member.silence_s)}."
             for member in self.members
-            if member.held and not member.alive
+            if member.held and not member.alive and not self.refused_writes
         ]
         return found
 

@@ -129,6 +129,7 @@ async def test_a_full_disk_is_named_before_the_consumers_that_it_silences(
 
         async def is_named() -> bool:
             _, text = await _command(server, capsys)
+            assert ("No consumer is alive" in text) != ("consumers may only look dead" in text)
             return "! Redis cannot write to its disk" in text.splitlines()[1]
 
         await eventually(is_named, "the status says why")

@@ -90,7 +90,11 @@ def test_a_server_that_cannot_confirm_the_disk_to_these_users_is_named(tmp_path:
                 wait_until(lambda process=process: process.says(remedy), "it warns")  # type: ignore[misc]
             wait_until(lambda: "durability disk" in httpx.get(f"{url}/readyz").text, "it is not ready")
             assert httpx.post(f"{url}/predict", content=png(random_images(1)[0])).status_code == 503
-            _, url = processes.ingest(durability="process")
+            usual, url = processes.ingest(durability="process")
             assert httpx.post(f"{url}/predict", content=png(random_images(1)[0])).status_code == 200
+            assert usual.text.count("Sluice cannot check that accepted images are safe (durability=process)") == 1
+            look = processes.start("consumers.status", user="ingest", durability="process")
+            assert look.wait() == 0, look.text
+            assert "Sluice cannot check that accepted images are safe" in look.text
     finally:
         server.kill()

@@ -16,6 +16,7 @@ from stream.server_check import (
     ServerFacts,
     ServerRefused,
     Version,
+    doubts,
     problems,
     read_facts,
     refuse_fatal,
@@ -127,6 +128,7 @@ def test_each_level_needs_its_way_of_writing(
         (True, "", (7, 2, 11), True),
         (True, "", None, True),
         (True, "always", (7, 0, 15), True),
+        (True, "everysec", (7, 0, 15), False),
         (False, "always", (8, 2, 3), False),
     ],
 )
@@ -138,6 +140,24 @@ def test_a_server_that_never_confirms_the_disk_is_a_problem(
     assert facts.can_confirm("disk") is confirms
     assert bool(problems(facts, "disk")) is not confirms
     assert facts.can_confirm("process")
+
+
+@pytest.mark.parametrize(
+    ("version", "appendfsync", "says"),
+    [
+        ((7, 0, 15), "", "cannot check"),
+        ((7, 0, 15), "everysec", "can lose accepted images"),
+        ((7, 0, 15), "always", ""),
+        ((8, 2, 3), "", ""),
+        ((8, 2, 3), "everysec", "only after up to a second"),
+    ],
+)
+def test_a_server_without_waitaof_may_lose_images(version: Version, appendfsync: str, says: str) -> None:
+    """No admission can wait for its disk at the default level: this is reported, and what cannot be known as well."""
+    facts = ServerFacts("redis", version, True, appendfsync)
+    found = [*problems(facts, "process"), *doubts(facts, "process")]
+    assert len(found) == bool(says)
+    assert says in "".join(found)
 
 
 async def test_a_limit_for_clients_and_a_clock_that_stands_are_problems(own_server: Server) -> None:
