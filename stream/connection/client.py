@@ -16,8 +16,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection.resolver import ResolvingTcp, ResolvingTls
 from stream.connection.rights import with_command
+from stream.connection.tls_advice import with_tls_advice
 
 T = TypeVar("T")
+E = TypeVar("E", bound=RedisError)
 
 #: Words of this size or more, in bytes, are sent without a copy.
 _LARGE: Final = 6000
@@ -154,6 +156,8 @@ class Pool(ConnectionPool):
     ) -> None:
         super().__init__(max_connections=max_connections, observer=observer, **options)
         self.observer = observer
+        #: Whether the server has ever answered.
+        self.answered = False
         self._wait_s = wait_s
         self._free = asyncio.Semaphore(max_connections)
 
@@ -166,11 +170,24 @@ class Pool(ConnectionPool):
         connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             if not connection.is_connected:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await self.connect(connection)
         except BaseException:
             await self.release(connection)
             raise
         return connection
+
+    async def connect(self, connection: AbstractConnection) -> None:
+        """Connect; raises redis-py's errors, with advice."""
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            raise self.advised(error) from error
+
+    def advised(self, error: E) -> E:
+        """The error, with what to do if the server may not speak TLS as its URL says."""
+        if self.answered:
+            return error
+        return with_tls_advice(error, is_tls=issubclass(self.connection_class, SSLConnection))
 
     async def _await_lock(self) -> None:
         try:
@@ -208,37 +225,40 @@ class Client(Redis):
             try:
                 replies.append(await connection.read_response())
             except ResponseError as error:
-                self._observer.failed(error)
+                self._pool.observer.failed(error)
                 replies.append(with_command(error, command))
         return replies
 
     @property
-    def _observer(self) -> ConnectionObserver:
+    def _pool(self) -> Pool:
         assert isinstance(self.connection_pool, Pool)
-        return self.connection_pool.observer
+        return self.connection_pool
 
     async def _exchange(self, commands: Sequence[Sequence[Any]], read: Callable[[Connection], Awaitable[T]]) -> T:
         """Send the commands in one write, and read their replies; again if the connection was closed."""
-        pool = self.connection_pool
-        connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        pool = self._pool
+        connection: Any = await pool.get_connection()
         encode = connection.encoder.encode
         packed = [part for command in commands for part in pack(*command, encode=encode)]
         attempts = connection.retry.get_retries()
         try:
             while True:
                 if not connection.is_connected:
-                    await connection.connect()  # type: ignore[no-untyped-call]
+                    await pool.connect(connection)
                 try:
                     await connection.send_packed_command(packed, check_health=False)
-                    return await read(connection)
+                    reply = await read(connection)
                 except RedisError as error:
-                    self._observer.failed(error)
+                    pool.observer.failed(error)
                     if not isinstance(error, RedisConnectionError):
                         raise with_command(error, commands[0]) from None
                     await connection.disconnect()
                     if attempts == 0:
-                        raise
+                        raise pool.advised(error) from None
                     attempts -= 1
+                else:
+                    pool.answered = True
+                    return reply
         finally:
             await pool.release(connection)
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection.clients import connect
 from stream.settings import RedisSettings
@@ -110,18 +111,30 @@ def test_over_tls_the_service_works(secured: Secured, processes: Processes) -> N
 
 @pytest.mark.parametrize("lie", ["another authority", "the system's authorities", "another name", "no TLS"])
 async def test_nobody_else_is_trusted(secured: Secured, tmp_path: Path, lie: str) -> None:
-    """A server that cannot prove that it is the one meant gets no password and no image."""
+    """A server that cannot prove that it is the one meant gets no password and no image. The error says what to do."""
     trusted = str(secured.authority.file)
-    url, file = {
-        "another authority": (secured.url(), str(Authority(tmp_path).file)),
-        "the system's authorities": (secured.url(), ""),
-        "another name": (secured.url(host="localhost"), trusted),
-        "no TLS": (secured.url(scheme="redis", own=False), trusted),
+    url, file, advice = {
+        "another authority": (secured.url(), str(Authority(tmp_path).file), "Set redis_ca_file"),
+        "the system's authorities": (secured.url(), "", "Set redis_ca_file"),
+        "another name": (secured.url(host="localhost"), trusted, "Name the server in redis_url as its certificate"),
+        "no TLS": (secured.url(scheme="redis", own=False), trusted, "Then redis_url begins with rediss://"),
     }[lie]
-    with pytest.raises(RedisConnectionError) as refused:
+    with pytest.raises(RedisConnectionError, match=advice) as refused:
         await _ping(RedisSettings(redis_url=url, redis_ca_file=file))
     assert ("CERTIFICATE_VERIFY_FAILED" in str(refused.value)) == (lie != "no TLS")
     await _ping(RedisSettings(redis_url=secured.url(), redis_ca_file=trusted))
+
+
+async def test_a_server_without_tls_is_suspected(own_server: Server) -> None:
+    """It waits for the end of a command that never comes. After an answer, an outage is an outage."""
+    with pytest.raises(RedisTimeoutError, match="If not, redis_url begins with redis://"):
+        await _ping(RedisSettings(redis_url=own_server.url.replace("redis:", "rediss:"), redis_timeout_s=0.2))
+    async with connect(RedisSettings(redis_url=own_server.url)) as client:
+        await client.ping()
+        own_server.kill()
+        with pytest.raises(RedisConnectionError) as outage:
+            await client.ping()
+    assert "TLS" not in str(outage.value)
 
 
 async def test_the_password_comes_from_a_file(secured: Secured, tmp_path: Path) -> None:
