@@ -156,7 +156,8 @@ class Fetcher:
         while not self._state.stopping.is_set():
             await backoff.pause()
             try:
-                await self._group.create()
+                if await self._group.create():
+                    logger.warning("Redis has lost its data: the groups are made again, but releases are gone")
                 await self._reread_own()
                 return
             except RedisError as error:

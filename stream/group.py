@@ -90,10 +90,9 @@ class Group:
             for priority in (*PRIORITIES, None)
         }
 
-    async def create(self) -> None:
-        """Make each stream's group unless it exists."""
-        for stream in self.streams:
-            await create_group(self._redis, stream.key, GROUP)
+    async def create(self) -> bool:
+        """Make each stream's group unless it exists. Whether any was made."""
+        return any([await create_group(self._redis, stream.key, GROUP) for stream in self.streams])
 
     async def follow(self, *versions: str, any_version: bool = True) -> None:
         """From the next read on, read the streams for these versions, and those for any version if asked for.
@@ -210,13 +209,18 @@ class Group:
         return int(await self._recover_orphans([stream.key for stream in self.streams], arguments))
 
 
-async def create_group(redis: Redis, stream: str, group: str) -> None:
-    """Make a group, from the stream's beginning, unless it exists: nothing accepted may be skipped."""
+async def create_group(redis: Redis, stream: str, group: str) -> bool:
+    """Make a group, from the stream's beginning, unless it exists: nothing accepted may be skipped.
+
+    Whether it was made.
+    """
     try:
         await redis.xgroup_create(stream, group, id="0", mkstream=True)
     except ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
+        return False
+    return True
 
 
 def _tail(keys: Iterable[str]) -> list[str]:

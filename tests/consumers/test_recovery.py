@@ -232,11 +232,13 @@ async def test_a_consumer_outlives_an_outage_of_redis(outage: str, processes: Pr
             case "flush":
                 await client.flushall()
                 await eventually(lambda: _announced(client), "the consumer has announced itself again")
+                await eventually(lambda: _said(consumer.text, "Redis has lost its data"), "the log says so")
                 ids = await send(client, images)
         for outcome, image in zip(await outcomes(client, ids), images, strict=True):
             assert_right(outcome, image)
         (again,) = await outcomes(client, await send(client, images[:1]))
         assert_right(again, images[0])
+    assert consumer.text.count("Redis has lost its data") == (outage == "flush")
     assert consumer.stop() == 0
 
 
