@@ -25,19 +25,23 @@ exit status: 0 done; 1 no such model; 2 refused, wrong usage, or Redis is unavai
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What is left of a model: consumers that are alive, images and webhooks that wait, and what was given up."""
+    """What is left of a model: consumers that are alive, images and webhooks that wait, and what was given up.
 
-    living: int = 0
+    A consumer is alive in each partition that it has joined.
+    """
+
+    living: frozenset[bytes] = frozenset()
     waiting: int = 0
     dead: int = 0
 
     def plus(self, other: "Remains") -> "Remains":
-        return Remains(self.living + other.living, self.waiting + other.waiting, self.dead + other.dead)
+        return Remains(self.living | other.living, self.waiting + other.waiting, self.dead + other.dead)
 
     def refusal(self, *, dead_too: bool) -> str:
         """Why the model cannot be forgotten; empty if it can."""
         if self.living:
-            return f"{counted(self.living, 'consumer')} alive: stop {'it' if self.living == 1 else 'them'} first"
+            count = len(self.living)
+            return f"{counted(count, 'consumer')} alive: stop {'it' if count == 1 else 'them'} first"
         if self.waiting:
             waiting = counted(self.waiting, "image or webhook", "images or webhooks")
             return f"{waiting} waiting: start a consumer or sender first"
@@ -85,7 +89,8 @@ async def _in_partition(redis: Redis, of: Partition, what: str, *, dead_too: boo
     keys = [of.alive, of.dead_letters, of.dead_webhooks, of.webhooks, of.wanted_versions]
     keys += [of.consumers, of.versions, of.counters, of.holders, *(stream.key for stream in of.streams())]
     reply: Any = await load(redis, "stream.scripts", "forget")(keys, [what, int(dead_too)])
-    return Remains(*map(int, reply))
+    living, waiting, dead = reply
+    return Remains(frozenset(living), int(waiting), int(dead))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -175,6 +175,7 @@ def explain(error: Exception, settings: QueueSettings) -> str:
         )
     if lacks_rights(error):
         return (
-            f"Redis refuses this to its user: {error}. Use one with the rights, such as admin of `python -m stream.acl`"
+            "Redis refuses this to its user. Use one with the rights, such as admin of `python -m stream.acl`, with "
+            f"--redis-url and --redis-password-file. Redis said: {error}"
         )
     return f"Redis: {error}" if isinstance(error, RedisError) else str(error)

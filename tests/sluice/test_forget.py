@@ -95,11 +95,13 @@ async def test_what_is_served_or_has_work_is_kept(command: Command, client: Redi
 async def test_a_consumer_that_joins_meanwhile_keeps_the_model(
     command: Command, client: Redis, settings: RedisSettings
 ) -> None:
-    """It joins between the look at the model and the step that deletes."""
+    """It joins between the look at the model and the step that deletes. It counts once, not once per partition."""
     async with Connections(settings) as connections:
-        model = Model(connections, [FLOWERS], dead_too=False)
+        both = [FLOWERS, Partition("flowers", 1)]
+        model = Model(connections, both, dead_too=False)
         assert await model.look() == ""
-        await Presence(client, FLOWERS).heartbeat(report("late"), lease_s=60)
+        for partition in both:
+            await Presence(client, partition).heartbeat(report("late"), lease_s=60)
         assert await model.forget() == "1 consumer alive: stop it first"
     assert list(await partition_counts(client)) == ["flowers", "roses"]
     assert await client.hlen(FLOWERS.versions) == 1
