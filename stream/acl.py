@@ -224,9 +224,16 @@ def _write(given: argparse.Namespace) -> int:
     for user in renewed:
         write_atomically(kept[user], passwords[user], mode=0o444)
     write_atomically(file, text, mode=0o444)
-    new = f"there are new passwords of {', '.join(renewed)}" if renewed else "the passwords are as before"
-    sys.stdout.write(f"{file} {f'has the rights of this version now, and {new}' if before else 'is made'}\n")
+    sys.stdout.write(f"{file} {_changed(renewed) if before else 'is made'}\n")
     return 0
+
+
+def _changed(renewed: Sequence[str]) -> str:
+    """What a later run has changed, and what to do with it."""
+    users = ", ".join(renewed)
+    new = f"there are new passwords of {users}" if renewed else "the passwords are as before"
+    restart = f", then restart the processes of: {users}" if renewed else ""
+    return f"has the rights of this version now, and {new}. Install it, run ACL LOAD{restart}"
 
 
 if __name__ == "__main__":

@@ -94,9 +94,9 @@ class ModelRegistry:
                 self._drop(name)
             else:
                 await self._follow(name, count)
-        await self._read_orders()
+        await self._read_decisions()
         for client in self._clients.values():
-            self._give_orders(client)
+            self._apply_decisions(client)
         await asyncio.gather(*(self._write_counts(client) for client in self._clients.values()))
 
     async def _follow(self, name: str, count: int) -> None:
@@ -109,8 +109,8 @@ class ModelRegistry:
             # This raises if the model cannot be reached. The client is dropped then, and nothing runs for it yet.
             await client.versions.refresh()
             # Before a request can find it: the first one is to obey, too.
-            await self._read_orders()
-            self._give_orders(client)
+            await self._read_decisions()
+            self._apply_decisions(client)
             self._clients[name] = client
         self._receiving.setdefault(name, []).extend(
             self._tasks.create_task(partition.run(), context=partition_context(partition.number)) for partition in new
@@ -124,24 +124,24 @@ class ModelRegistry:
             for task in self._receiving.pop(name):
                 task.cancel()
 
-    async def _read_orders(self) -> None:
+    async def _read_decisions(self) -> None:
         """Read what operators want. In a Cluster its server may be unavailable: then all stays as it was."""
         self._unloaded, self._wanted = await asyncio.gather(
-            self._or_as_before(LOADS, self._load_requests.unloaded, self._unloaded),
-            self._or_as_before(RELEASES, self._releases.all, self._wanted),
+            self._or_as_before("load requests", LOADS, self._load_requests.unloaded, self._unloaded),
+            self._or_as_before("releases", RELEASES, self._releases.all, self._wanted),
         )
 
-    async def _or_as_before(self, key: str, read: Callable[[], Awaitable[T]], before: T) -> T:
+    async def _or_as_before(self, what: str, key: str, read: Callable[[], Awaitable[T]], before: T) -> T:
         try:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 return await read()
         except ResponseError as error:
-            unreadable.skip("hash of orders", key, error)
+            unreadable.skip(f"hash of {what}", key, error)
         except (RedisError, TimeoutError) as error:
             logger.debug("cannot read what operators want: %s", error)
         return before
 
-    def _give_orders(self, client: ModelClient) -> None:
+    def _apply_decisions(self, client: ModelClient) -> None:
         client.unloaded = client.name in self._unloaded
         client.obey(self._wanted.get(client.name))
 
@@ -157,7 +157,7 @@ class ModelRegistry:
             if isinstance(error, asyncio.CancelledError):
                 raise
             if isinstance(error, ResponseError):
-                unreadable.skip("hash of figures", release_figures(client.name, router.release.id), error)
+                unreadable.skip("hash of release figures", release_figures(client.name, router.release.id), error)
 
     async def _listed(self) -> dict[str, int]:
         """How many partitions each model has. In a Cluster the list itself may be unavailable: use what is known."""

@@ -128,7 +128,9 @@ def test_a_later_version_renews_the_rights_and_keeps_the_passwords(
     capsys.readouterr()
     (users / "ingest" / "password").unlink()
     assert make_users(users) == 0
-    assert capsys.readouterr().out.endswith(", and there are new passwords of ingest\n")
+    assert capsys.readouterr().out.endswith(
+        ", and there are new passwords of ingest. Install it, run ACL LOAD, then restart the processes of: ingest\n"
+    )
     changed = {path.parent.name for path, before in passwords.items() if path.read_text() != before}
     assert changed == {"ingest"}
 
