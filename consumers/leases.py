@@ -208,6 +208,7 @@ class LeaseKeeper:
             load_requests=self._context.state.load_requests,
             preparation=model.description.preparation,
             reads_any=self._reads_any,
+            follows=self._context.settings.watch and not self._context.settings.version,
         )
 
     def _bulk_part_since(self) -> float:

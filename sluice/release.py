@@ -13,8 +13,8 @@ from stream.cli import FAILED, OK, complain, start_consumer
 from stream.connection.clients import Connections
 from stream.keys import valid_version
 from stream.model import ModelDescription
-from stream.presence import Presence
-from stream.releases import Release, ReleaseError, Releases, read_release
+from stream.presence import ConsumerReport, Presence
+from stream.releases import Release, ReleaseError, Releases, ReleaseStatus, read_release
 
 PROGRAM: Final = "sluice release"
 
@@ -39,37 +39,42 @@ class Refused(Exception):
 
 
 class NotServed(Refused):
-    """No live consumer serves the version."""
+    """No live consumer serves the version. `stable`: it was to be the stable one."""
 
-    def __init__(self, version: str, live: set[str]) -> None:
+    def __init__(self, version: str, live: set[str], *, stable: bool) -> None:
         super().__init__(f"no live consumer serves version {version}; served at present: {_listed(live)}")
-        self.version = version
+        self.version, self.stable = version, stable
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model's versions: `known` were ever announced, `live` have a live consumer."""
+    """A model's versions: `known` were ever announced, `live` have a live consumer.
+
+    `follows`: a consumer with --watch is alive, which changes to the stable version.
+    """
 
     known: dict[str, ModelDescription]
     live: set[str]
+    follows: bool
 
     @classmethod
     async def read(cls, connections: Connections, model: str) -> Self:
         """Raises NoSuchModel."""
         known: dict[str, ModelDescription] = {}
-        live: set[str] = set()
+        alive: list[ConsumerReport] = []
         for partition in await console.choose(connections, model):
             presence = Presence(connections.client_for(partition), partition)
             known |= await presence.versions()
-            live |= {one.version for one in await presence.consumers() if one.alive}
-        return cls(known, live)
+            alive += [one for one in await presence.consumers() if one.alive]
+        return cls(known, {one.version for one in alive}, any(one.follows for one in alive))
 
-    def require(self, version: str, *, force: bool) -> None:
-        """Raise Refused unless a consumer serves this version; with `force`, unless one ever announced it."""
+    def require(self, version: str, *, force: bool, stable: bool = False) -> None:
+        """Raise Refused unless a consumer serves this version, or will once it is `stable`; with `force`, unless one
+        ever announced it."""
         if version not in self.known:
             raise Refused(f"no consumer has announced version {version}; announced: {_listed(self.known)}")
-        if version not in self.live and not force:
-            raise NotServed(version, self.live)
+        if version not in self.live and not force and not (stable and self.follows):
+            raise NotServed(version, self.live, stable=stable)
 
     def only_other(self, candidate: str) -> str:
         """The one live version beside the candidate; raises Refused."""
@@ -92,8 +97,9 @@ def main(arguments: Sequence[str]) -> int:
             return await _run(connections, given)
         except NotServed as error:
             start = start_consumer(settings, given.model, error.version)
+            restart = f", or start the service with: sluice serve {given.model} --version {error.version}"
             force = "or add --force: consumers without a version load it when they start"
-            return complain(PROGRAM, f"{error}. Start one with: {start}, {force}", FAILED)
+            return complain(PROGRAM, f"{error}. Start one with: {start}{restart * error.stable}, {force}", FAILED)
         except (Refused, ReleaseError) as error:
             return complain(PROGRAM, str(error), FAILED)
 
@@ -110,7 +116,7 @@ async def _run(connections: Connections, given: argparse.Namespace) -> int:
         await releases.clear(given.model)
     else:
         release = _next(given, served, before)
-        served.require(release.stable, force=given.force)
+        served.require(release.stable, force=given.force, stable=True)
         await releases.write(given.model, release)
     return await _show(connections, given)
 
@@ -121,7 +127,7 @@ def _next(given: argparse.Namespace, served: Served, before: Release | None) -> 
         return _trial(given, served, before)
     promote = given.command == "promote" or getattr(given, "promote", False)
     if promote and given.version and (before is None or before.candidate != given.version):
-        served.require(given.version, force=given.force)
+        served.require(given.version, force=given.force, stable=True)
         if before and before.stable == given.version:
             return Release(given.version, previous=before.previous)
         return Release(given.version, previous=before.stable if before else "")
@@ -165,11 +171,22 @@ async def _show(connections: Connections, given: argparse.Namespace) -> int:
         return OK
     for name, status in found.items():
         sys.stdout.write(f"{name}: {status.line() if status else 'no release: any version takes an image'}\n")
-        for problem in status.problems((await Served.read(connections, name)).live) if status else ():
-            sys.stdout.write(f"! {problem}\n")
+        if status:
+            _say_what_is_missing(status, await Served.read(connections, name))
     if not found:
         sys.stdout.write("No model has a release.\n")
     return OK
+
+
+def _say_what_is_missing(status: ReleaseStatus, served: Served) -> None:
+    stable, live = status.release.stable, set(served.live)
+    if served.follows and stable not in live:
+        live.add(stable)
+        sys.stdout.write(
+            f"Consumers with --watch load version {stable} within seconds if their models folder has it.\n"
+        )
+    for problem in status.problems(live):
+        sys.stdout.write(f"! {problem}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

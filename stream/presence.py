@@ -51,7 +51,8 @@ class ConsumerReport:
     and why it does not; `passed_over` is a higher version that is not wanted, and why. `load_requests` is the number of
     the newest request to load the model that this consumer has carried out. `preparation` is that
     of its version, empty if the consumer is too old to send it. `reads_any` is whether it reads the streams for any
-    version. Raises ValueError if a field makes no sense.
+    version, and `follows` whether it changes to the stable version of a release while it serves. Raises ValueError if a
+    field makes no sense.
     """
 
     name: str
@@ -72,11 +73,12 @@ class ConsumerReport:
     load_requests: int = 0
     preparation: str = ""
     reads_any: bool = True
+    follows: bool = False
     alive: bool = True
 
     def __post_init__(self) -> None:
-        if type(self.reads_any) is not bool:
-            raise ValueError("a consumer report does not say which streams are read")
+        if not all(type(one) is bool for one in (self.reads_any, self.follows)):
+            raise ValueError("a consumer report does not say which streams are read, or whether it follows a release")
         texts = (
             *(self.name, self.host, self.provider, self.state, self.digest, self.preparation),
             *(self.refused, self.passed_over),

@@ -156,6 +156,20 @@ async def test_a_version_without_a_consumer_needs_force(command: Command) -> Non
     assert "! The release names version 3, and no consumer of it is alive." in said
 
 
+async def test_a_rollback_needs_a_consumer_that_has_or_loads_the_version(command: Command, client: Redis) -> None:
+    """One with --watch loads it, and is no reason to warn. Otherwise the refusal says how to start one."""
+    await command("promote flowers 1")
+    await command("promote flowers 2")
+    presence = Presence(client, Partition("flowers"))
+    await presence.leave("of-1")
+    status, said = await command("rollback flowers")
+    assert status == 2
+    assert "or start the service with: sluice serve flowers --version 1, or add --force" in said
+    await presence.heartbeat(replace(report("of-2"), version="2", follows=True), lease_s=600)
+    loads = "Consumers with --watch load version 1 within seconds if their models folder has it.\n"
+    assert await command("rollback flowers") == (0, f"flowers: version 1 takes all images\n{loads}")
+
+
 async def test_a_shadow_must_resize_as_the_stable_version(command: Command, client: Redis) -> None:
     """It gets the images that were prepared for the other: what was compared would be no one's answer."""
     cropped = ModelDescription("flowers", "2", "digest", 4, 4, Resize("crop", shorter_side=5), ("a", "b"))

@@ -66,6 +66,7 @@ async def test_a_consumer_that_watches_follows(processes: Processes, repository:
     await releases.write("tiny", Release("1"))
     watching(processes, repository)
     await serves(client, "1")
+    assert [one.follows for one in await reports(client)] == [True]
     build(repository, "3")
     await stays(client, "1", passed_over="3: the release names version 1")
     await releases.write("tiny", Release("2", "3", share=0.5))
