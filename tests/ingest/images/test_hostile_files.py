@@ -5,6 +5,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from ingest.errors import DamagedImage, TooManyPixels
 from ingest.images.cost import LONG_HEADER
 from ingest.images.decode import EncodedImage, to_pixels
 from ingest.images.decoder import MOST_SEGMENTS, Decoder
+from ingest.images.formats import TITLES
+from ingest.images.worker_process import Worker
 from ingest.request_body import Upload
 from tests.ingest.images.test_worker_pool import LIMITS, PNG, decoding, outcome, resident
 from tests.support import hostile_images
@@ -29,6 +32,13 @@ MOST_OWN_CPU_S = 0.7
 #: What the header of one file may take on the event loop: CPU seconds, and bytes.
 MOST_HEADER_CPU_S = 0.018
 MOST_COPIED_BYTES = 8 * 2**20
+
+#: By how much an estimate may differ from a measurement: of CPU time, which depends on the machine, and of memory.
+MOST_WRONG_S = 10
+MOST_WRONG_BYTES = 2.5
+
+#: What makes slow encoders quick. The decoders take as long.
+_QUICK: dict[str, dict[str, Any]] = {"HEIF": {"enc_params": {"preset": "ultrafast"}}, "AVIF": {"speed": 10}}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,24 @@ def cpu_s(process: int) -> float:
 def reset_peak(process: int) -> None:
     """VmHWM begins again."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", TITLES)
+async def test_the_estimate_of_a_cost_is_near_a_measurement(kind: str) -> None:
+    """An image of 8 megapixels, in a worker of its own."""
+    data, wanted = encoded(scene(3200, 2400), kind, **_QUICK.get(kind, {})), model(224, 224)
+    estimate = EncodedImage(data).cost(wanted, 10**8)
+    worker = Worker(LIMITS, niceness=0, keep=True)
+    process = await worker.start()
+    idle, cpu_before = resident(process.pid, "VmRSS"), cpu_s(process.pid)
+    await worker.decode(data, wanted, 60)
+    seconds, memory = cpu_s(process.pid) - cpu_before, resident(process.pid, "VmHWM") - idle - len(data)
+    worker.stop()
+    await process.wait()
+    found = f"measured: {seconds:.2f} s, {memory} bytes; {estimate}"
+    assert seconds / MOST_WRONG_S < estimate.seconds < max(seconds, 0.01) * MOST_WRONG_S, found
+    assert memory / MOST_WRONG_BYTES < estimate.memory_bytes < memory * MOST_WRONG_BYTES, found
 
 
 @needs_proc
