@@ -1,4 +1,4 @@
-"""Decodes PNG, WebP, HEIC, AVIF, the first frame of GIF, BMP, TIFF and unusual JPEG with Pillow.
+"""Decodes every format with Pillow, and of JPEG what is unusual. Of several frames, it takes the first.
 
 Pillow holds the decoded image once, in its own mode. Nothing here makes a second copy of the whole image: `converter`
 converts one strip of rows at a time (ingest/images/resampling.py).

@@ -9,13 +9,11 @@ import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from starlette.routing import Route
 
-import stream.keys
 from ingest.app import create_app
 from ingest.errors import Problem
 from ingest.grpc_api.status import code_of
@@ -149,21 +147,6 @@ def _logged(path: Path) -> Iterator[tuple[str, str]]:
                 yield re.sub(r"%[a-z]", "...", line), "warning"  # once for each outage, then less
             case _:
                 pass
-
-
-def test_the_design_has_every_key() -> None:
-    """The table of stream/keys.py, row for row; and each of that table's keys is one that the code can name."""
-    assert stream.keys.__doc__
-    table = [line for line in stream.keys.__doc__.splitlines() if line.startswith("| `")]
-    assert [line for line in text("docs/design.md").splitlines() if line.startswith("| `sluice:")] == table
-    named = {match[1] for line in table if (match := re.search(r"\{m/n\}:(\w+)", line))}
-    assert named == {name for name, one in vars(stream.keys.Partition).items() if not name.startswith("_") and
-                     (isinstance(one, functools.cached_property) or callable(one)) and _returns_a_key(one)}  # fmt: skip
-
-
-def _returns_a_key(one: Any) -> bool:
-    """Whether this makes a key: others look for the streams among them."""
-    return (one.func if isinstance(one, functools.cached_property) else one).__annotations__["return"] is str
 
 
 def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
