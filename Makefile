@@ -31,13 +31,17 @@ TOGETHER := $(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-r
 # If it is set, each of the hundreds of processes that the suite starts would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install check test test-redis7 test-redis8 test-matrix bench chaos soak screenshots clean
+.PHONY: help run install check test test-redis7 test-redis8 test-matrix bench chaos soak screenshots clean
 
-## run: serve on http://127.0.0.1:$(PORT); MODEL=flowers.keras LABELS=flowers.txt: your own model; GPU=1: with CUDA
+## help: this list
+help:
+	@sed -n 's/^## /make /p' $(MAKEFILE_LIST)
+
+## run: serve on http://127.0.0.1:5000, or PORT; MODEL=flowers.keras LABELS=flowers.txt: your own model; GPU=1: with CUDA
 run: $(RUN) $(if $(GPU),$(CUDA))
 	@exec $(BIN)/python -m sluice serve $(if $(MODEL),"$(MODEL)") --port $(PORT) --consumers $(CONSUMERS) $(if $(LABELS),--labels "$(LABELS)") $(EXPORT)
 
-## install: all that development needs, in $(VENV)
+## install: all that development needs, in .venv
 install: $(DEV)
 
 $(BIN)/pip:
@@ -66,14 +70,11 @@ $(BENCH): pyproject.toml | $(BIN)/pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ $(DEV) $(RUN)
 
-## check: style, types, the direction of imports, and the prose and words of the documents
+CHECKS := "ruff check" "ruff format --check" mypy lint-imports "python -m tests.docs.prose" "python -m tests.docs.vocabulary"
+
+## check: style, types, the direction of imports, and the prose and words of the documents; all of them, if one fails
 check: $(DEV)
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m tests.docs.prose
-	$(BIN)/python -m tests.docs.vocabulary
+	@failed=0; for tool in $(CHECKS); do echo "$$tool"; $(BIN)/$$tool || failed=1; done; exit $$failed
 
 ## test: the whole suite, against the embedded Valkey; that of the page where chromium and chromedriver are installed
 test: $(DEV)
