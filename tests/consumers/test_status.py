@@ -129,6 +129,8 @@ async def test_a_dead_consumer_that_holds_entries_is_trouble(
     found = await read_status(client, partition)
     (problem,) = found.problems(max_age_s=60)
     assert problem.startswith(f"{graveyard.group.consumer} is dead and holds 1 entries")
+    (problem,) = replace(found, refused_writes="The disk is full").problems(max_age_s=60)
+    assert problem.startswith("The disk is full. "), "without heartbeats, it may only look dead"
     assert found.members[0].silent_s
     assert found.living == 1
 
