@@ -157,7 +157,7 @@ class Fetcher:
             await backoff.pause()
             try:
                 if await self._group.create():
-                    logger.warning("Redis has lost its data: the groups are made again, but releases are gone")
+                    logger.warning("Redis has lost its data: the groups are made again, but releases may be gone")
                 await self._reread_own()
                 return
             except RedisError as error:
