@@ -27,7 +27,6 @@ from consumers.onnx.loader import ModelLoader
 from consumers.onnx.model import GoldenMismatch, ServedModel, inference_thread
 from consumers.onnx.providers import ProviderError, require_cuda
 from consumers.worker import ConsumerFailed, Worker
-from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.connection.clients import AT_START, Backoff, connect
 from stream.embedded.run_file import missed_service
@@ -37,6 +36,7 @@ from stream.host.logs import configure
 from stream.releases import Releases
 from stream.server_check import ServerRefused
 from stream.settings import ConsumerSettings
+from stream.settings.variables import warn_of_unknown_variables
 from stream.unreadable import lacks_rights, with_remedy
 
 logger = logging.getLogger("consumers")

@@ -7,10 +7,10 @@ import sys
 from ingest.auth.api_keys import BadKey, configured_keys, why_unreadable
 from ingest.server import listen, serve
 from ingest.start_checks import refuse_grpc, refuse_open_bind, refuse_urls
-from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.host.logs import configure
 from stream.settings import IngestSettings
+from stream.settings.variables import warn_of_unknown_variables
 
 _PROGRAM = "python -m ingest"
 

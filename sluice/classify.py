@@ -15,9 +15,9 @@ from ingest.client.__main__ import main as classify
 from ingest.client.command import options
 from ingest.health import is_sluice, not_ready, served_models
 from sluice.models import DEFAULT
-from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, print_unknown_variables, sluice
 from stream.embedded.run_file import Running, running_anywhere, running_folders
+from stream.settings.variables import unknown_variables
 
 #: Seconds between two looks whether the service is ready.
 _INTERVAL_S: Final = 0.1

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 from ingest.health import not_ready
 from sluice.models import ExportFailed, Served, precision, prepare, versions_of
 from sluice.supervisor import Program, Supervisor
-from stream.all_settings import unknown_variables
 from stream.cli import FAILED, complain, from_command_line, print_unknown_variables, sluice
 from stream.embedded.run_file import RunFile, running_anywhere
 from stream.host.cpu import usable_cores
 from stream.host.private_folder import UnusableFolder, check_writable
 from stream.host.text import counted
 from stream.settings import RedisSettings
+from stream.settings.variables import unknown_variables
 
 #: How long a process may drain, in seconds: longer than `shutdown_grace_s`, within which each ends by itself.
 STOP_S: Final = 25.0

@@ -4,12 +4,12 @@ import logging
 import os
 import sys
 
-from stream.all_settings import warn_of_unknown_variables
 from stream.cli import from_command_line, refuse
 from stream.embedded.server import FolderInUse, serve
 from stream.host.logs import configure
 from stream.host.private_folder import UnusableFolder
 from stream.settings import RedisSettings
+from stream.settings.variables import warn_of_unknown_variables
 
 
 def main() -> int:

@@ -15,10 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from stream.all_settings import PREFIX, unknown_variables, warn_of_unknown_variables
 from stream.host.logs import LogFormat, configure, log_refusal
 from stream.host.packages import as_typed
 from stream.settings import RedisSettings
+from stream.settings.variables import PREFIX, unknown_variables, warn_of_unknown_variables
 
 #: Exit statuses of all commands.
 OK, NOT_FOUND, FAILED = 0, 1, 2

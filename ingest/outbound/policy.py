@@ -12,7 +12,7 @@ from typing import Final, Self
 import httpx
 
 from ingest.outbound.addresses import MAX_URL, Address, Network, is_public, parse_networks
-from stream.outbound_settings import OutboundSettings, listed
+from stream.settings.outbound import OutboundSettings, listed
 
 #: What no URL has (RFC 3986), and what parsers read differently: white space, controls and backslashes.
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\\s]")

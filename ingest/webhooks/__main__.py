@@ -15,11 +15,11 @@ import sys
 
 from ingest.auth.api_keys import BadKey, key_owners, why_unreadable
 from ingest.start_checks import refuse_delivery
-from stream.all_settings import warn_of_unknown_variables
 from stream.cli import FAILED, OK, complain, from_command_line, refuse
 from stream.host.logs import configure
-from stream.outbound_settings import listed
 from stream.settings import IngestSettings, WebhookSettings
+from stream.settings.outbound import listed
+from stream.settings.variables import warn_of_unknown_variables
 
 _PROGRAM = "python -m ingest.webhooks"
 

@@ -24,9 +24,9 @@ from results.outcome import Done
 from stream.connection.clients import AT_START, Backoff, Connections, connect_reader, is_temporary
 from stream.host.logs import partition_context
 from stream.keys import Partition
-from stream.outbound_settings import listed
 from stream.presence import Presence, partition_counts
 from stream.settings import WebhookSettings
+from stream.settings.outbound import listed
 
 logger = logging.getLogger(__name__)
 

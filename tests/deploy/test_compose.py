@@ -22,9 +22,9 @@ from redis.retry import Retry
 
 from export import arguments
 from sluice import models, serve
-from stream.all_settings import all_fields
 from stream.keys import PRIORITIES
 from stream.settings import ConsumerSettings, IngestSettings, QueueSettings
+from stream.settings.variables import all_fields
 from tests.deploy.running import MODEL, Containers, made_users
 from tests.support.containers import ROOT, composed, extras, parsed, seconds, stages, variables
 from tests.support.images import encoded, scene

@@ -11,8 +11,8 @@ from consumers.health import Health, health_app
 from export import arguments
 from ingest.app import create_app
 from stream import acl
-from stream.all_settings import all_fields
 from stream.settings import IngestSettings
+from stream.settings.variables import all_fields
 from tests.deploy.cluster import OURS, OVERLAYS, VERSION, consumer_settings, container, environment, ingest_settings
 from tests.support.containers import ROOT, composed, parsed, stages
 from tests.support.manifests import K8S, Manifest, built, documents, kustomization, pod_of

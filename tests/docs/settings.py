@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from stream.all_settings import CLASSES, own_fields
+from stream.settings.variables import CLASSES, own_fields
 from tests.support.documents import ROOT
 
 PATH = ROOT / "docs" / "settings.md"

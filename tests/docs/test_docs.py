@@ -18,9 +18,9 @@ from ingest.app import create_app
 from ingest.errors import Problem
 from ingest.grpc_api.status import code_of
 from ingest.images.formats import FORMATS, SUFFIXES
-from stream.all_settings import all_fields
 from stream.entry import Entry
 from stream.settings import IngestSettings
+from stream.settings.variables import all_fields
 from tests.docs import settings
 from tests.support.documents import (
     DOCUMENTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from consumers.status import main
-from stream.all_settings import OTHER_VARIABLES, all_fields, unknown_variables
+from stream.settings.variables import OTHER_VARIABLES, all_fields, unknown_variables
 from tests.support.processes import ROOT
 from tests.support.redis.servers import Server
 

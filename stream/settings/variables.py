@@ -11,9 +11,9 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stream.outbound_settings import DeliverySettings, FetchSettings, OutboundSettings
 from stream.settings import ConsumerSettings, IngestSettings, QueueSettings, RedisSettings
-from stream.upload_settings import UploadSettings
+from stream.settings.outbound import DeliverySettings, FetchSettings, OutboundSettings
+from stream.settings.uploads import UploadSettings
 
 #: Every class that declares settings, the general ones first.
 CLASSES: Final[tuple[type[BaseModel], ...]] = (

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from stream.host.cpu import usable_cores
-from stream.outbound_settings import Seconds
+from stream.settings.outbound import Seconds
 
 
 class UploadSettings(BaseModel):
