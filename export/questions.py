@@ -42,8 +42,8 @@ def with_saved_model(job: Job, why: str) -> OwnCode:
     """The way out for a model with code of its owner's: a SavedModel holds the operations instead of the code."""
     assert job.file is not None
     folder = job.file.with_name(f"{job.file.stem}_savedmodel")
-    words = (word.rpartition("=") for word in shlex.split(command(job)))
-    typed = shlex.join(f"{option}{sign}{folder if Path(value) == job.file else value}" for option, sign, value in words)
+    words = ((word, word.removeprefix("--keras=")) for word in shlex.split(command(job)))
+    typed = shlex.join(word.replace(path, str(folder)) if Path(path) == job.file else word for word, path in words)
     return OwnCode(
         f"{why}. Load it where your own code is, and export it from there:\n"
         f'    model.export("{folder}")          # in Python; in Keras 2: model.save("{folder}", save_format="tf")\n'

@@ -131,10 +131,11 @@ def test_a_lambda_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     layers = [library.layers.InputLayer((8, 8, 3)), trap, library.layers.Flatten()]
     model = library.Sequential([*layers, library.layers.Dense(2)])
     Path(canary).unlink(missing_ok=True)
-    model.save(tmp_path / f"trap{suffix}")
-    folder = tmp_path / "trap_savedmodel"
+    file, folder = (tmp_path / "run=1" / name for name in (f"trap{suffix}", "trap_savedmodel"))
+    file.parent.mkdir()
+    model.save(file)
     typed = f"    python -m export {folder} --labels {tmp_path / 'names.txt'} --preprocess unit --output "
-    refused(tmp_path / f"trap{suffix}", tmp_path, capsys, "which is never run", f'model.export("{folder}")', typed)
+    refused(file, tmp_path, capsys, "which is never run", f'model.export("{folder}")', typed)
 
 
 def test_a_module_is_never_imported(
