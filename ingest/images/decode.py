@@ -188,8 +188,9 @@ def format_of(data: bytes) -> str:
     for image_format in FORMATS:
         if length := image_format.matches(data):
             if len(data) < length:
+                titles = " or ".join(one.title for one in FORMATS if one.matches(data))
                 raise DamagedImage(
-                    f"The {image_format.title} file ends after {len(data)} bytes, in its header. Send the whole file."
+                    f"The {titles} file ends after {len(data)} bytes, in its header. Send the whole file."
                 )
             return image_format.name
     if data[:64].lstrip()[:1] in (b"{", b"["):

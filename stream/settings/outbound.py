@@ -102,7 +102,11 @@ class DeliverySettings(BaseModel):
     @classmethod
     def _delays_are_seconds(cls, delays: str) -> str:
         for delay in listed(delays):
-            if not 0 < float(delay) <= 604_800:
+            try:
+                seconds = float(delay)
+            except ValueError:
+                raise ValueError(f"{delay} is no number of seconds") from None
+            if not 0 < seconds <= 604_800:
                 raise ValueError(f"{delay} must be more than 0 and at most 604800 (a week)")
         if len(listed(delays)) > 30:
             raise ValueError("more than 30 attempts are not supported")

@@ -83,6 +83,7 @@ def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.
         (IngestSettings, [], {"REDIS_URL": "redis://:hunter2@h:abc/0"},
          "SLUICE_REDIS_URL: the URL names no host:port"),
         (WebhookSettings, [], {"WEBHOOK_SECRET": "hunter2"}, "SLUICE_WEBHOOK_SECRET: secret 1 must be whsec_ and "),
+        (WebhookSettings, ["--webhook-retries-s", "5,x"], {}, "--webhook-retries-s is 5,x: x is no number of seconds"),
         (ConsumerSettings, ["--device", "-1"], {},
          "--device is -1: it must be auto or a whole number (at least 0, at most 1023)"),
     ],

@@ -85,8 +85,9 @@ def test_half_a_file_is_damaged(image_format: ImageFormat, part: float) -> None:
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
 @pytest.mark.parametrize("size", range(1, 40))
 def test_the_first_bytes_of_a_container_are_damaged(kind: str, size: int) -> None:
-    """Whichever field of its header ends early."""
-    with pytest.raises(DamagedImage, match="Send the whole file"):
+    """Whichever field of its header ends early. What comes before the codec's name may belong to either format."""
+    title = "HEIC or AVIF" if size < 12 else TITLES[kind]
+    with pytest.raises(DamagedImage, match=f"The {title} file .* Send the whole file"):
         to_pixels(encoded(scene(), kind)[:size], model(), MOST)
 
 
