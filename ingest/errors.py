@@ -1,6 +1,22 @@
 """The problems that a request can end with, and which failure of a consumer or of Redis becomes which problem.
 
-docs/api.md lists them all.
+Problem
+ ├─ NoImage 400              ├─ PayloadTooLarge 413
+ ├─ MalformedUpload 400      ├─ TooManyPixels 413
+ ├─ BadParameter 400         ├─ UnsupportedMediaType 415
+ ├─ UrlNotAllowed 400        ├─ DamagedImage 422
+ ├─ Unauthorized 401         ├─ ImageNotFetched 422
+ ├─ CrossOriginRequest 403   ├─ IdempotencyKeyReused 422
+ ├─ AdminKeyNeeded 403       ├─ TooManyRequests 429
+ ├─ BulkKey 403              ├─ InferenceFailed 500
+ ├─ UnknownModel 404         ├─ DamagedInRedis 500
+ ├─ UnknownResult 404        ├─ Overloaded 503
+ ├─ UnknownDeadLetter 404    ├─ NoConsumer 503
+ ├─ RequestTimeout 408       ├─ ModelUnloaded 503
+ ├─ LoadRefused 409          ├─ MixedVersions 503
+ └─ Cancelled 410            ├─ PreparedForAnother 503
+                             ├─ StreamUnavailable 503
+                             └─ DeadlinePassed 504
 """
 
 import logging
