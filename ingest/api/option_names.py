@@ -17,8 +17,8 @@ THRESHOLD: Final = "threshold"
 #: The options that the query of a request to classify may have.
 IN_QUERY: Final = (TOP, THRESHOLD, PRIORITY)
 
-#: What has no effect as a part of a form, and where it belongs.
-NOT_IN_FORM: Final = (
+#: What has no effect as a part of a form, and where it belongs. JSON has fields for some of it.
+ELSEWHERE: Final = (
     {name: f"Put it into the query, as in /predict?{name}=..." for name in IN_QUERY}
     | {name.lower(): f"Send it as the header {name}." for name in (PREFER.name, IDEMPOTENCY_KEY.name, CLIENT_HEADER)}
     | {name.lower(): f"Send it as the header {WEBHOOK_URL.name}." for name in (WEBHOOK, WEBHOOK_URL.name)}

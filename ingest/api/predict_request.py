@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from ingest.api.option_names import IN_QUERY, NOT_IN_FORM, THRESHOLD, TOP
+from ingest.api.option_names import ELSEWHERE, IN_QUERY, THRESHOLD, TOP
 from ingest.api.webhook_requests import WEBHOOK, WEBHOOK_SCHEMA
 from ingest.classification import cancel_on_disconnect
 from ingest.errors import BadParameter, ImageNotFetched, NoImage, PayloadTooLarge, Problem, UrlNotAllowed
@@ -155,7 +155,7 @@ class PredictBody:
         if kind == JSON or kind.endswith("+json"):
             return await self._read_json(request, in_query)
         if kind.startswith("multipart/"):
-            return await read_form(request, self._limits, elsewhere=NOT_IN_FORM), in_query, None
+            return await read_form(request, self._limits, elsewhere=ELSEWHERE), in_query, None
         return [await read_image(request, self._limits)], in_query, None
 
     async def _read_json(self, request: Request, in_query: Options) -> tuple[list[Upload], Options, str | None]:
@@ -190,8 +190,8 @@ class PredictBody:
     def _remedy(self, unknown: str) -> str:
         """What to do about this field, which JSON does not have."""
         name = unknown.lower().replace("_", "-")
-        if name in NOT_IN_FORM and name not in _FIELDS:
-            return NOT_IN_FORM[name]
+        if name in ELSEWHERE and name not in _FIELDS:
+            return ELSEWHERE[name]
         off = {_IMAGE_URL: not self._urls, WEBHOOK: not self._webhooks}
         return f"Supported here: {', '.join(field for field in _FIELDS if not off.get(field))}."
 
