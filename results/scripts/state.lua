@@ -26,12 +26,9 @@ if tonumber(due) < now then
         redis.pcall('HINCRBY', KEYS[3], 'vanished', 1)
         return ARGV[2]
     end
-    local delivered = redis.pcall('XPENDING', stream, ARGV[4], id, id, 1)
-    local no_group = delivered.err and string.find(delivered.err, '^NOGROUP') -- No consumer ever came.
-    if delivered.err and not no_group then
-        return delivered
-    end
-    if no_group or #delivered == 0 then
+    -- Without a group, no consumer ever came.
+    local delivered = reply_of_group(redis.pcall('XPENDING', stream, ARGV[4], id, id, 1))
+    if not delivered or #delivered == 0 then
         return ARGV[3]
     end
     local alive_until = redis.call('ZSCORE', KEYS[4], delivered[1][2])

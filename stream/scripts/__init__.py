@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 #: The functions that scripts share, each in a file of its name.
-_SHARED = ("wrong_type", "fields_of")
+_SHARED = ("wrong_type", "fields_of", "reply_of_group")
 
 #: The names of the scripts that were loaded, by the hashes by which they are called.
 names: Final[dict[str, str]] = {}

@@ -34,11 +34,8 @@ if set_back then
     end
     -- A lease that began in the future has an idle time of 0; to renew one that began just now changes nothing.
     for number = 5, #KEYS do
-        local pending = redis.pcall('XPENDING', KEYS[number], ARGV[7], '-', '+', 10000)
-        if pending.err and not string.find(pending.err, '^NOGROUP') then
-            return pending
-        end
-        for _, lease in ipairs(pending.err and {} or pending) do
+        local pending = reply_of_group(redis.pcall('XPENDING', KEYS[number], ARGV[7], '-', '+', 10000))
+        for _, lease in ipairs(pending or {}) do
             if lease[3] == 0 then
                 redis.call('XCLAIM', KEYS[number], ARGV[7], lease[2], 0, lease[1], 'IDLE', 0, 'JUSTID')
             end

@@ -12,10 +12,8 @@ redis.call('ZREM', KEYS[1], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])
 
 local function held_in(stream)
-    local pending = redis.pcall('XPENDING', stream, ARGV[1])
-    if pending.err and not string.find(pending.err, '^NOGROUP') then
-        error(pending)
-    elseif pending.err then
+    local pending = reply_of_group(redis.pcall('XPENDING', stream, ARGV[1]))
+    if not pending then
         return 0 -- There is no group: it holds nothing.
     end
     for _, holder in ipairs(pending[4] or {}) do

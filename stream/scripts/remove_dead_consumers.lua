@@ -24,12 +24,10 @@ end
 local held = {} -- consumer -> how many entries of all streams it holds
 local groups = {} -- the streams that have a group
 for _, stream in ipairs(streams) do
-    -- Another type has no group, and for a missing key this command's error would not be NOGROUP.
+    -- A key of another type has no group.
     local is_stream = redis.call('TYPE', stream).ok == 'stream'
-    local consumers = is_stream and redis.pcall('XINFO', 'CONSUMERS', stream, ARGV[1]) or {err = 'NOGROUP'}
-    if consumers.err and not string.find(consumers.err, '^NOGROUP') then
-        return consumers
-    elseif not consumers.err then
+    local consumers = is_stream and reply_of_group(redis.pcall('XINFO', 'CONSUMERS', stream, ARGV[1]))
+    if consumers then
         groups[#groups + 1] = stream
         for _, consumer in ipairs(consumers) do
             local about = fields_of(consumer)

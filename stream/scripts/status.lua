@@ -40,12 +40,9 @@ end
 -- A name that begins with `retry-` is no process: it holds what waits for another attempt.
 local function senders()
     local living = 0
-    local found = redis.pcall('XINFO', 'CONSUMERS', KEYS[6], ARGV[3])
     -- Where nothing was ever to be sent, there is no group, or no key.
-    if found.err and not string.find(found.err, '^NOGROUP') and not string.find(found.err, 'no such key') then
-        error(found)
-    end
-    for _, flat in ipairs(found.err and {} or found) do
+    local found = reply_of_group(redis.pcall('XINFO', 'CONSUMERS', KEYS[6], ARGV[3]))
+    for _, flat in ipairs(found or {}) do
         local about = fields_of(flat)
         if not string.find(about.name, '^retry%-%d+$') and about.idle < tonumber(ARGV[4]) then
             living = living + 1
