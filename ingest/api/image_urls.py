@@ -10,6 +10,7 @@ import httpcore
 import httpx
 
 from ingest.errors import (
+    RETRY_S,
     ImageNotFetched,
     Overloaded,
     PayloadTooLarge,
@@ -73,8 +74,8 @@ class ImageUrls:
 
     def _late(self) -> Upload:
         URL_FETCHES.labels("failed").inc()
-        detail = f"image_url did not arrive within {self._timeout_s:g} s. Send the image itself."
-        return Upload(None, b"", ImageNotFetched(detail))
+        detail = f"image_url did not arrive within {self._timeout_s:g} s. Send it again later, or the image itself."
+        return Upload(None, b"", ImageNotFetched(detail, retry_after_s=RETRY_S))
 
     async def _fetch_one(self, text: str, budget: "_Budget") -> Upload:
         try:
@@ -83,8 +84,9 @@ class ImageUrls:
             URL_FETCHES.labels("refused" if isinstance(error, UrlNotAllowed | Overloaded) else "failed").inc()
             if isinstance(error, PayloadTooLarge | Overloaded):
                 raise  # It concerns the images together.
-            unreachable = f"image_url could not be fetched: {error}."
-            return Upload(None, b"", error if isinstance(error, Problem) else ImageNotFetched(unreachable))
+            return Upload(
+                None, b"", error if isinstance(error, Problem) else _not_fetched(error, temporary=error.temporary)
+            )
         URL_FETCHES.labels("fetched").inc()
         return Upload(None, data)
 
@@ -112,6 +114,11 @@ class _Budget:
         self.upload.add(size)
 
 
+def _not_fetched(why: object, *, temporary: bool = False) -> ImageNotFetched:
+    """It has the time of another try only where that may succeed."""
+    return ImageNotFetched(f"image_url could not be fetched: {why}.", retry_after_s=RETRY_S if temporary else None)
+
+
 def _checked(policy: Policy, text: str) -> httpx.URL:
     if text[:5].lower() == "data:":
         raise UrlNotAllowed("image_url is a data: URI, which needs no fetching. Send it in image.")
@@ -131,12 +138,12 @@ def _redirected(policy: Policy, url: httpx.URL, location: str) -> httpx.URL:
 
 async def _image(response: httpcore.Response, budget: _Budget) -> bytes:
     if response.status != 200:
-        raise ImageNotFetched(f"image_url could not be fetched: its server responded with {response.status}.")
+        raise _not_fetched(f"its server responded with {response.status}", temporary=response.status >= 500)
     kind = _header(response, b"content-type").partition(";")[0].strip().lower()
     if kind not in _BINARY and not kind.startswith("image/"):
         raise UnsupportedMediaType(f"image_url leads to {kind[:60]!r}, not to an image.")
     if _header(response, b"content-encoding").lower() not in {"", "identity"}:
-        raise ImageNotFetched("image_url could not be fetched: its server compresses the image, unasked.")
+        raise _not_fetched("its server compresses the image, unasked")
     declared = _header(response, b"content-length")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > budget.left):
         budget.take(budget.left + 1)
@@ -145,7 +152,7 @@ async def _image(response: httpcore.Response, budget: _Budget) -> bytes:
             budget.take(len(chunk))
             buffer.write(chunk)
         if not buffer.tell():
-            raise ImageNotFetched("image_url could not be fetched: its server sent an empty body.")
+            raise _not_fetched("its server sent an empty body")
         return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ from ingest.errors import (
     MEDIA_TYPE,
     BulkKey,
     CrossOriginRequest,
+    ImageNotFetched,
     Problem,
     ProblemDocument,
     StreamUnavailable,
@@ -182,7 +183,8 @@ def _example(status: int, code: str, title: str) -> dict[str, Any]:
 
 
 def _problem_headers(status: int) -> dict[str, Any]:
-    names = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    names = {401: "WWW-Authenticate", 422: "Retry-After", 429: "Retry-After", 503: "Retry-After"}
     if status not in names:
         return dict(_OF_ALL)
-    return {**_OF_ALL, names[status]: {"required": True, "schema": {"type": "string"}}}
+    required = status != ImageNotFetched.status  # Only some causes of it may pass.
+    return {**_OF_ALL, names[status]: {"required": required, "schema": {"type": "string"}}}

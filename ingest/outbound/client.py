@@ -36,7 +36,18 @@ _NO_ADDRESS: Final = "its host is unknown, or has no public address"
 
 
 class Unreachable(Exception):
-    """The server gave no response; the message says why, as the end of a sentence."""
+    """The server gave no response; the message says why, as the end of a sentence.
+
+    `temporary`: the same request may have one later.
+    """
+
+    temporary = False
+
+
+class Unavailable(Unreachable):
+    """The server gave no response this time."""
+
+    temporary = True
 
 
 class AddressRefused(Unreachable):
@@ -128,22 +139,24 @@ class OutboundClient:
         except _Refused as error:
             raise AddressRefused(_NO_ADDRESS) from error
         except (httpcore.TimeoutException, TimeoutError) as error:
-            raise Unreachable("its server did not answer in time") from error
+            raise Unavailable("its server did not answer in time") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
-            raise Unreachable(_reason(error)) from error
+            raise _unreachable(error) from error
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
 
 
-def _reason(error: Exception) -> str:
+def _unreachable(error: Exception) -> Unreachable:
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, ssl.SSLError):
-            return "its server has no valid certificate for its name"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Unreachable("its server has no valid certificate for its name")
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            return Unreachable(f"its server speaks no TLS, or none that is accepted ({cause.reason})")
         cause = cause.__cause__ or cause.__context__
-    return f"its server could not be reached, or broke off ({type(error).__name__})"
+    return Unavailable(f"its server could not be reached, or broke off ({type(error).__name__})")
 
 
 def _tls() -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from stream.settings import IngestSettings
 from tests.support.connects import recorded_connects
 from tests.support.processes import needs_proc
 from tests.support.recorded_server import Recorded, body, redirect, serve
+from tests.support.redis.servers import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +83,7 @@ def site() -> Iterator[Recorded]:
         "/page": body(b"<html>", "text/html"),
         "/empty": body(b""),
         "/gone": body(b"", status=410),
+        "/down": body(b"", status=503),
         "/partial": body(DATA, status=206),
         "/gzip": body(DATA, Content_Encoding="gzip"),
         "/10-GB": body(b"x", Content_Length=str(10 * 10**9)),
@@ -149,6 +151,27 @@ async def test_what_is_no_image_ends_with_the_reason(
     """Whatever the server sends, within the limits of an upload."""
     with pytest.raises(problem, match=says):
         await fetched(site.url + path)
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "temporary"),
+    [
+        ("/down", {}, True),
+        ("/slow", {"fetch_timeout_s": 0.2}, True),
+        ("nobody", {}, True),
+        ("/gone", {}, False),
+        ("/empty", {}, False),
+        ("/loop", {}, False),
+    ],
+)
+async def test_only_a_cause_that_may_pass_has_a_time_of_another_try(
+    site: Recorded, path: str, changed: dict[str, Any], temporary: bool
+) -> None:
+    """So a program need not read the detail."""
+    url = site.url if path != "nobody" else f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(ImageNotFetched) as found:
+        await fetched(url + path, **changed)
+    assert (found.value.document().get("retry_after") is not None) is temporary
 
 
 async def test_a_data_uri_has_a_field_of_its_own() -> None:

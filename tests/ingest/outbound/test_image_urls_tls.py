@@ -30,6 +30,12 @@ async def test_tls_checks_the_name_though_the_address_is_fixed(tmp_path: Path, m
     assert server.names == asked == ["images.example", "other.example"]
 
 
+async def test_a_server_without_tls_is_no_wrong_certificate() -> None:
+    """It has none."""
+    with serve({"/a.png": body(DATA)}) as plain, pytest.raises(ImageNotFetched, match="speaks no TLS"):
+        await fetched(f"https://127.0.0.1:{plain.port}/a.png")
+
+
 async def test_https_does_not_redirect_to_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless http is allowed anyway."""
     authority = Authority(tmp_path)
