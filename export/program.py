@@ -155,13 +155,10 @@ def _warn(written: ExportReport) -> None:
 
 
 def _say_who_changes(written: Path, where: str = "") -> None:
-    """Print a line if a running service may change to what was written; `where` it does, if not everywhere."""
-    if repository.is_newest_of_several(written):
-        number, name = written.parent.name, written.parent.parent.name
-        print(
-            f"services{where} change to version {number} unless a release names another: with --watch once its checks"
-            f" pass, others at a restart by name (sluice serve {name})"
-        )
+    from export import changes
+
+    if line := changes.followers(written, where):
+        print(line)
 
 
 def _complain(message: str) -> None:

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         with _step("model") as report:
             typed = shlex.join([sluice(), "serve", *filter(None, [options.model]), *options.export, *options.own])
             served = prepare(options.model, options.export, options.models_dir, typed=typed)
-            report.append(f"{served.name} version {served.version} ({_about(options, served)})")
+            report.append(f"{served.name} {_version(options, served)} ({_about(options, served)})")
     except ExportFailed as failure:
         return failure.status
     except KeyboardInterrupt:
@@ -93,7 +93,8 @@ def _parse(argv: Sequence[str]) -> Options:
         prog="sluice serve",
         usage="sluice serve [MODEL] [--port N] [--consumers N] [--watch] [--labels FILE] [--preprocess HOW] ...",
         description="Export MODEL (a file, a folder or a network's name) if it has changed, then serve it. All other "
-        "options are passed to the export; `sluice export --help` lists them. MODEL comes first. Settings of the "
+        "options are passed to the export; `sluice export --help` lists them. MODEL comes first. For the name of a "
+        "model that is exported already, --version N is the one to serve. Settings of the "
         "processes are environment variables, such as SLUICE_API_KEYS_FILE; docs/settings.md lists them.",
         epilog="example: sluice serve flowers.keras --labels flowers.txt --preprocess unit",
     )
@@ -150,6 +151,11 @@ def _port_taken(port: int, run_file: RunFile) -> str:
         f"port {port} is in use by an earlier run{where}, which serves {other.model} (process {other.pid}).\n"
         f"stop it with: kill {other.pid}\nor {free}"
     )
+
+
+def _version(options: Options, served: Served) -> str:
+    alone = served.pinned or len(versions_of(options.models_dir, served.name)) == 1
+    return f"version {served.version}" if alone else f"version {served.version}, unless a release names another"
 
 
 def _about(options: Options, served: Served) -> str:

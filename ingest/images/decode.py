@@ -193,7 +193,7 @@ def format_of(data: bytes) -> str:
                     f"The {titles} file ends after {len(data)} bytes, in its header. Send the whole file."
                 )
             return image_format.name
-    if data[:64].lstrip()[:1] in (b"{", b"["):
+    if (begin := data[:64]).isascii() and begin.lstrip()[:1] in (b"{", b"["):
         raise UnsupportedMediaType(
             "The data looks like JSON. /predict reads JSON as the whole body, with the header "
             f"Content-Type: application/json. An image must be in an accepted format ({SUPPORTED})."

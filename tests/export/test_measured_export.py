@@ -82,10 +82,13 @@ def test_what_may_be_a_mistake_is_said(tmp_path: Path, photos: Path, capsys: pyt
     classifier(tmp_path / "light.keras")
     words = [str(tmp_path / "light.keras"), "--output", str(tmp_path / "models"), "--labels"]
 
-    def warnings(names: str, *options: str) -> str:
+    def printed(names: str, *options: str) -> tuple[str, str]:
         (tmp_path / "names.txt").write_text(names)
         assert main([*words, str(tmp_path / "names.txt"), *options]) == 0
-        return capsys.readouterr().err
+        return capsys.readouterr()
+
+    def warnings(names: str, *options: str) -> str:
+        return printed(names, *options)[1]
 
     first = warnings("hell\nhell", "--images", str(photos))
     assert "warning: no subfolder of --images (bright, dark) is named as a label" in first
@@ -94,6 +97,13 @@ def test_what_may_be_a_mistake_is_said(tmp_path: Path, photos: Path, capsys: pyt
     third = warnings("dark\nbright", "--preprocess", "unit", "--like", "image_dataset_from_directory")
     assert "warning: version 2 has the same labels in another order" in third
     assert "warning: version 2 was exported with the resize squash, bicubic" in third
+    assert "Was --like forgotten?" not in third
+    out, err = printed("dark\nbright", "--preprocess", "unit")
+    assert "keep a version whose images are prepared differently" in out
+    assert "Was --like forgotten?" in err
+    out, err = printed("dark\nbright", "--preprocess", "unit")
+    assert "with --watch once its checks pass" in out
+    assert "Was --like forgotten?" not in err
 
 
 def blue_or_red(folder: Path, layers: list[keras.Layer], weights: list[np.ndarray]) -> list[str]:
