@@ -17,7 +17,7 @@ BENCH := $(VENV)/.bench
 NODE_PACKAGES := openapi-typescript@7.13.0 openapi-fetch@0.15.0 typescript@5.9.3
 CUDA := $(VENV)/.gpu
 # pip is silent otherwise, and TensorFlow is large.
-INSTALLING := echo "installing into $(VENV): with TensorFlow it takes 2.6 GB, and a few minutes the first time"
+INSTALLING := echo "installing into $(VENV): with TensorFlow it takes 2.6 GB, for development 3.7 GB, and a few minutes the first time"
 
 # Most of the suite waits for processes, so three at once keep two cores busy. A file's tests stay together, and the
 # files start in the order that tests/conftest.py gives them.

@@ -77,7 +77,6 @@ class Completer:
             # Pixels expire with their request, long after its deadline.
             self.add_expired(delivery.entry_id, error)
             return
-        logger.error("damaged entry=%s request=%s: %s", delivery.entry_id, error.id, error)
         detail = "The image was damaged in Redis: its checksum does not fit. Send it again."
         outcome = Failed(error.id or f"damaged-{delivery.entry_id}", "damaged", detail)
         self.add(Completed(delivery.entry_id, outcome, error.reply, f"damaged: {error}", webhook=error.webhook))
@@ -132,9 +131,22 @@ class Completer:
                     backoff.next_log_level(error), "cannot complete %d entries, keeping them: %s", len(finished), error
                 )
                 await backoff.pause()
+        for completed, ours in zip(finished, was_ours, strict=True):
+            if ours:
+                _log_damage(completed)
         self._in_flight.counts.superseded += was_ours.count(False)
         self._in_flight.remove(entry_ids)
         self.end_waits(entry_ids)
+
+
+def _log_damage(completed: Completed) -> None:
+    """Say that an entry was damaged: not before it is known that no other consumer has completed it.
+
+    Its pixels are gone then, too.
+    """
+    if isinstance(completed.outcome, Failed) and completed.outcome.reason == "damaged":
+        why = completed.dead_letter_reason.removeprefix("damaged: ")
+        logger.error("damaged entry=%s request=%s: %s", completed.entry_id, completed.outcome.id, why)
 
 
 def _product(shape: tuple[int, ...]) -> str:

@@ -86,11 +86,14 @@ def _fault(kind: type[BaseSettings], problem: ErrorDetails, options: Collection[
     name = str(problem["loc"][0])
     field, value = kind.model_fields[name], str(problem["input"])
     typed = f"--{name.replace('_', '-')}" if name in options else f"{PREFIX}{name.upper()}"
-    if problem["type"] != "value_error":
+    if problem["type"].startswith("string_"):
+        text = f"the {text[0].lower()}{text[1:]}"  # pydantic names the length or the pattern.
+    elif problem["type"] != "value_error":
         text = f"it must be {_allowed(field)}"
     elif _is_secret(name, field) or value in text:
         return f"{typed}: {text}"
-    return f"{typed} is {value[:_SHOWN] if value.isprintable() and value else repr(value[:_SHOWN])}: {text}"
+    shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+    return f"{typed} is {shown if value.isprintable() and value else repr(shown)}: {text}"
 
 
 def _is_secret(name: str, field: FieldInfo) -> bool:

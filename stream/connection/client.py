@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.connection.resolver import ResolvingTcp, ResolvingTls
@@ -210,9 +210,13 @@ _ENCODERS: Final[dict[Any, Callable[[Any], bytes]]] = {str: str.encode, bytes: b
 class Client(Redis):
     """Sends commands again if their connection was closed, as often as the pool's `retry` says."""
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (any command, any reply)
-        """As redis-py's."""
-        return await self._exchange([args], lambda connection: self.parse_response(connection, args[0], **options))
+    async def execute_command(self, *args: Any, may_be_refused: bool = False, **options: Any) -> Any:  # noqa: ANN401
+        """As redis-py's. If the command `may_be_refused`, its user's lack of rights counts as no failure."""
+
+        def read(connection: Connection) -> Awaitable[Any]:
+            return self.parse_response(connection, args[0], **options)
+
+        return await self._exchange([args], read, may_be_refused=may_be_refused)
 
     async def execute_together(self, *commands: Sequence[Any]) -> list[Any]:
         """Send the commands in one write on one connection; returns their replies as the server sent them, with its
@@ -234,7 +238,13 @@ class Client(Redis):
         assert isinstance(self.connection_pool, Pool)
         return self.connection_pool
 
-    async def _exchange(self, commands: Sequence[Sequence[Any]], read: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _exchange(
+        self,
+        commands: Sequence[Sequence[Any]],
+        read: Callable[[Connection], Awaitable[T]],
+        *,
+        may_be_refused: bool = False,
+    ) -> T:
         """Send the commands in one write, and read their replies; again if the connection was closed."""
         pool = self._pool
         connection: Any = await pool.get_connection()
@@ -249,7 +259,8 @@ class Client(Redis):
                     await connection.send_packed_command(packed, check_health=False)
                     reply = await read(connection)
                 except RedisError as error:
-                    pool.observer.failed(error)
+                    if not (may_be_refused and isinstance(error, NoPermissionError)):
+                        pool.observer.failed(error)
                     if not isinstance(error, RedisConnectionError):
                         raise with_command(error, commands[0]) from None
                     await connection.disconnect()

@@ -161,6 +161,10 @@ async def test_a_broken_connection_stops_no_consumer_that_keeps_bulk_images(
         assert_right(outcome, image)
 
 
+async def superseded(client: Redis) -> bool:
+    return b"superseded" in await client.hgetall(TINY.counters)
+
+
 async def test_a_long_run_keeps_its_lease(processes: Processes, client: Redis) -> None:
     """A batch that takes longer than the lease is renewed from beside it, and nobody claims it."""
     slow = processes.consumer(rogue="slow", version=1, max_batch_s=30, **SHORT).ready()
@@ -187,13 +191,25 @@ async def test_a_consumer_that_was_paused_changes_nothing_when_it_wakes(processe
     processes.consumer(version=1, **SHORT).ready()
     answers = await outcomes(client, ids)
     paused.send(signal.SIGCONT)
-
-    async def superseded() -> bool:
-        return b"superseded" in await client.hgetall(TINY.counters)
-
-    await eventually(superseded, "its late results are counted")
+    await eventually(lambda: superseded(client), "its late results are counted")
     assert await outcomes(client, ids) == answers
     assert await client.xlen(TINY.entries) == 0
+
+
+async def test_a_consumer_that_was_paused_takes_no_completed_entry_for_damaged(
+    processes: Processes, client: Redis
+) -> None:
+    """Its read was on the way while it was paused. When it looks for the pixels, another has completed the entry."""
+    paused = processes.consumer(version=1, **SHORT).ready()
+    paused.send(signal.SIGSTOP)
+    ids = await send(client, random_images(2))
+    await eventually(lambda: held(client), "the paused consumer holds an entry")
+    processes.consumer(version=1, **SHORT).ready()
+    await outcomes(client, ids)
+    paused.send(signal.SIGCONT)
+    await eventually(lambda: superseded(client), "its late refusal is counted")
+    assert paused.stop() == 0
+    assert "damaged" not in paused.text
 
 
 async def test_versions_change_under_load(processes: Processes, client: Redis) -> None:

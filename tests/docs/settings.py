@@ -75,7 +75,13 @@ def _kind(annotation: Any, metadata: Sequence[object]) -> str:
         return "`true`, `false`"
     if annotation in (int, float):
         return _numbers("whole number" if annotation is int else "number", limits)
-    return "text"
+    lengths = [
+        f"{words} {getattr(one, key)} characters"
+        for one in limits
+        for key, words in {"min_length": "at least", "max_length": "at most"}.items()
+        if hasattr(one, key)
+    ]
+    return ", ".join(["text", *lengths])
 
 
 def _numbers(kind: str, limits: Sequence[object]) -> str:

@@ -18,7 +18,7 @@ from ingest.app import create_app
 from ingest.errors import Problem
 from ingest.grpc_api.status import code_of
 from ingest.images.formats import FORMATS, SUFFIXES
-from stream.entry import Entry
+from stream.entry import FIELDS, Entry
 from stream.settings import IngestSettings
 from stream.settings.variables import all_fields
 from tests.docs import settings
@@ -154,7 +154,7 @@ def test_the_design_has_every_field_of_the_entry_and_every_script() -> None:
     documented = {field for row in rows("docs/design.md", "field", "value") for field in re.findall(r"\w+", row[0])}
     given = {"more_ms": 1, "webhook": "x", "preparation": "0", "traceparent": "00-", "sent_ns": 1, "channels": 4}
     entry = Entry("x", "", 0, 1, 1, b"rgba", fractions=b"half", **given)  # type: ignore[arg-type]
-    assert documented == set(inline(entry))
+    assert documented == set(inline(entry)) == FIELDS
     scripts = {row[0] for row in rows("docs/design.md", "script", "does, atomically")}
     assert scripts == {
         str(path.relative_to(ROOT))

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from consumers.gpu.leases import GpuLeases
 from results.completion import Completed, Completion
@@ -210,6 +210,30 @@ def test_an_operator_learns_which_user_to_use(
     assert (status, said.startswith("sluice release: Redis refuses the user or its password: ")) == (2, True)
     assert release("admin", files["admin"])[0] == 0
     assert sluice_release.main(["clear", "tiny", f"--redis-url={server.url}"]) == 0
+
+
+class Failures:
+    """What a process would count as failures of Redis."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def connected(self) -> None:
+        pass
+
+    def failed(self, error: RedisError) -> None:
+        self.names.append(type(error).__name__)
+
+
+async def test_what_a_user_may_not_ask_is_no_failure(users: Path, server: Server) -> None:
+    """ingest asks for settings twice a minute. An alert would fire on a service that is well."""
+    failures = Failures()
+    async with connect(settings_of(users, server, "ingest"), failures) as client:
+        assert (await read_facts(client)).appendfsync == ""
+        assert failures.names == []
+        with pytest.raises(NoPermissionError):
+            await client.config_get("appendfsync")
+    assert failures.names == ["NoPermissionError"]
 
 
 async def test_both_sides_learn_whether_redis_evicts(users: Path, server: Server) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from stream.cli import from_command_line
 from stream.settings import ConsumerSettings, IngestSettings, RedisSettings, WebhookSettings
@@ -64,6 +64,12 @@ def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.
     assert "python -m consumers" in capsys.readouterr().err
 
 
+class Greeted(IngestSettings):
+    """A text with a limit, of which there is none yet."""
+
+    greeting: str = Field("Hello", max_length=70)
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "environment", "message"),
     [
@@ -86,6 +92,8 @@ def test_a_wrong_option_ends_with_status_2(arguments: list[str], capsys: pytest.
         (WebhookSettings, ["--webhook-retries-s", "5,x"], {}, "--webhook-retries-s is 5,x: x is no number of seconds"),
         (ConsumerSettings, ["--device", "-1"], {},
          "--device is -1: it must be auto or a whole number (at least 0, at most 1023)"),
+        (Greeted, ["--greeting", "x" * 71], {},
+         f"--greeting is {'x' * 60}...: the string should have at most 70 characters"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_has_one_line(

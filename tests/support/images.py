@@ -111,7 +111,7 @@ def bomb(kind: str, width: int = 30_000, height: int = 30_000) -> bytes:
         # 14 bits each: at most 16383 x 16383.
         small[26:30] = struct.pack("<HH", min(width, 16383), min(height, 16383))
     else:
-        assert kind == "TIFF"
+        assert kind == "TIFF", f"write here a small {kind} file whose header promises too many pixels"
         return encoded(Image.new("1", (20_000, 20_000)), "TIFF", compression="group4")
     return bytes(small)
 

@@ -155,10 +155,10 @@ async def test_what_is_no_image_ends_with_the_reason(
 
 async def test_only_a_cause_that_may_pass_has_a_time_of_another_try(site: Recorded) -> None:
     """So a program need not read the detail."""
-    nobody = f"http://127.0.0.1:{free_port()}/"
+    unused = f"http://127.0.0.1:{free_port()}/"
     images = ImageUrls(settings())
     uploads = await images.fetch(
-        [nobody, *(site.url + path for path in ("/down", "/gone", "/empty", "/loop"))], limits()
+        [unused, *(site.url + path for path in ("/down", "/gone", "/empty", "/loop"))], limits()
     )
     await images.aclose()
     problems = [one.problem.document() for one in uploads if one.problem]
