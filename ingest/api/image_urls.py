@@ -19,7 +19,7 @@ from ingest.errors import (
     UrlNotAllowed,
 )
 from ingest.metrics import URL_FETCHES
-from ingest.outbound.client import OutboundClient, Resolve, Unreachable
+from ingest.outbound.client import OutboundClient, Resolve, Unavailable, Unreachable
 from ingest.outbound.policy import Policy, UrlRefused
 from ingest.request_body import Limits, Upload
 from ingest.request_trace import stage
@@ -84,9 +84,8 @@ class ImageUrls:
             URL_FETCHES.labels("refused" if isinstance(error, UrlNotAllowed | Overloaded) else "failed").inc()
             if isinstance(error, PayloadTooLarge | Overloaded):
                 raise  # It concerns the images together.
-            return Upload(
-                None, b"", error if isinstance(error, Problem) else _not_fetched(error, temporary=error.temporary)
-            )
+            may_pass = isinstance(error, Unavailable)
+            return Upload(None, b"", error if isinstance(error, Problem) else _not_fetched(error, may_pass=may_pass))
         URL_FETCHES.labels("fetched").inc()
         return Upload(None, data)
 
@@ -114,9 +113,9 @@ class _Budget:
         self.upload.add(size)
 
 
-def _not_fetched(why: object, *, temporary: bool = False) -> ImageNotFetched:
-    """It has the time of another try only where that may succeed."""
-    return ImageNotFetched(f"image_url could not be fetched: {why}.", retry_after_s=RETRY_S if temporary else None)
+def _not_fetched(why: object, *, may_pass: bool = False) -> ImageNotFetched:
+    """It has the time of another try only if that may succeed."""
+    return ImageNotFetched(f"image_url could not be fetched: {why}.", retry_after_s=RETRY_S if may_pass else None)
 
 
 def _checked(policy: Policy, text: str) -> httpx.URL:
@@ -138,7 +137,7 @@ def _redirected(policy: Policy, url: httpx.URL, location: str) -> httpx.URL:
 
 async def _image(response: httpcore.Response, budget: _Budget) -> bytes:
     if response.status != 200:
-        raise _not_fetched(f"its server responded with {response.status}", temporary=response.status >= 500)
+        raise _not_fetched(f"its server responded with {response.status}", may_pass=response.status >= 500)
     kind = _header(response, b"content-type").partition(";")[0].strip().lower()
     if kind not in _BINARY and not kind.startswith("image/"):
         raise UnsupportedMediaType(f"image_url leads to {kind[:60]!r}, not to an image.")

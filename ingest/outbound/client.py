@@ -36,18 +36,11 @@ _NO_ADDRESS: Final = "its host is unknown, or has no public address"
 
 
 class Unreachable(Exception):
-    """The server gave no response; the message says why, as the end of a sentence.
-
-    `temporary`: the same request may have one later.
-    """
-
-    temporary = False
+    """The server gave no response; the message says why, as the end of a sentence."""
 
 
 class Unavailable(Unreachable):
-    """The server gave no response this time."""
-
-    temporary = True
+    """The server gave no response this time. It may give one later."""
 
 
 class AddressRefused(Unreachable):
