@@ -185,16 +185,16 @@ class ModelReloader:
             self._refuse(version, error)
             return False
         await self._announce(model)
-        before = self._served.model
+        before, was_loaded = self._served.description.version, self._served.model.loaded
         await self._served.change(model, thread)
         self._context.sizer.restart(model.image_s)
         self._context.buffers.replace(model.new_buffer)
-        if not before.loaded:
+        if not was_loaded:
             await self._served.call(model.unload)
         metrics.MODEL_CHANGES.labels("changed").inc()
         # A warning, so that `sluice serve` shows it: other predictions are answered from now on.
-        logger.warning("changed model=%s version=%s to %s", model.description.name, before.description.version,
-                       model.description.version)  # fmt: skip
+        about = model.description
+        logger.warning("changed model=%s version=%s to %s", about.name, before, about.version)
         await self._report()
         return True
 

@@ -89,6 +89,8 @@ async def test_a_consumer_changes_to_a_newer_version(processes: Processes, repos
     await serves(client, "2")
     await answers(client, "2")
     wait_until(lambda: consumer.says("unloaded model=tiny version=1"), "version 1 is unloaded")
+    assert [one.state for one in await reports(client)] == ["idle"]
+    assert not consumer.says("unloaded model=tiny version=2")
     assert consumer.stop() == 0, consumer.text
 
 
