@@ -56,9 +56,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Receive webhooks on http://127.0.0.1:PORT/.")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     port = parser.parse_args().port
+    secret = os.environ.get("WEBHOOK_SECRET", "")
     try:
-        Receiver.webhook = Webhook(os.environ["WEBHOOK_SECRET"])
-    except (KeyError, ValueError, EmptyWebhookSecretError):
+        Receiver.webhook = Webhook(secret)
+    except (ValueError, EmptyWebhookSecretError):
+        secret = ""
+    if not secret.startswith("whsec_"):
         parser.error("WEBHOOK_SECRET must be the secret that the operator of Sluice gave you, such as whsec_...")
     with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server, suppress(KeyboardInterrupt):
         server.serve_forever()

@@ -55,9 +55,9 @@ class RetryPolicy:
     def note_response(self) -> None:
         self.last_response_s = time.monotonic()
 
-    def gives_up(self, since_s: float, after_s: float = 0.0) -> bool:
-        """`since_s`: time of this request's first attempt. `after_s`: the pause that the service asks for."""
-        return time.monotonic() + after_s - max(since_s, self.last_response_s) > self.limit_s
+    def left_s(self, since_s: float) -> float:
+        """Seconds until the limit; `since_s` is the time of this request's first attempt. Negative beyond it."""
+        return max(since_s, self.last_response_s) + self.limit_s - time.monotonic()
 
     def gives_up_on_item(self, tries: int, since_s: float) -> bool:
         """Whether the image is the cause: the service has answered others since this request's first attempt."""
@@ -86,10 +86,11 @@ class Retrying:
                 case Retry(reason, after_s, may_be_image, status, code):
                     if may_be_image and self.policy.gives_up_on_item(tries, since_s):
                         return ItemFailed(f"{reason} (tried {tries} times)", status, code)
-                    if self.policy.gives_up(since_s, after_s):
+                    if after_s > (left_s := self.policy.left_s(since_s)):
                         raise ServiceError(f"{connection.url}: {reason}", passing=True)
                     self.on_retry(reason)
-                    if self.stop.wait(pause_s(tries, after_s)):
+                    # The last attempt is at the limit, and not a pause later.
+                    if self.stop.wait(min(pause_s(tries, after_s), left_s)):
                         raise StoppedError
                 case settled:
                     self.policy.note_response()

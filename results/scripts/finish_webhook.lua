@@ -21,6 +21,11 @@ else
     if ending == 'webhook_dead' then
         local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
         if entry then
+            -- For a replay, which has another id.
+            if not fields_of(entry[2]).completed then
+                entry[2][#entry[2] + 1] = 'completed'
+                entry[2][#entry[2] + 1] = string.match(id, '%d+')
+            end
             redis.call('XADD', KEYS[2], 'MAXLEN', '=', ARGV[8], '*', 'reason', ARGV[9], 'attempts', ARGV[6],
                 unpack(entry[2]))
         end

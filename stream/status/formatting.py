@@ -1,6 +1,7 @@
 """Formats a status, as text for people or as JSON."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +26,9 @@ _COLUMNS = (
 
 #: Counters that begin so are of webhooks, all others of images.
 _OF_WEBHOOKS = "webhook_"
+
+#: Counters of images that are no part of those that were completed.
+_NOT_COMPLETED = ("superseded", "vanished", "replayed")
 
 
 def document(status: Status, *, max_age_s: float) -> dict[str, Any]:
@@ -72,9 +76,7 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
     """The status for people: what is wrong, the figures, a line for each consumer."""
     rate = "" if completed_per_s is None else f", completing {completed_per_s:.1f} images/s"
     partitions = f", {counted(len(status.backlogs), 'partition')}" if status.backlogs else ""
-    # A consumer's images count from its own start, and these from that of the queue.
-    images = {event: count for event, count in status.counters.items() if not event.startswith(_OF_WEBHOOKS)}
-    events = ", ".join(f"{count} {event.replace('_', ' ')}" for event, count in images.items())
+    events = _events(status.counters)
     listed = _results("dead-letters list") if status.dead_letters else ""
     return [
         f"{status.model}: {status.living} of {len(status.members)} consumers alive{partitions}{rate}",
@@ -92,6 +94,15 @@ def lines(status: Status, *, max_age_s: float, completed_per_s: float | None, wi
             else []
         ),
     ]
+
+
+def _events(counters: Mapping[str, int]) -> str:
+    """What became of all images. A consumer's images count from its own start, and these from that of the queue."""
+    texts = {event: f"{count} {event.replace('_', ' ')}" for event, count in counters.items()}
+    completed = texts.pop("completed", "0 completed")
+    others = [text for event, text in texts.items() if event in _NOT_COMPLETED]
+    parts = ", ".join(text for event, text in texts.items() if not event.startswith((_OF_WEBHOOKS, *_NOT_COMPLETED)))
+    return ", ".join([f"{completed} ({parts})" if parts else completed, *others]) if counters else ""
 
 
 def _notes(status: Status) -> list[str]:

@@ -187,6 +187,10 @@ def test_people_see_trouble_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown[10].split()[:2] == ["carl", "DEAD"]
     assert max(map(len, shown[7:])) <= 110
     assert _lines(status())[1:3] == ["! No consumer is alive.", "backlog 0"]
+    ended = {"cancelled": 3, "completed": 10, "dead_letter": 1, "superseded": 2, "webhook_delivered": 4}
+    assert "images since the queue was made: 10 completed (3 cancelled, 1 dead letter), 2 superseded" in _lines(
+        status(counters=ended)
+    )
     assert _lines(status(backlog=1))[2].endswith(", no consumer works")
     assert "dead letters 2 (python -m results dead-letters list)" in _lines(status(member(), dead_letters=2))
     monkeypatch.setenv("SLUICE_PROGRAM", "sluice status")

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -151,6 +151,10 @@ async def test_a_failed_attempt_waits_for_its_delay_in_redis(world: World) -> No
     assert not await DeadWebhooks(world.client, world.partition).replay(dead)
     (replayed,) = await anna.read(9)
     assert (replayed.attempt, replayed.webhook_id) == (1, pending.webhook_id)
+    assert replayed.completed_ms == pending.completed_ms == int(pending.id.partition("-")[0])
+    assert replayed.id != pending.id
+    with pytest.raises(ValueError, match="is no time"):
+        assert replace(replayed, fields={b"completed": b"9" * 20}).completed_ms
 
 
 async def test_what_a_dead_sender_held_is_taken_over(world: World) -> None:

@@ -19,11 +19,12 @@ from starlette.routing import Route
 
 from ingest.app import create_app
 from ingest.auth.api_keys import StoredKey, new_key
-from ingest.errors import MEDIA_TYPE
+from ingest.errors import MEDIA_TYPE, AdminKeyNeeded, LoadRefused, MixedVersions
 from ingest.images.formats import MEDIA_TYPES
 from ingest.openapi.document import Document, Service, UndocumentedRoute
 from stream.settings import IngestSettings
 from tests.ingest.test_app import png
+from tests.ingest.test_errors import subclasses
 from tests.support.processes import ROOT, Processes
 from tests.support.redis.requests_direct import random_images
 
@@ -53,6 +54,14 @@ def test_every_route_is_in_the_document() -> None:
     routes = [one for one in create_app(IngestSettings()).routes if isinstance(one, Route) and one.include_in_schema]
     documented = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
     assert documented == {(method, one.path_format) for one in routes for method in (one.methods or set()) - {"HEAD"}}
+
+
+def test_every_problem_is_declared_by_an_operation() -> None:
+    """But for those that end only requests of other protocols, whose errors have no codes."""
+    service = Service("1", keys=True, limited=True, classes=10)
+    declared = json.dumps(document(service, fetch_urls=True, webhooks=True))
+    missing = {kind for kind in subclasses() if f'"{kind.code}"' not in declared}
+    assert missing == {AdminKeyNeeded, LoadRefused, MixedVersions}
 
 
 def test_each_route_is_in_the_group_of_its_subject() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def test_failures_say_whether_other_images_may_succeed(url: str) -> None:
     with Client("http://127.0.0.1:9", give_up_after_s=0) as client, pytest.raises(ServiceError) as stopped:
         client.predict(png(IMAGES[0]))
     assert (str(stopped.value), stopped.value.passing) == ("http://127.0.0.1:9: Connection refused", True)
+
+
+def test_a_client_gives_up_at_its_limit_and_not_a_pause_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last attempt is at the limit."""
+    monkeypatch.setattr("ingest.client.retry.FIRST_S", 100.0)
+    monkeypatch.setattr("ingest.client.retry.LONGEST_S", 100.0)
+    began_s = time.monotonic()
+    with Client("http://127.0.0.1:9", give_up_after_s=0.5) as client, pytest.raises(ServiceError):
+        client.predict(png(IMAGES[0]))
+    assert 0.5 <= time.monotonic() - began_s < 50
 
 
 def test_an_authority_of_ones_own_is_named_in_a_variable(
