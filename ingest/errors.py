@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ingest.auth.schemes import CHALLENGES
-from results.outcome import VANISHED, Failed
+from results.outcome import UNANSWERED, VANISHED, Failed
 
 if TYPE_CHECKING:
     from redis.exceptions import RedisError
@@ -235,10 +235,9 @@ def problem_of(failed: Failed) -> Problem:
     """What the failure of an image is to its client."""
     match failed.reason:
         case "expired":
-            later = " Send it again, or look later whether it was answered after all."
-            return DeadlinePassed(
-                failed.detail if failed.detail == VANISHED else failed.detail + later, request_id=failed.id
-            )
+            # What a consumer has dropped is not answered later.
+            later = {VANISHED: "", UNANSWERED: " Send it again, or look later whether it was answered after all."}
+            return DeadlinePassed(failed.detail + later.get(failed.detail, " Send it again."), request_id=failed.id)
         case "cancelled":
             return Cancelled(failed.detail, request_id=failed.id)
         case "other_preparation":

@@ -50,7 +50,9 @@ def parse_json_object(
     try:
         document = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise BadParameter(f"The request is no JSON: {str(error).partition(': ')[0]}.") from error
+        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        why = str(error).partition(": ")[0].removesuffix(" starting at")
+        raise BadParameter(f"The request is no JSON: {why}{where}.") from error
     finally:
         gc.enable()
     if not isinstance(document, dict):

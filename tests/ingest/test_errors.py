@@ -3,8 +3,9 @@
 import pytest
 
 from ingest import errors as problems
-from ingest.errors import InferenceFailed, NoImage, Overloaded, Problem, RequestTimeout
+from ingest.errors import InferenceFailed, NoImage, Overloaded, Problem, RequestTimeout, problem_of
 from ingest.responses import problem_response
+from results.outcome import UNANSWERED, VANISHED, Failed
 
 
 def subclasses() -> list[type[Problem]]:
@@ -63,6 +64,14 @@ def test_every_problem_stands_in_the_drawing() -> None:
     drawing = " ".join((problems.__doc__ or "").split())
     for kind in subclasses():
         assert kind is Problem or f"{kind.__name__} {kind.status}" in drawing
+
+
+def test_only_what_may_be_answered_later_says_so() -> None:
+    """An image that a consumer has dropped is not answered any more, nor is one that Redis has lost."""
+    dropped = "The deadline passed before the image was classified."
+    details = [problem_of(Failed("one", "expired", detail)).detail for detail in (UNANSWERED, dropped, VANISHED)]
+    assert ["look later" in detail for detail in details] == [True, False, False]
+    assert [detail.count("Send it again") for detail in details] == [1, 1, 1]
 
 
 def test_the_message_of_the_exception_is_the_detail() -> None:

@@ -77,6 +77,21 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
         parse_json_object(text.encode())
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"image": "x', "Unterminated string at character 10."),
+        (b'{"image": x}', "Expecting value at character 10."),
+        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0."),
+    ],
+)
+def test_the_place_of_a_fault_in_json_is_named(text: bytes, why: str) -> None:
+    """In a sentence that ends."""
+    with pytest.raises(BadParameter) as found:
+        parse_json_object(text)
+    assert found.value.detail == f"The request is no JSON: {why}"
+
+
 def test_too_much_json_is_refused_with_what_to_do_instead() -> None:
     """By its size, and by what it would become in memory."""
     with pytest.raises(PayloadTooLarge, match="Send binary data"):
