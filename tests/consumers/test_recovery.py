@@ -161,6 +161,11 @@ async def test_a_broken_connection_stops_no_consumer_that_keeps_bulk_images(
         assert_right(outcome, image)
 
 
+async def reads(client: Redis) -> bool:
+    """Whether a group read waits for entries."""
+    return any(one["cmd"] == "xreadgroup" and "b" in one["flags"] for one in await client.client_list())
+
+
 async def superseded(client: Redis) -> bool:
     return b"superseded" in await client.hgetall(TINY.counters)
 
@@ -201,9 +206,17 @@ async def test_a_consumer_that_was_paused_takes_no_completed_entry_for_damaged(
 ) -> None:
     """Its read was on the way while it was paused. When it looks for the pixels, another has completed the entry."""
     paused = processes.consumer(version=1, **SHORT).ready()
-    paused.send(signal.SIGSTOP)
-    ids = await send(client, random_images(2))
-    await eventually(lambda: held(client), "the paused consumer holds an entry")
+    ids: list[str] = []
+
+    async def takes_one() -> bool:
+        """A read that ends just before the pause, or before the entry, takes nothing: the next one may."""
+        paused.send(signal.SIGCONT)
+        await eventually(lambda: reads(client), "a read waits for entries")
+        paused.send(signal.SIGSTOP)
+        ids.extend(await send(client, random_images(1)))
+        return bool(await held(client))
+
+    await eventually(takes_one, "the paused consumer holds an entry")
     processes.consumer(version=1, **SHORT).ready()
     await outcomes(client, ids)
     paused.send(signal.SIGCONT)
