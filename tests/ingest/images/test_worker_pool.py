@@ -215,16 +215,18 @@ async def test_others_do_not_wait_for_an_expensive_image(decoder: Decoder) -> No
     await expensive
 
 
-@pytest.mark.parametrize("make", [hostile_images.avif_that_lies, hostile_images.baseline_jpeg])
+@pytest.mark.parametrize(
+    "make", [hostile_images.avif_that_lies, hostile_images.baseline_jpeg, hostile_images.tall_jpeg]
+)
 async def test_only_one_expensive_image_takes_a_core_from_others(decoder: Decoder, make: Callable[[], bytes]) -> None:
     """Also if its header says that it is cheap, and if it is a JPEG: it ends up where one is decoded at a time."""
-    data = make()
+    data, input_of_224 = make(), model(224, 224)
     await decoder.start()
     expensive = decoder._expensive._workers
     assert [worker.is_running for worker in expensive] == [False]
-    assert await decoder.decode(Upload(None, data), model()) == to_pixels(data, model(), LIMITS.max_pixels)
+    assert await decoder.decode(Upload(None, data), input_of_224) == to_pixels(data, input_of_224, LIMITS.max_pixels)
     assert [worker.is_running for worker in expensive] == [True]
-    assert await decoder.decode(Upload(None, PNG), model()) == to_pixels(PNG, model(), 10**6)
+    assert await decoder.decode(Upload(None, PNG), input_of_224) == to_pixels(PNG, input_of_224, 10**6)
 
 
 async def test_the_cheapest_image_goes_first(pools: Pools) -> None:
