@@ -150,7 +150,9 @@ class Decoder:
         return image.to_pixels(model, self._limits.max_pixels, by_pillow=False), time.perf_counter() - began
 
     def _refuse_if_expensive(self, image: EncodedImage, cost: Cost) -> None:
-        size = f"{TITLES[image.kind]} image of {cost.width} x {cost.height} pixels"
+        size = f"{TITLES[image.kind]} image"
+        if cost.width:  # Unknown if its header is too long to be read here.
+            size += f" of {cost.width} x {cost.height} pixels"
         if cost.memory_bytes > self._limits.memory_bytes:
             raise TooManyPixels(
                 f"The {size} takes about {cost.memory_bytes >> 20} MB to decode; the limit is "

@@ -61,6 +61,9 @@ class IngestSettings(QueueSettings, UploadSettings, OutboundSettings, FetchSetti
     max_wait_s: Seconds = Field(
         10.0, description="ingest responds 503 if consumers or decoders need longer than this for the backlog"
     )
+    max_webhook_backlog: int = Field(
+        10_000, ge=1, description="most webhooks of a partition that wait for their delivery; else 503"
+    )
     wait_replicas: int = Field(
         0,
         ge=0,

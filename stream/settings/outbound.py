@@ -67,9 +67,6 @@ class FetchSettings(BaseModel):
         "all",
     )
     fetch_timeout_s: Seconds = Field(10.0, description="longest time to fetch all images of a request")
-    max_webhook_backlog: int = Field(
-        10_000, ge=1, description="most webhooks of a partition that wait for their delivery; else 503"
-    )
 
 
 class DeliverySettings(BaseModel):

@@ -24,7 +24,7 @@ _TITLES = (
     "Ingest: `python -m ingest`",
     "Uploads and their decoding: `python -m ingest`",
     "Requests to other servers: `python -m ingest` and `python -m ingest.webhooks`",
-    "Images by URL, and webhooks that wait: `python -m ingest`",
+    "Images by URL: `python -m ingest`",
     "Webhooks: `python -m ingest.webhooks`",
     "Consumers: `python -m consumers`",
 )

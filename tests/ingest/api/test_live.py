@@ -13,6 +13,7 @@ import pytest
 from ingest.api.live import LiveEvents
 from ingest.dashboard.request_window import RateEstimator, RequestWindow
 from tests.ingest.test_app import png
+from tests.support.documents import assert_same, rows
 from tests.support.processes import Processes
 from tests.support.redis.requests_direct import marked, random_images
 from tests.support.redis.servers import Server
@@ -147,6 +148,7 @@ def test_a_snapshot_tells_the_group_and_the_last_minute(processes: Processes) ->
             if sum(row["images"] for row in one["models"][0]["consumers"]) == 5
             and sum(one["requests"]["statuses"].values()) == 5
         )
+        assert_same("docs/api.md", (row[0] for row in rows("docs/api.md", "field of a snapshot")), snapshot)
         (model,) = snapshot["models"]
         assert (model["model"], model["backlog"], model["oldest_s"], model["problems"]) == ("tiny", 0, None, [])
         assert {row["state"] for row in model["consumers"]} <= {"idle", "running"}

@@ -4,6 +4,7 @@ import os
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,14 @@ async def test_an_image_of_many_segments_is_decoded_in_a_process(decoder: Decode
     data = plain[:2] + segment(0xFE, b"") * 4 * MOST_SEGMENTS + plain[2:]
     assert EncodedImage(data, most_segments=MOST_SEGMENTS).cost(model(), 10**8) == LONG_HEADER
     assert await decoder.decode(Upload(None, data), model()) == to_pixels(plain, model(), 10**8)
+
+
+async def test_a_header_that_takes_too_long_is_refused_without_a_size() -> None:
+    """Its size is behind what was read. The message said 0 x 0 pixels."""
+    data = hostile_images.jpeg_of_hidden_scans()
+    async with decoding(replace(LIMITS, cpu_s=0.1)) as decoder:
+        with pytest.raises(DamagedImage, match=r"^The JPEG image takes about 0\.2 s to decode; the limit is 0\.1\."):
+            await decoder.decode(Upload(None, data), model())
 
 
 @needs_proc
