@@ -122,6 +122,7 @@ class Deliveries:
         self._max_dead_letters = max_dead_letters
         self._claim = load(redis, "results.scripts", "claim_webhooks")
         self._finish = load(redis, "results.scripts", "finish_webhook")
+        self._leave = load(redis, "results.scripts", "leave_webhooks")
 
     @property
     def _max_attempts(self) -> int:
@@ -153,6 +154,10 @@ class Deliveries:
             is_spent = bool(sender_died) and attempt > self._max_attempts
             found.append(Pending(entry_id.decode(), fields, attempt - is_spent, is_spent))
         return found
+
+    async def leave(self) -> None:
+        """The sender stops, and no longer counts as alive."""
+        await self._leave([self._partition.webhooks], [SENDERS, self._sender])
 
     async def delivered(self, pending: Pending) -> bool:
         """The receiver has it; False if another sender had finished it."""

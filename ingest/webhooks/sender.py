@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -148,12 +148,11 @@ class PartitionSender:
                 tasks.create_task(self._repeat(self._read))
                 tasks.create_task(self._repeat(self._claim))
         finally:
-            await self._drain()
+            if self._held:
+                await asyncio.wait(self._held.values())
             await self._reader.aclose()
-
-    async def _drain(self) -> None:
-        if self._held:
-            await asyncio.wait(self._held.values())
+            with suppress(RedisError):  # Another sender removes one that has not been heard of for long.
+                await self._deliveries.leave()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         backoff = Backoff()

@@ -6,8 +6,8 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-#: The functions that scripts share, each in a file of its name.
-_SHARED = ("wrong_type", "fields_of", "reply_of_group")
+#: The functions that scripts share, each in a file of its name, behind those that it uses itself.
+_SHARED = ("wrong_type", "fields_of", "reply_of_group", "leave_group")
 
 #: The names of the scripts that were loaded, by the hashes by which they are called.
 names: Final[dict[str, str]] = {}
@@ -20,7 +20,9 @@ def load(redis: Redis, package: str, name: str) -> AsyncScript:
     """
     text = files(package).joinpath(f"{name}.lua").read_text()
     flags, _, rest = text.partition("\n")
-    shared = "".join(files(__name__).joinpath(f"{one}.lua").read_text() for one in _SHARED if one in text)
-    script = redis.register_script(f"{flags}\n{shared}{rest}")
+    for one in reversed(_SHARED):
+        if one in rest:
+            rest = files(__name__).joinpath(f"{one}.lua").read_text() + rest
+    script = redis.register_script(f"{flags}\n{rest}")
     names[script.sha] = f"{package}/{name}.lua"
     return script

@@ -174,6 +174,20 @@ async def test_what_a_dead_sender_held_is_taken_over(world: World) -> None:
     assert await world.client.xlen(world.partition.webhooks) == 0
 
 
+async def test_a_sender_that_stops_is_forgotten_unless_it_holds_a_webhook(world: World) -> None:
+    """It counted as alive for half a minute, also after the server had been started again."""
+    idle, holder = await world.sender("idle"), await world.sender("holder")
+    assert await idle.read(9) == []
+    await world.complete_one()
+    (held,) = await holder.read(9)
+    for sender in (idle, holder):
+        await sender.leave()
+    assert [one["name"] for one in await world.client.xinfo_consumers(world.partition.webhooks, SENDERS)] == [b"holder"]
+    assert await holder.delivered(held)
+    await holder.leave()
+    assert await world.client.xinfo_consumers(world.partition.webhooks, SENDERS) == []
+
+
 async def test_fewer_attempts_than_before_end_with_a_last_one(world: World) -> None:
     """With its own reason, and as many attempts as there were. One that was lost with its sender is not repeated."""
     fewer = await world.sender("fewer", lease_s=0.05, delays_s=(0.05,))

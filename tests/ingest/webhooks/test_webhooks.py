@@ -2,6 +2,7 @@
 
 import base64
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,7 +223,8 @@ def test_each_api_key_has_a_secret_of_its_own(service: Service, receiver: Record
     _, url = processes.ingest(**LOCAL, **keys)
     submit(url, f"{receiver.url}/ok", headers={"X-API-Key": "k" * 43})
     wait_until(lambda: len(receiver.posts) == 1, "it is delivered")
-    printed = processes.start("ingest.webhooks", arguments=["secret", "alice"], **SENDER, **keys)
+    secret_alone = {"webhook_secret": SENDER["webhook_secret"]}
+    printed = processes.start("ingest.webhooks", arguments=["secret", "alice"], **secret_alone, **keys)
     assert printed.wait() == 0
     assert len(printed.text.split()) == 2
     for secret in printed.text.split():
@@ -271,3 +273,17 @@ def test_a_sender_that_cannot_work_does_not_start(service: Service, changed: dic
     sender = service.processes.start("ingest.webhooks", **SENDER | changed)
     assert sender.wait() == 2
     assert says in sender.text
+
+
+def test_a_sender_that_is_stopped_no_longer_counts(service: Service) -> None:
+    """It counted as alive for half a minute."""
+
+    def senders() -> int:
+        return int(json.loads(command(service.processes, "consumers", "status", "--json"))["senders"])
+
+    wait_until(lambda: senders() == 1, "the service's own sender is counted")
+    another = service.processes.start("ingest.webhooks", **SENDER)
+    wait_until(lambda: senders() == 2, "so is another one")
+    another.send(signal.SIGTERM)
+    assert another.wait() == 0
+    assert senders() == 1
