@@ -63,8 +63,16 @@ def refuse_delivery(settings: WebhookSettings) -> str:
     """Why webhooks cannot be delivered, and what to do. Empty if they can."""
     if not settings.webhooks:
         return "webhooks is off: set SLUICE_WEBHOOKS=true for this process and for ingest"
+    return refuse_signing(settings)
+
+
+def refuse_signing(settings: WebhookSettings) -> str:
+    """Why webhooks cannot be signed, and what to do. Empty if they can."""
     if not settings.webhook_secret.get_secret_value():
-        return 'webhook_secret is empty: make one with: echo "whsec_$(openssl rand -base64 32)"'
+        return (
+            "webhook_secret is empty: set SLUICE_WEBHOOK_SECRET to that of the other senders, or make the first one "
+            'with: echo "whsec_$(openssl rand -base64 32)"'
+        )
     return refuse_packages(("httpx", "httpcore", "standardwebhooks.webhooks"), "webhooks")
 
 

@@ -189,7 +189,10 @@ async def state_document(
         case Failed():
             raise problem_of(state)
         case "cancelled":
-            raise Cancelled("The request was cancelled. Send the image again.", request_id=request_id)
+            raise Cancelled(
+                "The request was cancelled. Send the image again, with a new Idempotency-Key if it had one.",
+                request_id=request_id,
+            )
         case _:
             location = result_url(request_id, threshold)
             return {"success": True, "status": "queued", "id": request_id, "location": location}

@@ -14,7 +14,7 @@ import socket
 import sys
 
 from ingest.auth.api_keys import BadKey, key_owners, why_unreadable
-from ingest.start_checks import refuse_delivery
+from ingest.start_checks import refuse_delivery, refuse_signing
 from stream.cli import FAILED, OK, complain, from_command_line, refuse
 from stream.host.logs import configure
 from stream.settings import IngestSettings, WebhookSettings
@@ -35,7 +35,7 @@ def main() -> int:
     settings = from_command_line(WebhookSettings, _PROGRAM, arguments[2:] if owner else arguments)
     configure(settings.log_level, settings.log_format)
     warn_of_unknown_variables(os.environ)
-    if refusal := refuse_delivery(settings):
+    if refusal := refuse_signing(settings) if owner else refuse_delivery(settings):
         return refuse(_PROGRAM, refusal, settings.log_format)
     if owner:
         return _print_secrets(settings, owner)
