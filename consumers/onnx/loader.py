@@ -98,14 +98,7 @@ class ModelLoader:
         return [one for one in found if one.version != settings.version]
 
     def _load(self, path: Path, provider: ProviderSetting | None = None) -> Model:
-        model = Model(path, self._execution(provider or self._settings.provider))
-        about = model.description
-        if (about.name, about.version) != (path.parent.parent.name, path.parent.name):
-            raise ArtefactError(
-                f"{path} says that it is {about.name}/{about.version}: move it there, or export it under this name and "
-                "version"
-            )
-        return model
+        return Model(path, self._execution(provider or self._settings.provider))
 
     def _execution(self, provider: ProviderSetting) -> Execution:
         settings = self._settings

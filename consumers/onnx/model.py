@@ -80,6 +80,7 @@ class Model:
         """Load, warm up and check on one provider; raises ProviderError also if only the first run fails."""
         session = Session(self._path, provider, self._execution)
         about = describe(self._path, session)
+        self._refuse_misplaced(about)
         try:
             session.warm(_new_buffer(about, self.max_batch))
             self._check(session, about)
@@ -89,6 +90,14 @@ class Model:
             raise ProviderError(f"the first run failed: {' '.join(str(error).split())}") from error
         MODEL_LOADS.inc()
         return session, about
+
+    def _refuse_misplaced(self, about: ModelDescription) -> None:
+        folder = self._path.parent
+        if (about.name, about.version) != (folder.parent.name, folder.name):
+            raise ArtefactError(
+                f"{self._path} says that it is {about.name}/{about.version}: move it there, or export it under this "
+                "name and version"
+            )
 
     @property
     def path(self) -> Path:
@@ -159,7 +168,7 @@ class Model:
         if not difference <= allowed:
             raise GoldenMismatch(
                 f"{about.name}/{about.version} on {session.provider.ort_name} differs by {difference:.2g} from its "
-                f"golden output, more than {allowed:g}: the results of this provider are wrong"
+                f"golden output, more than {allowed:g}: the file is damaged, or this provider computes it wrong"
             )
         return True
 

@@ -44,6 +44,10 @@ def test_an_ambiguous_repository_asks_which(tmp_path: Path) -> None:
     refuses(r"versions: none; models here: one, two\)", model="three")
     (tmp_path / "two").rename(tmp_path / "copy")
     refuses(r"copy.1.model\.onnx says that it is two/1: move it there", model="copy")
+    third = tiny_model.build(tmp_path, name="one", version="3")
+    tiny_model.damaged(third).replace(third)
+    third.parent.rename(tmp_path / "one" / "4")
+    refuses(r"one.4.model\.onnx says that it is one/3: move it there", model="one", version="4")
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_auto_goes_on_when_a_provider_computes_something_else(
     with caplog.at_level(logging.WARNING):
         assert Model(path, Execution(max_batch=2)).provider is CPU
     assert "provider cuda does not work here, trying the next: tiny/1 on CUDAExecutionProvider differs" in caplog.text
-    with pytest.raises(GoldenMismatch, match="the results of this provider are wrong"):
+    with pytest.raises(GoldenMismatch, match="the file is damaged, or this provider computes it wrong"):
         Model(path, Execution("cuda", max_batch=2))
 
 
