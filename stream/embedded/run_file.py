@@ -39,8 +39,8 @@ def running_folders() -> dict[Path, Running]:
 
 
 def missed_service(settings: RedisSettings) -> Path | None:
-    """The folder of the only service that runs here, if its server is not that of these settings, which has none."""
-    if settings.redis_url or socket_path(settings.data_dir).exists():
+    """The folder of the only service that runs here, if these settings have neither a server nor a service."""
+    if settings.redis_url or socket_path(settings.data_dir).exists() or running_in(settings.data_dir):
         return None
     found = [folder for folder in running_folders() if socket_path(folder).exists()]
     return found[0] if len(found) == 1 else None

@@ -29,6 +29,16 @@ def test_the_one_service_that_runs_is_named() -> None:
     assert missed_service(RedisSettings()) is None
 
 
+def test_a_service_whose_server_starts_is_not_sent_to_another() -> None:
+    """It warned its own consumer that the server of another run was the right one."""
+    Path(".sluice/5001/valkey.sock").unlink()
+    starting = RedisSettings(data_dir=Path(".sluice/5001"))
+    with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="flowers"):
+        assert missed_service(starting) == Path(".sluice/5000")
+        with RunFile(Path(".sluice/5001/serve.json")).held(port=5001, model="birds"):
+            assert missed_service(starting) is None
+
+
 def test_no_service_is_guessed() -> None:
     """Of two services, none is recommended; nor is one whose server is elsewhere."""
     with RunFile(Path(".sluice/5000/serve.json")).held(port=5000, model="flowers"):
