@@ -37,7 +37,7 @@ _NEWEST: Final = 0.1
 
 #: Up to this cost, an image is decoded beside others: a baseline JPEG of 18 megapixels and 5 MB, or a PNG of 3
 #: megapixels. The estimate for a JPEG is an upper bound, whatever the file. A tall JPEG takes no longer than a
-#: photograph, but 60 MB: beside it, the 99th percentile of others was 29 ms, and is 15 ms now that it is expensive.
+#: camera's image, but 60 MB: beside it, the 99th percentile of others was 29 ms, and is 15 ms now that it is expensive.
 _MODERATE_BYTES: Final = 48 * 2**20
 _MODERATE_JPEG_S: Final = 0.15
 _MODERATE_S: Final = 0.08
