@@ -54,7 +54,7 @@ NOT_RUN_HERE: Final = {
     "until kubectl *": _CLUSTER,
     'SLUICE_WEBHOOK_SECRET="$(kubectl *': _CLUSTER,
     "redis-cli *": _OTHER_SERVER,
-    "HASH=*": _OTHER_SERVER,
+    "HASH=*": "tests/security/test_acl_file.py::test_another_password_can_be_brought_in_without_a_pause",
     "REDISCLI_AUTH=* redis-cli *": _OTHER_SERVER,
     "python -m stream.acl FOLDER --redis-7-0": "tests/security/test_acl_file.py, against Redis 7",
     "*pip install *": _INSTALLS,

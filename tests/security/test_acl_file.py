@@ -1,5 +1,6 @@
 """The file of Redis users: what is written in it, and what a server keeps that runs with it."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -7,11 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import redis
 
 from stream import acl
 from tests.support.redis.requests_direct import TINY, assert_right, outcomes, random_images, send
 from tests.support.redis.servers import Server
-from tests.support.redis.users import UnderUsers, make_users, password, under
+from tests.support.redis.users import UnderUsers, as_user, make_users, password, under
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +84,41 @@ async def test_a_server_with_these_users_keeps_what_it_accepted(models_dir: Path
                     assert_right(outcome, image)
     finally:
         server.kill()
+
+
+def test_another_password_can_be_brought_in_without_a_pause(tmp_path: Path) -> None:
+    """By the steps of docs/security.md: both passwords are good until the file of users is read again."""
+    users, installed = tmp_path / "users", tmp_path / "users.acl"
+    assert make_users(users) == 0
+    shutil.copy(users / "redis" / "users.acl", installed)
+    server = Server(tmp_path, options={"aclfile": str(installed)})
+    server.start()
+    try:
+        old = password(users, "ingest")
+        (users / "ingest" / "password").unlink()
+        assert make_users(users) == 0
+        new = password(users, "ingest")
+        with as_user(users, server, "admin") as admin:
+            assert accepted(server, old, new) == [True, False]
+            admin.execute_command("ACL", "SETUSER", "ingest", f"#{hashlib.sha256(new.encode()).hexdigest()}")
+            assert accepted(server, old, new) == [True, True]
+            shutil.copy(users / "redis" / "users.acl", installed)
+            admin.execute_command("ACL", "LOAD")
+        assert accepted(server, old, new) == [False, True]
+    finally:
+        server.kill()
+
+
+def accepted(server: Server, *passwords: str) -> list[bool]:
+    """Whether `ingest` may log in with each of these passwords."""
+    found = []
+    for one in passwords:
+        with redis.Redis(port=server.port, username="ingest", password=one) as client:
+            try:
+                found.append(bool(client.ping()))
+            except redis.AuthenticationError:
+                found.append(False)
+    return found
 
 
 def test_users_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

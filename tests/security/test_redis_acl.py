@@ -21,7 +21,7 @@ from stream.connection.clients import connect
 from stream.connection.group_reader import Reader
 from stream.entry import Entry
 from stream.group import Group
-from stream.keys import Partition
+from stream.keys import SENDERS, Partition
 from stream.presence import ConsumerReport, Presence
 from stream.server_check import read_facts
 from stream.settings import RedisSettings
@@ -75,7 +75,7 @@ def test_all_that_ingest_asks_of_redis_is_allowed(processes: Processes) -> None:
     assert [process.text.count("permission") for process in (consumer, ingest)] == [0, 0]
 
 
-def test_all_that_a_sender_asks_of_redis_is_allowed(processes: Processes) -> None:
+def test_all_that_a_sender_asks_of_redis_is_allowed(processes: Processes, users: Path, server: Server) -> None:
     """A delivery, a failure that is tried again, and one given up; and the others' part in it."""
     hooks: dict[str, Any] = {"webhooks": True, "outbound_http": True, "outbound_networks": "127.0.0.1/32"}
     running = [processes.consumer()]
@@ -92,6 +92,9 @@ def test_all_that_a_sender_asks_of_redis_is_allowed(processes: Processes) -> Non
         assert [post.path for post in receiver.posts].count("/ok") == 1
     assert httpx.get(f"{url}/metrics").text.count('sluice_webhook_senders{model="tiny"} 1.0') == 1
     assert sender.stop() == 0
+    with as_user(users, server, "admin") as admin:
+        names = [one["name"] for one in admin.xinfo_consumers(TINY.webhooks, SENDERS)]
+    assert all(name.startswith(b"retry-") for name in names), "it has left"
     assert [one.text.count("permission") for one in (*running, ingest, sender)] == [0, 0, 0]
 
 
