@@ -133,7 +133,7 @@ async def receiving(request: Request, limits: Limits) -> "AsyncIterator[Arriving
         if upload and upload.refused:
             raise refusal() from error
         raise RequestTimeout(
-            f"The request did not arrive within {limits.body_timeout_s:g} s. Send smaller images."
+            f"The request did not arrive within {limits.body_timeout_s:g} s. Send it again, or smaller images."
         ) from error
     finally:
         if trace := current_trace.get():

@@ -33,7 +33,7 @@ POLL_HEADER: Final = Header("Retry-After", "Seconds until the client should ask 
 PREFER: Final = Parameter(
     "Prefer",
     "header",
-    "respond-async, or wait=N with N in seconds (RFC 7240). Other preferences are ignored",
+    "respond-async, or wait=N with N in whole seconds (RFC 7240). Other preferences are ignored",
     {"type": "string"},
 )
 

@@ -67,7 +67,7 @@ class ResultEndpoint:
         raise UnknownResult("The result has just expired.")
 
 
-_WAIT: Final = Parameter(PREFER.name, "header", "wait=N: how many seconds to wait for the result", PREFER.schema)
+_WAIT: Final = Parameter(PREFER.name, "header", "wait=N: how many whole seconds to wait for the result", PREFER.schema)
 
 FETCH: Final = Operation(
     "Fetch a result",

@@ -42,7 +42,7 @@ class Arrivals:
             if timeout not in self._arriving:
                 raise refusal() from None
             raise RequestTimeout(
-                f"The request did not arrive within {self._timeout_s:g} s. Send smaller images."
+                f"The request did not arrive within {self._timeout_s:g} s. Send it again, or smaller images."
             ) from None
         finally:
             self._arriving.pop(timeout, None)
