@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Classify images, folders and videos. Run the same command again to resume it, if it has --output.",
         epilog="Exit status: 0 all images are classified, 1 some rows have an error, 2 the run could not start or "
         "continue, 130 stopped by Ctrl-C.",
+        allow_abbrev=False,  # sluice/classify.py looks for options by their names.
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, glob, or - for one image from stdin")
     found = "that of this folder" if program() != _MODULE else "%(default)s"

@@ -22,7 +22,8 @@ def test_every_option_is_on_its_page(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "wrong",
     [["--jobs", "0"], ["--jobs", "257"], ["--top", "x"], ["--top", "0"], ["--output", "r.txt"], ["--every", "0"],
-     ["--give-up-after", "-1"], ["--give-up-after", "nan"], ["--url", "nowhere"], ["--api-key", "a b"], ["--bogus"]],
+     ["--give-up-after", "-1"], ["--give-up-after", "nan"], ["--url", "nowhere"], ["--api-key", "a b"], ["--bogus"],
+     ["--ur=http://127.0.0.1:1"]],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_the_value(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 2, before anything is looked for."""
