@@ -51,8 +51,9 @@ _BASE64_IMAGE: Final = re.compile(
     rb"|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUk[qr]|TU0A|Qk|AA[A-D]...Z0eXB)[A-Za-z0-9+/\r\n]{60})"
 )
 
-#: What `curl -d` removes from a file. Each image has at least one of these bytes.
+#: What `curl -d` removes from a file. Each image has at least one of these bytes among its first ones.
 _STRIPPED: Final = (b"\0", b"\r", b"\n")
+_TELLING_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +209,18 @@ def _raw_image(data: bytes, kind: str) -> Upload:
             "The body is a urlencoded form, which cannot carry a file. Send multipart/form-data, as in "
             "curl -F image=@cat.jpg, or the image itself, as in curl --data-binary @cat.jpg."
         )
-    if kind == "application/x-www-form-urlencoded" and not (data.isascii() or any(one in data for one in _STRIPPED)):
+    if kind == "application/x-www-form-urlencoded" and _is_stripped(data):
         raise MalformedUpload(
             "The file has lost its zero bytes and line breaks on the way, as curl -d removes them. "
             "Send it with curl -F image=@cat.jpg or curl --data-binary @cat.jpg."
         )
     refuse_base64(data)
     return Upload(None, data)
+
+
+def _is_stripped(data: bytes) -> bool:
+    """Whether it is a file without any of the bytes that `curl -d` removes, and long enough to have had some."""
+    return len(data) >= _TELLING_BYTES and not (data.isascii() or any(one in data for one in _STRIPPED))
 
 
 def refuse_base64(data: bytes) -> None:

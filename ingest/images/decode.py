@@ -188,6 +188,8 @@ def format_of(data: bytes) -> str:
     for image_format in FORMATS:
         if length := image_format.matches(data):
             if len(data) < length:
+                if len(data) == 1 or not any(data):
+                    raise DamagedImage("The data ends too early to tell its format. Send the whole file.")
                 titles = " or ".join(one.title for one in FORMATS if one.matches(data))
                 raise DamagedImage(
                     f"The {titles} file ends after {len(data)} bytes, in its header. Send the whole file."

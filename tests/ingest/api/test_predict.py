@@ -193,9 +193,11 @@ def test_a_part_of_a_form_that_would_have_no_effect_is_refused(client: httpx.Cli
 
 
 def test_an_image_called_urlencoded_is_read(client: httpx.Client) -> None:
-    """As `curl --data-binary @cat.png` calls it."""
-    response = client.post("/predict", content=FILE, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    """As `curl --data-binary @cat.png` calls it. The first bytes of one have lost nothing."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post("/predict", content=FILE, headers=headers)
     assert response.json()["predictions"] == ranked(IMAGE)
+    assert client.post("/predict", content=FILE[:4], headers=headers).json()["code"] == "damaged_image"
 
 
 def test_a_threshold_leaves_labels_out(client: httpx.Client) -> None:

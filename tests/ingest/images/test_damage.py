@@ -87,9 +87,16 @@ def test_half_a_file_is_damaged(image_format: ImageFormat, part: float) -> None:
 @pytest.mark.parametrize("size", range(1, 40))
 def test_the_first_bytes_of_a_container_are_damaged(kind: str, size: int) -> None:
     """Whichever field of its header ends early. What comes before the codec's name may belong to either format."""
-    title = "HEIC or AVIF" if size < 12 else TITLES[kind]
-    with pytest.raises(DamagedImage, match=f"The {title} file .* Send the whole file"):
+    what = f"The {'HEIC or AVIF' if size < 12 else TITLES[kind]} file .*" if size > 3 else "The data ends too early .*"
+    with pytest.raises(DamagedImage, match=f"{what} Send the whole file"):
         to_pixels(encoded(scene(), kind)[:size], model(), MOST)
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0", b"B", b"R", b"\xff"])
+def test_so_little_data_is_called_no_format(data: bytes) -> None:
+    """One zero byte was called a HEIC or AVIF file."""
+    with pytest.raises(DamagedImage, match=r"^The data ends too early to tell its format"):
+        format_of(data)
 
 
 @pytest.mark.parametrize("brand", [b"mp42", b"qt  ", b"crx ", b"M4A ", b"j2ki"])
