@@ -32,10 +32,6 @@ logger = logging.getLogger(__name__)
 #: A request makes some hundred objects and leaves none of them in a reference cycle. Only a failed one may.
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 2_000
 
-#: Seconds in which a worker must respond to the process that started it, or it is killed. On a busy machine the imports
-#: alone can take more than uvicorn's 5.
-_RESPOND_S: Final = 30
-
 #: Options of uvicorn for one worker, and for each of several; `plain` workers are started like one worker.
 _ALONE: Final[dict[str, Any]] = {"loop": "uvloop", "http": HttpProtocol}
 _SHARED: Final[dict[str, Any]] = {
@@ -105,7 +101,6 @@ def _config(settings: IngestSettings, metrics_folder: Path | None, options: dict
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s),
-        timeout_worker_healthcheck=_RESPOND_S,
         **options,
     )
 
