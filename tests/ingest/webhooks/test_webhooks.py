@@ -2,7 +2,6 @@
 
 import base64
 import json
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -284,6 +283,5 @@ def test_a_sender_that_is_stopped_no_longer_counts(service: Service) -> None:
     wait_until(lambda: senders() == 1, "the service's own sender is counted")
     another = service.processes.start("ingest.webhooks", **SENDER)
     wait_until(lambda: senders() == 2, "so is another one")
-    another.send(signal.SIGTERM)
-    assert another.wait() == 0
+    assert another.stop() == 0
     assert senders() == 1
