@@ -31,7 +31,6 @@ from stream.cli import from_command_line, refuse
 from stream.connection.clients import AT_START, Backoff, connect
 from stream.embedded.run_file import missed_service
 from stream.host import tracing
-from stream.host.cpu import use_batch_scheduling
 from stream.host.logs import configure
 from stream.releases import Releases
 from stream.server_check import ServerRefused
@@ -62,7 +61,6 @@ def main() -> int:
     if missed := missed_service(settings):
         here = settings.data_dir
         logger.warning("no server in %s, but a service runs in %s: join it with --data-dir %s", here, missed, missed)
-    use_batch_scheduling()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings))

@@ -47,7 +47,7 @@ _MODERATE_CPU_S: Final = 0.2
 
 #: The priority of images of moderate cost in a process: a quarter of a core that others want, all of one that is free.
 _MODERATE_PRIORITY: Final = 5
-#: The priority of expensive images: a thirtieth of a core that others want.
+#: The priority of expensive images: all of a core that is free, at most a thirtieth of one that others want.
 _LOW_PRIORITY: Final = 15
 
 #: Segments of a JPEG's header that the event loop reads, in 2 ms. A file with more, which takes 60 KB, is expensive.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
-from stream.host.cpu import lower_priority, use_batch_scheduling
+from stream.host.cpu import lower_priority
 from stream.model import ModelDescription
 
 #: Head of a job, and of a reply.
@@ -47,7 +47,6 @@ OUT_OF_TIME: Final = signal.SIGPROF
 def main(memory_bytes: int, max_pixels: int, niceness: int) -> None:
     """Serve jobs until stdin ends."""
     lower_priority(niceness)
-    use_batch_scheduling()
     from ingest.images.decode import to_pixels  # Not at the top: it takes 0.2 s, which should have this priority.
     from ingest.images.formats import enable_heic
 

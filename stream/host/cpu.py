@@ -14,6 +14,9 @@ _AUTOGROUP: Final = Path("/proc/self/autogroup")
 _AUTOGROUP_TRIES: Final = 20
 _AUTOGROUP_PAUSE_S: Final = 0.1
 
+#: From this niceness on, the core of a process counts as idle.
+_IDLE: Final = 15
+
 
 def usable_cores() -> int:
     """Cores of the affinity mask, or of the container's quota (cgroup v2) where that is less; at least 1."""
@@ -25,27 +28,21 @@ def usable_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
 
-def use_batch_scheduling() -> None:
-    """Have this process not interrupt another's turn at a core (SCHED_BATCH, sched(7)).
-
-    By default a process that wakes up interrupts the running one, and both find the core's cache full of other data.
-    What is worked off in batches need not begin at once: it costs 5 % less CPU an image with 32 clients on two busy
-    cores, and nothing where cores are free. Threads that are started afterwards inherit it. A policy that somebody
-    has chosen stays, and so does one that may not be changed.
-    """
-    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
 def lower_priority(niceness: int) -> None:
     """Have this process take less of a core that others want, by its niceness (0 to 19).
 
     Where Linux shares the cores between sessions, a process's niceness counts only within its own. It would take as
     much time from the Redis server, whose session is another. So this process starts a session, and weighs that less,
     too.
+
+    A low priority does not make a core free for others: those that wake up queue behind each other on another one. So
+    from a niceness of 15 on, a process has the policy SCHED_IDLE (sched(7)), and Linux places others as if its core
+    were free.
     """
     os.nice(niceness)
+    if sys.platform == "linux" and niceness >= _IDLE:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if not (niceness and _AUTOGROUP.exists()):
         return
     with suppress(OSError):

@@ -1,38 +1,23 @@
-"""A consumer does not interrupt those who work, unless somebody wants it to."""
+"""A process of low priority gives way to others on the cores."""
 
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from stream.host.cpu import use_batch_scheduling
-from tests.support.processes import Processes
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the policies are Linux's")
 
 
-def test_a_consumer_and_its_threads_wait_for_a_free_core(processes: Processes) -> None:
-    """That of its event loop, and those that it starts; what imports have started has nothing to do."""
-    consumer = processes.consumer(version=1, inference_threads=2)
-    processes.ingest()
-    threads = [int(entry.name) for entry in Path(f"/proc/{consumer.pid}/task").iterdir()]
-    assert os.sched_getscheduler(consumer.pid) == os.SCHED_BATCH
-    assert [os.sched_getscheduler(one) for one in threads].count(os.SCHED_BATCH) > 2
-
-
-def test_a_policy_that_was_chosen_stays() -> None:
-    """As with `chrt --idle 0 python -m consumers`."""
-
-    def chosen() -> int:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        use_batch_scheduling()
-        return os.sched_getscheduler(0)
-
-    with ThreadPoolExecutor(1) as thread:  # A policy is a thread's own.
-        assert thread.submit(chosen).result() == os.SCHED_IDLE
+@pytest.mark.parametrize(("niceness", "policy"), [(5, "SCHED_OTHER"), (15, "SCHED_IDLE"), (19, "SCHED_IDLE")])
+def test_others_may_take_the_core_of_a_process_of_low_priority(niceness: int, policy: str) -> None:
+    code = (
+        "import os; from stream.host.cpu import lower_priority; "
+        f"lower_priority({niceness}); print(os.sched_getscheduler(0))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == getattr(os, policy)
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
