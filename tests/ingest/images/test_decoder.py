@@ -118,6 +118,22 @@ async def test_it_says_how_long_those_that_are_here_will_take(decoders: Decoders
     assert left[0] > left[-1] == 0
 
 
+async def test_requests_on_their_way_are_seen_before_the_next_image(decoders: Decoders, upload: Upload) -> None:
+    """By gRPC, a call takes some iterations of the event loop until its image waits. Consumers wait for it, too."""
+    decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10))
+    await decoder.decode(upload, model())
+
+    async def arriving() -> None:
+        for _ in range(8):
+            await asyncio.sleep(0)
+        await decoder.decode(upload, model())
+
+    later = asyncio.create_task(arriving())
+    await decoder.decode(upload, model())
+    assert decoder.remaining_s > 0
+    await later
+
+
 async def test_bytes_that_wait_are_bounded(decoders: Decoders, upload: Upload) -> None:
     """By the size of what was sent, however fast it could be decoded."""
     decoder = decoders(BacklogLimit(max_backlog=1000, max_wait_s=10), max_bytes=5 * len(upload.data) // 2)
