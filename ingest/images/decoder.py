@@ -29,6 +29,7 @@ from ingest.images.worker_process import DecodeLimits
 from ingest.metrics import DECODE
 from ingest.request_body import Upload
 from ingest.request_trace import current_trace
+from stream.host.cpu import IDLE_NICENESS
 from stream.keys import Priority
 from stream.model import ModelDescription
 
@@ -48,7 +49,7 @@ _MODERATE_CPU_S: Final = 0.2
 #: The priority of images of moderate cost in a process: a quarter of a core that others want, all of one that is free.
 _MODERATE_PRIORITY: Final = 5
 #: The priority of expensive images: all of a core that is free, at most a thirtieth of one that others want.
-_LOW_PRIORITY: Final = 15
+_LOW_PRIORITY: Final = IDLE_NICENESS
 
 #: Segments of a JPEG's header that the event loop reads, in 2 ms. A file with more, which takes 60 KB, is expensive.
 MOST_SEGMENTS: Final = 256
@@ -130,7 +131,7 @@ class Decoder:
 
     async def _inline(self, image: EncodedImage, model: ModelDescription) -> bytes:
         async with self._inline_lock:
-            # That counts as this image's time.
+            # The iterations count as this image's time, since those that wait for the lock wait for them, too.
             began = time.perf_counter()
             for _ in range(_ITERATIONS):
                 await asyncio.sleep(0)

@@ -15,7 +15,7 @@ _AUTOGROUP_TRIES: Final = 20
 _AUTOGROUP_PAUSE_S: Final = 0.1
 
 #: From this niceness on, the core of a process counts as idle.
-_IDLE: Final = 15
+IDLE_NICENESS: Final = 15
 
 
 def usable_cores() -> int:
@@ -36,11 +36,11 @@ def lower_priority(niceness: int) -> None:
     too.
 
     A low priority does not make a core free for others: those that wake up queue behind each other on another one. So
-    from a niceness of 15 on, a process has the policy SCHED_IDLE (sched(7)), and Linux places others as if its core
+    from IDLE_NICENESS on, a process has the policy SCHED_IDLE (sched(7)), and Linux places others as if its core
     were free.
     """
     os.nice(niceness)
-    if sys.platform == "linux" and niceness >= _IDLE:
+    if sys.platform == "linux" and niceness >= IDLE_NICENESS:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if not (niceness and _AUTOGROUP.exists()):
