@@ -75,6 +75,9 @@ class _Backwards:
         return ("logits" if kind in _LINEAR else _ACTIVATIONS.get(kind)), 1.0
 
     def _arithmetic(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
+        if node.op_type == "Div" and self._is_sum_of(node.input[1], node.input[0]):
+            self._operator = node.op_type
+            return "distribution", 1.0
         constants = [self._view.constant(name) for name in node.input]
         if node.op_type == "Add" and constants == [None, None]:
             return self._sum([self._range(name) for name in node.input])
@@ -95,6 +98,17 @@ class _Backwards:
             self._operator = node.op_type
             return None, 1.0
         return found, weight * factor if node.op_type == "Mul" else weight / factor
+
+    def _is_sum_of(self, name: str, parts: str) -> bool:
+        """Whether a value is the sum of `parts`, perhaps with a constant that keeps it above 0."""
+        while (node := self._view.maker(name)) is not None:
+            if node.op_type == "ReduceSum":
+                return bool(node.input[0] == parts)
+            computed = [given for given in node.input if given and self._view.constant(given) is None]
+            if len(computed) != 1 or node.op_type not in (*_TRANSPARENT, "Add", "Clip", "Max"):
+                return False
+            (name,) = computed
+        return False
 
     def _sum(self, parts: list[tuple[Range | None, float]]) -> tuple[Range | None, float]:
         ranges = {found for found, _ in parts}

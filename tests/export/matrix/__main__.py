@@ -1,6 +1,7 @@
 """Runs the groups that are named, or all: one line per model, and exit status 1 if any outcome is a third one.
 
 With `--http`, a service answers instead of ONNX Runtime alone. `--models N`: at most so many answers of each group.
+`--seed N`: other weights than those that the suite judges.
 """
 
 import argparse
@@ -20,13 +21,13 @@ def _line(case: Case, verdict: Verdict) -> str:
     return f"{outcome:>9}  {case.name}" + ("" if verdict.right else f"\n{verdict.text}")
 
 
-def _group(name: str, answers: Answers, most: int | None) -> int:
+def _group(name: str, answers: Answers, most: int | None, seed: int) -> int:
     """How many outcomes of the group are wrong."""
     start, answered, asked, wrong = time.monotonic(), 0, 0, 0
     print(name)
     for case in GROUPS[name].cases():
         with tempfile.TemporaryDirectory() as folder:
-            verdict = judge(case, Path(folder) / "case", answers)
+            verdict = judge(case, Path(folder) / "case", answers, seed=seed)
         wrong += not verdict.right
         asked += verdict.right and verdict.difference is None
         answered += verdict.right and verdict.difference is not None
@@ -42,13 +43,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--http", action="store_true")
     parser.add_argument("--models", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", default=0)
     given = parser.parse_args(words)
     with contextlib.ExitStack() as stack:
         answers: Answers = by_onnx_runtime
         if given.http:
             service_folder = stack.enter_context(tempfile.TemporaryDirectory())
             answers = stack.enter_context(service.serving(Path(service_folder)))
-        wrong = sum(_group(name, answers, given.models) for name in given.groups or GROUPS)
+        wrong = sum(_group(name, answers, given.models, given.seed) for name in given.groups or GROUPS)
     print("no third outcome" if not wrong else f"{wrong} wrong")
     return int(wrong > 0)
 

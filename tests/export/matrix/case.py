@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -66,8 +67,12 @@ def by_onnx_runtime(artefact: Path, images: Pixels) -> Floats:
     return np.asarray(given)
 
 
-def judge(case: Case, folder: Path, answers: Answers = by_onnx_runtime) -> Verdict:
-    """Export the model, and compare the artefact's answers with the owner's: two outcomes are right, no third."""
+def judge(case: Case, folder: Path, answers: Answers = by_onnx_runtime, *, seed: int = 0) -> Verdict:
+    """Export the model, and compare the artefact's answers with the owner's: two outcomes are right, no third.
+
+    `seed`: of the model's weights.
+    """
+    keras.utils.set_random_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     labels = folder / "labels.txt"
     labels.write_text("".join(f"label {number}\n" for number in range(case.outputs)))
