@@ -6,6 +6,7 @@ that this consumer claims back from itself.
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import socket
@@ -238,4 +239,5 @@ class LeaseKeeper:
                 "restarts it",
                 timeout_s, os.EX_TEMPFAIL,
             )  # fmt: skip
+            faulthandler.dump_traceback()  # To the standard error: where each thread is.
             self._exit_process(os.EX_TEMPFAIL)

@@ -102,7 +102,7 @@ async def test_one_poisonous_image_takes_no_other_down(processes: Processes, cli
 
 
 async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, client: Redis) -> None:
-    """After inference_timeout_s it exits, and another consumer completes its entries."""
+    """After inference_timeout_s it says where it hangs and exits, and another consumer completes its entries."""
     processes.consumer(version=1, **SHORT).ready().kill()
     image = marked()
     ids = await send(client, [image])
@@ -110,6 +110,7 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
     await eventually(lambda: held(client), "the consumer holds the entry")
     processes.consumer(version=1, **SHORT).ready()
     assert await asyncio.to_thread(hanging.wait) == os.EX_TEMPFAIL
+    assert "in _misbehave" in hanging.text
     (outcome,) = await outcomes(client, ids)
     assert_right(outcome, image)
 
@@ -118,8 +119,7 @@ async def test_a_consumer_whose_run_hangs_ends_itself(processes: Processes, clie
 async def test_what_a_stopped_consumer_does_not_finish_goes_to_others_at_once(
     processes: Processes, client: Redis, hangs: bool
 ) -> None:
-    """Nobody waits for the end of its lease. Only a batch that hangs counts as delivered: one of its images may be the
-    cause."""
+    """Nobody waits for the end of its lease. Only a batch that hangs counts as delivered: an image may be the cause."""
     processes.consumer(version=1, **SHORT).ready().kill()
     images = [marked(), *random_images(39)]
     ids = await send(client, images)
