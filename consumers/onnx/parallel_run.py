@@ -6,6 +6,7 @@ images give 1.03 (ResNet50, int8) to 1.13 times (EfficientNet-Lite0, int8) the b
 threads.
 """
 
+import time
 from collections import deque
 from threading import Semaphore
 
@@ -25,6 +26,10 @@ class ParallelRun:
 
     `run_async` runs on a thread of the session's pool. With as many runs as threads no thread is free to take a share
     of another's layers, so each chunk stays on its thread. Towards the end, threads without a chunk help the others.
+
+    The pool can forget a chunk (ONNX Runtime 1.31, RunQueue in EigenNonBlockingThreadPool.h): a thread that looks for
+    work while another takes back the task in front of the chunk takes the queue for empty, and sleeps. Whatever is
+    started next wakes it.
     """
 
     def __init__(self, session: ort.InferenceSession, chunks: list[Buffer]) -> None:
@@ -42,6 +47,7 @@ class ParallelRun:
 
         Once it has returned or raised, nothing reads the chunks any more.
         """
+        began_s = time.monotonic()
         helpers = min(threads, len(self._chunks)) - 1
         for _ in range(helpers):
             self._start_next()
@@ -50,11 +56,26 @@ class ParallelRun:
                 (self._results[index],) = self._session.run(self._outputs, self._feed(index))
             except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base)
                 self._fail(str(error))
-        for _ in range(helpers):
-            self._ended.acquire()
+        self._wait_for(helpers, pause_s=time.monotonic() - began_s)
         if self._errors:
             raise ChunkFailed(self._errors[0])
         return np.concatenate([self._results[index] for index in range(len(self._chunks))])
+
+    def _wait_for(self, helpers: int, *, pause_s: float) -> None:
+        """Until they have ended. None needs longer than all before, unless its thread sleeps or has no core."""
+        waiting = helpers
+        while waiting:
+            if self._ended.acquire(timeout=pause_s):
+                waiting -= 1
+            else:
+                # A task for each, since the pool chooses the threads. Nothing may use the session after this run.
+                for _ in range(helpers):
+                    self._session.run_async(self._outputs, {self._input: self._chunks[0][:0]}, self._on_awake, None)
+                waiting += helpers
+                pause_s *= 2
+
+    def _on_awake(self, _outputs: object, _data: object, _error: str) -> None:
+        self._ended.release()
 
     def _next(self) -> int | None:
         try:

@@ -1,6 +1,8 @@
 """Chunks of a batch on the threads of a session, with real sessions of ONNX Runtime."""
 
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -44,6 +46,38 @@ def test_the_threads_of_the_session_help(tmp_path: Path) -> None:
     run = Counting(session_of(tmp_path, threads=3), np.array_split(random_images(6), 3))
     run.run(3)
     assert run.helped >= 2
+
+
+class Forgetful:
+    """A session whose pool forgets its first three tasks until one more is started."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._started = 0
+        self._forgotten: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run_async(self, *task: Any) -> None:
+        """Start this task, after those that were forgotten."""
+        self._started += 1
+        self._forgotten.append(task)
+        while self._started > 3 and self._forgotten:
+            self._session.run_async(*self._forgotten.pop(0))
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_a_chunk_that_the_pool_forgot_is_run(threads: int, tmp_path: Path) -> None:
+    """The caller waited for it until the consumer ended itself, after inference_timeout_s."""
+    images = random_images(40)
+    session: Any = Forgetful(session_of(tmp_path, threads=threads))
+    run = ParallelRun(session, np.array_split(images, 20))
+    answers: list[NDArray[np.float32]] = []
+    caller = Thread(target=lambda: answers.append(run.run(threads)), daemon=True)
+    caller.start()
+    caller.join(30)
+    np.testing.assert_allclose(answers, [tiny_model.expected(images, tiny_model.weights())], atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
