@@ -76,7 +76,7 @@ class _Backwards:
 
     def _arithmetic(self, node: onnx.NodeProto) -> tuple[Range | None, float]:
         if node.op_type == "Div" and self._is_sum_of(node.input[1], node.input[0]):
-            self._operator = node.op_type
+            self._operator = "division by the sum"
             return "distribution", 1.0
         constants = [self._view.constant(name) for name in node.input]
         if node.op_type == "Add" and constants == [None, None]:
