@@ -47,7 +47,7 @@ class ParallelRun:
 
         Once it has returned or raised, nothing reads the chunks any more.
         """
-        began_s = time.monotonic()
+        began_s = time.perf_counter()
         helpers = min(threads, len(self._chunks)) - 1
         for _ in range(helpers):
             self._start_next()
@@ -56,7 +56,7 @@ class ParallelRun:
                 (self._results[index],) = self._session.run(self._outputs, self._feed(index))
             except Exception as error:  # noqa: BLE001 (ONNX Runtime's errors have no common base)
                 self._fail(str(error))
-        self._wait_for(helpers, pause_s=time.monotonic() - began_s)
+        self._wait_for(helpers, pause_s=time.perf_counter() - began_s)
         if self._errors:
             raise ChunkFailed(self._errors[0])
         return np.concatenate([self._results[index] for index in range(len(self._chunks))])
