@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ingest.errors import DamagedImage, Problem, TooManyPixels, UnsupportedMediaType
-from stream.host.cpu import lower_priority
+from stream.host.cpu import IDLE_NICENESS, lower_priority, short_pauses
 from stream.model import ModelDescription
 
 #: Head of a job, and of a reply.
@@ -54,6 +54,7 @@ def main(memory_bytes: int, max_pixels: int, niceness: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to all; the parent ends its workers.
     _limit_memory(memory_bytes)
+    pauses = short_pauses if niceness >= IDLE_NICENESS else contextlib.nullcontext
     jobs, replies = sys.stdin.buffer, sys.stdout.buffer
     replies.write(READY)
     replies.flush()
@@ -62,7 +63,8 @@ def main(memory_bytes: int, max_pixels: int, niceness: int) -> None:
         description, data = (_exactly(jobs, size) for size in sizes)
         # A handler in Python could not interrupt a decoder. So the signal keeps its default: it ends the process.
         signal.setitimer(signal.ITIMER_PROF, cpu_s * _DECODING_SHARE)
-        kind, reply = _answer(lambda: to_pixels(data, ModelDescription.decode(description), max_pixels))  # noqa: B023
+        with pauses():
+            kind, reply = _answer(lambda: to_pixels(data, ModelDescription.decode(description), max_pixels))  # noqa: B023
         signal.setitimer(signal.ITIMER_PROF, 0)
         del data
         replies.write(REPLY.pack(kind, len(reply)) + reply)

@@ -1,9 +1,12 @@
 """How many cores this process may use, and how it gives way to other processes on them."""
 
+import ctypes
 import os
+import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,8 @@ _AUTOGROUP_PAUSE_S: Final = 0.1
 
 #: From this niceness on, the core of a process counts as idle.
 IDLE_NICENESS: Final = 15
+
+_PAUSE_INTERVAL_S: Final = 0.001
 
 
 def usable_cores() -> int:
@@ -58,3 +63,25 @@ def _weigh_session(niceness: int) -> None:
             time.sleep(_AUTOGROUP_PAUSE_S)
         else:
             return
+
+
+@contextmanager
+def short_pauses() -> Iterator[None]:
+    """Within the block, have the main thread sleep for some 70 microseconds in each millisecond, even in C code.
+
+    A process of low priority may keep its core until the clock ticks, up to 4 ms, although others wait for it: the
+    scheduler owes nothing to those that had more than their share before. When it sleeps, they run.
+
+    Python calls a handler of its own only after the C code. So the handler is usleep() of the C library. Its argument
+    is the signal's number, so it sleeps for 14 microseconds, and for the 50 by which Linux lets a timer be late.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    library.signal.restype = ctypes.c_void_p
+    previous = library.signal(signal.SIGALRM, ctypes.cast(library.usleep, ctypes.c_void_p))
+    signal.setitimer(signal.ITIMER_REAL, _PAUSE_INTERVAL_S, _PAUSE_INTERVAL_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        library.signal(signal.SIGALRM, previous)

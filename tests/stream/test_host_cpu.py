@@ -31,3 +31,17 @@ def test_a_low_priority_counts_beside_other_sessions() -> None:
     for process in started:
         niceness, leads, *_, weight = process.communicate()[0].split()
         assert (niceness, leads, weight) == ("10", "True", "10")
+
+
+def test_pauses_interrupt_c_code() -> None:
+    code = (
+        "import hashlib, resource, sys; from contextlib import nullcontext; from stream.host.cpu import short_pauses\n"
+        "with short_pauses() if sys.argv[1:] else nullcontext():\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000)\n"
+        "usage = resource.getrusage(resource.RUSAGE_SELF); print(usage.ru_nvcsw / usage.ru_utime)"
+    )
+    with_pauses, without = (
+        float(subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout)
+        for words in (["pause"], [])
+    )
+    assert without < 100 < with_pauses

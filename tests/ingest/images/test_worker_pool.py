@@ -85,8 +85,12 @@ async def outcome(work: Awaitable[bytes]) -> type[Problem] | None:
 
 
 def resident(process: int, name: str) -> int:
+    return status(process, name) * 1024
+
+
+def status(process: int, name: str) -> int:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 async def test_a_file_that_takes_too_long_ends_its_worker_only(pools: Pools) -> None:
@@ -227,6 +231,17 @@ async def test_only_one_expensive_image_takes_a_core_from_others(decoder: Decode
     assert await decoder.decode(Upload(None, data), input_of_224) == to_pixels(data, input_of_224, LIMITS.max_pixels)
     assert [worker.is_running for worker in expensive] == [True]
     assert await decoder.decode(Upload(None, PNG), input_of_224) == to_pixels(PNG, input_of_224, 10**6)
+
+
+async def test_the_decoder_of_an_expensive_image_pauses_for_others(decoder: Decoder) -> None:
+    """All the time, not only where it waits for a file, and no longer than it decodes."""
+    process = (await decoder._expensive._workers[0].start()).pid
+    before = status(process, "voluntary_ctxt_switches")
+    await decoder.decode(Upload(None, hostile_images.rgba_png()), model())
+    after = status(process, "voluntary_ctxt_switches")
+    assert after > before + 100, "it takes half a second or more, and pauses each millisecond"
+    await asyncio.sleep(0.1)
+    assert status(process, "voluntary_ctxt_switches") < after + 20
 
 
 async def test_the_cheapest_image_goes_first(pools: Pools) -> None:
