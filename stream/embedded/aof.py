@@ -3,6 +3,8 @@
 import logging
 import os
 import threading
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -21,17 +23,57 @@ REWRITE_FROM_BYTES: Final = 512 * 2**20
 #: How much a power failure can lose at the level `process`, and the time that a sync takes.
 _SYNC_EVERY_S: Final = 1.0
 
+#: A deleted file of 512 MB is freed within 1.3 s.
+_FREED_BYTES: Final = 8 * 2**20
+_FREE_EVERY_S: Final = 0.02
+_LOOK_EVERY_S: Final = 1.0
+
 
 def keep_synced(data_dir: Path, ended: threading.Event) -> None:
     """Sync the file to the disk every second, until `ended`. Done here, it never holds up the server's answers."""
     while not ended.wait(_SYNC_EVERY_S):
-        for path in (data_dir / "appendonlydir").glob("*.incr.aof"):
+        for path in _files(data_dir):
             try:
                 _sync(path)
             except FileNotFoundError:  # It was rewritten meanwhile.
                 continue
             except OSError as error:
                 logger.warning("cannot sync %s: %s", path, error)
+
+
+def free_deleted(data_dir: Path, ended: threading.Event) -> None:
+    """Free the space of each file that the server deletes after a rewrite, in steps, until `ended`.
+
+    A file system frees a deleted file at once when nobody has it open any more, and the server's writes wait for that:
+    0.1 s for 512 MB (ext4 with `discard`). In steps, no write waits for more than about 15 ms.
+    """
+    opened: dict[Path, FileIO] = {}
+    while not ended.wait(_LOOK_EVERY_S):
+        for path in _files(data_dir):
+            with suppress(OSError):  # It was deleted meanwhile.
+                if path not in opened:
+                    opened[path] = FileIO(path, "r+")
+        for path in [path for path in opened if not path.exists()]:
+            with opened.pop(path) as file:
+                _free(file, ended)
+    for file in opened.values():
+        file.close()
+
+
+def _free(file: FileIO, ended: threading.Event) -> None:
+    status = os.fstat(file.fileno())
+    if status.st_nlink:  # It has another name, so somebody keeps it.
+        return
+    size = status.st_size
+    with suppress(OSError):
+        while size and not ended.wait(_FREE_EVERY_S):
+            size = max(0, size - _FREED_BYTES)
+            file.truncate(size)
+
+
+def _files(data_dir: Path) -> list[Path]:
+    """The parts of the file that the server appends to: one, or two during a rewrite."""
+    return list((data_dir / "appendonlydir").glob("*.incr.aof"))
 
 
 def _sync(path: Path) -> None:

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from stream.embedded.aof import APPENDFSYNC, REWRITE_FROM_BYTES, keep_synced, make_files_private
+from stream.embedded.aof import APPENDFSYNC, REWRITE_FROM_BYTES, free_deleted, keep_synced, make_files_private
 from stream.host.private_folder import check_writable, make_private, socket_path
 from stream.settings import Durability
 
@@ -58,7 +58,7 @@ def serve(data_dir: Path, durability: Durability) -> int:
         command = _command(data_dir, path, durability)
         server = subprocess.Popen(command, start_new_session=True, umask=0o077)
         stopping = _stop_on_signal(server)
-        with _synced(data_dir, durability):
+        with _tended(data_dir, durability):
             status = server.wait()
         if stopping:
             return 0
@@ -66,17 +66,19 @@ def serve(data_dir: Path, durability: Durability) -> int:
 
 
 @contextmanager
-def _synced(data_dir: Path, durability: Durability) -> Iterator[None]:
+def _tended(data_dir: Path, durability: Durability) -> Iterator[None]:
+    """Sync the append-only file if the server does not, and free what it deletes."""
     ended = threading.Event()
-    syncing = threading.Thread(target=keep_synced, args=(data_dir, ended))
-    if durability == "process":
-        syncing.start()
+    tasks = [free_deleted, keep_synced] if durability == "process" else [free_deleted]
+    threads = [threading.Thread(target=task, args=(data_dir, ended)) for task in tasks]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        if durability == "process":
-            syncing.join()
+        for thread in threads:
+            thread.join()
 
 
 def _client(path: Path) -> Redis:

@@ -7,7 +7,7 @@ import pytest
 
 from stream.embedded.aof import REWRITE_FROM_BYTES
 from stream.settings import Durability
-from tests.support.processes import Processes
+from tests.support.processes import Process, Processes
 from tests.support.redis.embedded import answers, client, started
 from tests.support.waiting import wait_until
 
@@ -41,6 +41,29 @@ def test_what_was_written_survives_the_end_of_the_server(runs: Processes, data_d
     started(runs, data_dir)
     with client(data_dir) as embedded:
         assert embedded.mget("image", "later") == [b"a" * 100_000, b"yes"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_deleted_file_is_shortened_unless_it_has_another_name(
+    copied: bool, runs: Processes, data_dir: Path, tmp_path: Path
+) -> None:
+    """The file system would free a long one at once, which holds up the server's writes."""
+    process = started(runs, data_dir)
+    (path,) = (data_dir / "appendonlydir").glob("*.incr.aof")
+    if copied:
+        os.link(path, tmp_path / "copy")
+    with client(data_dir) as embedded, path.open("rb") as file:
+        embedded.set("image", b"a" * 40_000_000)
+        wait_until(lambda: _has_open(process, path), "the file is kept open")
+        length = os.fstat(file.fileno()).st_size
+        embedded.bgrewriteaof()
+        wait_until(lambda: not path.exists() and not _has_open(process, path), "the file is released")
+        assert length > 40_000_000
+        assert os.fstat(file.fileno()).st_size == (length if copied else 0)
+
+
+def _has_open(process: Process, path: Path) -> bool:
+    return any(str(link.resolve()).startswith(str(path)) for link in Path(f"/proc/{process.pid}/fd").iterdir())
 
 
 def test_nobody_else_reads_the_images(runs: Processes, data_dir: Path) -> None:
